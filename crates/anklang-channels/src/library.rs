@@ -1,0 +1,216 @@
+//! From a file to a checked manifest: read → SHA-256 → pin → sealed memory file → `dlopen` →
+//! manifest.
+#![expect(unsafe_code, reason = "loads foreign code and reads its static data")]
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::str::FromStr;
+
+use anklang_plugin_abi::*;
+use anklang_plugin_proto::v1::Manifest;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use prost::Message;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use sha2::Digest;
+
+use crate::LoadError;
+use crate::board::Switchboard;
+
+/// `RTLD_NODELETE` of glibc and musl, which libloading does not name: code of a plugin may run
+/// at any time on its own threads, so it must stay.
+const RTLD_NODELETE: i32 = 0x1000;
+
+/// SHA-256 of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// 64 hexadecimal digits, as `sha256sum` prints them.
+impl FromStr for Sha256 {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// A loaded library whose manifest is checked.
+pub(crate) struct Loaded {
+    pub(crate) manifest: Manifest,
+    pub(crate) sha256: Sha256,
+    init: InitFn,
+}
+
+pub(crate) fn load(path: &Path, pin: Option<Sha256>) -> Result<Loaded, LoadError> {
+    let bytes = std::fs::read(path).map_err(|error| LoadError::Read {
+        path: path.to_owned(),
+        error,
+    })?;
+    let found = Sha256::of(&bytes);
+    if let Some(expected) = pin.filter(|pin| *pin != found) {
+        return Err(LoadError::PinMismatch {
+            path: path.to_owned(),
+            expected,
+            found,
+        });
+    }
+    if !bytes.starts_with(b"\x7fELF") {
+        return Err(LoadError::NotALibrary {
+            path: path.to_owned(),
+        });
+    }
+    let library = link(path, sealed(path, &bytes).map_err(LoadError::Seal)?)?;
+    let manifest_fn: ManifestFn = symbol(&library, path, SYMBOL_MANIFEST)?;
+    let init: InitFn = symbol(&library, path, SYMBOL_INIT)?;
+    // The handle is dropped without closing the library.
+    let _ = library.into_raw();
+    Ok(Loaded {
+        manifest: manifest(path, manifest_fn)?,
+        sha256: found,
+        init,
+    })
+}
+
+/// A copy that nobody can change any more, ourselves included.
+fn sealed(path: &Path, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let name = path.file_name().unwrap_or_default();
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+fn link(path: &Path, file: OwnedFd) -> Result<Library, LoadError> {
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: runs the constructors of the library. The operator has configured this very
+    // file, by its hash if pinned, to be run with the rights of this process.
+    let library = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
+        .map_err(|error| LoadError::Link {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    // The linker knows libraries by name. If the number were free again, the next plugin could
+    // get it, and with it this library in place of its own. So the file stays open for ever.
+    std::mem::forget(file);
+    Ok(library)
+}
+
+/// Looks up a function of the interface; `F` is its function pointer type.
+fn symbol<F: Copy>(library: &Library, path: &Path, name: &'static str) -> Result<F, LoadError> {
+    // SAFETY: `F` is the type that the interface gives to `name`.
+    let found = unsafe { library.get::<F>(name) };
+    found.map(|f| *f).map_err(|_| LoadError::MissingSymbol {
+        path: path.to_owned(),
+        symbol: name,
+    })
+}
+
+fn manifest(path: &Path, manifest_fn: ManifestFn) -> Result<Manifest, LoadError> {
+    let wrong = |reason: String| LoadError::Manifest {
+        path: path.to_owned(),
+        reason,
+    };
+    // SAFETY: the function takes nothing, and is in a library that stays.
+    let found = unsafe { manifest_fn() };
+    if found.is_null() {
+        return Err(wrong("there is none".to_owned()));
+    }
+    // SAFETY: not null; every manifest begins with its size.
+    let size = unsafe { found.cast::<u32>().read() } as usize;
+    if size < size_of::<AnkManifest>() {
+        return Err(wrong(format!("its size of {size} bytes is too small")));
+    }
+    // SAFETY: static data of at least the size of the struct, by what it says itself.
+    let found = unsafe { &*found };
+    if found.magic != ANK_MAGIC {
+        let reason = format!("wrong magic number {:#018x}", found.magic);
+        return Err(wrong(reason));
+    }
+    if found.abi_major != ANK_ABI_MAJOR || found.abi_minor_required > ANK_ABI_MINOR {
+        return Err(LoadError::Version {
+            path: path.to_owned(),
+            major: found.abi_major,
+            minor: found.abi_minor_required,
+        });
+    }
+    // SAFETY: static data, valid for ever by contract.
+    let bytes = unsafe { found.manifest.read() }.ok_or_else(|| wrong("no bytes".to_owned()))?;
+    let manifest = Manifest::decode(bytes).map_err(|e| wrong(e.to_string()))?;
+    let incomplete = manifest.id.is_empty()
+        || manifest.channel.is_empty()
+        || manifest.max_batch == 0
+        || manifest.max_calls_in_flight == 0;
+    if incomplete {
+        let reason = "id, channel, max_batch and max_calls_in_flight are required";
+        return Err(wrong(reason.to_owned()));
+    }
+    Ok(manifest)
+}
+
+/// The plugin's functions, all present.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    pub(crate) open: OpenFn,
+    pub(crate) call: CallFn,
+    pub(crate) drain: DrainFn,
+    pub(crate) close: CloseFn,
+}
+
+impl Loaded {
+    /// Exchanges the function tables.
+    pub(crate) fn init(&self, board: &'static Switchboard) -> Result<Table, String> {
+        let size = u32::try_from(size_of::<AnkPlugin>()).expect("far smaller than 4 GiB");
+        let mut table = AnkPlugin {
+            size,
+            abi_major: 0,
+            abi_minor: 0,
+            open: None,
+            call: None,
+            drain: None,
+            close: None,
+        };
+        // SAFETY: both tables have their size set, and live until the function returns; the
+        // host's lives for ever.
+        let status = unsafe { (self.init)(board.table(), &raw mut table) };
+        if status != ANK_OK {
+            return Err(format!("status {status}"));
+        }
+        if table.abi_major != ANK_ABI_MAJOR {
+            return Err(format!("function table of ABI major {}", table.abi_major));
+        }
+        match (table.open, table.call, table.drain, table.close) {
+            (Some(open), Some(call), Some(drain), Some(close)) => Ok(Table {
+                open,
+                call,
+                drain,
+                close,
+            }),
+            _ => Err("a function is missing from the table".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Plugins of this workspace, built by cargo.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Builds the `cdylib` of a package of this workspace and returns its path. Uses the target
+/// directory of the running tests, so that nothing is built twice.
+pub fn cdylib(package: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--message-format=json", "-p", package])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{package} does not build: {said}");
+    String::from_utf8(built.stdout)
+        .unwrap()
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|m| m["reason"] == "compiler-artifact" && m["target"]["kind"][0] == "cdylib")
+        .filter_map(|m| m["filenames"][0].as_str().map(PathBuf::from))
+        .next_back()
+        .expect("cargo names the library")
+}

@@ -1,0 +1,158 @@
+//! Messages: what becomes of one after an attempt to send it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// After so many attempts that failed for now, a message has failed.
+pub const MAX_ATTEMPTS: i32 = 12;
+
+/// First wait after an attempt that failed for now.
+const FIRST_BACKOFF: TimeDelta = TimeDelta::seconds(30);
+/// Longest wait between two attempts.
+const LONGEST_BACKOFF: TimeDelta = TimeDelta::hours(4);
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The other side took the message.
+    Accepted { provider_message_id: String },
+    /// Refused for good.
+    Permanent,
+    /// Failed for now.
+    Transient,
+    /// The channel asked to wait so long.
+    Throttled { retry_after: TimeDelta },
+    /// Nobody knows whether the other side took it.
+    Ambiguous,
+    /// Given up before it was handed to the channel.
+    NotSubmitted,
+}
+
+impl Outcome {
+    /// The word of the ledger.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Permanent => "permanent",
+            Outcome::Transient => "transient",
+            Outcome::Throttled { .. } => "throttled",
+            Outcome::Ambiguous => "ambiguous",
+            Outcome::NotSubmitted => "not_submitted",
+        }
+    }
+}
+
+/// What becomes of a message of which nobody knows whether the other side took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmbiguousPolicy {
+    /// It is sent again, with the same idempotency key.
+    Resend,
+    /// It waits for a person.
+    Hold,
+}
+
+/// The state of a message after an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Taken by the other side.
+    Sent,
+    /// Refused for good, or given up.
+    Failed,
+    /// Waits for a person.
+    Ambiguous,
+    /// Is tried again, not before the time.
+    Queued { not_before: DateTime<Utc> },
+}
+
+/// Decides what becomes of a message whose `attempt`-th attempt (from 1) ended at `now`.
+///
+/// `jitter` in 0..1 spreads the waits, so that what failed together does not come back together.
+pub fn after_attempt(
+    outcome: &Outcome,
+    attempt: i32,
+    policy: AmbiguousPolicy,
+    now: DateTime<Utc>,
+    jitter: f64,
+) -> Next {
+    let given_up = attempt >= MAX_ATTEMPTS;
+    match outcome {
+        Outcome::Accepted { .. } => Next::Sent,
+        Outcome::Permanent => Next::Failed,
+        Outcome::Transient | Outcome::Throttled { .. } | Outcome::NotSubmitted if given_up => {
+            Next::Failed
+        }
+        Outcome::Transient => Next::Queued {
+            not_before: now + backoff(attempt, jitter),
+        },
+        Outcome::Throttled { retry_after } => Next::Queued {
+            not_before: now + (*retry_after).max(TimeDelta::seconds(1)),
+        },
+        Outcome::NotSubmitted => Next::Queued { not_before: now },
+        Outcome::Ambiguous if policy == AmbiguousPolicy::Resend && !given_up => Next::Queued {
+            not_before: now + backoff(attempt, jitter),
+        },
+        Outcome::Ambiguous => Next::Ambiguous,
+    }
+}
+
+/// Doubles from 30 seconds with each attempt up to four hours; the last half of it by chance.
+fn backoff(attempt: i32, jitter: f64) -> TimeDelta {
+    let doublings = attempt.clamp(1, 12) - 1;
+    let whole = (FIRST_BACKOFF * 2_i32.pow(doublings.unsigned_abs())).min(LONGEST_BACKOFF);
+    let millis = whole.num_milliseconds();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "at most four hours in milliseconds"
+    )]
+    let by_chance = (millis as f64 / 2.0 * jitter.clamp(0.0, 1.0)) as i64;
+    TimeDelta::milliseconds(millis / 2 + by_chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn outcomes() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            Just(Outcome::Accepted {
+                provider_message_id: String::new()
+            }),
+            Just(Outcome::Permanent),
+            Just(Outcome::Transient),
+            (0i64..10_000).prop_map(|s| Outcome::Throttled {
+                retry_after: TimeDelta::seconds(s)
+            }),
+            Just(Outcome::Ambiguous),
+            Just(Outcome::NotSubmitted),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a channel answers, a message ends after the last attempt, is never tried
+        /// again after it was taken or refused, and an ambiguous one only by the policy.
+        #[test]
+        fn every_message_comes_to_an_end(
+            outcome in outcomes(), attempt in 1..30i32, jitter in 0.0..1.0f64, resend: bool,
+        ) {
+            let policy = if resend { AmbiguousPolicy::Resend } else { AmbiguousPolicy::Hold };
+            let now = DateTime::UNIX_EPOCH;
+            let next = after_attempt(&outcome, attempt, policy, now, jitter);
+            if let Next::Queued { not_before } = next {
+                prop_assert!(attempt < MAX_ATTEMPTS);
+                prop_assert!(not_before >= now);
+                prop_assert!(!matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent));
+                prop_assert!(outcome != Outcome::Ambiguous || resend);
+            }
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_four_hours() {
+        let waits: Vec<i64> = (1..=MAX_ATTEMPTS)
+            .map(|attempt| backoff(attempt, 1.0).num_seconds())
+            .collect();
+        assert_eq!(waits[..4], [30, 60, 120, 240]);
+        assert_eq!(waits[11], 4 * 3600);
+    }
+}

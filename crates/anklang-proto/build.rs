@@ -1,0 +1,43 @@
+//! Compiles the protos with protox, so that no protoc is needed, and keeps the descriptor set for
+//! reflection.
+
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let (ours, google) = (root.join("proto"), root.join("third_party/googleapis"));
+    println!("cargo:rerun-if-changed={}", ours.display());
+    println!("cargo:rerun-if-changed={}", google.display());
+
+    let mut files = Vec::new();
+    find(&ours, &mut files)?;
+    // Plugins have a crate of their own (plugins/proto).
+    files.retain(|file| !file.components().any(|c| c.as_os_str() == "plugin"));
+    files.push(google.join("google/rpc/error_details.proto"));
+    files.sort();
+
+    let descriptors = protox::compile(&files, [&ours, &google])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut config = prost_build::Config::new();
+    config.enable_type_names();
+    tonic_prost_build::configure()
+        .bytes(".")
+        .include_file("all.rs")
+        .compile_fds_with_config(descriptors, config)?;
+    Ok(())
+}
+
+fn find(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! Messages: subject, plain text and HTML from one template (MiniJinja).
+//!
+//! # Guarantees
+//! - Compiling reports every error it can find, of all parts at once: syntax,
+//!   unknown variables (also nested ones such as `offer.nubmer`), unknown
+//!   filters and tests in any branch, and whatever fails when rendered with
+//!   [`OfferData::samples`].
+//! - A missing value is an error, never an empty place in a customer's mail. A
+//!   value that may be missing (an option) prints as nothing.
+//! - HTML bodies are escaped, and nothing in a template can switch that off. The
+//!   subject is one line whatever the data holds, so that it is safe in a header.
+//! - Rendering stops with an error after [`FUEL`] instructions or
+//!   [`MAX_OUTPUT_BYTES`]. Templates cannot include others, read files or know
+//!   the time.
+//!
+//! # What remains
+//! A template that doubles a string again and again can use much memory within
+//! its fuel. Its author is an administrator of the tenant, not a customer.
+//!
+//! # Filters besides MiniJinja's own
+//! | filter | example | result |
+//! |---|---|---|
+//! | `money(currency="EUR")` | `offer.annual_amount\|money(offer.currency)` | `1.176,40 €` |
+//! | `number(digits=2)` | `offer.annual_quantity_kwh\|number(0)` | `3.500` |
+//! | `cents(digits=2)` | `offer.unit_price_per_kwh\|cents` | `29,84` |
+//! | `date` | `offer.valid_until\|date` | `31.12.2026` |
+//!
+//! Decimals are text until a filter formats them: compare with
+//! `offer.annual_amount|float > 100`.
+
+mod check;
+mod filters;
+
+use std::io;
+
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter};
+
+use crate::error::{Part, RenderError, TemplateError};
+use crate::model::OfferData;
+
+/// Instructions of the template engine that one part may use; a long mail needs
+/// about a thousand, and this many take some milliseconds.
+pub const FUEL: u64 = 100_000;
+
+/// Longest rendered part in bytes. Mail clients cut HTML off at about 100 kB.
+pub const MAX_OUTPUT_BYTES: usize = 2 * 1024 * 1024;
+
+const PARTS: [Part; 3] = [Part::Subject, Part::TextBody, Part::HtmlBody];
+
+/// The sources of a message template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageSource<'a> {
+    /// Subject line.
+    pub subject: &'a str,
+    /// Plain text body.
+    pub text: &'a str,
+    /// HTML body.
+    pub html: &'a str,
+}
+
+impl MessageSource<'_> {
+    fn part(&self, part: Part) -> &str {
+        match part {
+            Part::Subject => self.subject,
+            Part::TextBody => self.text,
+            _ => self.html,
+        }
+    }
+}
+
+/// A rendered message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Subject: one line without control characters, not encoded.
+    pub subject: String,
+    /// Plain text body.
+    pub text: String,
+    /// HTML body.
+    pub html: String,
+}
+
+/// A checked message template. Cheap to keep, safe to share between threads.
+#[derive(Debug)]
+pub struct MessageTemplate {
+    environment: Environment<'static>,
+}
+
+impl MessageTemplate {
+    /// Compiles and checks all parts.
+    ///
+    /// # Errors
+    /// All errors of all parts, ordered by part, line and column.
+    pub fn compile(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
+        let mut template = Self {
+            environment: environment(),
+        };
+        let mut errors: Vec<_> = PARTS
+            .into_iter()
+            .flat_map(|part| template.add(part, source.part(part)))
+            .collect();
+        errors.sort();
+        errors.dedup();
+        if errors.is_empty() {
+            Ok(template)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Renders all parts with the data of one customer.
+    ///
+    /// # Errors
+    /// [`RenderError::Template`] with the first error of every part that failed.
+    pub fn render(&self, data: &OfferData) -> Result<Message, RenderError> {
+        let context = Value::from(Serde(data));
+        let mut errors = Vec::new();
+        let [subject, text, html] = PARTS.map(|part| {
+            self.render_part(part, &context).unwrap_or_else(|error| {
+                errors.push(error);
+                String::new()
+            })
+        });
+        if !errors.is_empty() {
+            return Err(RenderError::Template(errors));
+        }
+        Ok(Message {
+            subject: one_line(&subject),
+            text,
+            html,
+        })
+    }
+
+    /// Adds a part and returns what is wrong with it. Rendering it with samples
+    /// says little about a part with static errors, so that comes last.
+    fn add(&mut self, part: Part, source: &str) -> Vec<TemplateError> {
+        if let Some(error) = TemplateError::too_long(part, source) {
+            return vec![error];
+        }
+        if let Err(error) = self
+            .environment
+            .add_template_owned(part.as_str(), source.to_owned())
+        {
+            return vec![located(part, source, &error)];
+        }
+        let errors = check::check(&self.environment, part, source);
+        if !errors.is_empty() {
+            return errors;
+        }
+        let render = |data| self.render_part(part, &Value::from(Serde(data))).err();
+        OfferData::samples().iter().filter_map(render).collect()
+    }
+
+    fn render_part(&self, part: Part, context: &Value) -> Result<String, TemplateError> {
+        let template = self
+            .environment
+            .get_template(part.as_str())
+            .map_err(|error| located(part, "", &error))?;
+        let mut output = Limited(Vec::new());
+        template
+            .render_captured_to(context.clone(), &mut output)
+            .map_err(|error| located(part, template.source(), &error))?;
+        Ok(String::from_utf8(output.0).expect("the engine writes whole strings"))
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_debug(true); // errors carry their place in the source
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_auto_escape_callback(|name| {
+        if name == Part::HtmlBody.as_str() {
+            AutoEscape::Html
+        } else {
+            AutoEscape::None
+        }
+    });
+    environment.set_formatter(|output, state, value| {
+        if value.is_none() {
+            Ok(())
+        } else {
+            escape_formatter(output, state, value)
+        }
+    });
+    environment.remove_filter("safe"); // no value of the model is HTML
+    filters::register(&mut environment);
+    environment
+}
+
+/// A writer that refuses to grow beyond [`MAX_OUTPUT_BYTES`].
+struct Limited(Vec<u8>);
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            let message = format!("output is longer than {MAX_OUTPUT_BYTES} bytes");
+            return Err(io::Error::other(message));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An engine's error with its place, and its causes in one message.
+fn located(part: Part, source: &str, error: &minijinja::Error) -> TemplateError {
+    let mut message = error.kind().to_string();
+    if let Some(detail) = error.detail() {
+        message = format!("{message}: {detail}");
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    let line_start = |line| {
+        let mut lines = source.split_inclusive('\n');
+        lines.by_ref().take(line - 1).map(str::len).sum()
+    };
+    let offset = match (error.range(), error.line()) {
+        (Some(range), _) => range.start,
+        (None, Some(line)) => line_start(line),
+        (None, None) => 0,
+    };
+    TemplateError::at(part, source, offset, message)
+}
+
+/// Words with single spaces between them: no line break, no control character.
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_whitespace() && c != '\u{a0}' || c.is_control())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests;

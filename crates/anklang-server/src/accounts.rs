@@ -1,0 +1,127 @@
+//! Channel accounts: the configured plugins, loaded and opened.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anklang_channels::proto::AmbiguousPolicy as PluginPolicy;
+use anklang_channels::{Instance, Plugin, Sha256};
+use anklang_domain::Violations;
+use anklang_domain::message::AmbiguousPolicy;
+
+use crate::config::AccountConfig;
+
+/// An open channel account.
+pub struct Account {
+    /// Its id.
+    pub id: String,
+    /// The plugin that serves it.
+    pub plugin: Plugin,
+    /// The plugin, opened with the account's settings.
+    pub instance: Instance,
+    /// What becomes of ambiguous messages.
+    pub policy: AmbiguousPolicy,
+    /// Messages in one call.
+    pub batch: i64,
+    /// Calls at the same time.
+    pub calls: usize,
+}
+
+impl Account {
+    /// The channel that it serves.
+    pub fn channel(&self) -> &str {
+        &self.plugin.manifest().channel
+    }
+}
+
+/// All accounts by id.
+#[derive(Clone, Default)]
+pub struct Accounts(BTreeMap<String, Arc<Account>>);
+
+impl Accounts {
+    /// Loads and opens all of them; every fault of every account is found before any is reported.
+    pub async fn open(
+        folder: &Path,
+        configs: &BTreeMap<String, AccountConfig>,
+    ) -> Result<Self, Violations> {
+        let mut violations = Violations::new();
+        let mut loaded = Vec::new();
+        for (id, config) in configs {
+            let path = folder.join(format!("libanklang_{}.so", config.plugin.replace('-', "_")));
+            let field = format!("channel_accounts.{id}.plugin");
+            let Some(plugin) =
+                violations.check(field, Plugin::load(&path, config.pin.map(Sha256)))
+            else {
+                continue;
+            };
+            if let Err(found) = plugin.check_config(&config.config) {
+                for violation in found {
+                    let at = violation.path.trim_start_matches('/').replace('/', ".");
+                    let at = if at.is_empty() { at } else { format!(".{at}") };
+                    violations.add(format!("channel_accounts.{id}.config{at}"), violation.reason);
+                }
+                continue;
+            }
+            loaded.push((id, config, plugin));
+        }
+        if !violations.is_empty() {
+            return Err(violations);
+        }
+        let mut accounts = BTreeMap::new();
+        for (id, config, plugin) in loaded {
+            let opened = plugin.open(&config.config).await;
+            let Some(instance) = violations.check(format!("channel_accounts.{id}.config"), opened)
+            else {
+                continue;
+            };
+            accounts.insert(id.clone(), Arc::new(account(id, config, plugin, instance)));
+        }
+        violations.finish(Accounts(accounts))
+    }
+
+    /// The account with that id.
+    pub fn get(&self, id: &str) -> Option<&Arc<Account>> {
+        self.0.get(id)
+    }
+
+    /// All of them, by id.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.0.values()
+    }
+
+    /// Lets every plugin finish what it has begun, for at most `deadline`.
+    pub async fn drain(self, deadline: Duration) {
+        for (id, account) in self.0 {
+            let Ok(account) = Arc::try_unwrap(account) else {
+                tracing::warn!(account = id, "still in use; its plugin is not drained");
+                continue;
+            };
+            if let Err(error) = account.instance.drain(deadline).await {
+                tracing::warn!(account = id, %error, "drain");
+            }
+        }
+    }
+}
+
+fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance) -> Account {
+    let manifest = plugin.manifest();
+    let policy = config.ambiguous.unwrap_or(match manifest.ambiguous_policy() {
+        PluginPolicy::Resend => AmbiguousPolicy::Resend,
+        PluginPolicy::Hold | PluginPolicy::Unspecified => AmbiguousPolicy::Hold,
+    });
+    let at_most = |wish, limit: u32| if limit == 0 { wish } else { limit.min(wish) };
+    let batch = at_most(u32::try_from(config.batch).unwrap_or(1), manifest.max_batch);
+    let calls = at_most(
+        u32::try_from(config.calls).unwrap_or(1),
+        manifest.max_calls_in_flight,
+    );
+    Account {
+        id: id.to_owned(),
+        policy,
+        batch: i64::from(batch),
+        calls: usize::try_from(calls).unwrap_or(1),
+        plugin,
+        instance,
+    }
+}

@@ -1,0 +1,242 @@
+//! The commands of the program.
+
+pub mod demo;
+pub mod import;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anklang_store::{Store, migrate, tenant};
+use anyhow::Context;
+use chrono_tz::Tz;
+use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, DEFAULTS};
+use crate::serve::{self, Server, StartError};
+
+/// Wrong command line or configuration (EX_USAGE of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Anklang decides whom to contact, why, when, through which channel and with what offer, does it,
+/// and proves what came of it.
+#[derive(Parser)]
+#[command(name = "anklang", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server until SIGTERM or SIGINT.
+    Serve {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Run the database migrations that have not run yet.
+    Migrate {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Revert the last N migrations instead. Their data is lost.
+        #[arg(long, value_name = "N")]
+        down: Option<usize>,
+    },
+    /// Add a tenant, or change its name and time zone.
+    Tenant {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// What callers name it by in the metadata key anklang-tenant: a–z, 0–9 and hyphens.
+        slug: String,
+        /// Its name.
+        #[arg(long)]
+        name: Option<String>,
+        /// IANA time zone of its days.
+        #[arg(long, default_value = "Europe/Berlin")]
+        time_zone: Tz,
+    },
+    /// Import master data from CSV files through a running server.
+    Import(import::ImportArgs),
+    /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
+    Demo(demo::DemoArgs),
+    /// Print every setting with its default and what it means.
+    Config,
+}
+
+#[derive(clap::Args)]
+struct ConfigArgs {
+    /// Configuration file (TOML); `anklang config` prints all settings.
+    #[arg(long, value_name = "FILE", env = "ANKLANG_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors.
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Err(error) => Err(error.into()),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("anklang: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve { config } => serve(config).await,
+        Command::Migrate { config, down } => migrate(config, down).await,
+        Command::Tenant {
+            config,
+            slug,
+            name,
+            time_zone,
+        } => add_tenant(config, &slug, name.as_deref(), time_zone).await,
+        Command::Import(args) => import::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Config => {
+            print!("{DEFAULTS}");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Reads the settings, or reports all that is wrong with them.
+fn load(args: &ConfigArgs) -> Result<Config, ExitCode> {
+    Config::load(args.config.as_deref()).map_err(|violations| report(&violations))
+}
+
+fn report(violations: &anklang_domain::Violations) -> ExitCode {
+    eprintln!("anklang: the configuration is wrong:");
+    for violation in violations.iter() {
+        eprintln!("  {}: {}", violation.field, violation.reason);
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Logs go to standard error.
+pub fn log_to_stderr(filter: &str, json: bool) {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr);
+    // A second call (a test) keeps the first.
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.try_init()
+    };
+}
+
+async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = match load(&args) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    log_to_stderr(&config.log_filter, config.log_json);
+    let app = match serve::open(config).await {
+        Ok(app) => app,
+        Err(StartError::Config(violations)) => return Ok(report(&violations)),
+        Err(StartError::Other(error)) => return Err(error),
+    };
+    let server = Server::start(app).await?;
+    // For scripts that chose port 0.
+    println!("listening on {}", server.addr);
+    server.until(signalled()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Comes back on SIGTERM or SIGINT.
+pub async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn store(config: &Config) -> anyhow::Result<Store> {
+    Ok(Store::new(config.database_url.expose_secret(), 4)?)
+}
+
+async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCode> {
+    let config = match load(&args) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let store = store(&config)?;
+    let (verb, versions) = match down {
+        None => ("ran", migrate::up(&store).await?),
+        Some(count) => ("reverted", migrate::down(&store, count).await?),
+    };
+    for version in &versions {
+        println!("{verb} {version}");
+    }
+    if versions.is_empty() {
+        println!("nothing to do");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add_tenant(
+    args: ConfigArgs,
+    slug: &str,
+    name: Option<&str>,
+    time_zone: Tz,
+) -> anyhow::Result<ExitCode> {
+    let fits = (1..=63).contains(&slug.len())
+        && !slug.starts_with('-')
+        && slug
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !fits {
+        eprintln!("anklang: a tenant's slug is 1 to 63 of a–z, 0–9 and hyphens, and does not begin with a hyphen");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
+    let config = match load(&args) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let tenant = tenant::upsert(&store(&config)?, slug, name.unwrap_or(slug), time_zone)
+        .await
+        .context("adding the tenant")?;
+    println!("{}\t{}\t{}", tenant.slug, tenant.name, tenant.time_zone);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of the program's own data: `$XDG_DATA_HOME/anklang`, for root `/var/lib/anklang`.
+pub fn data_folder() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/var/lib/anklang");
+    }
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("anklang")
+}
+
+/// Whether the program runs as root: its own process belongs to user 0.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+}

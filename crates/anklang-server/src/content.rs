@@ -1,0 +1,203 @@
+//! From an offer's data and the newest template of its brand and language to a PDF or a mail.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use anklang_domain::TenantId;
+use anklang_render::model::OfferData;
+use anklang_render::{DocumentTemplate, MessageSource, MessageTemplate, shipped};
+use anklang_store::offer::Content;
+use anklang_store::template::{self, Template};
+use anklang_store::{Conn, StoreError};
+use uuid::Uuid;
+
+/// Language of the shipped templates, and of a brand's own when the customer's has none.
+pub const FALLBACK_LANGUAGE: &str = "de";
+/// Key of the document template that ships.
+pub const OFFER_LETTER: &str = "offer_letter";
+/// Key of the message template that ships.
+pub const OFFER_MAIL: &str = "offer_mail";
+
+/// So many compiled templates are kept; then all are let go and compiled anew on use.
+const MAX_COMPILED: usize = 256;
+
+/// Which version of which template, shipped (version 0) or stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TemplateId {
+    tenant: TenantId,
+    brand: Uuid,
+    key: String,
+    /// Its language.
+    pub language: String,
+    /// Its version; 0 is the shipped one.
+    pub version: i32,
+}
+
+/// Compiled templates. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Templates {
+    documents: Arc<Mutex<HashMap<TemplateId, Arc<DocumentTemplate>>>>,
+    messages: Arc<Mutex<HashMap<TemplateId, Arc<MessageTemplate>>>>,
+}
+
+/// Why content cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// Neither the brand nor the product has such a template.
+    #[error("there is no template {0}")]
+    NoTemplate(String),
+    /// The template does not compile (any more), or not with this data.
+    #[error("template: {0}")]
+    Template(String),
+    /// The stored data does not read.
+    #[error("data of the offer: {0}")]
+    Data(#[from] serde_json::Error),
+}
+
+/// The newest templates of one key for some brands.
+pub struct Newest {
+    tenant: TenantId,
+    key: String,
+    found: HashMap<(Uuid, String), Template>,
+}
+
+impl Newest {
+    /// Loads them.
+    pub async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        brands: &[Uuid],
+        key: &str,
+    ) -> Result<Self, StoreError> {
+        let found = template::newest(conn, tenant, brands, key).await?;
+        Ok(Self {
+            tenant,
+            key: key.to_owned(),
+            found: found
+                .into_iter()
+                .map(|t| ((t.brand_id, t.language.clone()), t))
+                .collect(),
+        })
+    }
+
+    /// The template for a customer's language, else the fallback's, else the shipped one.
+    fn pick(&self, brand: Uuid, language: &str) -> (TemplateId, Option<&Template>) {
+        let base = language.split('-').next().unwrap_or(language);
+        let own = [language, base, FALLBACK_LANGUAGE]
+            .into_iter()
+            .find_map(|language| self.found.get(&(brand, language.to_owned())));
+        let id = TemplateId {
+            tenant: self.tenant,
+            brand,
+            key: self.key.clone(),
+            language: own.map_or(FALLBACK_LANGUAGE, |t| &t.language[..]).to_owned(),
+            version: own.map_or(0, |t| t.version),
+        };
+        (id, own)
+    }
+}
+
+impl Templates {
+    /// The compiled document template for an offer.
+    pub fn document(
+        &self,
+        newest: &Newest,
+        content: &Content,
+    ) -> Result<(TemplateId, Arc<DocumentTemplate>), ContentError> {
+        let (id, own) = newest.pick(content.brand_id, &content.language);
+        let compiled = compiled(&self.documents, &id, || {
+            let source = match own {
+                Some(t) => &t.typst_source[..],
+                None if id.key == OFFER_LETTER => shipped::OFFER_LETTER_DE,
+                None => return Err(ContentError::NoTemplate(id.key.clone())),
+            };
+            DocumentTemplate::compile(source).map_err(|e| ContentError::Template(join(&e)))
+        })?;
+        Ok((id, compiled))
+    }
+
+    /// The compiled message template for an offer.
+    pub fn message(
+        &self,
+        newest: &Newest,
+        content: &Content,
+    ) -> Result<Arc<MessageTemplate>, ContentError> {
+        let (id, own) = newest.pick(content.brand_id, &content.language);
+        compiled(&self.messages, &id, || {
+            let source = match own {
+                Some(t) => MessageSource {
+                    subject: &t.subject,
+                    text: &t.text_body,
+                    html: &t.html_body,
+                },
+                None if id.key == OFFER_MAIL => shipped::offer_mail_de(),
+                None => return Err(ContentError::NoTemplate(id.key.clone())),
+            };
+            MessageTemplate::compile(&source).map_err(|e| ContentError::Template(join(&e)))
+        })
+    }
+}
+
+fn join(errors: &[anklang_render::TemplateError]) -> String {
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+fn compiled<T>(
+    cache: &Mutex<HashMap<TemplateId, Arc<T>>>,
+    id: &TemplateId,
+    compile: impl FnOnce() -> Result<T, ContentError>,
+) -> Result<Arc<T>, ContentError> {
+    let lock = || cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(found) = lock().get(id) {
+        return Ok(Arc::clone(found));
+    }
+    // Not under the lock: compiling may take a while, and twice is no harm.
+    let made = Arc::new(compile()?);
+    let mut cache = lock();
+    if cache.len() >= MAX_COMPILED {
+        cache.clear();
+    }
+    cache.insert(id.clone(), Arc::clone(&made));
+    Ok(made)
+}
+
+/// The data that templates see, with what is derived from it.
+pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
+    let mut model = content.model.clone();
+    for (part, derived) in [
+        ("customer", &["display_name", "salutation_line"][..]),
+        ("brand", &["return_address_line"][..]),
+    ] {
+        for key in derived {
+            model[part][key] = "".into();
+        }
+    }
+    let mut data: OfferData = serde_json::from_value(model)?;
+    let customer = &mut data.customer;
+    customer.display_name = if customer.company_name.is_empty() {
+        joined(&[&customer.title, &customer.first_name, &customer.last_name], " ")
+    } else {
+        customer.company_name.clone()
+    };
+    data.customer = data.customer.with_salutation_line();
+    let brand = &data.brand;
+    data.brand.return_address_line = joined(
+        &[
+            if brand.legal_name.is_empty() {
+                &brand.name
+            } else {
+                &brand.legal_name
+            },
+            &joined(&[&brand.street, &brand.house_number], " "),
+            &joined(&[&brand.postal_code, &brand.city], " "),
+        ],
+        " · ",
+    );
+    Ok(data)
+}
+
+fn joined(parts: &[&str], separator: &str) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
+    parts.join(separator)
+}

@@ -1,0 +1,154 @@
+//! Brands.
+
+use anklang_domain::master::BrandRow;
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::brands::v1 as pb;
+use anklang_store::Store;
+use anklang_store::brand::{self, Brand};
+use tonic::{Request, Response, Status};
+
+use super::form::{self, Form, Names};
+use super::page::Page;
+use super::{ApiError, ApiResult, caller, reply, wire};
+
+/// The service.
+pub struct BrandsApi {
+    store: Store,
+}
+
+impl BrandsApi {
+    /// The service on a database.
+    pub fn new(store: Store) -> Self {
+        BrandsApi { store }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::brand_service_server::BrandService for BrandsApi {
+    async fn get_brand(
+        &self,
+        request: Request<pb::GetBrandRequest>,
+    ) -> Result<Response<pb::Brand>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_brands(
+        &self,
+        request: Request<pb::ListBrandsRequest>,
+    ) -> Result<Response<pb::ListBrandsResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn update_brand(
+        &self,
+        request: Request<pb::UpdateBrandRequest>,
+    ) -> Result<Response<pb::Brand>, Status> {
+        reply(self.update(request).await)
+    }
+}
+
+/// Columns and their names in the message.
+const NAMES: Names = &[("name", "display_name")];
+
+impl BrandsApi {
+    async fn get(&self, request: Request<pb::GetBrandRequest>) -> ApiResult<pb::Brand> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let code = violations.check("name", name::parse(&request.name, ["brands"]));
+        let [code] = violations.finish(code)?.unwrap_or_default();
+        let mut tx = self.store.begin(tenant.id).await?;
+        let brand = brand::get(&mut tx, tenant.id, &code).await?;
+        tx.commit().await?;
+        brand.map(to_proto).ok_or(ApiError::NotFound(request.name))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListBrandsRequest>,
+    ) -> ApiResult<pb::ListBrandsResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            "ListBrands".into(),
+            &mut violations,
+        );
+        violations.finish(())?;
+        let after = page.after.first().map_or("", String::as_str);
+        let mut tx = self.store.begin(tenant.id).await?;
+        let mut brands = brand::list(&mut tx, tenant.id, after, page.limit()).await?;
+        tx.commit().await?;
+        Ok(pb::ListBrandsResponse {
+            next_page_token: page.cut(&mut brands, |b| vec![b.code.clone()]),
+            brands: brands.into_iter().map(to_proto).collect(),
+        })
+    }
+
+    async fn update(&self, request: Request<pb::UpdateBrandRequest>) -> ApiResult<pb::Brand> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let brand = request
+            .brand
+            .ok_or_else(|| ApiError::field("brand", "is required"))?;
+        let mut violations = Violations::new();
+        let row = from_proto(brand, &mut violations);
+        let Some(row) = violations.finish(row)? else {
+            return Err(ApiError::Internal("a brand without violations is a row".into()));
+        };
+        let brand = brand::replace(&self.store, tenant.id, row, request.allow_missing)
+            .await
+            .map_err(|e| form::store_error(e, |f| form::stored_path("brand.", NAMES, &[], f)))?;
+        Ok(to_proto(brand))
+    }
+}
+
+fn from_proto(brand: pb::Brand, violations: &mut Violations) -> Option<BrandRow> {
+    form::check_name(violations, "brand.name", &brand.name, &[("brands", &brand.code)]);
+    Form::new("brand.", NAMES, violations)
+        .text("code", brand.code)
+        .text("name", brand.display_name)
+        .text("legal_name", brand.legal_name)
+        .text("street", brand.street)
+        .text("house_number", brand.house_number)
+        .text("postal_code", brand.postal_code)
+        .text("city", brand.city)
+        .text("country", brand.country)
+        .text("phone", brand.phone)
+        .text("email", brand.email)
+        .text("website", brand.website)
+        .text("register_line", brand.register_line)
+        .text("vat_id", brand.vat_id)
+        .text("bank_line", brand.bank_line)
+        .text("sender_name", brand.sender_name)
+        .text("sender_email", brand.sender_email)
+        .text("reply_to", brand.reply_to)
+        .parse()
+}
+
+fn to_proto(brand: Brand) -> pb::Brand {
+    pb::Brand {
+        name: name::format(&[("brands", &brand.code)]),
+        code: brand.code,
+        display_name: brand.name,
+        legal_name: brand.legal_name,
+        street: brand.street,
+        house_number: brand.house_number,
+        postal_code: brand.postal_code,
+        city: brand.city,
+        country: brand.country,
+        phone: brand.phone,
+        email: brand.email,
+        website: brand.website,
+        register_line: brand.register_line,
+        vat_id: brand.vat_id,
+        bank_line: brand.bank_line,
+        sender_name: brand.sender_name,
+        sender_email: brand.sender_email,
+        reply_to: brand.reply_to,
+        create_time: Some(wire::timestamp(brand.created_at)),
+        update_time: Some(wire::timestamp(brand.updated_at)),
+    }
+}

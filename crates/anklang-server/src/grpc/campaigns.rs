@@ -1,0 +1,680 @@
+//! Campaigns: launch, look, control.
+
+use anklang_domain::selection::Subject;
+use anklang_domain::{CampaignId, OperationId, PhaseId, SelectionId, TenantId, Violations, name};
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_proto::anklang::selections::v1 as selections_pb;
+use anklang_proto::google::longrunning as lro;
+use anklang_store::campaign::{self, Campaign, Candidate, NewOutbound, NewPhase, Outbound, Phase, Side};
+use anklang_store::operation::{self, NewOperation, Operation};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, selection, template};
+use chrono::{Months, NaiveDate, Utc};
+use prost::Message;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::infoboard;
+use super::operations::OperationsApi;
+use super::page::Page;
+use super::selections::{ad_hoc_from_proto, criteria_to_proto};
+use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use crate::accounts::Account;
+use crate::content::{OFFER_LETTER, OFFER_MAIL};
+use crate::work::App;
+use crate::work::launch::{self, Plan};
+
+/// At most so many unticked contracts in a launch.
+const MAX_DESELECTED: usize = 10_000;
+/// Offers are valid for at most so long.
+const LONGEST_VALIDITY: Months = Months::new(24);
+
+/// The service.
+pub struct CampaignsApi {
+    /// What it works with.
+    pub app: App,
+}
+
+#[tonic::async_trait]
+impl pb::campaign_service_server::CampaignService for CampaignsApi {
+    async fn launch_campaign(
+        &self,
+        request: Request<pb::LaunchCampaignRequest>,
+    ) -> Result<Response<lro::Operation>, Status> {
+        reply(self.launch(request).await)
+    }
+
+    async fn get_campaign(
+        &self,
+        request: Request<pb::GetCampaignRequest>,
+    ) -> Result<Response<pb::Campaign>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_campaigns(
+        &self,
+        request: Request<pb::ListCampaignsRequest>,
+    ) -> Result<Response<pb::ListCampaignsResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn list_phases(
+        &self,
+        request: Request<pb::ListPhasesRequest>,
+    ) -> Result<Response<pb::ListPhasesResponse>, Status> {
+        reply(self.phases(request).await)
+    }
+
+    async fn list_audience_members(
+        &self,
+        request: Request<pb::ListAudienceMembersRequest>,
+    ) -> Result<Response<pb::ListAudienceMembersResponse>, Status> {
+        reply(self.audience(request).await)
+    }
+
+    async fn get_infoboard(
+        &self,
+        request: Request<pb::GetInfoboardRequest>,
+    ) -> Result<Response<pb::Infoboard>, Status> {
+        reply(self.infoboard(request).await)
+    }
+}
+
+/// A launch whose words are right by themselves; what they name is looked up next.
+struct Wanted {
+    campaign: Result<(String, Option<NaiveDate>), CampaignId>,
+    audience: Result<selections_pb::AdHocCriteria, SelectionId>,
+    product: [String; 2],
+    valid_until: NaiveDate,
+    deselected: Vec<String>,
+    account: String,
+    message_template: String,
+    document_template: String,
+    purpose: String,
+}
+
+impl CampaignsApi {
+    async fn launch(
+        &self,
+        request: Request<pb::LaunchCampaignRequest>,
+    ) -> ApiResult<lro::Operation> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let body = request.encode_to_vec();
+        let mut violations = Violations::new();
+        let id = request_id(&request.request_id, &mut violations);
+        let today = tenant.day(Utc::now());
+        let wanted = read_launch(&request, today, &mut violations);
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let once = Once::new(tenant.id, id, "LaunchCampaign", &body);
+        if violations.is_empty()
+            && let Some(before) = once.before::<lro::Operation>(&mut tx).await?
+        {
+            return Ok(before);
+        }
+        let account = wanted
+            .as_ref()
+            .map(|w| self.account(&w.account, &mut violations));
+        let resolved = match &wanted {
+            Some(wanted) => resolve(&mut tx, &tenant, wanted, today, &mut violations).await?,
+            None => None,
+        };
+        violations.finish(())?;
+        let (Some(wanted), Some(Some(account)), Some(resolved)) = (wanted, account, resolved) else {
+            return Err(ApiError::Internal("a launch without faults or values".into()));
+        };
+        check_templates(&mut tx, &tenant, &wanted).await?;
+
+        let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, account, today).await?;
+        let operation = OperationsApi {
+            app: self.app.clone(),
+        }
+        .wire(operation)
+        .await?;
+        once.after(&mut tx, &operation).await?;
+        tx.commit().await?;
+        self.app.wake.operations.notify_waiters();
+        Ok(operation)
+    }
+
+    fn account(&self, id: &str, violations: &mut Violations) -> Option<&Account> {
+        let account = self.app.accounts.get(id).map(AsRef::as_ref);
+        if account.is_none() {
+            violations.add("outbound.channel_account", "does not exist");
+        }
+        account
+    }
+
+    async fn get(&self, request: Request<pb::GetCampaignRequest>) -> ApiResult<pb::Campaign> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let id = campaign_id("name", &request.into_inner().name)?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let found = find(&mut tx, tenant.id, id).await?;
+        tx.commit().await?;
+        Ok(campaign_to_wire(&found))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListCampaignsRequest>,
+    ) -> ApiResult<pb::ListCampaignsResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let query = "ListCampaigns".to_owned();
+        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        violations.finish(())?;
+        let before = page.after.first().and_then(|id| id.parse().ok()).map(CampaignId);
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut rows = campaign::list(&mut tx, tenant.id, before, page.limit()).await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |c| vec![c.id.to_string()]);
+        Ok(pb::ListCampaignsResponse {
+            campaigns: rows.iter().map(campaign_to_wire).collect(),
+            next_page_token,
+        })
+    }
+
+    async fn phases(
+        &self,
+        request: Request<pb::ListPhasesRequest>,
+    ) -> ApiResult<pb::ListPhasesResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let id = campaign_id("parent", &request.into_inner().parent)?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        find(&mut tx, tenant.id, id).await?;
+        let phases = load_phases(&mut tx, tenant.id, id).await?;
+        tx.commit().await?;
+        Ok(pb::ListPhasesResponse { phases })
+    }
+
+    async fn audience(
+        &self,
+        request: Request<pb::ListAudienceMembersRequest>,
+    ) -> ApiResult<pb::ListAudienceMembersResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let parent = violations.check("parent", phase_name(&request.parent));
+        let side = match pb::AudienceSide::try_from(request.side) {
+            Ok(pb::AudienceSide::Unspecified) => Side::Both,
+            Ok(pb::AudienceSide::Members) => Side::Members,
+            Ok(pb::AudienceSide::Excluded) => Side::Excluded,
+            Err(_) => {
+                violations.add("side", "is no side of an audience");
+                Side::Both
+            }
+        };
+        let exclusion = pb::ExclusionReason::try_from(request.exclusion_reason)
+            .map_err(|_| "is no reason of exclusion");
+        let exclusion = violations
+            .check("exclusion_reason", exclusion)
+            .and_then(exclusion_word);
+        let query = format!(
+            "ListAudienceMembers {} {} {}",
+            request.parent, request.side, request.exclusion_reason
+        );
+        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        violations.finish(())?;
+        let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
+        let after = page.after.first().and_then(|seq| seq.parse().ok()).unwrap_or(0);
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
+        let phase = phases
+            .iter()
+            .find(|p| p.number == number)
+            .ok_or(ApiError::NotFound(request.parent))?;
+        let mut rows = campaign::candidates(
+            &mut tx,
+            tenant.id,
+            PhaseId(phase.id),
+            side,
+            exclusion,
+            after,
+            page.limit(),
+        )
+        .await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |c| vec![c.seq.to_string()]);
+        Ok(pb::ListAudienceMembersResponse {
+            audience_members: rows.into_iter().map(member_to_wire).collect(),
+            next_page_token,
+        })
+    }
+
+    async fn infoboard(
+        &self,
+        request: Request<pb::GetInfoboardRequest>,
+    ) -> ApiResult<pb::Infoboard> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let id = campaign_id("name", &request.into_inner().name)?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        find(&mut tx, tenant.id, id).await?;
+        let board = infoboard::load(&mut tx, &tenant, id, Utc::now()).await?;
+        tx.commit().await?;
+        Ok(board)
+    }
+}
+
+fn read_launch(
+    request: &pb::LaunchCampaignRequest,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> Option<Wanted> {
+    use pb::launch_campaign_request::{Audience, CampaignTarget};
+    let campaign = match &request.campaign_target {
+        None => {
+            violations.add("campaign_target", "is required: new_campaign or campaign");
+            None
+        }
+        Some(CampaignTarget::Campaign(name)) => violations
+            .check("campaign", name::parse_uuid(name, "campaigns"))
+            .map(|id| Err(CampaignId(id))),
+        Some(CampaignTarget::NewCampaign(new)) => {
+            text_of(violations, "new_campaign.display_name", &new.display_name, 1, 200);
+            let planned = new.planned_start_date.as_ref().and_then(|date| {
+                violations.check("new_campaign.planned_start_date", wire::naive_date(date))
+            });
+            Some(Ok((new.display_name.clone(), planned)))
+        }
+    };
+    text_of(violations, "phase_display_name", &request.phase_display_name, 0, 200);
+    let audience = match &request.audience {
+        None => {
+            violations.add("audience", "is required: selection or criteria");
+            None
+        }
+        Some(Audience::Selection(name)) => violations
+            .check("selection", name::parse_uuid(name, "selections"))
+            .map(|id| Err(SelectionId(id))),
+        Some(Audience::Criteria(criteria)) => Some(Ok(criteria.clone())),
+    };
+    let product = violations.check(
+        "target_product_version",
+        name::parse(&request.target_product_version, ["products", "versions"]),
+    );
+    let until = &request.offer_valid_until_date;
+    let valid_until = valid_until("offer_valid_until_date", until, today, violations);
+    if request.deselected_contracts.len() > MAX_DESELECTED {
+        violations.add("deselected_contracts", format!("must be at most {MAX_DESELECTED}"));
+    }
+    let deselected = request
+        .deselected_contracts
+        .iter()
+        .take(MAX_DESELECTED)
+        .enumerate()
+        .filter_map(|(i, name)| {
+            let field = format!("deselected_contracts[{i}]");
+            violations.check(field, name::parse(name, ["contracts"])).map(|[n]| n)
+        })
+        .collect();
+    let spec = request.outbound.clone().unwrap_or_default();
+    let account = violations
+        .check(
+            "outbound.channel_account",
+            name::parse(&spec.channel_account, ["channelAccounts"]),
+        )
+        .map(|[id]| id);
+    let mut word = |field: &str, text: &str, default: &str| {
+        let text = if text.is_empty() { default } else { text };
+        check_word(violations, field, text);
+        text.to_owned()
+    };
+    let message_template = word("outbound.message_template", &spec.message_template, OFFER_MAIL);
+    let document_template = word("outbound.document_template", &spec.document_template, OFFER_LETTER);
+    let purpose = word("outbound.purpose", &spec.purpose, "marketing");
+    Some(Wanted {
+        campaign: campaign?,
+        audience: audience?,
+        product: product?,
+        valid_until: valid_until?,
+        deselected,
+        account: account?,
+        message_template,
+        document_template,
+        purpose,
+    })
+}
+
+/// Reads the last day of an offer's validity.
+pub fn valid_until(
+    field: &str,
+    date: &Option<anklang_proto::google::r#type::Date>,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> Option<NaiveDate> {
+    let Some(date) = date else {
+        violations.add(field, "is required");
+        return None;
+    };
+    let day = violations.check(field, wire::naive_date(date))?;
+    let latest = today.checked_add_months(LONGEST_VALIDITY).unwrap_or(today);
+    if day < today || day > latest {
+        violations.add(field, format!("must be from {today} to {latest}"));
+    }
+    Some(day)
+}
+
+fn text_of(violations: &mut Violations, field: &str, text: &str, min: usize, max: usize) {
+    let length = text.trim().chars().count();
+    if !(min..=max).contains(&length) {
+        violations.add(field, format!("must have {min} to {max} characters"));
+    } else if text.chars().any(char::is_control) {
+        violations.add(field, "must not have control characters");
+    }
+}
+
+/// Keys of templates and purposes.
+pub fn check_word(violations: &mut Violations, field: &str, text: &str) {
+    let fits = (1..=64).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_lowercase()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !fits {
+        violations.add(field, "must be 1 to 64 of a–z, 0–9 and _, first a letter");
+    }
+}
+
+/// What a launch names, looked up.
+struct Resolved {
+    product_version: Uuid,
+    criteria: serde_json::Value,
+    selection: Option<(Uuid, i32)>,
+}
+
+async fn resolve(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> ApiResult<Option<Resolved>> {
+    if let Err(id) = wanted.campaign
+        && campaign::get(conn, tenant.id, id).await?.is_none()
+    {
+        violations.add("campaign", "does not exist");
+    }
+    let (subject, criteria, saved, field) = match &wanted.audience {
+        Ok(ad_hoc) => match ad_hoc_from_proto(ad_hoc, "criteria", violations) {
+            None => return Ok(None),
+            Some((subject, criteria)) => (subject, criteria, None, "criteria.subject"),
+        },
+        Err(id) => match selection::get(conn, tenant.id, *id).await {
+            Err(anklang_store::StoreError::Missing(_)) => {
+                violations.add("selection", "does not exist");
+                return Ok(None);
+            }
+            found => {
+                let s = found?;
+                (s.subject, s.criteria, Some((s.id.0, s.version)), "selection")
+            }
+        },
+    };
+    if subject == Subject::Contract {
+        match selection::prepare(conn, tenant, subject, &criteria, Utc::now()).await {
+            Err(anklang_store::StoreError::Invalid(found)) => {
+                let prefix = if saved.is_some() { "selection." } else { "criteria." };
+                violations.extend_under(prefix, found);
+            }
+            other => {
+                other?;
+            }
+        }
+    } else {
+        violations.add(field, "must select contracts");
+    }
+    let [product, version] = &wanted.product;
+    let target = campaign::target(conn, tenant.id, product, version).await?;
+    match &target {
+        None => violations.add("target_product_version", "does not exist"),
+        Some(t) if t.valid_to.is_some_and(|to| to < today) => {
+            violations.add("target_product_version", "is not valid any more");
+        }
+        Some(_) => {}
+    }
+    for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
+        violations.add("deselected_contracts", format!("contract {number} does not exist"));
+    }
+    let Some(target) = target else {
+        return Ok(None);
+    };
+    Ok(Some(Resolved {
+        product_version: target.id,
+        criteria: serde_json::to_value(&criteria)
+            .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
+        selection: saved,
+    }))
+}
+
+/// Every brand needs the templates; those that ship are there for all.
+async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> ApiResult<()> {
+    for (key, kind, ships) in [
+        (&wanted.message_template, "message", OFFER_MAIL),
+        (&wanted.document_template, "document", OFFER_LETTER),
+    ] {
+        if key == ships {
+            continue;
+        }
+        let without = template::brands_without(conn, tenant.id, key, kind).await?;
+        if let Some(brand) = without.first() {
+            return Err(ApiError::Precondition {
+                reason: ErrorReason::Precondition,
+                resource: format!("brands/{brand}/templates/{key}"),
+                description: format!("brands without this {kind} template: {}", without.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn start(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    request: &pb::LaunchCampaignRequest,
+    wanted: &Wanted,
+    resolved: &Resolved,
+    account: &Account,
+    today: NaiveDate,
+) -> ApiResult<Operation> {
+    let campaign = match &wanted.campaign {
+        Ok((name, planned)) => {
+            CampaignId(campaign::create(conn, tenant.id, name.trim(), *planned).await?.id)
+        }
+        Err(id) => *id,
+    };
+    let operation_id = OperationId::new();
+    let new = NewOperation {
+        id: operation_id,
+        kind: launch::KIND,
+        resource: format!("campaigns/{campaign}"),
+        request: serde_json::Value::Null,
+    };
+    operation::create(conn, tenant.id, new).await?;
+    let phase = campaign::add_phase(
+        conn,
+        tenant.id,
+        NewPhase {
+            campaign,
+            name: request.phase_display_name.trim(),
+            product_version: anklang_domain::ProductVersionId(resolved.product_version),
+            offer_valid_until: wanted.valid_until,
+            operation: operation_id,
+            selection: resolved.selection,
+            criteria: resolved.criteria.clone(),
+            deselected: &wanted.deselected,
+            outbound: NewOutbound {
+                channel: account.channel(),
+                account: &account.id,
+                message_template: &wanted.message_template,
+                document_template: &wanted.document_template,
+                purpose: &wanted.purpose,
+            },
+        },
+    )
+    .await?;
+    let plan = Plan {
+        phase: phase.id,
+        product_version: resolved.product_version,
+        channel: account.channel().to_owned(),
+        purpose: wanted.purpose.clone(),
+        document_template: wanted.document_template.clone(),
+        today,
+        valid_until: wanted.valid_until,
+    };
+    let resource = phase_resource(campaign, phase.number);
+    let plan = serde_json::to_value(plan).map_err(|e| ApiError::Internal(e.to_string()))?;
+    Ok(operation::plan(conn, tenant.id, operation_id, &resource, plan).await?)
+}
+
+/// The response of a launch that succeeded.
+pub async fn launch_response(
+    app: &App,
+    operation: &Operation,
+) -> ApiResult<pb::LaunchCampaignResponse> {
+    let tenant = operation.tenant();
+    let response = operation.response.clone().unwrap_or_default();
+    let number = |key: &str| response[key].as_i64().unwrap_or(0);
+    let (campaign, phase_number) =
+        phase_name(&operation.resource).map_err(|e| ApiError::Internal(e.to_string()))?;
+    let mut tx = app.store.begin(tenant).await?;
+    let found = find(&mut tx, tenant, campaign).await?;
+    let phases = load_phases(&mut tx, tenant, campaign).await?;
+    tx.commit().await?;
+    let name = phase_resource(campaign, phase_number);
+    Ok(pb::LaunchCampaignResponse {
+        campaign: Some(campaign_to_wire(&found)),
+        phase: phases.into_iter().find(|p| p.name == name),
+        candidates: number("candidates"),
+        members: number("members"),
+        excluded: number("candidates") - number("members"),
+    })
+}
+
+fn campaign_id(field: &str, name: &str) -> ApiResult<CampaignId> {
+    name::parse_uuid(name, "campaigns")
+        .map(CampaignId)
+        .map_err(|e| ApiError::field(field, e.to_string()))
+}
+
+fn phase_name(name: &str) -> Result<(CampaignId, i32), &'static str> {
+    const FORM: &str = "must have the form campaigns/{uuid}/phases/{number}";
+    let [campaign, number] = name::parse(name, ["campaigns", "phases"]).map_err(|_| FORM)?;
+    let campaign = Uuid::try_parse(&campaign).map_err(|_| FORM)?;
+    Ok((CampaignId(campaign), number.parse().map_err(|_| FORM)?))
+}
+
+/// `campaigns/{uuid}/phases/{number}`.
+pub fn phase_resource(campaign: CampaignId, number: i32) -> String {
+    name::format(&[
+        ("campaigns", &campaign.to_string()),
+        ("phases", &number.to_string()),
+    ])
+}
+
+async fn find(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> ApiResult<Campaign> {
+    campaign::get(conn, tenant, id)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(format!("campaigns/{id}")))
+}
+
+fn campaign_to_wire(c: &Campaign) -> pb::Campaign {
+    pb::Campaign {
+        name: name::format(&[("campaigns", &c.id.to_string())]),
+        display_name: c.name.clone(),
+        planned_start_date: c.planned_start.map(wire::date),
+        create_time: Some(wire::timestamp(c.created_at)),
+    }
+}
+
+async fn load_phases(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: CampaignId,
+) -> ApiResult<Vec<pb::Phase>> {
+    let phases = campaign::phases(conn, tenant, id, None).await?;
+    let outbounds = campaign::outbounds(conn, tenant, id).await?;
+    phases.iter().map(|p| phase_to_wire(p, &outbounds)).collect()
+}
+
+fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
+    let name = phase_resource(CampaignId(p.campaign_id), p.number);
+    let criteria = serde_json::from_value(p.criteria.clone())
+        .map_err(|e| ApiError::Internal(format!("criteria of {name}: {e}")))?;
+    Ok(pb::Phase {
+        display_name: p.name.clone(),
+        target_product_version: name::format(&[
+            ("products", &p.product_number),
+            ("versions", &p.product_version_code),
+        ]),
+        state: match &p.state[..] {
+            "launching" => pb::PhaseState::Launching,
+            "active" => pb::PhaseState::Active,
+            "failed" => pb::PhaseState::Failed,
+            "cancelled" => pb::PhaseState::Cancelled,
+            _ => pb::PhaseState::Unspecified,
+        }
+        .into(),
+        operation: format!("operations/{}", p.operation_id),
+        selection: p
+            .selection_id
+            .map_or_else(String::new, |id| format!("selections/{id}")),
+        selection_version: p.selection_version.unwrap_or(0),
+        criteria: Some(selections_pb::AdHocCriteria {
+            subject: selections_pb::Subject::Contract.into(),
+            criteria: Some(criteria_to_proto(&criteria)),
+        }),
+        offer_valid_until_date: Some(wire::date(p.offer_valid_until)),
+        outbounds: outbounds
+            .iter()
+            .filter(|o| o.phase_id == p.id)
+            .map(|o| pb::Outbound {
+                name: format!("{name}/outbounds/{}", o.number),
+                channel: o.channel.clone(),
+                channel_account: name::format(&[("channelAccounts", &o.account)]),
+                message_template: o.message_template.clone(),
+                document_template: o.document_template.clone(),
+                purpose: o.purpose.clone(),
+            })
+            .collect(),
+        create_time: Some(wire::timestamp(p.created_at)),
+        name,
+    })
+}
+
+const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
+    (pb::ExclusionReason::Deselected, "deselected"),
+    (pb::ExclusionReason::ContractEnded, "contract_ended"),
+    (pb::ExclusionReason::OtherDivision, "other_division"),
+    (pb::ExclusionReason::AlreadyOnTarget, "already_on_target"),
+    (pb::ExclusionReason::NoQuantity, "no_quantity"),
+    (pb::ExclusionReason::NoAddress, "no_address"),
+    (pb::ExclusionReason::Suppressed, "suppressed"),
+    (pb::ExclusionReason::NoConsent, "no_consent"),
+];
+
+fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {
+    EXCLUSIONS.iter().find(|(r, _)| *r == reason).map(|(_, w)| *w)
+}
+
+/// The reason that a word of the store stands for.
+pub fn exclusion(word: &str) -> pb::ExclusionReason {
+    EXCLUSIONS
+        .iter()
+        .find(|(_, w)| *w == word)
+        .map_or(pb::ExclusionReason::Unspecified, |(r, _)| *r)
+}
+
+fn member_to_wire(c: Candidate) -> pb::AudienceMember {
+    pb::AudienceMember {
+        customer: name::format(&[("customers", &c.customer_number)]),
+        contract: name::format(&[("contracts", &c.contract_number)]),
+        exclusion_reason: c.exclusion.map_or(0, |word| exclusion(&word).into()),
+        offer: c
+            .offer_number
+            .map_or_else(String::new, |number| name::format(&[("offers", &number)])),
+    }
+}

@@ -1,0 +1,85 @@
+//! Channel accounts, as the service is configured.
+
+use anklang_domain::message::AmbiguousPolicy;
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::channels::v1 as pb;
+use tonic::{Request, Response, Status};
+
+use super::{ApiError, ApiResult, caller, reply};
+use crate::accounts::Account;
+use crate::work::App;
+
+/// The service.
+pub struct ChannelsApi {
+    /// What it works with.
+    pub app: App,
+}
+
+#[tonic::async_trait]
+impl pb::channel_service_server::ChannelService for ChannelsApi {
+    async fn get_channel_account(
+        &self,
+        request: Request<pb::GetChannelAccountRequest>,
+    ) -> Result<Response<pb::ChannelAccount>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_channel_accounts(
+        &self,
+        request: Request<pb::ListChannelAccountsRequest>,
+    ) -> Result<Response<pb::ListChannelAccountsResponse>, Status> {
+        reply(self.list(request).await)
+    }
+}
+
+impl ChannelsApi {
+    async fn get(
+        &self,
+        request: Request<pb::GetChannelAccountRequest>,
+    ) -> ApiResult<pb::ChannelAccount> {
+        caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        let mut violations = Violations::new();
+        let id = violations.check("name", name::parse(&name, ["channelAccounts"]));
+        violations.finish(())?;
+        let id = id.map(|[id]| id).unwrap_or_default();
+        match self.app.accounts.get(&id) {
+            Some(account) => Ok(wire(account).await),
+            None => Err(ApiError::NotFound(name)),
+        }
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListChannelAccountsRequest>,
+    ) -> ApiResult<pb::ListChannelAccountsResponse> {
+        caller(&self.app.store, &request).await?;
+        let mut channel_accounts = Vec::new();
+        for account in self.app.accounts.all() {
+            channel_accounts.push(wire(account).await);
+        }
+        Ok(pb::ListChannelAccountsResponse { channel_accounts })
+    }
+}
+
+async fn wire(account: &Account) -> pb::ChannelAccount {
+    let manifest = account.plugin.manifest();
+    let (state, state_detail) = match account.instance.health().await {
+        Ok(_) => (pb::ChannelAccountState::Open, String::new()),
+        Err(error) => (pb::ChannelAccountState::Closed, error.to_string()),
+    };
+    pb::ChannelAccount {
+        name: name::format(&[("channelAccounts", &account.id)]),
+        channel: manifest.channel.clone(),
+        plugin: manifest.id.clone(),
+        plugin_version: manifest.version.clone(),
+        plugin_sha256: hex::encode(account.plugin.sha256().0),
+        state: state.into(),
+        state_detail,
+        ambiguous_policy: match account.policy {
+            AmbiguousPolicy::Resend => pb::AmbiguousPolicy::Resend,
+            AmbiguousPolicy::Hold => pb::AmbiguousPolicy::Hold,
+        }
+        .into(),
+    }
+}

@@ -1,0 +1,179 @@
+//! One exhaustive conversion of errors to `google.rpc.Status` with rich details.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anklang_domain::Violations;
+use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_store::StoreError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+/// Domain of every `ErrorInfo`.
+const DOMAIN: &str = "anklang";
+/// When a caller may try again after UNAVAILABLE.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The most violations that are sent: a status travels in HTTP headers, which clients limit to
+/// 8 KiB or more. The message says how many there are.
+const MAX_VIOLATIONS: usize = 40;
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The request breaks rules: all of them.
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+    /// No such resource; holds its name.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// A resource with that name exists.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// The state of a resource does not allow it.
+    #[error("{resource}: {description}")]
+    Precondition {
+        /// Which of the documented reasons.
+        reason: ErrorReason,
+        /// Name of the resource.
+        resource: String,
+        /// What is in the way.
+        description: String,
+    },
+    /// The tenant is missing or not known.
+    #[error("{0}")]
+    TenantRequired(&'static str),
+    /// The `request_id` came before with another request.
+    #[error("this request_id came before with another request")]
+    RequestIdReused,
+    /// Something outside does not answer.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Our own fault.
+    #[error("{0}")]
+    Internal(String),
+    /// An error of the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ApiError {
+    /// Refuses because of one field.
+    pub fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let mut violations = Violations::new();
+        violations.add(field, reason);
+        ApiError::Invalid(violations)
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Invalid(violations) | ApiError::Store(StoreError::Invalid(violations)) => {
+                invalid(violations)
+            }
+            ApiError::NotFound(name) | ApiError::Store(StoreError::Missing(name)) => {
+                let mut details = info(ErrorReason::NotFound, []);
+                details.set_resource_info("", &name, "", "does not exist in this tenant");
+                Status::with_error_details(
+                    Code::NotFound,
+                    format!("{name} does not exist"),
+                    details,
+                )
+            }
+            ApiError::AlreadyExists(name) => Status::with_error_details(
+                Code::AlreadyExists,
+                format!("{name} exists already"),
+                info(ErrorReason::AlreadyExists, []),
+            ),
+            ApiError::Precondition {
+                reason,
+                resource,
+                description,
+            } => precondition(reason, resource, description),
+            ApiError::Store(StoreError::Refused { resource, reason }) => {
+                precondition(ErrorReason::Precondition, resource, reason)
+            }
+            ApiError::TenantRequired(message) => Status::with_error_details(
+                Code::Unauthenticated,
+                message,
+                info(ErrorReason::TenantRequired, []),
+            ),
+            ApiError::RequestIdReused => {
+                let mut details = info(ErrorReason::RequestIdReused, []);
+                details.add_bad_request_violation("request_id", "came before with another request");
+                Status::with_error_details(
+                    Code::InvalidArgument,
+                    "request_id: came before with another request",
+                    details,
+                )
+            }
+            ApiError::Unavailable(message) => unavailable(message),
+            ApiError::Store(error) if error.is_transient() => {
+                tracing::warn!(%error, "store");
+                unavailable("the database does not answer".into())
+            }
+            ApiError::Store(error) => internal(&error),
+            ApiError::Internal(message) => internal(&message),
+        }
+    }
+}
+
+fn invalid(violations: Violations) -> Status {
+    let all = violations.into_vec();
+    let mut message: String = match &all[..] {
+        [one] => format!("{}: {}", one.field, one.reason),
+        many => format!("{} fields are wrong", many.len()),
+    };
+    message.truncate(message.floor_char_boundary(500));
+    let mut details = info(ErrorReason::InvalidArgument, []);
+    details.set_bad_request(
+        all.into_iter()
+            .take(MAX_VIOLATIONS)
+            .map(|v| FieldViolation {
+                field: v.field,
+                description: v.reason,
+                ..Default::default()
+            })
+            .collect::<Vec<_>>(),
+    );
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn precondition(reason: ErrorReason, resource: String, description: String) -> Status {
+    let mut details = info(reason, []);
+    let message = format!("{resource}: {description}");
+    details.set_precondition_failure(vec![PreconditionViolation {
+        r#type: reason_name(reason),
+        subject: resource,
+        description,
+    }]);
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+fn unavailable(message: String) -> Status {
+    let mut details = info(ErrorReason::Unavailable, []);
+    details.set_retry_info(Some(RETRY_AFTER));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// Logs the cause under a number, and shows the number alone.
+fn internal(cause: &dyn std::fmt::Display) -> Status {
+    let incident = uuid::Uuid::now_v7().to_string();
+    tracing::error!(%incident, %cause, "internal error");
+    Status::with_error_details(
+        Code::Internal,
+        format!("internal error, incident {incident}"),
+        info(ErrorReason::Internal, [("incident".to_owned(), incident)]),
+    )
+}
+
+fn info<const N: usize>(reason: ErrorReason, metadata: [(String, String); N]) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason_name(reason), DOMAIN, HashMap::from(metadata))
+}
+
+fn reason_name(reason: ErrorReason) -> String {
+    reason
+        .as_str_name()
+        .trim_start_matches("ERROR_REASON_")
+        .to_owned()
+}

@@ -1,0 +1,95 @@
+//! A campaign in numbers.
+
+use std::collections::BTreeMap;
+
+use anklang_domain::CampaignId;
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_store::infoboard::{self, Count};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, campaign};
+use chrono::{DateTime, Utc};
+
+use super::campaigns::{exclusion, phase_resource};
+use super::{ApiResult, wire};
+
+/// Counts a campaign as of now.
+pub async fn load(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    id: CampaignId,
+    now: DateTime<Utc>,
+) -> ApiResult<pb::Infoboard> {
+    let counts = infoboard::counts(conn, tenant.id, id, tenant.day(now)).await?;
+    let days = infoboard::days(conn, tenant.id, id, tenant.time_zone.name()).await?;
+    let phases = campaign::phases(conn, tenant.id, id, None).await?;
+    Ok(pb::Infoboard {
+        campaign: format!("campaigns/{id}"),
+        total: Some(figures(counts.iter())),
+        phases: phases
+            .iter()
+            .map(|p| pb::PhaseFigures {
+                phase: phase_resource(id, p.number),
+                figures: Some(figures(counts.iter().filter(|c| c.phase_id == p.id))),
+            })
+            .collect(),
+        days: days
+            .into_iter()
+            .map(|d| pb::DayFigures {
+                date: Some(wire::date(d.day)),
+                offers_made: d.made,
+                messages_sent: d.sent,
+                offers_accepted: d.accepted,
+                offers_rejected: d.rejected,
+            })
+            .collect(),
+        as_of_time: Some(wire::timestamp(now)),
+    })
+}
+
+fn figures<'a>(counts: impl Iterator<Item = &'a Count>) -> pb::InfoboardFigures {
+    let mut sums: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for count in counts {
+        *sums.entry((&count.what, &count.key)).or_default() += count.n;
+    }
+    let n = |what: &str, key: &str| sums.get(&(what, key)).copied().unwrap_or(0);
+    let all = |what: &str| -> i64 {
+        sums.iter()
+            .filter(|((w, _), _)| *w == what)
+            .map(|(_, n)| n)
+            .sum()
+    };
+    pb::InfoboardFigures {
+        offers: Some(pb::OfferFigures {
+            made: all("offer"),
+            // A draft becomes open within the launch; its customer has no answer to give yet.
+            outstanding: n("offer", "open") + n("offer", "draft"),
+            accepted: n("offer", "accepted"),
+            rejected: n("offer", "rejected"),
+            expired: n("offer", "expired"),
+            withdrawn: n("offer", "withdrawn"),
+        }),
+        messages: Some(pb::MessageFigures {
+            queued: n("message", "queued"),
+            sending: n("message", "sending"),
+            sent: n("message", "sent"),
+            delivered: n("message", "delivered"),
+            failed: n("message", "failed"),
+            bounced: n("message", "bounced"),
+            suppressed: n("message", "suppressed"),
+            ambiguous: n("message", "ambiguous"),
+            cancelled: n("message", "cancelled"),
+        }),
+        audience: Some(pb::AudienceFigures {
+            candidates: all("member"),
+            members: n("member", ""),
+            excluded: sums
+                .iter()
+                .filter(|((what, key), _)| *what == "member" && !key.is_empty())
+                .map(|((_, key), n)| pb::ExclusionFigure {
+                    reason: exclusion(key).into(),
+                    count: *n,
+                })
+                .collect(),
+        }),
+    }
+}

@@ -1,0 +1,415 @@
+//! Offers: made one by one, answered one by one, and their documents.
+
+use anklang_domain::offer::{Answer, AnswerError, OfferState};
+use anklang_domain::{CampaignId, OfferId, ProductVersionId, Violations, name};
+use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_proto::anklang::offers::v1 as pb;
+use anklang_store::offer::{self, AnswerResult, Filter, GivenAnswer, Offer, Source, Terms};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, campaign, template};
+use bytes::Bytes;
+use chrono::Utc;
+use futures::stream::BoxStream;
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::campaigns::{check_word, phase_resource, valid_until};
+use super::page::Page;
+use super::templates::full_name;
+use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use crate::content::OFFER_LETTER;
+use crate::documents::DocumentError;
+use crate::work::App;
+use crate::work::launch::finish_single;
+
+/// Part of a document that is sent at once.
+const PART: usize = 64 * 1024;
+
+/// The service.
+pub struct OffersApi {
+    /// What it works with.
+    pub app: App,
+}
+
+#[tonic::async_trait]
+impl pb::offer_service_server::OfferService for OffersApi {
+    async fn create_offer(
+        &self,
+        request: Request<pb::CreateOfferRequest>,
+    ) -> Result<Response<pb::Offer>, Status> {
+        reply(self.create(request).await)
+    }
+
+    async fn get_offer(
+        &self,
+        request: Request<pb::GetOfferRequest>,
+    ) -> Result<Response<pb::Offer>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_offers(
+        &self,
+        request: Request<pb::ListOffersRequest>,
+    ) -> Result<Response<pb::ListOffersResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn accept_offer(
+        &self,
+        request: Request<pb::AcceptOfferRequest>,
+    ) -> Result<Response<pb::Offer>, Status> {
+        let result = async {
+            let tenant = caller(&self.app.store, &request).await?;
+            let request = request.into_inner();
+            let given = GivenAnswer {
+                answer: Answer::Accept,
+                source: &request.source,
+                reason: "",
+            };
+            self.answer(&tenant, &request.name, given).await
+        };
+        reply(result.await)
+    }
+
+    async fn reject_offer(
+        &self,
+        request: Request<pb::RejectOfferRequest>,
+    ) -> Result<Response<pb::Offer>, Status> {
+        let result = async {
+            let tenant = caller(&self.app.store, &request).await?;
+            let request = request.into_inner();
+            let given = GivenAnswer {
+                answer: Answer::Reject,
+                source: &request.source,
+                reason: &request.reason,
+            };
+            self.answer(&tenant, &request.name, given).await
+        };
+        reply(result.await)
+    }
+
+    type DownloadOfferDocumentStream =
+        BoxStream<'static, Result<pb::DownloadOfferDocumentResponse, Status>>;
+
+    async fn download_offer_document(
+        &self,
+        request: Request<pb::DownloadOfferDocumentRequest>,
+    ) -> Result<Response<Self::DownloadOfferDocumentStream>, Status> {
+        reply(self.download(request).await)
+    }
+}
+
+impl OffersApi {
+    async fn create(&self, request: Request<pb::CreateOfferRequest>) -> ApiResult<pb::Offer> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let body = request.encode_to_vec();
+        let mut violations = Violations::new();
+        let id = request_id(&request.request_id, &mut violations);
+        let today = tenant.day(Utc::now());
+        let contract = violations
+            .check("contract", name::parse(&request.contract, ["contracts"]))
+            .map(|[number]| number);
+        let version = violations.check(
+            "product_version",
+            name::parse(&request.product_version, ["products", "versions"]),
+        );
+        let until = valid_until("valid_until_date", &request.valid_until_date, today, &mut violations);
+        let template = match &request.document_template[..] {
+            "" => OFFER_LETTER,
+            key => key,
+        };
+        check_word(&mut violations, "document_template", template);
+        violations.finish(())?;
+        let (Some(contract), Some([product, code]), Some(until)) = (contract, version, until) else {
+            return Err(ApiError::Internal("a request without faults or values".into()));
+        };
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let once = Once::new(tenant.id, id, "CreateOffer", &body);
+        let offer_id = match once.before::<pb::Offer>(&mut tx).await? {
+            // Perhaps interrupted before its document was made: that is done below.
+            Some(before) => self.load(&mut tx, &tenant, &before.name).await?.id,
+            None => {
+                let target = campaign::target(&mut tx, tenant.id, &product, &code)
+                    .await?
+                    .ok_or_else(|| ApiError::NotFound(request.product_version.clone()))?;
+                let terms = Terms {
+                    product_version: ProductVersionId(target.id),
+                    offer_date: today,
+                    valid_until: until,
+                    document_template: template,
+                };
+                let made = make(&mut tx, &tenant, &contract, &terms).await?;
+                once.after(&mut tx, &to_wire(&made)).await?;
+                made.id
+            }
+        };
+        let made = offer::number(&mut tx, tenant.id, OfferId(offer_id)).await?;
+        tx.commit().await?;
+        let made = made.ok_or_else(|| ApiError::Internal("an offer just made".into()))?;
+        self.with_document(&tenant, &made, offer_id).await
+    }
+
+    /// The offer, open with its document.
+    async fn with_document(
+        &self,
+        tenant: &Tenant,
+        number: &str,
+        id: uuid::Uuid,
+    ) -> ApiResult<pb::Offer> {
+        let name = name::format(&[("offers", number)]);
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let offer = self.load(&mut tx, tenant, &name).await?;
+        tx.commit().await?;
+        if offer.state != OfferState::Draft.as_str() {
+            return Ok(to_wire(&offer));
+        }
+        finish_single(&self.app, tenant, id)
+            .await
+            .map_err(|e| ApiError::Unavailable(format!("{name} waits for its document: {e}")))?
+            .map_err(|reason| ApiError::Precondition {
+                reason: ErrorReason::Precondition,
+                resource: name.clone(),
+                description: format!("its document could not be made: {reason}"),
+            })?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let offer = self.load(&mut tx, tenant, &name).await?;
+        tx.commit().await?;
+        Ok(to_wire(&offer))
+    }
+
+    async fn load(&self, conn: &mut Conn, tenant: &Tenant, name: &str) -> ApiResult<Offer> {
+        let [number] =
+            name::parse(name, ["offers"]).map_err(|e| ApiError::field("name", e.to_string()))?;
+        offer::get(conn, tenant.id, &number, tenant.day(Utc::now()))
+            .await?
+            .ok_or_else(|| ApiError::NotFound(name.to_owned()))
+    }
+
+    async fn get(&self, request: Request<pb::GetOfferRequest>) -> ApiResult<pb::Offer> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let offer = self.load(&mut tx, &tenant, &request.into_inner().name).await?;
+        tx.commit().await?;
+        Ok(to_wire(&offer))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListOffersRequest>,
+    ) -> ApiResult<pb::ListOffersResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let filter = read_filter(&request, &mut violations);
+        let query = format!(
+            "ListOffers {} {} {:?}",
+            request.campaign, request.customer, request.states
+        );
+        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        violations.finish(())?;
+        let after = page.after.first().map_or("", |number| &number[..]);
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let today = tenant.day(Utc::now());
+        let mut rows =
+            offer::list(&mut tx, tenant.id, &filter, today, after, page.limit()).await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |o| vec![o.number.clone()]);
+        Ok(pb::ListOffersResponse {
+            offers: rows.iter().map(to_wire).collect(),
+            next_page_token,
+        })
+    }
+
+    async fn answer(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        given: GivenAnswer<'_>,
+    ) -> ApiResult<pb::Offer> {
+        let mut violations = Violations::new();
+        let number = violations.check("name", name::parse(name, ["offers"]));
+        for (field, text, max) in [("source", given.source, 64), ("reason", given.reason, 1_000)] {
+            if text.chars().count() > max {
+                violations.add(field, format!("must have at most {max} characters"));
+            }
+            if text.chars().any(|c| c.is_control() && c != '\n') {
+                violations.add(field, "must not have control characters");
+            }
+        }
+        violations.finish(())?;
+        let [number] = number.unwrap_or_default();
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let today = tenant.day(Utc::now());
+        match offer::answer(&mut tx, tenant.id, &number, &given, today).await? {
+            AnswerResult::Answered(offer) => {
+                tx.commit().await?;
+                Ok(to_wire(&offer))
+            }
+            AnswerResult::Missing => Err(ApiError::NotFound(name.to_owned())),
+            AnswerResult::Refused(refused) => Err(ApiError::Precondition {
+                reason: match refused {
+                    AnswerError::Illegal(_) => ErrorReason::IllegalTransition,
+                    AnswerError::Expired(_) => ErrorReason::OfferExpired,
+                },
+                resource: name.to_owned(),
+                description: refused.to_string(),
+            }),
+        }
+    }
+
+    async fn download(
+        &self,
+        request: Request<pb::DownloadOfferDocumentRequest>,
+    ) -> ApiResult<BoxStream<'static, Result<pb::DownloadOfferDocumentResponse, Status>>> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let offer = self.load(&mut tx, &tenant, &name).await?;
+        tx.commit().await?;
+        let sha256 = offer
+            .sha256
+            .ok_or_else(|| ApiError::NotFound(format!("the document of {name}")))?;
+        let bytes = self.app.documents.get(&sha256).await.map_err(|e| match e {
+            // The ledger says that it is there: not the caller's fault.
+            DocumentError::Missing(_) => ApiError::Internal(e.to_string()),
+            _ => ApiError::Unavailable(e.to_string()),
+        })?;
+        Ok(Box::pin(futures::stream::iter(parts(bytes))))
+    }
+}
+
+fn parts(
+    bytes: Bytes,
+) -> impl Iterator<Item = Result<pb::DownloadOfferDocumentResponse, Status>> {
+    (0..bytes.len()).step_by(PART).map(move |from| {
+        Ok(pb::DownloadOfferDocumentResponse {
+            data: bytes.slice(from..bytes.len().min(from + PART)),
+        })
+    })
+}
+
+/// Makes a draft offer for one contract, by the same rules as a campaign.
+async fn make(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    contract: &str,
+    terms: &Terms<'_>,
+) -> ApiResult<Offer> {
+    let resource = name::format(&[("contracts", contract)]);
+    let found = offer::candidate(conn, tenant.id, contract, terms.product_version, terms.offer_date)
+        .await?
+        .ok_or_else(|| ApiError::NotFound(resource.clone()))?;
+    let refuse = |description: &str| ApiError::Precondition {
+        reason: ErrorReason::Precondition,
+        resource: resource.clone(),
+        description: description.into(),
+    };
+    match found.exclusion.as_deref() {
+        None => {}
+        Some("contract_ended") => return Err(refuse("the contract is terminated or has ended")),
+        Some("other_division") => {
+            return Err(refuse("the product version is of another division"));
+        }
+        Some("already_on_target") => return Err(refuse("the contract has this version already")),
+        Some("no_quantity") => {
+            return Err(refuse("the contract's annual quantity is not known"));
+        }
+        Some(other) => return Err(refuse(other)),
+    }
+    if terms.document_template != OFFER_LETTER {
+        let without =
+            template::brands_without(conn, tenant.id, terms.document_template, "document").await?;
+        if !without.is_empty() {
+            return Err(refuse("its brand has no such document template"));
+        }
+    }
+    let id = OfferId::new();
+    let source = Source::Contract {
+        contract: found.contract(),
+        offer: id,
+    };
+    offer::make(conn, tenant.id, &source, terms).await?;
+    let number = offer::number(conn, tenant.id, id)
+        .await?
+        .ok_or_else(|| ApiError::Internal("an offer just made".into()))?;
+    offer::get(conn, tenant.id, &number, terms.offer_date)
+        .await?
+        .ok_or_else(|| ApiError::Internal("an offer just made".into()))
+}
+
+fn read_filter(request: &pb::ListOffersRequest, violations: &mut Violations) -> Filter {
+    let mut filter = Filter::default();
+    if !request.campaign.is_empty() {
+        filter.campaign = violations
+            .check("campaign", name::parse_uuid(&request.campaign, "campaigns"))
+            .map(CampaignId);
+    }
+    if !request.customer.is_empty() {
+        filter.customer_number = violations
+            .check("customer", name::parse(&request.customer, ["customers"]))
+            .map(|[number]| number);
+    }
+    for (i, wanted) in request.states.iter().enumerate() {
+        let found = pb::OfferState::try_from(*wanted)
+            .ok()
+            .and_then(|wanted| STATES.iter().find(|(wire, _)| *wire == wanted));
+        match found {
+            Some((_, state)) => filter.states.push(*state),
+            None => violations.add(format!("states[{i}]"), "is no state of an offer"),
+        }
+    }
+    filter
+}
+
+const STATES: [(pb::OfferState, OfferState); 6] = [
+    (pb::OfferState::Draft, OfferState::Draft),
+    (pb::OfferState::Open, OfferState::Open),
+    (pb::OfferState::Accepted, OfferState::Accepted),
+    (pb::OfferState::Rejected, OfferState::Rejected),
+    (pb::OfferState::Expired, OfferState::Expired),
+    (pb::OfferState::Withdrawn, OfferState::Withdrawn),
+];
+
+fn to_wire(o: &Offer) -> pb::Offer {
+    let state = OfferState::parse(&o.state)
+        .and_then(|state| STATES.iter().find(|(_, s)| *s == state))
+        .map_or(pb::OfferState::Unspecified, |(wire, _)| *wire);
+    pb::Offer {
+        name: name::format(&[("offers", &o.number)]),
+        number: o.number.clone(),
+        customer: name::format(&[("customers", &o.customer_number)]),
+        contract: name::format(&[("contracts", &o.contract_number)]),
+        product_version: name::format(&[
+            ("products", &o.product_number),
+            ("versions", &o.product_version_code),
+        ]),
+        phase: o
+            .campaign_id
+            .zip(o.phase_number)
+            .map_or_else(String::new, |(id, n)| phase_resource(CampaignId(id), n)),
+        state: state.into(),
+        base_price_per_year: Some(wire::money(o.base_price_per_year, &o.currency)),
+        unit_price_per_kwh: Some(wire::money(o.unit_price_per_kwh, &o.currency)),
+        annual_quantity_kwh: o.annual_quantity_kwh.normalize().to_string(),
+        annual_amount: Some(wire::money(o.annual_amount, &o.currency)),
+        offer_date: Some(wire::date(o.offer_date)),
+        valid_until_date: Some(wire::date(o.valid_until)),
+        answer_time: o.answered_at.map(wire::timestamp),
+        answer_source: o.answer_source.clone(),
+        reject_reason: o.reject_reason.clone(),
+        document: o.sha256.as_ref().map(|sha256| pb::Document {
+            sha256: hex::encode(sha256),
+            size_bytes: o.size_bytes.unwrap_or(0),
+            pages: o.pages.unwrap_or(0),
+            template: full_name(
+                &o.brand_code,
+                &o.document_template,
+                o.template_language.as_deref().unwrap_or(""),
+            ),
+            template_version: o.template_version.unwrap_or(0),
+        }),
+        create_time: Some(wire::timestamp(o.created_at)),
+    }
+}

@@ -1,0 +1,467 @@
+//! Selections: saved criteria, previews, and what criteria can use.
+
+mod criteria;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anklang_domain::selection::Subject;
+use anklang_domain::{SelectionId, Violations, name};
+use anklang_proto::anklang::selections::v1 as pb;
+use anklang_store::selection::registry::{Entity, FieldType};
+use anklang_store::selection::{
+    self, ATTRIBUTE_PREFIX, Attributes, Prepared, Preview, Sample, Selection,
+};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, Store, StoreError};
+use chrono::Utc;
+use prost::Message;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+pub use criteria::{
+    criteria_from_proto, criteria_to_proto, prepare, prepare_ad_hoc, subject_from_proto,
+    subject_to_proto,
+};
+
+use super::page::Page;
+use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+
+/// The most characters of a selection's name.
+const MAX_NAME: usize = 200;
+/// The most characters of a selection's description.
+const MAX_DESCRIPTION: usize = 2_000;
+/// The most examples of a preview.
+const MAX_SAMPLE: i32 = 100;
+/// How long the database may work on a preview.
+const PREVIEW_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The service.
+pub struct SelectionsApi {
+    store: Store,
+}
+
+impl SelectionsApi {
+    /// The service on a database.
+    pub fn new(store: Store) -> Self {
+        SelectionsApi { store }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::selection_service_server::SelectionService for SelectionsApi {
+    async fn create_selection(
+        &self,
+        request: Request<pb::CreateSelectionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.create(request).await)
+    }
+
+    async fn get_selection(
+        &self,
+        request: Request<pb::GetSelectionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_selections(
+        &self,
+        request: Request<pb::ListSelectionsRequest>,
+    ) -> Result<Response<pb::ListSelectionsResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn update_selection(
+        &self,
+        request: Request<pb::UpdateSelectionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn delete_selection(
+        &self,
+        request: Request<pb::DeleteSelectionRequest>,
+    ) -> Result<Response<()>, Status> {
+        reply(self.delete(request).await)
+    }
+
+    async fn preview_selection(
+        &self,
+        request: Request<pb::PreviewSelectionRequest>,
+    ) -> Result<Response<pb::PreviewSelectionResponse>, Status> {
+        reply(self.preview(request).await)
+    }
+
+    async fn list_selection_fields(
+        &self,
+        request: Request<pb::ListSelectionFieldsRequest>,
+    ) -> Result<Response<pb::ListSelectionFieldsResponse>, Status> {
+        reply(self.list_fields(request).await)
+    }
+}
+
+impl SelectionsApi {
+    async fn create(
+        &self,
+        request: Request<pb::CreateSelectionRequest>,
+    ) -> ApiResult<pb::Selection> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let body = request.encode_to_vec();
+        let mut violations = Violations::new();
+        let id = request_id(&request.request_id, &mut violations);
+        let once = Once::new(tenant.id, id, "SelectionService/CreateSelection", &body);
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = once.before(&mut tx).await? {
+            return Ok(done);
+        }
+        let prepared = read(
+            &mut tx,
+            &tenant,
+            request.selection.as_ref(),
+            &mut violations,
+        )
+        .await?;
+        let (wanted, prepared) = whole(request.selection.as_ref(), prepared, violations)?;
+        let saved = selection::create(
+            &mut tx,
+            &wanted.display_name,
+            &wanted.description,
+            &prepared,
+        )
+        .await?;
+        let response = to_wire(&saved);
+        once.after(&mut tx, &response).await?;
+        tx.commit().await?;
+        Ok(response)
+    }
+
+    async fn get(&self, request: Request<pb::GetSelectionRequest>) -> ApiResult<pb::Selection> {
+        let tenant = caller(&self.store, &request).await?;
+        let id = selection_id(&request.into_inner().name, "name")?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let found = selection::get(&mut tx, tenant.id, id).await?;
+        tx.commit().await?;
+        Ok(to_wire(&found))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListSelectionsRequest>,
+    ) -> ApiResult<pb::ListSelectionsResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            "ListSelections".into(),
+            &mut violations,
+        );
+        violations.finish(())?;
+        let before = page.after.first().and_then(|id| Uuid::try_parse(id).ok());
+        let mut tx = self.store.begin(tenant.id).await?;
+        let before = before.map(SelectionId);
+        let mut rows = selection::list(&mut tx, tenant.id, before, page.limit()).await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |s| vec![s.id.to_string()]);
+        Ok(pb::ListSelectionsResponse {
+            selections: rows.iter().map(to_wire).collect(),
+            next_page_token,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateSelectionRequest>,
+    ) -> ApiResult<pb::Selection> {
+        let tenant = caller(&self.store, &request).await?;
+        let wanted = request.into_inner().selection;
+        let mut violations = Violations::new();
+        let id = wanted.as_ref().and_then(|s| {
+            violations.check("selection.name", name::parse_uuid(&s.name, "selections"))
+        });
+        let mut tx = self.store.begin(tenant.id).await?;
+        let prepared = read(&mut tx, &tenant, wanted.as_ref(), &mut violations).await?;
+        let (wanted, prepared) = whole(wanted.as_ref(), prepared, violations)?;
+        let id = id.ok_or_else(|| ApiError::field("selection.name", "is required"))?;
+        let saved = selection::update(
+            &mut tx,
+            SelectionId(id),
+            &wanted.display_name,
+            &wanted.description,
+            &prepared,
+        )
+        .await
+        .map_err(|error| match error {
+            StoreError::Invalid(found) => {
+                let mut violations = Violations::new();
+                violations.extend_under("selection.", found);
+                ApiError::Invalid(violations)
+            }
+            other => other.into(),
+        })?;
+        tx.commit().await?;
+        Ok(to_wire(&saved))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteSelectionRequest>) -> ApiResult<()> {
+        let tenant = caller(&self.store, &request).await?;
+        let id = selection_id(&request.into_inner().name, "name")?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        selection::delete(&mut tx, tenant.id, id).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn preview(
+        &self,
+        request: Request<pb::PreviewSelectionRequest>,
+    ) -> ApiResult<pb::PreviewSelectionResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        if !(0..=MAX_SAMPLE).contains(&request.sample_size) {
+            violations.add("sample_size", format!("must be between 0 and {MAX_SAMPLE}"));
+        }
+        let mut tx = self.store.begin(tenant.id).await?;
+        let prepared = match &request.source {
+            None => {
+                violations.add("criteria", "either selection or criteria is required");
+                None
+            }
+            Some(pb::preview_selection_request::Source::Criteria(given)) => {
+                prepare_ad_hoc(
+                    &mut tx,
+                    &tenant,
+                    given,
+                    "criteria",
+                    Utc::now(),
+                    &mut violations,
+                )
+                .await?
+            }
+            Some(pb::preview_selection_request::Source::Selection(name)) => {
+                match violations.check("selection", name::parse_uuid(name, "selections")) {
+                    Some(id) => Some(saved(&mut tx, &tenant, SelectionId(id)).await?),
+                    None => None,
+                }
+            }
+        };
+        violations.finish(())?;
+        let prepared = prepared.ok_or_else(unexplained)?;
+        let size = request.sample_size.into();
+        let preview = selection::preview(&mut tx, &prepared, size, PREVIEW_TIMEOUT).await?;
+        tx.commit().await?;
+        Ok(preview_to_wire(preview))
+    }
+
+    async fn list_fields(
+        &self,
+        request: Request<pb::ListSelectionFieldsRequest>,
+    ) -> ApiResult<pb::ListSelectionFieldsResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let mut violations = Violations::new();
+        let subject = subject_from_proto(request.into_inner().subject, "subject", &mut violations);
+        violations.finish(())?;
+        let root = Entity::from(subject.ok_or_else(unexplained)?);
+        let mut tx = self.store.begin(tenant.id).await?;
+        let attributes = Attributes::load(&mut tx, tenant.id).await?;
+        tx.commit().await?;
+        Ok(pb::ListSelectionFieldsResponse {
+            fields: fields(root, &attributes),
+            relations: relations(root, &attributes),
+        })
+    }
+}
+
+/// For what cannot be: a value that is missing although nothing was wrong with it.
+fn unexplained() -> ApiError {
+    ApiError::Internal("a request without faults and without values".into())
+}
+
+fn selection_id(text: &str, field: &str) -> ApiResult<SelectionId> {
+    let mut violations = Violations::new();
+    let id = violations.check(field, name::parse_uuid(text, "selections"));
+    violations.finish(())?;
+    Ok(SelectionId(id.ok_or_else(unexplained)?))
+}
+
+/// Checks a selection to be saved.
+async fn read(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: Option<&pb::Selection>,
+    violations: &mut Violations,
+) -> ApiResult<Option<Prepared>> {
+    let Some(wanted) = wanted else {
+        violations.add("selection", "is required");
+        return Ok(None);
+    };
+    let has_control = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+    let length = wanted.display_name.chars().count();
+    if !(1..=MAX_NAME).contains(&length) || wanted.display_name.trim().is_empty() {
+        let reason = format!("must have 1 to {MAX_NAME} characters");
+        violations.add("selection.display_name", reason);
+    }
+    if has_control(&wanted.display_name) || wanted.display_name.contains('\n') {
+        violations.add("selection.display_name", "must not hold control characters");
+    }
+    if wanted.description.chars().count() > MAX_DESCRIPTION {
+        let reason = format!("must have at most {MAX_DESCRIPTION} characters");
+        violations.add("selection.description", reason);
+    }
+    if has_control(&wanted.description) {
+        let reason = "must not hold control characters other than line feeds";
+        violations.add("selection.description", reason);
+    }
+    let subject = subject_from_proto(wanted.subject, "selection.subject", violations);
+    let criteria = wanted.criteria.as_ref();
+    let path = "selection.criteria";
+    prepare(
+        conn,
+        tenant,
+        subject,
+        criteria,
+        path,
+        Utc::now(),
+        violations,
+    )
+    .await
+}
+
+/// The parts of a selection to be saved, if nothing is wrong.
+fn whole(
+    wanted: Option<&pb::Selection>,
+    prepared: Option<Prepared>,
+    violations: Violations,
+) -> ApiResult<(&pb::Selection, Prepared)> {
+    violations.finish(())?;
+    wanted.zip(prepared).ok_or_else(unexplained)
+}
+
+/// A saved selection, prepared for today.
+async fn saved(conn: &mut Conn, tenant: &Tenant, id: SelectionId) -> ApiResult<Prepared> {
+    let saved = selection::get(conn, tenant.id, id).await?;
+    selection::prepare(conn, tenant, saved.subject, &saved.criteria, Utc::now())
+        .await
+        .map_err(|error| match error {
+            // Right when they were saved, so nothing is wrong with this request.
+            StoreError::Invalid(violations) => ApiError::Store(StoreError::Refused {
+                resource: name::format(&[("selections", &id.to_string())]),
+                reason: format!("does not hold any more: {violations}"),
+            }),
+            other => other.into(),
+        })
+}
+
+fn to_wire(selection: &Selection) -> pb::Selection {
+    pb::Selection {
+        name: name::format(&[("selections", &selection.id.to_string())]),
+        display_name: selection.name.clone(),
+        description: selection.description.clone(),
+        subject: subject_to_proto(selection.subject).into(),
+        criteria: Some(criteria_to_proto(&selection.criteria)),
+        version: selection.version,
+        create_time: Some(wire::timestamp(selection.created_at)),
+        update_time: Some(wire::timestamp(selection.updated_at)),
+    }
+}
+
+fn preview_to_wire(preview: Preview) -> pb::PreviewSelectionResponse {
+    let row = |sample: Sample| pb::PreviewRow {
+        customer: name::format(&[("customers", &sample.customer)]),
+        contract: sample.contract.map_or_else(String::new, |number| {
+            name::format(&[("contracts", &number)])
+        }),
+        display_name: sample.name,
+        place: sample.place,
+    };
+    pb::PreviewSelectionResponse {
+        count: preview.count,
+        customers: preview.customers,
+        sample: preview.sample.into_iter().map(row).collect(),
+    }
+}
+
+fn fields(entity: Entity, attributes: &Attributes) -> Vec<pb::SelectionField> {
+    let operators = |all: &[anklang_domain::selection::Operator]| {
+        all.iter()
+            .map(|o| criteria::operator_to_proto(*o).into())
+            .collect()
+    };
+    let known = entity.fields().iter().map(|field| pb::SelectionField {
+        field: field.name.to_owned(),
+        r#type: field_type(field.ty).into(),
+        operators: operators(field.operators()),
+        description: field.description.to_owned(),
+    });
+    let imported = attributes.of(entity).map(|(key, ty)| pb::SelectionField {
+        field: format!("{ATTRIBUTE_PREFIX}{key}"),
+        r#type: field_type(ty).into(),
+        operators: operators(ty.operators()),
+        description: "Imported attribute.".to_owned(),
+    });
+    known.chain(imported).collect()
+}
+
+/// All relations that can be reached, the nearest first, each name once: one name leads to one
+/// entity wherever it starts.
+fn relations(root: Entity, attributes: &Attributes) -> Vec<pb::SelectionRelation> {
+    let mut found = Vec::new();
+    let mut names = BTreeSet::new();
+    let mut entities = vec![root];
+    let mut next = 0;
+    while let Some(entity) = entities.get(next).copied() {
+        next += 1;
+        for relation in entity.relations() {
+            if !entities.contains(&relation.to) {
+                entities.push(relation.to);
+            }
+            if names.insert(relation.name) {
+                found.push(pb::SelectionRelation {
+                    relation: relation.name.to_owned(),
+                    description: relation.description.to_owned(),
+                    fields: fields(relation.to, attributes),
+                    relations: relation.to.relations().map(|r| r.name.to_owned()).collect(),
+                });
+            }
+        }
+    }
+    found
+}
+
+fn field_type(ty: FieldType) -> pb::FieldType {
+    match ty {
+        FieldType::Text => pb::FieldType::Text,
+        FieldType::Number => pb::FieldType::Number,
+        FieldType::Flag => pb::FieldType::Flag,
+        FieldType::Date => pb::FieldType::Date,
+        FieldType::Time => pb::FieldType::Time,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_relation_is_listed_once_and_leads_on_to_listed_ones() {
+        for subject in [Subject::Customer, Subject::Contract] {
+            let listed = relations(subject.into(), &Attributes::default());
+            let names: BTreeSet<&str> = listed.iter().map(|r| &*r.relation).collect();
+            assert_eq!(names.len(), listed.len());
+            for relation in &listed {
+                assert!(!relation.fields.is_empty(), "{}", relation.relation);
+                assert!(relation.relations.iter().all(|r| names.contains(&**r)));
+            }
+            let direct = Entity::from(subject).relations().count();
+            let first: Vec<&str> = listed.iter().take(direct).map(|r| &*r.relation).collect();
+            assert!(
+                Entity::from(subject)
+                    .relations()
+                    .all(|r| first.contains(&r.name))
+            );
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Templates of messages and documents, stored and shipped.
+
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::templates::v1 as pb;
+use anklang_render::{
+    DocumentTemplate, MessageSource, MessageTemplate, Part, TemplateError, shipped,
+};
+use anklang_store::template::{self, NewTemplate, Template};
+use anklang_store::Conn;
+use anklang_store::tenant::Tenant;
+use tonic::{Request, Response, Status};
+
+use super::page::Page;
+use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
+use crate::work::App;
+
+/// The service.
+pub struct TemplatesApi {
+    /// What it works with.
+    pub app: App,
+}
+
+#[tonic::async_trait]
+impl pb::template_service_server::TemplateService for TemplatesApi {
+    async fn update_template(
+        &self,
+        request: Request<pb::UpdateTemplateRequest>,
+    ) -> Result<Response<pb::Template>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn get_template(
+        &self,
+        request: Request<pb::GetTemplateRequest>,
+    ) -> Result<Response<pb::Template>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_templates(
+        &self,
+        request: Request<pb::ListTemplatesRequest>,
+    ) -> Result<Response<pb::ListTemplatesResponse>, Status> {
+        reply(self.list(request).await)
+    }
+}
+
+impl TemplatesApi {
+    async fn update(
+        &self,
+        request: Request<pb::UpdateTemplateRequest>,
+    ) -> ApiResult<pb::Template> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let template = request
+            .template
+            .ok_or_else(|| ApiError::field("template", "is required"))?;
+        let (name, violations) = tokio::task::spawn_blocking({
+            let template = template.clone();
+            // Checking a document renders it.
+            move || check(&template)
+        })
+        .await
+        .map_err(|e| ApiError::Internal(format!("checking a template: {e}")))?;
+        violations.finish(())?;
+        let name = name.ok_or_else(|| ApiError::Internal("a template without name".into()))?;
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let there = find(&mut tx, &tenant, &name).await?;
+        if there.is_none() && !request.allow_missing {
+            return Err(ApiError::NotFound(template.name));
+        }
+        let mut new = NewTemplate {
+            brand_code: &name.brand,
+            key: &name.key,
+            language: &name.language,
+            ..Default::default()
+        };
+        match template.content.as_ref() {
+            Some(pb::template::Content::Message(m)) => {
+                new.kind = "message";
+                new.subject = &m.subject;
+                new.text_body = &m.text_body;
+                new.html_body = &m.html_body;
+            }
+            Some(pb::template::Content::Document(d)) => {
+                new.kind = "document";
+                new.typst_source = &d.typst_source;
+            }
+            None => return Err(ApiError::Internal("a template without content".into())),
+        }
+        let saved = template::save(&mut tx, tenant.id, &new).await?;
+        tx.commit().await?;
+        Ok(to_wire(saved))
+    }
+
+    async fn get(&self, request: Request<pb::GetTemplateRequest>) -> ApiResult<pb::Template> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let wanted = request.into_inner().name;
+        let name = Name::parse(&wanted).map_err(|reason| ApiError::field("name", reason))?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let found = find(&mut tx, &tenant, &name).await?;
+        tx.commit().await?;
+        found.ok_or(ApiError::NotFound(wanted))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListTemplatesRequest>,
+    ) -> ApiResult<pb::ListTemplatesResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let brand = violations
+            .check("parent", name::parse(&request.parent, ["brands"]))
+            .map(|[brand]| brand);
+        let query = format!("ListTemplates {}", request.parent);
+        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        violations.finish(())?;
+        let key = |i: usize| page.after.get(i).map_or("", |k| &k[..]);
+        let brand = brand.filter(|b| b != "-");
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut rows = template::list(
+            &mut tx,
+            tenant.id,
+            brand.as_deref(),
+            (key(0), key(1), key(2)),
+            page.limit(),
+        )
+        .await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |t| {
+            vec![t.brand_code.clone(), t.key.clone(), t.language.clone()]
+        });
+        Ok(pb::ListTemplatesResponse {
+            templates: rows.into_iter().map(to_wire).collect(),
+            next_page_token,
+        })
+    }
+}
+
+/// The parts of a template's name.
+struct Name {
+    brand: String,
+    key: String,
+    language: String,
+}
+
+impl Name {
+    fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "must have the form brands/{brand}/templates/{key}.{language}";
+        let [brand, template] =
+            name::parse(text, ["brands", "templates"]).map_err(|_| FORM.to_owned())?;
+        let (key, language) = template.split_once('.').ok_or(FORM)?;
+        let word = |text: &str, others: &[u8]| {
+            (1..=64).contains(&text.len())
+                && text.as_bytes()[0].is_ascii_alphabetic()
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+        };
+        if !word(key, b"_") || key != key.to_ascii_lowercase() {
+            return Err("the key is 1 to 64 of a–z, 0–9 and _, first a letter".into());
+        }
+        if !word(language, b"-") || language.len() > 35 {
+            return Err("the language is a BCP 47 tag, e.g. de or de-AT".into());
+        }
+        Ok(Self {
+            brand,
+            key: key.to_owned(),
+            language: language.to_owned(),
+        })
+    }
+}
+
+/// Checks everything about a template; a document is rendered with sample data.
+fn check(template: &pb::Template) -> (Option<Name>, Violations) {
+    let mut violations = Violations::new();
+    let name = violations.check("template.name", Name::parse(&template.name));
+    let limit = |violations: &mut Violations, field: &str, text: &str, min: usize, max: usize| {
+        let length = text.chars().count();
+        if !(min..=max).contains(&length) {
+            violations.add(field, format!("must have {min} to {max} characters, has {length}"));
+        }
+    };
+    match &template.content {
+        None => violations.add("template.content", "is required: message or document"),
+        Some(pb::template::Content::Message(m)) => {
+            limit(&mut violations, "template.message.subject", &m.subject, 1, 1_000);
+            limit(&mut violations, "template.message.text_body", &m.text_body, 1, 100_000);
+            limit(&mut violations, "template.message.html_body", &m.html_body, 0, 500_000);
+            let source = MessageSource {
+                subject: &m.subject,
+                text: &m.text_body,
+                html: &m.html_body,
+            };
+            if let Err(errors) = MessageTemplate::compile(&source) {
+                add_errors(&mut violations, &errors);
+            }
+        }
+        Some(pb::template::Content::Document(d)) => {
+            let field = "template.document.typst_source";
+            limit(&mut violations, field, &d.typst_source, 1, 500_000);
+            if violations.iter().all(|v| v.field != field)
+                && let Err(errors) = DocumentTemplate::compile(&d.typst_source)
+            {
+                add_errors(&mut violations, &errors);
+            }
+        }
+    }
+    (name, violations)
+}
+
+fn add_errors(violations: &mut Violations, errors: &[TemplateError]) {
+    for error in errors {
+        let field = match error.part {
+            Part::Subject => "template.message.subject",
+            Part::TextBody => "template.message.text_body",
+            Part::HtmlBody => "template.message.html_body",
+            Part::TypstSource => "template.document.typst_source",
+        };
+        violations.add(
+            field,
+            format!("line {}, column {}: {}", error.line, error.column, error.message),
+        );
+    }
+}
+
+/// The newest stored version, else the shipped one of a brand that exists.
+async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option<pb::Template>> {
+    let stored = template::get(conn, tenant.id, &name.brand, &name.key, &name.language).await?;
+    if let Some(stored) = stored {
+        return Ok(Some(to_wire(stored)));
+    }
+    if name.language != FALLBACK_LANGUAGE
+        || !template::brand_exists(conn, tenant.id, &name.brand).await?
+    {
+        return Ok(None);
+    }
+    let content = match &name.key[..] {
+        OFFER_LETTER => pb::template::Content::Document(pb::DocumentContent {
+            typst_source: shipped::OFFER_LETTER_DE.into(),
+        }),
+        OFFER_MAIL => {
+            let mail = shipped::offer_mail_de();
+            pb::template::Content::Message(pb::MessageContent {
+                subject: mail.subject.into(),
+                text_body: mail.text.into(),
+                html_body: mail.html.into(),
+            })
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(pb::Template {
+        name: full_name(&name.brand, &name.key, &name.language),
+        content: Some(content),
+        version: 0,
+        create_time: None,
+    }))
+}
+
+/// `brands/{brand}/templates/{key}.{language}`.
+pub fn full_name(brand: &str, key: &str, language: &str) -> String {
+    name::format(&[("brands", brand), ("templates", &format!("{key}.{language}"))])
+}
+
+fn to_wire(t: Template) -> pb::Template {
+    let content = if t.kind == "message" {
+        pb::template::Content::Message(pb::MessageContent {
+            subject: t.subject,
+            text_body: t.text_body,
+            html_body: t.html_body,
+        })
+    } else {
+        pb::template::Content::Document(pb::DocumentContent {
+            typst_source: t.typst_source,
+        })
+    };
+    pb::Template {
+        name: full_name(&t.brand_code, &t.key, &t.language),
+        content: Some(content),
+        version: t.version,
+        create_time: Some(wire::timestamp(t.created_at)),
+    }
+}

@@ -1,0 +1,226 @@
+//! The server: opens everything, serves until told to stop, drains, closes.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anklang_domain::Violations;
+use anklang_proto as proto;
+use anklang_store::{Store, migrate};
+use anyhow::Context;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tower_http::trace::TraceLayer;
+
+use crate::accounts::Accounts;
+use crate::config::Config;
+use crate::content::Templates;
+use crate::documents::Documents;
+use crate::grpc;
+use crate::work::{App, dispatch, operations};
+
+/// How often the health of the dependencies is looked at.
+const HEALTH_EVERY: Duration = Duration::from_secs(2);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings are wrong: all of them.
+    #[error("{0}")]
+    Config(#[from] Violations),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Opens everything. Accounts first: their settings are checked before anything is touched.
+pub async fn open(config: Config) -> Result<App, StartError> {
+    let accounts = Accounts::open(&config.plugins, &config.channel_accounts).await?;
+    let store = Store::new(config.database_url.expose_secret(), config.connections)
+        .context("database")?;
+    if config.migrate {
+        let ran = migrate::up(&store).await.context("migrations")?;
+        if !ran.is_empty() {
+            tracing::info!(versions = ran.join(", "), "migrated");
+        }
+    } else {
+        let pending = migrate::pending(&store).await.context("migrations")?;
+        if !pending.is_empty() {
+            let pending = pending.join(", ");
+            return Err(anyhow::anyhow!("migrations have not run: {pending}; run `anklang migrate`").into());
+        }
+    }
+    let documents = Documents::local(&config.documents).context("documents.folder")?;
+    Ok(App {
+        store,
+        documents,
+        accounts,
+        templates: Templates::default(),
+        config: Arc::new(config),
+        wake: Arc::default(),
+    })
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Server {
+    /// Binds and serves in the background.
+    pub async fn start(app: App) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(app.config.listen)
+            .await
+            .with_context(|| format!("listening on {}", app.config.listen))?;
+        let addr = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(app, listener, stop.clone()));
+        Ok(Server {
+            addr,
+            stop,
+            serving,
+        })
+    }
+
+    /// Stops taking calls, lets running work end, closes.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.serving.await?
+    }
+
+    /// Serves until `signal`, then stops.
+    pub async fn until(mut self, signal: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = signal => {
+                tracing::info!("stopping");
+                self.stop().await
+            }
+            ended = &mut self.serving => ended?,
+        }
+    }
+}
+
+async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let grace = app.config.shutdown_grace;
+    let workers = start_workers(&app, &stop);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    workers.spawn(watch_health(app.clone(), health, stop.clone()));
+    let router = routes(&app, health_service)?;
+    tracing::info!(addr = %listener.local_addr()?, "serving");
+
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
+    tokio::pin!(serving);
+    tokio::select! {
+        result = &mut serving => result.context("serving")?,
+        () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => {
+            tracing::warn!("calls still run after the grace period; closing them");
+        }
+    }
+    stop.cancel();
+    workers.close();
+    if tokio::time::timeout(grace, workers.wait()).await.is_err() {
+        tracing::warn!("work still runs after the grace period; it is left to its leases");
+    }
+    let App { accounts, .. } = app;
+    accounts.drain(grace).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
+    let workers = TaskTracker::new();
+    for _ in 0..app.config.operation_workers {
+        workers.spawn(operations::run(app.clone(), stop.clone()));
+    }
+    for account in app.accounts.all() {
+        workers.spawn(dispatch::run(app.clone(), Arc::clone(account), stop.clone()));
+    }
+    workers
+}
+
+/// Reports the server and its database. Stopping counts as not serving.
+async fn watch_health(
+    app: App,
+    health: tonic_health::server::HealthReporter,
+    stop: CancellationToken,
+) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    loop {
+        let status = if app.store.is_alive().await {
+            Serving
+        } else {
+            NotServing
+        };
+        health.set_service_status("", status).await;
+        health.set_service_status("database", status).await;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(HEALTH_EVERY) => {}
+        }
+    }
+    health.set_service_status("", NotServing).await;
+}
+
+macro_rules! services {
+    ($($server:path => $api:expr),+ $(,)?) => {{
+        let mut routes = Routes::default();
+        $(routes = routes.add_service(<$server>::new($api)
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+            .send_compressed(tonic::codec::CompressionEncoding::Gzip));)+
+        routes
+    }};
+}
+
+fn routes(
+    app: &App,
+    health: impl tower::Service<
+        http::Request<tonic::body::Body>,
+        Response = http::Response<tonic::body::Body>,
+        Error = std::convert::Infallible,
+        Future: Send,
+    > + tonic::server::NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static,
+) -> anyhow::Result<axum::Router> {
+    use proto::anklang as pb;
+    let store = || app.store.clone();
+    let app = || app.clone();
+    let routes = services! {
+        pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store()),
+        pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store()),
+        pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store()),
+        pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store()),
+        pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store()),
+        pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
+        pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store()),
+        pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },
+        pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
+        pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },
+        pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },
+        pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },
+        proto::google::longrunning::operations_server::OperationsServer<_> => grpc::operations::OperationsApi { app: app() },
+    };
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("reflection")?;
+    Ok(routes
+        .add_service(health)
+        .add_service(reflection)
+        .prepare()
+        .into_axum_router()
+        .layer(tonic_web::GrpcWebLayer::new())
+        .layer(TraceLayer::new_for_grpc()))
+}

@@ -1,0 +1,332 @@
+//! Sends messages: claims batches, makes their content, hands them to the channel, records what
+//! came of it. One task for each account, with a bounded number of calls at the same time.
+//!
+//! A batch is marked in the ledger just before it is handed over. So a crash before that mark costs
+//! nothing, and after it the messages of that batch are ambiguous, which the account's policy
+//! decides on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anklang_channels::CallError;
+use anklang_channels::proto::{self, outcome::Kind};
+use anklang_domain::message::{Outcome, after_attempt};
+use anklang_render::model::OfferData;
+use anklang_store::message::{self, Batch, Claimed, Ended};
+use anklang_store::offer::{self, Content, ContentOf};
+use anklang_store::StoreError;
+use chrono::{TimeDelta, Utc};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::App;
+use crate::accounts::Account;
+use crate::content::{self, ContentError, Newest};
+
+/// Sends an account's messages until told to stop; then waits for the calls under way.
+pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
+    let calls = Arc::new(Semaphore::new(account.calls));
+    let tasks = TaskTracker::new();
+    while !stop.is_cancelled() {
+        let found = match rescue_and_send(&app, &account, &calls, &tasks, &stop).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(account = account.id, %error, "dispatch");
+                false
+            }
+        };
+        if !found {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = app.wake.messages.notified() => {}
+                () = tokio::time::sleep(app.config.dispatch_poll) => {}
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// One round over all tenants with due messages; says whether there were any.
+async fn rescue_and_send(
+    app: &App,
+    account: &Arc<Account>,
+    calls: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<bool, StoreError> {
+    let (requeued, unknown) = message::rescue(&app.store, &account.id, account.policy).await?;
+    if requeued + unknown > 0 {
+        tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
+    }
+    let mut found = false;
+    for tenant in message::due_tenants(&app.store, &account.id).await? {
+        // First the place, then the claim: nothing is claimed that would have to wait.
+        let place = tokio::select! {
+            () = stop.cancelled() => return Ok(found),
+            place = Arc::clone(calls).acquire_owned() => place.expect("never closed"),
+        };
+        let batch =
+            message::claim(&app.store, tenant, &account.id, account.batch, lease(app)).await?;
+        if batch.messages.is_empty() {
+            continue;
+        }
+        found = true;
+        let (app, account) = (app.clone(), Arc::clone(account));
+        tasks.spawn(async move {
+            send(&app, &account, batch).await;
+            drop(place);
+        });
+    }
+    Ok(found)
+}
+
+fn lease(app: &App) -> TimeDelta {
+    TimeDelta::from_std(app.config.dispatch_lease).unwrap_or(TimeDelta::seconds(60))
+}
+
+/// Sends a batch while keeping its lease. What cannot be recorded now is left to the lease.
+async fn send(app: &App, account: &Account, batch: Batch) {
+    let sending = hand_over(app, account, &batch);
+    tokio::pin!(sending);
+    let mut beat = tokio::time::interval(app.config.dispatch_lease / 3);
+    beat.tick().await;
+    let result = loop {
+        tokio::select! {
+            result = &mut sending => break result,
+            _ = beat.tick() => {
+                if let Err(error) = message::prolong(&app.store, &batch, lease(app)).await {
+                    tracing::warn!(account = account.id, %error, "prolonging a lease");
+                }
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::warn!(account = account.id, %error, "sending a batch; left to its lease");
+    }
+}
+
+async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), StoreError> {
+    let (ready, unready) = make_content(app, account, batch).await?;
+    let mut ended: Vec<(Claimed, Outcome, String)> = unready;
+    let ids: Vec<Uuid> = ready.iter().map(|(claimed, _)| claimed.id).collect();
+    let ours = message::mark_submitted(&app.store, batch, &ids, lease(app)).await?;
+    let ready: Vec<(Claimed, proto::Message)> = ready
+        .into_iter()
+        .filter(|(claimed, _)| ours.contains(&claimed.id))
+        .collect();
+    if !ready.is_empty() {
+        let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) = ready.into_iter().unzip();
+        let request = proto::SendRequest {
+            messages,
+            ..Default::default()
+        };
+        let outcomes = match account.instance.send(request).await {
+            Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
+            Err(refused) => not_submitted(&refused, claimed.len()),
+        };
+        ended.extend(
+            claimed
+                .into_iter()
+                .zip(outcomes)
+                .map(|(claimed, (outcome, detail))| (claimed, outcome, detail)),
+        );
+    }
+    record(app, account, batch, ended).await
+}
+
+async fn record(
+    app: &App,
+    account: &Account,
+    batch: &Batch,
+    ended: Vec<(Claimed, Outcome, String)>,
+) -> Result<(), StoreError> {
+    let now = Utc::now();
+    let ended: Vec<Ended> = ended
+        .into_iter()
+        .map(|(claimed, outcome, detail)| Ended {
+            id: claimed.id,
+            attempt: claimed.attempt,
+            next: after_attempt(&outcome, claimed.attempt, account.policy, now, jitter(claimed.id)),
+            outcome,
+            detail,
+        })
+        .collect();
+    let moved = message::complete(&app.store, batch, &ended).await?;
+    if moved < ended.len() {
+        tracing::warn!(
+            account = account.id,
+            lost = ended.len() - moved,
+            "outcomes of messages whose lease was lost"
+        );
+    }
+    Ok(())
+}
+
+/// A number in 0..1 out of a message's id: its last bytes are random.
+fn jitter(id: Uuid) -> f64 {
+    f64::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) / 65_536.0
+}
+
+/// The plugin took nothing: all of it can be sent again without doubt.
+fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)> {
+    let outcome = match refused {
+        CallError::Busy => Outcome::Throttled {
+            retry_after: TimeDelta::seconds(1),
+        },
+        _ => Outcome::Transient,
+    };
+    vec![(outcome, refused.to_string()); messages]
+}
+
+fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
+    let words = |code: String, detail: String| {
+        if code.is_empty() || detail.starts_with(&code) {
+            detail
+        } else {
+            format!("{code} {detail}")
+        }
+    };
+    match outcome.kind {
+        Some(Kind::Accepted(a)) => (
+            Outcome::Accepted {
+                provider_message_id: a.provider_message_id,
+            },
+            a.detail,
+        ),
+        Some(Kind::Permanent(p)) => (Outcome::Permanent, words(p.code, p.detail)),
+        Some(Kind::Transient(t)) => (Outcome::Transient, words(t.code, t.detail)),
+        Some(Kind::Throttled(t)) => {
+            let wait = t.retry_after.map_or(1, |d| d.seconds.clamp(1, 86_400));
+            (
+                Outcome::Throttled {
+                    retry_after: TimeDelta::seconds(wait),
+                },
+                t.scope,
+            )
+        }
+        Some(Kind::Ambiguous(a)) => (Outcome::Ambiguous, a.detail),
+        None => (Outcome::Ambiguous, "the plugin gave no outcome".into()),
+    }
+}
+
+type Ready = Vec<(Claimed, proto::Message)>;
+type Unready = Vec<(Claimed, Outcome, String)>;
+
+/// Makes the content of a batch. What has none for good has failed; what has none for now waits.
+async fn make_content(
+    app: &App,
+    account: &Account,
+    batch: &Batch,
+) -> Result<(Ready, Unready), StoreError> {
+    let offers: Vec<Uuid> = batch.messages.iter().map(|m| m.offer_id).collect();
+    let mut tx = app.store.begin(batch.tenant).await?;
+    let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
+    let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
+    brands.sort_unstable();
+    brands.dedup();
+    let mut newest: HashMap<String, Newest> = HashMap::new();
+    for message in &batch.messages {
+        let key = &message.message_template;
+        if !newest.contains_key(key) {
+            let loaded = Newest::load(&mut tx, batch.tenant, &brands, key).await?;
+            newest.insert(key.clone(), loaded);
+        }
+    }
+    tx.commit().await?;
+
+    let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
+    let mut making: FuturesUnordered<_> = batch
+        .messages
+        .iter()
+        .map(|claimed| {
+            let newest = &newest[&claimed.message_template];
+            let content = contents.get(&claimed.offer_id);
+            async move { (claimed, make_one(app, account, claimed, newest, content).await) }
+        })
+        .collect();
+    let (mut ready, mut unready) = (Vec::new(), Vec::new());
+    while let Some((claimed, made)) = making.next().await {
+        match made {
+            Ok(message) => ready.push((claimed.clone(), message)),
+            Err((outcome, detail)) => unready.push((claimed.clone(), outcome, detail)),
+        }
+    }
+    Ok((ready, unready))
+}
+
+async fn make_one(
+    app: &App,
+    account: &Account,
+    claimed: &Claimed,
+    newest: &Newest,
+    content: Option<&Content>,
+) -> Result<proto::Message, (Outcome, String)> {
+    let permanent = |error: &dyn std::fmt::Display| (Outcome::Permanent, error.to_string());
+    let content = content.ok_or_else(|| permanent(&"the offer is gone"))?;
+    let data = content::offer_data(content).map_err(|e| permanent(&e))?;
+    let template = app
+        .templates
+        .message(newest, content)
+        .map_err(|e| match e {
+            // A person can mend a template; the message waits for it.
+            ContentError::NoTemplate(_) | ContentError::Template(_) => {
+                (Outcome::Transient, e.to_string())
+            }
+            ContentError::Data(_) => permanent(&e),
+        })?;
+    let rendered = template.render(&data).map_err(|e| permanent(&e))?;
+    let mut attachments = Vec::new();
+    if let Some(sha256) = &content.sha256 {
+        let pdf = app
+            .documents
+            .get(sha256)
+            .await
+            .map_err(|e| (Outcome::Transient, e.to_string()))?;
+        attachments.push(proto::Attachment {
+            filename: format!("Angebot-{}.pdf", data.offer.number),
+            media_type: "application/pdf".into(),
+            content: pdf.to_vec(),
+        });
+    }
+    let brand = |key: &str| content.model["brand"][key].as_str().unwrap_or("").to_owned();
+    Ok(proto::Message {
+        message_id: claimed.id.to_string(),
+        attempt: u32::try_from(claimed.attempt).unwrap_or(0),
+        recipient: Some(proto::Party {
+            address: claimed.address.clone(),
+            name: data.customer.display_name.clone(),
+        }),
+        sender: Some(sender(&brand, &data)),
+        reply_to: brand("reply_to"),
+        content: Some(if account.channel() == "mail" {
+            proto::message::Content::Mail(proto::MailContent {
+                subject: rendered.subject,
+                text: rendered.text,
+                html: rendered.html.unwrap_or_default(),
+                attachments,
+                headers: Vec::new(),
+            })
+        } else {
+            proto::message::Content::Text(proto::TextContent {
+                text: rendered.text,
+            })
+        }),
+    })
+}
+
+fn sender(brand: &impl Fn(&str) -> String, data: &OfferData) -> proto::Party {
+    let name = brand("sender_name");
+    proto::Party {
+        address: brand("sender_email"),
+        name: if name.is_empty() {
+            data.brand.name.clone()
+        } else {
+            name
+        },
+    }
+}

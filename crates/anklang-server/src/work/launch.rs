@@ -1,0 +1,365 @@
+//! The launch of a campaign's phase, in four steps: audience, offers, documents, messages.
+//!
+//! The checkpoint is the operation's (step, done). Each chunk's rows and the checkpoint move in one
+//! transaction; documents are put into the store before the transaction that records them, under
+//! their hash, so that putting them again after a crash changes nothing.
+
+use std::sync::Arc;
+
+use anklang_domain::{PhaseId, ProductVersionId};
+use anklang_store::launch::{self as steps, Freeze};
+use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
+use anklang_store::operation::{self, End, Leased, Operation, Progress};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, StoreError};
+use chrono::{NaiveDate, Utc};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::App;
+use super::operations::Interrupted;
+use crate::content::{self, Newest, TemplateId};
+
+/// Kind of the operation.
+pub const KIND: &str = "LaunchCampaign";
+
+/// Candidates whose offers or messages are made in one transaction.
+const ROWS_PER_CHUNK: i64 = 5_000;
+/// Documents that are made and recorded together.
+const DOCUMENTS_PER_CHUNK: i64 = 200;
+
+/// What the worker needs to know; stored with the operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// The phase.
+    pub phase: Uuid,
+    /// The version that is offered.
+    pub product_version: Uuid,
+    /// The channel of the outbound.
+    pub channel: String,
+    /// Purpose for which consent is needed.
+    pub purpose: String,
+    /// Key of the document template.
+    pub document_template: String,
+    /// The launch's day, in the tenant's time zone.
+    pub today: NaiveDate,
+    /// Last day on which the offers can be accepted.
+    pub valid_until: NaiveDate,
+}
+
+/// The phase that an operation launches, if it is a launch.
+pub fn phase_of(operation: &Operation) -> Option<PhaseId> {
+    let plan: Plan = serde_json::from_value(operation.request.clone()).ok()?;
+    (operation.kind == KIND).then_some(PhaseId(plan.phase))
+}
+
+/// One launch under way.
+struct Launch<'a> {
+    app: &'a App,
+    held: &'a mut Leased,
+    stop: &'a CancellationToken,
+    tenant: Tenant,
+    plan: Plan,
+}
+
+/// Runs a launch from its checkpoint to its end.
+pub async fn run(
+    app: &App,
+    held: &mut Leased,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let plan: Plan =
+        serde_json::from_value(held.operation.request.clone()).map_err(|e| Interrupted::Hopeless {
+            reason: "INTERNAL",
+            message: format!("the stored request: {e}"),
+        })?;
+    let tenant = anklang_store::tenant::by_id(&app.store, held.operation.tenant())
+        .await?
+        .ok_or(StoreError::Missing("the tenant".into()))?;
+    let mut launch = Launch {
+        app,
+        held,
+        stop,
+        tenant,
+        plan,
+    };
+    loop {
+        launch.check()?;
+        match &launch.held.operation.step.clone()[..] {
+            "" | "audience" => launch.freeze().await?,
+            "offers" => launch.make_offers().await?,
+            "documents" => launch.make_documents().await?,
+            "messages" => launch.queue_messages().await?,
+            "finished" => return Ok(()),
+            step => {
+                return Err(Interrupted::Hopeless {
+                    reason: "INTERNAL",
+                    message: format!("the step {step} is not known to this version"),
+                });
+            }
+        }
+    }
+}
+
+impl Launch<'_> {
+    fn phase(&self) -> PhaseId {
+        PhaseId(self.plan.phase)
+    }
+
+    /// Between two chunks: somebody may want it to stop.
+    fn check(&self) -> Result<(), Interrupted> {
+        if self.held.operation.cancel_requested {
+            return Err(Interrupted::Cancelled);
+        }
+        if self.stop.is_cancelled() {
+            return Err(Interrupted::Stopping);
+        }
+        Ok(())
+    }
+
+    async fn advance(&mut self, conn: &mut Conn, to: Progress<'_>) -> Result<(), StoreError> {
+        operation::advance(conn, self.held, to).await
+    }
+
+    /// Step 1: one statement decides for every candidate whether it is a member, or why not.
+    async fn freeze(&mut self) -> Result<(), Interrupted> {
+        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
+        tx.commit().await?;
+
+        let freeze = Freeze {
+            phase: self.phase(),
+            product_version: ProductVersionId(self.plan.product_version),
+            channel: &self.plan.channel,
+            purpose: &self.plan.purpose,
+            today: self.plan.today,
+        };
+        // One statement over perhaps a million contracts takes longer than a lease.
+        let (store, tenant) = (self.app.store.clone(), self.tenant.clone());
+        let mut tx = store.begin(tenant.id).await?;
+        let freezing = steps::freeze(&mut tx, &tenant, &freeze, Utc::now());
+        let size = keep_lease(self.app, self.held, freezing).await.map_err(|e| match e {
+            StoreError::Invalid(violations) => Interrupted::Hopeless {
+                reason: "INVALID_ARGUMENT",
+                message: format!("the criteria do not hold any more: {violations}"),
+            },
+            other => other.into(),
+        })?;
+        self.advance(&mut tx, progress("offers", 0, size.candidates, 0)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Step 2: a draft offer for each member.
+    async fn make_offers(&mut self) -> Result<(), Interrupted> {
+        let (done, total) = (self.held.operation.done, self.held.operation.total);
+        let until = (done + ROWS_PER_CHUNK).min(total);
+        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let source = Source::Members {
+            phase: self.phase(),
+            after: done,
+            until,
+        };
+        let document_template = self.plan.document_template.clone();
+        let terms = Terms {
+            product_version: ProductVersionId(self.plan.product_version),
+            offer_date: self.plan.today,
+            valid_until: self.plan.valid_until,
+            document_template: &document_template,
+        };
+        offer::make(&mut tx, self.tenant.id, &source, &terms).await?;
+        let next = if until < total { "offers" } else { "documents" };
+        let done = if until < total { until } else { 0 };
+        self.advance(&mut tx, progress(next, done, total, 0)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Step 3: a document for each draft, then the offer is open.
+    async fn make_documents(&mut self) -> Result<(), Interrupted> {
+        let (done, failed) = (self.held.operation.done, self.held.operation.failed);
+        let total = self.held.operation.total;
+        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let of = ContentOf::Drafts {
+            phase: self.phase(),
+            after: done,
+            limit: DOCUMENTS_PER_CHUNK,
+        };
+        let drafts = offer::content(&mut tx, self.tenant.id, of).await?;
+        let Some(last) = drafts.last().and_then(|d| d.member_seq) else {
+            self.advance(&mut tx, progress("messages", 0, total, 0)).await?;
+            tx.commit().await?;
+            return Ok(());
+        };
+        let newest = newest_of(&mut tx, &self.tenant, &drafts).await?;
+        tx.commit().await?;
+
+        let making = make_documents(self.app, newest, drafts);
+        let (made, errors) = keep_lease(self.app, self.held, making).await?;
+
+        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        offer::open_with_documents(&mut tx, self.tenant.id, &made).await?;
+        let failed = failed + i64::try_from(errors.len()).unwrap_or(0);
+        self.advance(&mut tx, progress("documents", last, total, failed)).await?;
+        operation::note_errors(&mut tx, self.held, &errors).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Step 4: a message for each member; with the last of them the phase is active.
+    async fn queue_messages(&mut self) -> Result<(), Interrupted> {
+        let (done, total) = (self.held.operation.done, self.held.operation.total);
+        let until = (done + ROWS_PER_CHUNK).min(total);
+        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
+        if until < total {
+            self.advance(&mut tx, progress("messages", until, total, 0)).await?;
+            tx.commit().await?;
+        } else {
+            let size = steps::audience_size(&mut tx, self.tenant.id, self.phase()).await?;
+            steps::activate(&mut tx, self.tenant.id, self.phase()).await?;
+            self.advance(&mut tx, progress("finished", total, total, 0)).await?;
+            let response = serde_json::json!({
+                "phase": self.plan.phase, "candidates": size.candidates, "members": size.members,
+            });
+            operation::finish(&mut tx, self.held, End::Succeeded(response)).await?;
+            tx.commit().await?;
+        }
+        self.app.wake.messages.notify_waiters();
+        Ok(())
+    }
+}
+
+fn progress(step: &str, done: i64, total: i64, failed: i64) -> Progress<'_> {
+    Progress {
+        step,
+        done,
+        total,
+        failed,
+    }
+}
+
+/// Does work that may take longer than a lease, and keeps the lease meanwhile.
+async fn keep_lease<T, E: From<StoreError>>(
+    app: &App,
+    held: &Leased,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::pin!(work);
+    let mut beat = tokio::time::interval(app.config.operation_lease / 3);
+    beat.tick().await;
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            _ = beat.tick() => {
+                let mut tx = app.store.begin(held.operation.tenant()).await?;
+                operation::heartbeat(&mut tx, held).await?;
+                tx.commit().await?;
+            }
+        }
+    }
+}
+
+async fn newest_of(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    contents: &[Content],
+) -> Result<Newest, StoreError> {
+    let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
+    brands.sort_unstable();
+    brands.dedup();
+    let key = contents.first().map_or("", |c| &c.document_template[..]);
+    Newest::load(conn, tenant.id, &brands, key).await
+}
+
+/// Renders on all cores and puts into the store. A document that cannot be made is an error in
+/// words and no reason to stop; a store that does not answer is.
+async fn make_documents(
+    app: &App,
+    newest: Newest,
+    contents: Vec<Content>,
+) -> Result<(Vec<NewDocument>, Vec<String>), Interrupted> {
+    let newest = Arc::new(newest);
+    let results: Vec<Result<NewDocument, String>> = stream::iter(contents)
+        .map(|content| {
+            let newest = Arc::clone(&newest);
+            async move { make_document(app, newest, content).await }
+        })
+        .buffer_unordered(app.config.render_threads)
+        .try_collect()
+        .await?;
+    let (mut made, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(document) => made.push(document),
+            Err(error) => errors.push(error),
+        }
+    }
+    Ok((made, errors))
+}
+
+/// Makes the document of one offer and puts it into the store.
+pub async fn make_document(
+    app: &App,
+    newest: Arc<Newest>,
+    content: Content,
+) -> Result<Result<NewDocument, String>, Interrupted> {
+    let templates = app.templates.clone();
+    let offer_id = content.offer_id;
+    let rendering = tokio::task::spawn_blocking(move || {
+        let (id, template) = templates
+            .document(&newest, &content)
+            .map_err(|e| e.to_string())?;
+        let data = content::offer_data(&content).map_err(|e| e.to_string())?;
+        let pdf = template
+            .render(&data)
+            .map_err(|e| format!("offer {}: {e}", data.offer.number))?;
+        Ok::<(TemplateId, anklang_render::Pdf), String>((id, pdf))
+    });
+    let rendered = rendering
+        .await
+        .unwrap_or_else(|panic| Err(format!("offer {offer_id}: rendering failed: {panic}")));
+    let (id, pdf) = match rendered {
+        Ok(rendered) => rendered,
+        Err(error) => return Ok(Err(error)),
+    };
+    let document = NewDocument {
+        offer_id,
+        sha256: pdf.sha256,
+        size_bytes: i64::try_from(pdf.bytes.len()).unwrap_or(i64::MAX),
+        pages: i32::try_from(pdf.pages).unwrap_or(i32::MAX),
+        template_language: id.language,
+        template_version: id.version,
+    };
+    app.documents
+        .put(&document.sha256, pdf.bytes)
+        .await
+        .map_err(|e| Interrupted::Other(e.to_string()))?;
+    Ok(Ok(document))
+}
+
+/// Makes the document of a single offer that is still a draft, and opens it.
+pub async fn finish_single(
+    app: &App,
+    tenant: &Tenant,
+    offer_id: Uuid,
+) -> Result<Result<(), String>, Interrupted> {
+    let mut tx = app.store.begin(tenant.id).await?;
+    let mut contents = offer::content(&mut tx, tenant.id, ContentOf::Offers(&[offer_id])).await?;
+    let newest = newest_of(&mut tx, tenant, &contents).await?;
+    tx.commit().await?;
+    let Some(content) = contents.pop() else {
+        return Err(StoreError::Missing(format!("offer {offer_id}")).into());
+    };
+    match make_document(app, Arc::new(newest), content).await? {
+        Err(error) => Ok(Err(error)),
+        Ok(document) => {
+            let mut tx = app.store.begin(tenant.id).await?;
+            offer::open_with_documents(&mut tx, tenant.id, &[document]).await?;
+            tx.commit().await?;
+            Ok(Ok(()))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Takes up operations and runs them to their end, again and again if need be.
+
+use std::time::Duration;
+
+use anklang_domain::PhaseId;
+use anklang_store::operation::{self, End, Leased, MAX_FAILURES};
+use anklang_store::{StoreError, launch as launch_store};
+use chrono::TimeDelta;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, launch};
+
+/// How often to look for operations when nothing wakes the worker.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Why a run of an operation ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Interrupted {
+    /// The server stops: give it back.
+    #[error("the server stops")]
+    Stopping,
+    /// Somebody asked for it.
+    #[error("cancelled")]
+    Cancelled,
+    /// It can never succeed.
+    #[error("{message}")]
+    Hopeless {
+        /// Reason of the API's enum.
+        reason: &'static str,
+        /// In words.
+        message: String,
+    },
+    /// It may succeed another time.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It may succeed another time.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Runs operations one after the other until told to stop.
+pub async fn run(app: App, stop: CancellationToken) {
+    let lease = TimeDelta::from_std(app.config.operation_lease).unwrap_or(TimeDelta::seconds(30));
+    while !stop.is_cancelled() {
+        match operation::claim(&app.store, lease).await {
+            Ok(Some(held)) => work_on(&app, held, &stop).await,
+            Ok(None) => wait(&app, &stop).await,
+            Err(error) => {
+                tracing::warn!(%error, "claiming operations");
+                wait(&app, &stop).await;
+            }
+        }
+    }
+}
+
+async fn wait(app: &App, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = app.wake.operations.notified() => {}
+        () = tokio::time::sleep(POLL) => {}
+    }
+}
+
+async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
+    let (id, kind) = (held.operation.id, held.operation.kind.clone());
+    tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
+    let result = match &kind[..] {
+        launch::KIND => launch::run(app, &mut held, stop).await,
+        other => Err(Interrupted::Hopeless {
+            reason: "INTERNAL",
+            message: format!("operations of kind {other} are not known to this version"),
+        }),
+    };
+    let Err(interrupted) = result else {
+        tracing::info!(operation = %id, kind, "operation succeeded");
+        return;
+    };
+    tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
+    if let Err(error) = settle(app, &held, interrupted).await {
+        // Its lease will run out, and somebody else will take it up.
+        tracing::warn!(operation = %id, %error, "operation left to its lease");
+    }
+}
+
+/// Gives an interrupted operation back, or ends it.
+async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<(), StoreError> {
+    let tenant = held.operation.tenant();
+    let mut tx = app.store.begin(tenant).await?;
+    let end = match interrupted {
+        Interrupted::Stopping => {
+            operation::release(&mut tx, held).await?;
+            return tx.commit().await;
+        }
+        Interrupted::Store(StoreError::LeaseLost) => return Ok(()),
+        Interrupted::Cancelled => End::Cancelled,
+        Interrupted::Hopeless { reason, message } => End::Failed {
+            reason: reason.into(),
+            message,
+        },
+        again @ (Interrupted::Store(_) | Interrupted::Other(_))
+            if held.operation.failures + 1 < MAX_FAILURES =>
+        {
+            operation::retry_later(&mut tx, held, &again.to_string()).await?;
+            return tx.commit().await;
+        }
+        given_up => End::Failed {
+            reason: "INTERNAL".into(),
+            message: format!("given up after {MAX_FAILURES} tries: {given_up}"),
+        },
+    };
+    if let Some(phase) = launch::phase_of(&held.operation) {
+        abandon(&mut tx, &end, held, phase).await?;
+    }
+    operation::finish(&mut tx, held, end).await?;
+    tx.commit().await
+}
+
+async fn abandon(
+    tx: &mut anklang_store::Tx,
+    end: &End,
+    held: &Leased,
+    phase: PhaseId,
+) -> Result<(), StoreError> {
+    let state = if *end == End::Cancelled {
+        "cancelled"
+    } else {
+        "failed"
+    };
+    launch_store::abandon(tx, held.operation.tenant(), phase, state).await
+}

@@ -1,0 +1,147 @@
+//! Brands.
+
+use std::collections::HashSet;
+
+use anklang_domain::TenantId;
+use anklang_domain::master::BrandRow;
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+
+use crate::import::{self, Load, Loaded, Numbered, Spec, text};
+use crate::{Conn, Result, Store, StoreError};
+
+/// A brand.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct Brand {
+    #[diesel(sql_type = Text)]
+    pub code: String,
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    #[diesel(sql_type = Text)]
+    pub legal_name: String,
+    #[diesel(sql_type = Text)]
+    pub street: String,
+    #[diesel(sql_type = Text)]
+    pub house_number: String,
+    #[diesel(sql_type = Text)]
+    pub postal_code: String,
+    #[diesel(sql_type = Text)]
+    pub city: String,
+    #[diesel(sql_type = Text)]
+    pub country: String,
+    #[diesel(sql_type = Text)]
+    pub phone: String,
+    #[diesel(sql_type = Text)]
+    pub email: String,
+    #[diesel(sql_type = Text)]
+    pub website: String,
+    #[diesel(sql_type = Text)]
+    pub register_line: String,
+    #[diesel(sql_type = Text)]
+    pub vat_id: String,
+    #[diesel(sql_type = Text)]
+    pub bank_line: String,
+    #[diesel(sql_type = Text)]
+    pub sender_name: String,
+    #[diesel(sql_type = Text)]
+    pub sender_email: String,
+    #[diesel(sql_type = Text)]
+    pub reply_to: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Load for BrandRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("brand")
+            .with_id()
+            .stamped()
+            .key(text("code", |r| &r.code))
+            .value(text("name", |r| &r.name))
+            .value(text("legal_name", |r| &r.legal_name))
+            .value(text("street", |r| &r.street))
+            .value(text("house_number", |r| &r.house_number))
+            .value(text("postal_code", |r| &r.postal_code))
+            .value(text("city", |r| &r.city))
+            .value(text("country", |r| &r.country))
+            .value(text("phone", |r| &r.phone))
+            .value(text("email", |r| &r.email))
+            .value(text("website", |r| &r.website))
+            .value(text("register_line", |r| &r.register_line))
+            .value(text("vat_id", |r| &r.vat_id))
+            .value(text("bank_line", |r| &r.bank_line))
+            .value(text("sender_name", |r| &r.sender_name))
+            .value(text("sender_email", |r| &r.sender_email))
+            .value(text("reply_to", |r| &r.reply_to))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+/// The brand with that code.
+pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option<Brand>> {
+    let brand = diesel::sql_query("SELECT * FROM brand WHERE tenant_id = $1 AND code = $2")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(code)
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(brand)
+}
+
+/// At most `limit` brands by code, from the one after `after`.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Brand>> {
+    let brands = diesel::sql_query(
+        "SELECT * FROM brand WHERE tenant_id = $1 AND code > $2 ORDER BY code LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(brands)
+}
+
+/// Replaces a brand, or adds it if it may be missing.
+pub async fn replace(
+    store: &Store,
+    tenant: TenantId,
+    row: BrandRow,
+    allow_missing: bool,
+) -> Result<Brand> {
+    let code = row.code.clone();
+    let missing = || StoreError::Missing(anklang_domain::name::format(&[("brands", &code)]));
+    let mut tx = store.begin(tenant).await?;
+    let held = import::id_of(
+        &mut tx,
+        tenant,
+        "SELECT id FROM brand WHERE tenant_id = $1 AND code = $2 FOR NO KEY UPDATE",
+        &code,
+    )
+    .await?;
+    if held.is_none() && !allow_missing {
+        return Err(missing());
+    }
+    import::one(&mut tx, tenant, row).await?;
+    let brand = get(&mut tx, tenant, &code).await?.ok_or_else(missing)?;
+    tx.commit().await?;
+    Ok(brand)
+}

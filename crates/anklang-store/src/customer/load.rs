@@ -1,0 +1,109 @@
+//! Customers, contact points and consents on their way into the tables.
+
+use std::collections::HashSet;
+
+use anklang_domain::TenantId;
+use anklang_domain::master::contact::address_hash;
+use anklang_domain::master::{ConsentRow, ContactPointRow, CustomerRow};
+
+use crate::import::{Load, Loaded, Numbered, Reference, Spec, bytes, date, int, text, time};
+use crate::{Conn, Result};
+
+/// The customer that a row belongs to.
+pub(crate) const CUSTOMER: Reference = Reference {
+    field: "customer_number",
+    join: "LEFT JOIN customer c ON c.tenant_id = $1 AND c.number = s.customer_number",
+    good: "c.id IS NOT NULL",
+    reason: "'there is no customer with this number'",
+};
+
+impl Load for CustomerRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("customer")
+            .with_id()
+            .stamped()
+            .key(text("number", |r| &r.number))
+            .value(text("kind", |r| r.kind))
+            .value(text("salutation", |r| r.salutation))
+            .value(text("title", |r| &r.title))
+            .value(text("first_name", |r| &r.first_name))
+            .value(text("last_name", |r| &r.last_name))
+            .value(text("company_name", |r| &r.company_name))
+            .value(text("customer_group", |r| &r.customer_group))
+            .value(text("language", |r| &r.language))
+            .value(text("time_zone", |r| &r.time_zone))
+            .value(date("birth_date", |r| r.birth_date))
+            .value(text("street", |r| &r.street))
+            .value(text("house_number", |r| &r.house_number))
+            .value(text("postal_code", |r| &r.postal_code))
+            .value(text("city", |r| &r.city))
+            .value(text("country", |r| &r.country))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+impl Load for ContactPointRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("contact_point")
+            .with_id()
+            .stamped()
+            .send(text("customer_number", |r| &r.customer_number))
+            .reference(CUSTOMER)
+            .key_from("customer_id", "c.id")
+            .key(text("channel", |r| &r.channel))
+            .key(text("address", |r| &r.address))
+            .value_of(
+                bytes("address_hash", |tenant, r| {
+                    address_hash(tenant, &r.channel, &r.address).to_vec()
+                }),
+                &["address"],
+            )
+            .value(int("position", |r| r.position))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+impl Load for ConsentRow {
+    /// What is older than the stored consent changes nothing: a withdrawal is not undone by an
+    /// old list.
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("consent")
+            .stamped()
+            .send(text("customer_number", |r| &r.customer_number))
+            .reference(CUSTOMER)
+            .key_from("customer_id", "c.id")
+            .key(text("channel", |r| &r.channel))
+            .key(text("purpose", |r| &r.purpose))
+            .value(text("state", |r| r.state))
+            .value(time("recorded_at", |r| r.recorded_at))
+            .value(text("source", |r| &r.source))
+            .value(text("evidence", |r| &r.evidence))
+            .guard("{new}.recorded_at >= t.recorded_at")
+            .then(
+                ", events AS (
+                     INSERT INTO customer_event (tenant_id, customer_id, kind, occurred_at, details)
+                     SELECT $1, customer_id, 'consent.' || state, recorded_at,
+                            jsonb_build_object('channel', channel, 'purpose', purpose, 'source', source)
+                     FROM written ORDER BY customer_id, channel, purpose)",
+            )
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong in the store.
+
+use anklang_domain::Violations;
+
+/// An error of the store. Only `Invalid`, `Missing` and `Refused` are for callers; the rest is
+/// logged and shown as an incident.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The input breaks rules that only the database can check.
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+    /// No such resource in the tenant; holds its name, e.g. `customers/4711`.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// The resource's state does not allow the change.
+    #[error("{resource}: {reason}")]
+    Refused {
+        /// Name of the resource.
+        resource: String,
+        /// Why.
+        reason: String,
+    },
+    /// The work belongs to somebody else by now: a lease was lost.
+    #[error("the lease is lost")]
+    LeaseLost,
+    /// No connection could be had.
+    #[error("no database connection: {0}")]
+    Pool(String),
+    /// The database refused a statement.
+    #[error(transparent)]
+    Query(#[from] diesel::result::Error),
+    /// The database refused a statement of a bulk load.
+    #[error(transparent)]
+    Bulk(#[from] tokio_postgres::Error),
+    /// A stored value does not read as what it should be.
+    #[error("stored value: {0}")]
+    Stored(String),
+}
+
+impl StoreError {
+    /// True when trying again later may help: no connection, or a conflict with another
+    /// transaction.
+    pub fn is_transient(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        match self {
+            StoreError::Pool(_) => true,
+            StoreError::Query(Error::DatabaseError(kind, _)) => matches!(
+                kind,
+                Kind::SerializationFailure | Kind::ClosedConnection | Kind::UnableToSendCommand
+            ),
+            StoreError::Query(Error::BrokenTransactionManager) => true,
+            StoreError::Bulk(e) => e.is_closed(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Bulk import of master data, and the one write path of all master data.
+//!
+//! A chunk of rows is one transaction and, per entity, one statement (see [`load`]): references
+//! are resolved, rows with unknown ones are reported and left out, the rest is inserted or updated
+//! by the tenant's own numbers. Rows that are here already, just so, are not written.
+//!
+//! Rows go as arrays to `unnest`, not by `COPY` into a temporary table: a single update and a
+//! chunk of ten thousand rows are then the same statement on a pooled connection, and no catalog
+//! rows are made and dropped per call.
+//!
+//! Two imports at once do not deadlock: rows are written in the order of their keys. Statistics
+//! are left to autovacuum, for the role that imports owns no table.
+
+mod load;
+mod single;
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+
+use anklang_domain::master::Key;
+use anklang_domain::{TenantId, Violations};
+use diesel::result::{DatabaseErrorKind, Error};
+
+pub use load::{Load, Loaded};
+pub(crate) use load::{Reference, Spec, bytes, date, decimal, flag, int, text, text_or_null, time};
+pub(crate) use single::{all, id_of, one};
+
+use crate::{Result, Store, StoreError};
+
+/// The most rows in a chunk.
+pub const CHUNK: usize = 10_000;
+
+/// How often a chunk is tried when it runs into another transaction.
+const TRIES: usize = 3;
+
+/// A row as it was read: with all that is wrong with it, if it is wrong.
+pub type Read<R> = std::result::Result<R, Violations>;
+
+/// A row and the line on which it stands.
+#[derive(Debug, Clone)]
+pub struct Numbered<R> {
+    /// Line in the file, from 1.
+    pub line: i64,
+    /// The row.
+    pub row: R,
+}
+
+/// What is wrong with a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line in the file, from 1.
+    pub line: i64,
+    /// The column; empty when the row as a whole is meant.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// Sums of an import since its start; `rows` is the sum of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Rows whose fate is decided.
+    pub rows: i64,
+    /// Rows that made something new.
+    pub created: i64,
+    /// Rows that changed something.
+    pub updated: i64,
+    /// Rows that were here already, just so.
+    pub unchanged: i64,
+    /// Rows that were refused.
+    pub failed: i64,
+}
+
+/// The import of one file. Remembers the keys of its rows: about 40 MB per million.
+pub struct Session<R> {
+    store: Store,
+    tenant: TenantId,
+    given: HashSet<String>,
+    validate_only: bool,
+    seen: HashMap<Key, i64>,
+    sums: Sums,
+    rows: std::marker::PhantomData<fn(R)>,
+}
+
+impl<R: Load> Session<R> {
+    /// An import of rows with the `given` columns: what the others hold stays as it is. With
+    /// `validate_only` every chunk is rolled back.
+    pub fn new(
+        store: Store,
+        tenant: TenantId,
+        given: impl IntoIterator<Item = String>,
+        validate_only: bool,
+    ) -> Self {
+        Session {
+            store,
+            tenant,
+            given: given.into_iter().collect(),
+            validate_only,
+            seen: HashMap::new(),
+            sums: Sums::default(),
+            rows: std::marker::PhantomData,
+        }
+    }
+
+    /// Sums since the start.
+    pub fn sums(&self) -> Sums {
+        self.sums
+    }
+
+    /// Imports a chunk of at most [`CHUNK`] rows in one transaction and gives what was wrong, by
+    /// line. Of rows with one key the first wins.
+    pub async fn chunk(&mut self, rows: Vec<Numbered<Read<R>>>) -> Result<Vec<Fault>> {
+        let total = rows.len();
+        let (good, mut faults) = self.sift(rows);
+        let loaded = self.load(&good).await?;
+        faults.extend(loaded.faults);
+        faults.sort_by_key(|fault| fault.line);
+
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let failed = count(faults.chunk_by(|a, b| a.line == b.line).count());
+        let changed = loaded.created + loaded.updated;
+        self.sums.rows += count(total);
+        self.sums.failed += failed;
+        self.sums.created += loaded.created;
+        self.sums.updated += loaded.updated;
+        self.sums.unchanged += count(total) - failed - changed;
+        Ok(faults)
+    }
+
+    fn sift(&mut self, rows: Vec<Numbered<Read<R>>>) -> (Vec<Numbered<R>>, Vec<Fault>) {
+        let (mut good, mut faults) = (Vec::with_capacity(rows.len()), Vec::new());
+        for Numbered { line, row } in rows {
+            let row = match row {
+                Ok(row) => row,
+                Err(violations) => {
+                    faults.extend(violations.into_vec().into_iter().map(|v| Fault {
+                        line,
+                        field: v.field,
+                        reason: v.reason,
+                    }));
+                    continue;
+                }
+            };
+            match self.seen.entry(row.key()) {
+                Entry::Vacant(free) => {
+                    free.insert(line);
+                    good.push(Numbered { line, row });
+                }
+                Entry::Occupied(first) => faults.push(Fault {
+                    line,
+                    field: String::new(),
+                    reason: format!("repeats line {}", first.get()),
+                }),
+            }
+        }
+        (good, faults)
+    }
+
+    async fn load(&self, rows: &[Numbered<R>]) -> Result<Loaded> {
+        if rows.is_empty() {
+            return Ok(Loaded::default());
+        }
+        let mut tries = 1;
+        loop {
+            match self.try_load(rows).await {
+                Err(error) if tries < TRIES && is_conflict(&error) => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_load(&self, rows: &[Numbered<R>]) -> Result<Loaded> {
+        let mut tx = self.store.begin(self.tenant).await?;
+        let loaded = R::load(&mut tx, self.tenant, rows, Some(&self.given)).await?;
+        if !self.validate_only {
+            tx.commit().await?;
+        }
+        Ok(loaded)
+    }
+}
+
+/// True when another transaction was in the way, e.g. deleted a customer that a row refers to.
+fn is_conflict(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Query(Error::DatabaseError(
+            DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation,
+            _
+        ))
+    )
+}

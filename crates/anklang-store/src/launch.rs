@@ -1,0 +1,219 @@
+//! The set-based steps of a launch. Each runs in its chunk's transaction, together with
+//! [`crate::operation::advance`].
+
+use anklang_domain::channel::contact_channel;
+use anklang_domain::selection::{Criteria, Subject};
+use anklang_domain::{PhaseId, ProductVersionId, TenantId};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Date, Jsonb, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use crate::offer::CONTRACT_EXCLUSIONS;
+use crate::selection::{self, Statement};
+use crate::tenant::Tenant;
+use crate::{Conn, Result, StoreError};
+
+/// How large an audience is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct AudienceSize {
+    /// What the selection found; also the last seq.
+    #[diesel(sql_type = BigInt)]
+    pub candidates: i64,
+    /// Members.
+    #[diesel(sql_type = BigInt)]
+    pub members: i64,
+}
+
+/// The size of a frozen audience.
+pub async fn audience_size(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+) -> Result<AudienceSize> {
+    Ok(diesel::sql_query(
+        "SELECT candidates, members FROM audience WHERE tenant_id = $1 AND phase_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .get_result(conn)
+    .await?)
+}
+
+/// Queues one message for each member with `after < seq <= until`. A member whose offer has no
+/// document, or whose address is gone, gets a failed message that says so: the ledger adds up.
+pub async fn queue_messages(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    after: i64,
+    until: i64,
+) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "INSERT INTO message (tenant_id, id, campaign_id, phase_id, outbound_id, member_seq,
+             customer_id, offer_id, channel, account, address, address_hash, purpose, state, detail)
+         SELECT $1, anklang_uuid7(), p.campaign_id, p.id, ob.id, m.seq, m.customer_id, o.id,
+             ob.channel, ob.account, coalesce(cp.address, ''), coalesce(cp.address_hash, ''),
+             ob.purpose,
+             CASE WHEN o.state = 'draft' OR cp.id IS NULL THEN 'failed' ELSE 'queued' END,
+             CASE WHEN o.state = 'draft' THEN 'its document could not be made'
+                  WHEN cp.id IS NULL THEN 'the address was removed' ELSE '' END
+         FROM audience_member m
+         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+         JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.phase_id = m.phase_id
+         JOIN offer o ON o.tenant_id = m.tenant_id AND o.phase_id = m.phase_id AND o.member_seq = m.seq
+         LEFT JOIN contact_point cp ON cp.tenant_id = m.tenant_id AND cp.id = m.contact_point_id
+         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
+           AND m.exclusion IS NULL",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(until)
+    .execute(conn)
+    .await?)
+}
+
+/// Opens the phase: everything is made.
+pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+    diesel::sql_query("UPDATE phase SET state = 'active' WHERE tenant_id = $1 AND id = $2")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(phase.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives a launch up: unanswered offers are withdrawn, unsent messages cancelled. `state` is
+/// cancelled or failed.
+pub async fn abandon(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    state: &str,
+) -> Result<()> {
+    for statement in [
+        "UPDATE offer SET state = 'withdrawn', updated_at = now()
+         WHERE tenant_id = $1 AND phase_id = $2 AND state IN ('draft', 'open') AND $3 <> ''",
+        "UPDATE message SET state = 'cancelled', updated_at = now()
+         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued' AND $3 <> ''",
+        "UPDATE phase SET state = $3 WHERE tenant_id = $1 AND id = $2",
+    ] {
+        diesel::sql_query(statement)
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<SqlUuid, _>(phase.0)
+            .bind::<Text, _>(state)
+            .execute(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// What freezing an audience needs to know.
+#[derive(Debug, Clone)]
+pub struct Freeze<'a> {
+    /// The phase whose audience it is.
+    pub phase: PhaseId,
+    /// The version that is offered.
+    pub product_version: ProductVersionId,
+    /// The channel of the outbound.
+    pub channel: &'a str,
+    /// Purpose for which consent is needed.
+    pub purpose: &'a str,
+    /// The launch's day, in the tenant's time zone.
+    pub today: NaiveDate,
+}
+
+/// Freezes the audience: every contract that the stored criteria find at `now` becomes a
+/// candidate, a member unless one of the exclusions holds. The address is the best one that is not
+/// blocked.
+pub async fn freeze(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    what: &Freeze<'_>,
+    now: DateTime<Utc>,
+) -> Result<AudienceSize> {
+    let stored: Stored = diesel::sql_query(
+        "SELECT criteria, deselected FROM audience WHERE tenant_id = $1 AND phase_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .bind::<SqlUuid, _>(what.phase.0)
+    .get_result(conn)
+    .await?;
+    let criteria: Criteria = serde_json::from_value(stored.criteria)
+        .map_err(|e| StoreError::Stored(format!("criteria of an audience: {e}")))?;
+    let prepared = selection::prepare(conn, tenant, Subject::Contract, &criteria, now).await?;
+
+    Statement::new(
+        "INSERT INTO audience_member (tenant_id, phase_id, seq, customer_id, contract_id,
+                                      contact_point_id, exclusion)
+         SELECT subject.tenant_id, ",
+    )
+    .bind::<SqlUuid, _>(what.phase.0)
+    .sql(
+        ", row_number() OVER (ORDER BY subject.number), subject.customer_id, subject.id,
+         CASE WHEN NOT point.blocked THEN point.id END,
+         CASE WHEN subject.number = ANY(",
+    )
+    .bind::<Array<Text>, _>(stored.deselected)
+    .sql(") THEN 'deselected'")
+    .sql(CONTRACT_EXCLUSIONS)
+    .sql(
+        " WHEN point.id IS NULL THEN 'no_address'
+          WHEN point.blocked THEN 'suppressed'
+          WHEN consent.state IS DISTINCT FROM 'granted' THEN 'no_consent' END
+         FROM contract subject
+         CROSS JOIN (SELECT v.id, v.tenant_id, p.division, ",
+    )
+    .bind::<Date, _>(what.today)
+    .sql(" AS today, ")
+    .bind::<Text, _>(contact_channel(what.channel).to_owned())
+    .sql(
+        " AS contact_channel
+              FROM product_version v JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
+              WHERE v.tenant_id = ",
+    )
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .sql(" AND v.id = ")
+    .bind::<SqlUuid, _>(what.product_version.0)
+    .sql(
+        ") target
+         LEFT JOIN LATERAL (
+             SELECT cp.id, s.address_hash IS NOT NULL AS blocked
+             FROM contact_point cp
+             LEFT JOIN suppression s ON s.tenant_id = cp.tenant_id AND s.channel = cp.channel
+                                    AND s.address_hash = cp.address_hash
+             WHERE cp.tenant_id = subject.tenant_id AND cp.customer_id = subject.customer_id
+               AND cp.channel = target.contact_channel
+             ORDER BY blocked, cp.position, cp.address LIMIT 1) point ON true
+         LEFT JOIN consent ON consent.tenant_id = subject.tenant_id
+              AND consent.customer_id = subject.customer_id AND consent.channel = ",
+    )
+    .bind::<Text, _>(what.channel.to_owned())
+    .sql(" AND consent.purpose = ")
+    .bind::<Text, _>(what.purpose.to_owned())
+    .sql(" WHERE ")
+    .criteria(&prepared)
+    .execute(conn)
+    .await?;
+
+    Ok(diesel::sql_query(
+        "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members
+         FROM (SELECT count(*) AS candidates, count(*) FILTER (WHERE exclusion IS NULL) AS members
+               FROM audience_member WHERE tenant_id = $1 AND phase_id = $2) counted
+         WHERE tenant_id = $1 AND phase_id = $2
+         RETURNING audience.candidates, audience.members",
+    )
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .bind::<SqlUuid, _>(what.phase.0)
+    .get_result(conn)
+    .await?)
+}
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = Jsonb)]
+    criteria: serde_json::Value,
+    #[diesel(sql_type = Array<Text>)]
+    deselected: Vec<String>,
+}

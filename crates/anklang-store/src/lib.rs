@@ -1,0 +1,34 @@
+//! PostgreSQL: rows, queries, migrations. The only place that knows SQL.
+//!
+//! One module per domain noun. A function that takes `&mut Conn` runs inside of its caller's
+//! transaction; one that takes `&Store` opens its own. Every statement names its tenant; row-level
+//! security under a role that owns nothing is the net below (see [`Store::begin`]).
+
+pub mod attribute;
+pub mod brand;
+pub mod campaign;
+pub mod contract;
+pub mod customer;
+pub mod error;
+pub mod import;
+pub mod infoboard;
+pub mod launch;
+pub mod message;
+pub mod migrate;
+pub mod offer;
+pub mod operation;
+pub mod order;
+pub mod product;
+pub mod request_log;
+pub mod selection;
+pub mod suppression;
+pub mod template;
+pub mod tenant;
+
+mod pool;
+
+pub use error::StoreError;
+pub use pool::{Conn, Store, Tx};
+
+/// What a store function gives.
+pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,0 +1,465 @@
+//! The ledger of messages: claims, outcomes, rescue.
+//!
+//! A message moves `queued → sending` under a lease ([`claim`]), is marked just before it is handed
+//! to its channel ([`mark_submitted`]), and leaves `sending` by [`complete`] of the same lease and
+//! attempt. When the lease runs out, [`rescue`] takes over: not yet marked means that it was not
+//! handed over, marked means that nobody knows.
+
+use anklang_domain::message::{AmbiguousPolicy, Next, Outcome};
+use anklang_domain::{CampaignId, MessageId, TenantId};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::sql_types::{
+    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::{Conn, Result, Store};
+
+/// A message in the hands of a sender.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Claimed {
+    /// Its id: the idempotency key.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Number of this attempt, from 1.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// Where to.
+    #[diesel(sql_type = Text)]
+    pub address: String,
+    /// The offer that it carries.
+    #[diesel(sql_type = SqlUuid)]
+    pub offer_id: Uuid,
+    /// Key of its template.
+    #[diesel(sql_type = Text)]
+    pub message_template: String,
+}
+
+/// Messages of one account, claimed together by one statement.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Their tenant.
+    pub tenant: TenantId,
+    /// Who may finish them.
+    pub lease: Uuid,
+    /// The messages.
+    pub messages: Vec<Claimed>,
+}
+
+#[derive(QueryableByName)]
+struct TenantRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// Tenants with messages due on an account.
+pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> {
+    let mut tx = store.begin_worker().await?;
+    let rows: Vec<TenantRow> = diesel::sql_query(
+        "SELECT t.id FROM tenant t WHERE EXISTS (
+             SELECT FROM message m WHERE m.tenant_id = t.id AND m.account = $1
+               AND m.state = 'queued' AND m.next_attempt_at <= now())",
+    )
+    .bind::<Text, _>(account)
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(rows.into_iter().map(|r| TenantId(r.id)).collect())
+}
+
+/// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
+/// again: who may not be contacted any more is `suppressed` here.
+pub async fn claim(
+    store: &Store,
+    tenant: TenantId,
+    account: &str,
+    limit: i64,
+    lease_for: TimeDelta,
+) -> Result<Batch> {
+    let lease = Uuid::now_v7();
+    let mut tx = store.begin(tenant).await?;
+    let mut messages: Vec<Claimed> = diesel::sql_query(
+        "WITH due AS (
+             SELECT m.id FROM message m
+             WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
+               AND m.next_attempt_at <= now()
+             ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+         barred AS (
+             SELECT m.id,
+                 CASE WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
+                          AND s.channel = m.channel AND s.address_hash = m.address_hash)
+                      THEN 'the address is blocked'
+                      WHEN NOT EXISTS (SELECT FROM consent c WHERE c.tenant_id = $1
+                          AND c.customer_id = m.customer_id AND c.channel = m.channel
+                          AND c.purpose = m.purpose AND c.state = 'granted')
+                      THEN 'no consent any more' END AS reason
+             FROM due JOIN message m ON m.tenant_id = $1 AND m.id = due.id),
+         moved AS (
+             UPDATE message m SET
+                 state = CASE WHEN b.reason IS NULL THEN 'sending' ELSE 'suppressed' END,
+                 attempt = m.attempt + CASE WHEN b.reason IS NULL THEN 1 ELSE 0 END,
+                 detail = coalesce(b.reason, m.detail),
+                 lease = CASE WHEN b.reason IS NULL THEN $4 END,
+                 lease_until = CASE WHEN b.reason IS NULL THEN now() + make_interval(secs => $5) END,
+                 submitted_at = NULL, updated_at = now()
+             FROM barred b WHERE m.tenant_id = $1 AND m.id = b.id
+             RETURNING m.id, m.attempt, m.address, m.offer_id, m.outbound_id, m.state,
+                       m.customer_id, m.campaign_id, m.detail),
+         noted AS (
+             INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at)
+             SELECT $1, id, attempt, now() FROM moved WHERE state = 'sending'),
+         told AS (
+             INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+             SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
+                    jsonb_build_object('detail', detail)
+             FROM moved WHERE state = 'suppressed')
+         SELECT moved.id, moved.attempt, moved.address, moved.offer_id, o.message_template
+         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id
+         WHERE moved.state = 'sending'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(account)
+    .bind::<BigInt, _>(limit)
+    .bind::<SqlUuid, _>(lease)
+    .bind::<Double, _>(seconds(lease_for))
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    messages.sort_by_key(|m| m.id);
+    Ok(Batch {
+        tenant,
+        lease,
+        messages,
+    })
+}
+
+/// Marks messages as about to be handed to the channel, and prolongs the lease. Returns those that
+/// are still this lease's: only they may be handed over.
+pub async fn mark_submitted(
+    store: &Store,
+    batch: &Batch,
+    ids: &[Uuid],
+    lease_for: TimeDelta,
+) -> Result<Vec<Uuid>> {
+    let mut tx = store.begin(batch.tenant).await?;
+    let rows: Vec<TenantRow> = diesel::sql_query(
+        "UPDATE message SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
+         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
+         RETURNING id",
+    )
+    .bind::<SqlUuid, _>(batch.tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<SqlUuid, _>(batch.lease)
+    .bind::<Double, _>(seconds(lease_for))
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(rows.into_iter().map(|r| r.id).collect())
+}
+
+/// Prolongs the lease of all of a batch that are still under way.
+pub async fn prolong(store: &Store, batch: &Batch, lease_for: TimeDelta) -> Result<()> {
+    let ids: Vec<Uuid> = batch.messages.iter().map(|m| m.id).collect();
+    let mut tx = store.begin(batch.tenant).await?;
+    diesel::sql_query(
+        "UPDATE message SET lease_until = now() + make_interval(secs => $4)
+         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'",
+    )
+    .bind::<SqlUuid, _>(batch.tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<SqlUuid, _>(batch.lease)
+    .bind::<Double, _>(seconds(lease_for))
+    .execute(&mut tx)
+    .await?;
+    tx.commit().await
+}
+
+/// How an attempt ended, and what becomes of its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The message.
+    pub id: Uuid,
+    /// The attempt.
+    pub attempt: i32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What becomes of the message.
+    pub next: Next,
+    /// What the channel said.
+    pub detail: String,
+}
+
+/// The most characters of a channel's words that are kept.
+const MAX_DETAIL: usize = 500;
+
+/// Records outcomes. Only what is still under the same lease and attempt moves; returns how many
+/// did.
+pub async fn complete(store: &Store, batch: &Batch, ended: &[Ended]) -> Result<usize> {
+    let mut tx = store.begin(batch.tenant).await?;
+    let state = |e: &Ended| match e.next {
+        Next::Sent => "sent",
+        Next::Failed => "failed",
+        Next::Ambiguous => "ambiguous",
+        Next::Queued { .. } => "queued",
+    };
+    let provider = |e: &Ended| match &e.outcome {
+        Outcome::Accepted {
+            provider_message_id,
+        } => printable(provider_message_id),
+        _ => String::new(),
+    };
+    let not_before = |e: &Ended| match e.next {
+        Next::Queued { not_before } => Some(not_before),
+        _ => None,
+    };
+    let moved = diesel::sql_query(
+        "WITH ended AS (
+             SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[],
+                                  $8::timestamptz[], $9::text[])
+                 AS e (id, attempt, state, outcome, provider, not_before, detail)),
+         moved AS (
+             UPDATE message m SET state = e.state, detail = e.detail,
+                 provider_message_id = CASE WHEN e.provider <> '' THEN e.provider ELSE m.provider_message_id END,
+                 next_attempt_at = coalesce(e.not_before, m.next_attempt_at),
+                 sent_at = CASE WHEN e.state = 'sent' THEN now() END,
+                 lease = NULL, lease_until = NULL, submitted_at = NULL, updated_at = now()
+             FROM ended e
+             WHERE m.tenant_id = $1 AND m.id = e.id AND m.attempt = e.attempt AND m.lease = $2
+               AND m.state = 'sending'
+             RETURNING m.id, m.customer_id, m.campaign_id, m.state, e.attempt, e.outcome, e.detail),
+         noted AS (
+             UPDATE message_attempt a SET ended_at = now(), outcome = moved.outcome, detail = moved.detail
+             FROM moved
+             WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, customer_id, 'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,
+                'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
+         FROM moved",
+    )
+    .bind::<SqlUuid, _>(batch.tenant.0)
+    .bind::<SqlUuid, _>(batch.lease)
+    .bind::<Array<SqlUuid>, _>(ended.iter().map(|e| e.id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(ended.iter().map(|e| e.attempt).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(state).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(|e| e.outcome.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(provider).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(ended.iter().map(not_before).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(|e| printable(&e.detail)).collect::<Vec<_>>())
+    .execute(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(moved)
+}
+
+/// What a channel says goes to a log line and a database that knows no NUL.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_DETAIL)
+        .collect()
+}
+
+/// Takes back messages of an account whose lease has run out. Those that were not handed over are
+/// queued again; of those that may have been nobody knows, so the account's policy decides.
+/// Returns how many of each.
+pub async fn rescue(
+    store: &Store,
+    account: &str,
+    policy: AmbiguousPolicy,
+) -> Result<(usize, usize)> {
+    #[derive(QueryableByName)]
+    struct Rescued {
+        #[diesel(sql_type = BigInt)]
+        requeued: i64,
+        #[diesel(sql_type = BigInt)]
+        unknown: i64,
+    }
+    let mut tx = store.begin_worker().await?;
+    let rescued: Rescued = diesel::sql_query(
+        "WITH lost AS (
+             SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
+             WHERE account = $1 AND state = 'sending' AND lease_until < now()
+             ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
+         moved AS (
+             UPDATE message m SET
+                 state = CASE WHEN lost.unknown AND $2 = 'hold' THEN 'ambiguous' ELSE 'queued' END,
+                 detail = CASE WHEN lost.unknown
+                     THEN 'the sender was interrupted after hand-over'
+                     ELSE 'the sender was interrupted before hand-over' END,
+                 next_attempt_at = now(), lease = NULL, lease_until = NULL, submitted_at = NULL,
+                 updated_at = now()
+             FROM lost WHERE m.tenant_id = lost.tenant_id AND m.id = lost.id
+             RETURNING m.tenant_id, m.id, m.attempt, m.customer_id, m.campaign_id, m.state,
+                       m.detail, lost.unknown),
+         noted AS (
+             UPDATE message_attempt a SET ended_at = now(), detail = moved.detail,
+                 outcome = CASE WHEN moved.unknown THEN 'ambiguous' ELSE 'not_submitted' END
+             FROM moved
+             WHERE a.tenant_id = moved.tenant_id AND a.message_id = moved.id
+               AND a.attempt = moved.attempt),
+         told AS (
+             INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+             SELECT tenant_id, customer_id, 'message.ambiguous', 'messages/' || id, campaign_id,
+                    jsonb_build_object('detail', detail)
+             FROM moved WHERE unknown)
+         SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
+                count(*) FILTER (WHERE unknown) AS unknown FROM moved",
+    )
+    .bind::<Text, _>(account)
+    .bind::<Text, _>(match policy {
+        AmbiguousPolicy::Resend => "resend",
+        AmbiguousPolicy::Hold => "hold",
+    })
+    .get_result(&mut tx)
+    .await?;
+    tx.commit().await?;
+    let count = |n| usize::try_from(n).unwrap_or(0);
+    Ok((count(rescued.requeued), count(rescued.unknown)))
+}
+
+/// A message with the numbers of what it points to.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Message {
+    /// Its id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Customer number.
+    #[diesel(sql_type = Text)]
+    pub customer_number: String,
+    /// Offer number.
+    #[diesel(sql_type = Text)]
+    pub offer_number: String,
+    /// Its campaign.
+    #[diesel(sql_type = SqlUuid)]
+    pub campaign_id: Uuid,
+    /// Number of its phase.
+    #[diesel(sql_type = Integer)]
+    pub phase_number: i32,
+    /// Number of its outbound.
+    #[diesel(sql_type = Integer)]
+    pub outbound_number: i32,
+    /// The channel.
+    #[diesel(sql_type = Text)]
+    pub channel: String,
+    /// The account.
+    #[diesel(sql_type = Text)]
+    pub account: String,
+    /// Where to.
+    #[diesel(sql_type = Text)]
+    pub address: String,
+    /// Where it is.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    /// Attempts begun.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// What was last said.
+    #[diesel(sql_type = Text)]
+    pub detail: String,
+    /// The other side's id.
+    #[diesel(sql_type = Text)]
+    pub provider_message_id: String,
+    /// Not sent before.
+    #[diesel(sql_type = Timestamptz)]
+    pub next_attempt_at: DateTime<Utc>,
+    /// When it was queued.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When the other side took it.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+const SELECT: &str = "SELECT m.id, cu.number AS customer_number, o.number AS offer_number,
+        m.campaign_id, p.number AS phase_number, ob.number AS outbound_number, m.channel,
+        m.account, m.address, m.state, m.attempt, m.detail, m.provider_message_id,
+        m.next_attempt_at, m.created_at, m.sent_at
+    FROM message m
+    JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
+    JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
+    JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.id = m.outbound_id
+    JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+    WHERE m.tenant_id = $1";
+
+/// One message.
+pub async fn get(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Result<Option<Message>> {
+    Ok(diesel::sql_query(format!("{SELECT} AND m.id = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id.0)
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// Which messages to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this campaign's.
+    pub campaign: Option<CampaignId>,
+    /// Only this customer's, by number.
+    pub customer_number: Option<String>,
+    /// Only in one of these states; all when empty.
+    pub states: Vec<&'static str>,
+}
+
+/// Messages after the id `after`, oldest first.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    filter: &Filter,
+    after: Option<MessageId>,
+    limit: i64,
+) -> Result<Vec<Message>> {
+    Ok(diesel::sql_query(format!(
+        "{SELECT} AND ($2 IS NULL OR m.id > $2) AND ($3 IS NULL OR m.campaign_id = $3)
+         AND ($4 IS NULL OR cu.number = $4) AND (cardinality($5) = 0 OR m.state = ANY($5))
+         ORDER BY m.id LIMIT $6"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
+    .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
+    .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
+    .bind::<Array<Text>, _>(&filter.states)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// One try to send a message.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Attempt {
+    /// From 1.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// When it began.
+    #[diesel(sql_type = Timestamptz)]
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it ended.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub outcome: Option<String>,
+    /// What the channel said.
+    #[diesel(sql_type = Text)]
+    pub detail: String,
+}
+
+/// A message's attempts, in order.
+pub async fn attempts(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Result<Vec<Attempt>> {
+    Ok(diesel::sql_query(
+        "SELECT attempt, started_at, ended_at, outcome, detail FROM message_attempt
+         WHERE tenant_id = $1 AND message_id = $2 ORDER BY attempt",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .load(conn)
+    .await?)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most some minutes")]
+fn seconds(span: TimeDelta) -> f64 {
+    span.num_milliseconds() as f64 / 1_000.0
+}

@@ -1,0 +1,613 @@
+//! Offers and their documents.
+
+use anklang_domain::offer::{self, Answer, Answered, OfferState};
+use anklang_domain::{CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{
+    Array, BigInt, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
+    Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use rust_decimal::Decimal;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{Conn, Result, StoreError};
+
+/// An offer with the numbers of what it points to, and its document once made.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Offer {
+    /// Its id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Number as printed.
+    #[diesel(sql_type = Text)]
+    pub number: String,
+    /// Its customer.
+    #[diesel(sql_type = SqlUuid)]
+    pub customer_id: Uuid,
+    /// Number of its customer.
+    #[diesel(sql_type = Text)]
+    pub customer_number: String,
+    /// Number of its contract.
+    #[diesel(sql_type = Text)]
+    pub contract_number: String,
+    /// Number of the offered product.
+    #[diesel(sql_type = Text)]
+    pub product_number: String,
+    /// Code of the offered version.
+    #[diesel(sql_type = Text)]
+    pub product_version_code: String,
+    /// Its campaign, unless it is a single one.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub campaign_id: Option<Uuid>,
+    /// Number of its phase.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub phase_number: Option<i32>,
+    /// Its state on the day asked for: an open one whose validity is over is expired.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    /// Price per year.
+    #[diesel(sql_type = Numeric)]
+    pub base_price_per_year: Decimal,
+    /// Price per kWh.
+    #[diesel(sql_type = Numeric)]
+    pub unit_price_per_kwh: Decimal,
+    /// kWh.
+    #[diesel(sql_type = Numeric)]
+    pub annual_quantity_kwh: Decimal,
+    /// Cost of a year.
+    #[diesel(sql_type = Numeric)]
+    pub annual_amount: Decimal,
+    /// ISO 4217.
+    #[diesel(sql_type = Text)]
+    pub currency: String,
+    /// Day of the offer.
+    #[diesel(sql_type = Date)]
+    pub offer_date: NaiveDate,
+    /// Last day on which it can be accepted.
+    #[diesel(sql_type = Date)]
+    pub valid_until: NaiveDate,
+    /// When it was answered.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub answered_at: Option<DateTime<Utc>>,
+    /// How it was answered.
+    #[diesel(sql_type = Text)]
+    pub answer_source: String,
+    /// Why it was rejected.
+    #[diesel(sql_type = Text)]
+    pub reject_reason: String,
+    /// When it was made.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// SHA-256 of its document.
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub sha256: Option<Vec<u8>>,
+    /// Size of its document.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub size_bytes: Option<i64>,
+    /// Pages of its document.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub pages: Option<i32>,
+    /// Brand of its contract.
+    #[diesel(sql_type = Text)]
+    pub brand_code: String,
+    /// Key of the template of its document.
+    #[diesel(sql_type = Text)]
+    pub document_template: String,
+    /// Language of that template.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub template_language: Option<String>,
+    /// Version of that template.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub template_version: Option<i32>,
+}
+
+/// The state on the day `$2`.
+const STATE: &str =
+    "CASE WHEN o.state = 'open' AND o.valid_until < $2 THEN 'expired' ELSE o.state END";
+
+/// `$1` is the tenant, `$2` the day.
+fn select(rest: &str) -> String {
+    format!(
+        "SELECT o.id, o.number, o.customer_id, cu.number AS customer_number,
+                co.number AS contract_number, pr.number AS product_number,
+                v.code AS product_version_code, o.campaign_id, p.number AS phase_number,
+                {STATE} AS state, o.base_price_per_year, o.unit_price_per_kwh,
+                o.annual_quantity_kwh, o.annual_amount, o.currency, o.offer_date, o.valid_until,
+                o.answered_at, o.answer_source, o.reject_reason, o.created_at,
+                d.sha256, d.size_bytes, d.pages, b.code AS brand_code, o.document_template,
+                d.template_language, d.template_version
+         FROM offer o
+         JOIN customer cu ON cu.tenant_id = o.tenant_id AND cu.id = o.customer_id
+         JOIN contract co ON co.tenant_id = o.tenant_id AND co.id = o.contract_id
+         JOIN brand b ON b.tenant_id = co.tenant_id AND b.id = co.brand_id
+         JOIN product_version v ON v.tenant_id = o.tenant_id AND v.id = o.product_version_id
+         JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
+         LEFT JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
+         LEFT JOIN document d ON d.tenant_id = o.tenant_id AND d.offer_id = o.id
+         WHERE o.tenant_id = $1 {rest}"
+    )
+}
+
+/// The offer with that number, as on `today`.
+pub async fn get(
+    conn: &mut Conn,
+    tenant: TenantId,
+    number: &str,
+    today: NaiveDate,
+) -> Result<Option<Offer>> {
+    Ok(diesel::sql_query(select("AND o.number = $3"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Date, _>(today)
+        .bind::<Text, _>(number)
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// Which offers to list.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this campaign's.
+    pub campaign: Option<CampaignId>,
+    /// Only this customer's, by number.
+    pub customer_number: Option<String>,
+    /// Only in one of these states; all when empty.
+    pub states: Vec<OfferState>,
+}
+
+/// Offers after the number `after`, by number.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    filter: &Filter,
+    today: NaiveDate,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Offer>> {
+    let states: Vec<&str> = filter.states.iter().map(|s| s.as_str()).collect();
+    Ok(diesel::sql_query(select(&format!(
+        "AND o.number > $3 AND ($4 IS NULL OR o.campaign_id = $4)
+         AND ($5 IS NULL OR cu.number = $5) AND (cardinality($6) = 0 OR {STATE} = ANY($6))
+         ORDER BY o.number LIMIT $7"
+    )))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Date, _>(today)
+    .bind::<Text, _>(after)
+    .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
+    .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
+    .bind::<Array<Text>, _>(states)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// A customer's answer as it came.
+#[derive(Debug, Clone)]
+pub struct GivenAnswer<'a> {
+    /// Yes or no.
+    pub answer: Answer,
+    /// How it came.
+    pub source: &'a str,
+    /// Why not.
+    pub reason: &'a str,
+}
+
+/// What an answer came to.
+#[derive(Debug)]
+pub enum AnswerResult {
+    /// The offer, answered now or before.
+    Answered(Box<Offer>),
+    /// The rule that was broken.
+    Refused(offer::AnswerError),
+    /// No such offer.
+    Missing,
+}
+
+/// Answers the offer with that number on `today` by the rules of the domain. Answers to one offer
+/// take turns.
+pub async fn answer(
+    conn: &mut Conn,
+    tenant: TenantId,
+    number: &str,
+    given: &GivenAnswer<'_>,
+    today: NaiveDate,
+) -> Result<AnswerResult> {
+    diesel::sql_query("SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(number)
+        .execute(conn)
+        .await?;
+    let Some(found) = get(conn, tenant, number, today).await? else {
+        return Ok(AnswerResult::Missing);
+    };
+    let state = OfferState::parse(&found.state)
+        .ok_or_else(|| StoreError::Stored(format!("offer state {}", found.state)))?;
+    match offer::answer(state, found.valid_until, given.answer, today) {
+        Err(refusal) => return Ok(AnswerResult::Refused(refusal)),
+        Ok(Answered::AlreadySo) => return Ok(AnswerResult::Answered(Box::new(found))),
+        Ok(Answered::Changes) => {}
+    }
+    let state = given.answer.state().as_str();
+    diesel::sql_query(
+        "WITH answered AS (
+             UPDATE offer SET state = $3, answered_at = now(), answer_source = $4,
+                              reject_reason = $5, updated_at = now()
+             WHERE tenant_id = $1 AND id = $2
+             RETURNING tenant_id, customer_id, number, campaign_id)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT tenant_id, customer_id, 'offer.' || $3, 'offers/' || number, campaign_id, $6
+         FROM answered",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(found.id)
+    .bind::<Text, _>(state)
+    .bind::<Text, _>(given.source)
+    .bind::<Text, _>(given.reason)
+    .bind::<Jsonb, _>(json!({ "source": given.source, "reason": given.reason }))
+    .execute(conn)
+    .await?;
+    get(conn, tenant, number, today)
+        .await?
+        .map(|offer| AnswerResult::Answered(Box::new(offer)))
+        .ok_or_else(|| StoreError::Missing(format!("offers/{number}")))
+}
+
+/// What makes offers: the same statement for a campaign's chunk and for a single switch.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Members of a phase's audience with `after < seq <= until`.
+    Members {
+        /// The phase.
+        phase: PhaseId,
+        /// After this seq.
+        after: i64,
+        /// Up to this seq.
+        until: i64,
+    },
+    /// One contract, without a campaign; the offer gets this id.
+    Contract {
+        /// The contract.
+        contract: ContractId,
+        /// The offer's id.
+        offer: OfferId,
+    },
+}
+
+/// The terms of new offers.
+#[derive(Debug, Clone)]
+pub struct Terms<'a> {
+    /// The version that is offered.
+    pub product_version: ProductVersionId,
+    /// Day of the offer.
+    pub offer_date: NaiveDate,
+    /// Last day on which it can be accepted.
+    pub valid_until: NaiveDate,
+    /// Key of the document template.
+    pub document_template: &'a str,
+}
+
+/// Makes draft offers with gapless numbers and writes them to the customers' histories. Returns
+/// how many.
+///
+/// annual amount = round(base price + unit price × annual quantity, 2), half away from zero, as in
+/// `anklang_domain::offer::annual_amount`.
+pub async fn make(
+    conn: &mut Conn,
+    tenant: TenantId,
+    source: &Source,
+    terms: &Terms<'_>,
+) -> Result<usize> {
+    diesel::sql_query(
+        "INSERT INTO number_range (tenant_id, kind) VALUES ($1, 'offer') ON CONFLICT DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .execute(conn)
+    .await?;
+    let (phase, after, until, contract, id) = match source {
+        Source::Members {
+            phase,
+            after,
+            until,
+        } => (Some(phase.0), *after, *until, None, None),
+        Source::Contract { contract, offer } => (None, 0, 0, Some(contract.0), Some(offer.0)),
+    };
+    let members = if phase.is_some() {
+        "SELECT m.customer_id, m.contract_id, p.campaign_id, m.phase_id, m.seq
+         FROM audience_member m
+         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
+           AND m.exclusion IS NULL AND $5 IS NULL"
+    } else {
+        "SELECT c.customer_id, c.id AS contract_id, NULL::uuid AS campaign_id,
+                NULL::uuid AS phase_id, NULL::bigint AS seq
+         FROM contract c
+         WHERE c.tenant_id = $1 AND c.id = $5 AND $2 IS NULL AND $3 = $4"
+    };
+    let events = diesel::sql_query(format!(
+        "WITH member AS MATERIALIZED (
+             SELECT s.*, row_number() OVER (ORDER BY s.seq) - 1 AS place FROM ({members}) s),
+         range AS (
+             UPDATE number_range SET next_value = next_value + (SELECT count(*) FROM member)
+             WHERE tenant_id = $1 AND kind = 'offer'
+             RETURNING next_value - (SELECT count(*) FROM member) AS first),
+         made AS (
+             INSERT INTO offer (tenant_id, id, number, customer_id, contract_id,
+                 product_version_id, campaign_id, phase_id, member_seq, document_template, state,
+                 base_price_per_year, unit_price_per_kwh, annual_quantity_kwh, annual_amount,
+                 currency, offer_date, valid_until)
+             SELECT $1, coalesce($10, anklang_uuid7()),
+                 'A-' || lpad((range.first + m.place)::text, greatest(8, length((range.first + m.place)::text)), '0'),
+                 m.customer_id, m.contract_id, v.id, m.campaign_id, m.phase_id, m.seq, $6, 'draft',
+                 v.base_price_per_year, v.unit_price_per_kwh, c.annual_quantity_kwh,
+                 round(v.base_price_per_year + v.unit_price_per_kwh * c.annual_quantity_kwh, 2),
+                 v.currency, $7, $8
+             FROM member m
+             CROSS JOIN range
+             JOIN contract c ON c.tenant_id = $1 AND c.id = m.contract_id
+             JOIN product_version v ON v.tenant_id = $1 AND v.id = $9
+             RETURNING tenant_id, customer_id, number, campaign_id, annual_amount, currency)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT tenant_id, customer_id, 'offer.created', 'offers/' || number, campaign_id,
+                jsonb_build_object('annual_amount', annual_amount::text, 'currency', currency)
+         FROM made"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Nullable<SqlUuid>, _>(phase)
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(until)
+    .bind::<Nullable<SqlUuid>, _>(contract)
+    .bind::<Text, _>(terms.document_template)
+    .bind::<Date, _>(terms.offer_date)
+    .bind::<Date, _>(terms.valid_until)
+    .bind::<SqlUuid, _>(terms.product_version.0)
+    .bind::<Nullable<SqlUuid>, _>(id)
+    .execute(conn)
+    .await?;
+    Ok(events)
+}
+
+/// Everything that a letter or mail of an offer shows, and what picks its templates.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Content {
+    /// The offer.
+    #[diesel(sql_type = SqlUuid)]
+    pub offer_id: Uuid,
+    /// Its place in the audience, if it has one.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub member_seq: Option<i64>,
+    /// Brand of the contract.
+    #[diesel(sql_type = SqlUuid)]
+    pub brand_id: Uuid,
+    /// Key of the document template.
+    #[diesel(sql_type = Text)]
+    pub document_template: String,
+    /// Language of the customer.
+    #[diesel(sql_type = Text)]
+    pub language: String,
+    /// SHA-256 of the document, once made.
+    #[diesel(sql_type = Nullable<Bytea>)]
+    pub sha256: Option<Vec<u8>>,
+    /// `offer`, `customer`, `contract`, `brand`, `campaign` as templates see them.
+    #[diesel(sql_type = Jsonb)]
+    pub model: serde_json::Value,
+}
+
+/// Which offers' content to load.
+#[derive(Debug, Clone)]
+pub enum ContentOf<'a> {
+    /// Of these offers.
+    Offers(&'a [Uuid]),
+    /// Of the next draft offers of a phase after this member, in order.
+    Drafts {
+        /// The phase.
+        phase: PhaseId,
+        /// After this member.
+        after: i64,
+        /// At most so many.
+        limit: i64,
+    },
+}
+
+/// Loads content, in the order of the members.
+pub async fn content(
+    conn: &mut Conn,
+    tenant: TenantId,
+    of: ContentOf<'_>,
+) -> Result<Vec<Content>> {
+    let (ids, phase, after, limit) = match of {
+        ContentOf::Offers(ids) => (ids, None, 0, i64::MAX),
+        ContentOf::Drafts {
+            phase,
+            after,
+            limit,
+        } => (&[][..], Some(phase.0), after, limit),
+    };
+    let which = if phase.is_some() {
+        "o.phase_id = $3 AND o.member_seq > $4 AND o.state = 'draft' AND cardinality($2) = 0"
+    } else {
+        "o.id = ANY($2) AND $3 IS NULL AND $4 = 0"
+    };
+    // Dates and decimals go as text, so that they arrive exactly.
+    Ok(diesel::sql_query(format!(
+        "SELECT o.id AS offer_id, o.member_seq, co.brand_id, o.document_template, cu.language,
+                d.sha256,
+                jsonb_build_object(
+                    'offer', jsonb_build_object(
+                        'number', o.number, 'date', o.offer_date, 'valid_until', o.valid_until,
+                        'product_name', pr.name, 'version_name', v.name,
+                        'base_price_per_year', o.base_price_per_year::text,
+                        'unit_price_per_kwh', o.unit_price_per_kwh::text,
+                        'annual_quantity_kwh', o.annual_quantity_kwh::text,
+                        'annual_amount', o.annual_amount::text, 'currency', o.currency,
+                        'current_product_name', cpr.name),
+                    'customer', jsonb_build_object(
+                        'number', cu.number, 'kind', cu.kind, 'salutation', cu.salutation,
+                        'title', cu.title, 'first_name', cu.first_name,
+                        'last_name', cu.last_name, 'company_name', cu.company_name,
+                        'street', cu.street, 'house_number', cu.house_number,
+                        'postal_code', cu.postal_code, 'city', cu.city, 'country', cu.country),
+                    'contract', jsonb_build_object(
+                        'number', co.number, 'division', co.division,
+                        'site_street', co.site_street, 'site_house_number', co.site_house_number,
+                        'site_postal_code', co.site_postal_code, 'site_city', co.site_city,
+                        'start_date', co.start_date, 'end_date', co.end_date),
+                    'brand', jsonb_build_object(
+                        'name', b.name, 'legal_name', b.legal_name, 'street', b.street,
+                        'house_number', b.house_number, 'postal_code', b.postal_code,
+                        'city', b.city, 'country', b.country, 'phone', b.phone, 'email', b.email,
+                        'website', b.website, 'register_line', b.register_line,
+                        'vat_id', b.vat_id, 'bank_line', b.bank_line,
+                        'sender_name', b.sender_name, 'sender_email', b.sender_email,
+                        'reply_to', b.reply_to),
+                    'campaign', CASE WHEN ca.id IS NOT NULL
+                                THEN jsonb_build_object('name', ca.name) END) AS model
+         FROM offer o
+         JOIN customer cu ON cu.tenant_id = o.tenant_id AND cu.id = o.customer_id
+         JOIN contract co ON co.tenant_id = o.tenant_id AND co.id = o.contract_id
+         JOIN brand b ON b.tenant_id = co.tenant_id AND b.id = co.brand_id
+         JOIN product_version v ON v.tenant_id = o.tenant_id AND v.id = o.product_version_id
+         JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
+         LEFT JOIN product_version cv ON cv.tenant_id = o.tenant_id AND cv.id = co.product_version_id
+         LEFT JOIN product cpr ON cpr.tenant_id = cv.tenant_id AND cpr.id = cv.product_id
+         LEFT JOIN campaign ca ON ca.tenant_id = o.tenant_id AND ca.id = o.campaign_id
+         LEFT JOIN document d ON d.tenant_id = o.tenant_id AND d.offer_id = o.id
+         WHERE o.tenant_id = $1 AND {which}
+         ORDER BY o.member_seq LIMIT $5"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Nullable<SqlUuid>, _>(phase)
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// A document that lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDocument {
+    /// Its offer.
+    pub offer_id: Uuid,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Its size.
+    pub size_bytes: i64,
+    /// Its pages.
+    pub pages: i32,
+    /// Language of its template.
+    pub template_language: String,
+    /// Version of its template; 0 is the shipped one.
+    pub template_version: i32,
+}
+
+/// Records documents and opens their offers, both or neither.
+pub async fn open_with_documents(
+    conn: &mut Conn,
+    tenant: TenantId,
+    documents: &[NewDocument],
+) -> Result<()> {
+    let ids: Vec<Uuid> = documents.iter().map(|d| d.offer_id).collect();
+    diesel::sql_query(
+        "INSERT INTO document (tenant_id, offer_id, sha256, size_bytes, pages,
+                               template_language, template_version)
+         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&ids)
+    .bind::<Array<Bytea>, _>(documents.iter().map(|d| &d.sha256[..]).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(documents.iter().map(|d| d.size_bytes).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(documents.iter().map(|d| d.pages).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(documents.iter().map(|d| &d.template_language[..]).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(documents.iter().map(|d| d.template_version).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    diesel::sql_query(
+        "UPDATE offer SET state = 'open', updated_at = now()
+         WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&ids)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Why a contract cannot get an offer; the same rules as for an audience.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Candidate {
+    /// The contract.
+    #[diesel(sql_type = SqlUuid)]
+    pub contract_id: Uuid,
+    /// Its customer.
+    #[diesel(sql_type = SqlUuid)]
+    pub customer_id: Uuid,
+    /// The exclusion that holds, of those that do not concern channels.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub exclusion: Option<String>,
+}
+
+impl Candidate {
+    /// Its contract.
+    pub fn contract(&self) -> ContractId {
+        ContractId(self.contract_id)
+    }
+
+    /// Its customer.
+    pub fn customer(&self) -> CustomerId {
+        CustomerId(self.customer_id)
+    }
+}
+
+/// The exclusions that concern contract and target, for the contract `subject`, the target
+/// version's id `$target`, division `target.division` and the day `$today`; the first that holds.
+pub(crate) const CONTRACT_EXCLUSIONS: &str = "
+    WHEN subject.end_date <= target.today
+      OR (subject.notice_date IS NOT NULL AND subject.end_date IS NULL) THEN 'contract_ended'
+    WHEN subject.division <> target.division THEN 'other_division'
+    WHEN subject.product_version_id = target.id THEN 'already_on_target'
+    WHEN subject.annual_quantity_kwh IS NULL THEN 'no_quantity'";
+
+/// Looks whether the contract with that number can be offered the version on `today`.
+pub async fn candidate(
+    conn: &mut Conn,
+    tenant: TenantId,
+    contract_number: &str,
+    version: ProductVersionId,
+    today: NaiveDate,
+) -> Result<Option<Candidate>> {
+    Ok(diesel::sql_query(format!(
+        "SELECT subject.id AS contract_id, subject.customer_id, CASE {CONTRACT_EXCLUSIONS} END AS exclusion
+         FROM contract subject,
+              (SELECT v.id, p.division, $4 AS today FROM product_version v
+               JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
+               WHERE v.tenant_id = $1 AND v.id = $3) target
+         WHERE subject.tenant_id = $1 AND subject.number = $2"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(contract_number)
+    .bind::<SqlUuid, _>(version.0)
+    .bind::<Date, _>(today)
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// The number of an offer by its id.
+pub async fn number(conn: &mut Conn, tenant: TenantId, id: OfferId) -> Result<Option<String>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        number: String,
+    }
+    let row: Option<Row> =
+        diesel::sql_query("SELECT number FROM offer WHERE tenant_id = $1 AND id = $2")
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<SqlUuid, _>(id.0)
+            .get_result(conn)
+            .await
+            .optional()?;
+    Ok(row.map(|r| r.number))
+}

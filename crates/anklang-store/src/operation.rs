@@ -1,0 +1,423 @@
+//! Operations: long work that survives crashes.
+//!
+//! A handler [`create`]s the row in its own transaction. A worker [`claim`]s it under a lease,
+//! works in chunks, and ends each chunk's transaction with [`advance`], which fails when the
+//! lease was lost: then the chunk rolls back and the new holder does it. `attempt` is the fence.
+
+use anklang_domain::{OperationId, TenantId};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Conn, Result, Store, StoreError};
+
+/// After so many failures in a row without progress, an operation has failed.
+pub const MAX_FAILURES: i32 = 8;
+/// The longest wait between two tries.
+const LONGEST_BACKOFF_SECONDS: i64 = 60;
+
+/// An operation as it stands.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Operation {
+    /// Its tenant.
+    #[diesel(sql_type = SqlUuid)]
+    pub tenant_id: Uuid,
+    /// Its id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// What it does, e.g. "LaunchCampaign".
+    #[diesel(sql_type = Text)]
+    pub kind: String,
+    /// The resource it works on.
+    #[diesel(sql_type = Text)]
+    pub resource: String,
+    /// What its worker needs.
+    #[diesel(sql_type = Jsonb)]
+    pub request: Value,
+    /// queued, running, succeeded, failed or cancelled.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    /// The step it is in; empty before the first.
+    #[diesel(sql_type = Text)]
+    pub step: String,
+    /// Items done in this step; also the checkpoint.
+    #[diesel(sql_type = BigInt)]
+    pub done: i64,
+    /// Items of this step.
+    #[diesel(sql_type = BigInt)]
+    pub total: i64,
+    /// Items that failed in this step.
+    #[diesel(sql_type = BigInt)]
+    pub failed: i64,
+    /// Items per second since the step began.
+    #[diesel(sql_type = Double)]
+    pub rate: f64,
+    /// The last errors, newest first.
+    #[diesel(sql_type = Array<Text>)]
+    pub last_errors: Vec<String>,
+    /// What it gave.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub response: Option<Value>,
+    /// Why it failed: a reason of the API's enum.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub error_reason: Option<String>,
+    /// Why it failed, in words.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub error_message: Option<String>,
+    /// Somebody wants it to stop.
+    #[diesel(sql_type = Bool)]
+    pub cancel_requested: bool,
+    /// How often it was leased: the fence.
+    #[diesel(sql_type = Integer)]
+    pub attempt: i32,
+    /// Failures since it last moved.
+    #[diesel(sql_type = Integer)]
+    pub failures: i32,
+    /// When it was asked for.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When it last moved.
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+impl Operation {
+    /// Its tenant.
+    pub fn tenant(&self) -> TenantId {
+        TenantId(self.tenant_id)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> OperationId {
+        OperationId(self.id)
+    }
+
+    /// True once it is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
+    }
+}
+
+const COLUMNS: &str = "tenant_id, id, kind, resource, request, state, step, done, total, failed,
+    coalesce(done / nullif(extract(epoch FROM updated_at - step_started_at), 0), 0)::float8 AS rate,
+    last_errors, response, error_reason, error_message, cancel_requested, attempt, failures,
+    created_at, updated_at";
+
+/// A new operation.
+#[derive(Debug, Clone)]
+pub struct NewOperation<'a> {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: &'a str,
+    /// The resource it works on.
+    pub resource: String,
+    /// What its worker needs.
+    pub request: Value,
+}
+
+/// Asks for work, in the caller's transaction.
+pub async fn create(conn: &mut Conn, tenant: TenantId, new: NewOperation<'_>) -> Result<Operation> {
+    Ok(diesel::sql_query(format!(
+        "INSERT INTO operation (tenant_id, id, kind, resource, request) VALUES ($1, $2, $3, $4, $5)
+         RETURNING {COLUMNS}"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(new.id.0)
+    .bind::<Text, _>(new.kind)
+    .bind::<Text, _>(new.resource)
+    .bind::<Jsonb, _>(new.request)
+    .get_result(conn)
+    .await?)
+}
+
+/// Says what an operation that was just created works on and needs, in the same transaction: for
+/// resources that point to their operation.
+pub async fn plan(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: OperationId,
+    resource: &str,
+    request: Value,
+) -> Result<Operation> {
+    Ok(diesel::sql_query(format!(
+        "UPDATE operation SET resource = $3, request = $4 WHERE tenant_id = $1 AND id = $2
+         RETURNING {COLUMNS}"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .bind::<Text, _>(resource)
+    .bind::<Jsonb, _>(request)
+    .get_result(conn)
+    .await?)
+}
+
+/// One operation.
+pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<Option<Operation>> {
+    Ok(diesel::sql_query(format!(
+        "SELECT {COLUMNS} FROM operation WHERE tenant_id = $1 AND id = $2"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// Operations, newest first, older than `before`.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    before: Option<OperationId>,
+    limit: i64,
+) -> Result<Vec<Operation>> {
+    Ok(diesel::sql_query(format!(
+        "SELECT {COLUMNS} FROM operation WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2)
+         ORDER BY id DESC LIMIT $3"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Nullable<SqlUuid>, _>(before.map(|id| id.0))
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// Asks an operation to stop: its worker does so before its next chunk. One that is over stays as
+/// it is. Returns whether it exists.
+pub async fn request_cancel(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<bool> {
+    let rows = diesel::sql_query(
+        "UPDATE operation SET cancel_requested = true, run_at = least(run_at, now())
+         WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .execute(conn)
+    .await?;
+    Ok(rows == 1)
+}
+
+/// Forgets an operation that is over. One that still runs, or that a phase points to, stays, and
+/// the call is refused.
+pub async fn delete(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<()> {
+    let name = format!("operations/{id}");
+    let operation = get(conn, tenant, id)
+        .await?
+        .ok_or_else(|| StoreError::Missing(name.clone()))?;
+    let refuse = |reason: &str| StoreError::Refused {
+        resource: name.clone(),
+        reason: reason.into(),
+    };
+    if !operation.is_over() {
+        return Err(refuse("it is not over; cancel it first"));
+    }
+    let rows = diesel::sql_query(
+        "DELETE FROM operation o WHERE tenant_id = $1 AND id = $2 AND NOT EXISTS (
+             SELECT FROM phase p WHERE p.tenant_id = $1 AND p.operation_id = o.id)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .execute(conn)
+    .await?;
+    if rows == 0 {
+        return Err(refuse("a campaign's phase keeps it as its record"));
+    }
+    Ok(())
+}
+
+/// An operation in the hands of a worker.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    /// As it stood when it was claimed or last advanced.
+    pub operation: Operation,
+    lease: TimeDelta,
+}
+
+impl Leased {
+    fn lease_seconds(&self) -> f64 {
+        seconds(self.lease)
+    }
+}
+
+/// Leases the operation that has waited longest, if one is due: new, or left by a worker whose
+/// lease has run out. It is held for `lease` from each sign of life.
+pub async fn claim(store: &Store, lease: TimeDelta) -> Result<Option<Leased>> {
+    let mut tx = store.begin_worker().await?;
+    let operation = diesel::sql_query(format!(
+        "UPDATE operation SET state = 'running', attempt = attempt + 1,
+                lease_until = now() + make_interval(secs => $1)
+         WHERE (tenant_id, id) = (
+             SELECT tenant_id, id FROM operation
+             WHERE state IN ('queued', 'running') AND run_at <= now()
+               AND (lease_until IS NULL OR lease_until < now())
+             ORDER BY run_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+         RETURNING {COLUMNS}"
+    ))
+    .bind::<Double, _>(seconds(lease))
+    .get_result(&mut tx)
+    .await
+    .optional()?;
+    tx.commit().await?;
+    Ok(operation.map(|operation| Leased { operation, lease }))
+}
+
+/// Prolongs the lease between chunks. `LeaseLost` when somebody else has it.
+pub async fn heartbeat(conn: &mut Conn, held: &Leased) -> Result<()> {
+    let rows = diesel::sql_query(
+        "UPDATE operation SET lease_until = now() + make_interval(secs => $4)
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Double, _>(held.lease_seconds())
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// The step.
+    pub step: &'a str,
+    /// Items done; the checkpoint.
+    pub done: i64,
+    /// Items in all.
+    pub total: i64,
+    /// Items that failed.
+    pub failed: i64,
+}
+
+/// Moves the checkpoint, in the chunk's own transaction, and prolongs the lease. `LeaseLost` when
+/// somebody else has the operation: the chunk must roll back.
+pub async fn advance(conn: &mut Conn, held: &mut Leased, to: Progress<'_>) -> Result<()> {
+    let moved: Option<Operation> = diesel::sql_query(format!(
+        "UPDATE operation SET step = $4, done = $5, total = $6, failed = $7, failures = 0,
+                step_started_at = CASE WHEN step = $4 THEN step_started_at ELSE now() END,
+                lease_until = now() + make_interval(secs => $8), updated_at = clock_timestamp()
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'
+         RETURNING {COLUMNS}"
+    ))
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Text, _>(to.step)
+    .bind::<BigInt, _>(to.done)
+    .bind::<BigInt, _>(to.total)
+    .bind::<BigInt, _>(to.failed)
+    .bind::<Double, _>(held.lease_seconds())
+    .get_result(conn)
+    .await
+    .optional()?;
+    held.operation = moved.ok_or(StoreError::LeaseLost)?;
+    Ok(())
+}
+
+/// Notes errors of single items, newest first; the last ten stay.
+pub async fn note_errors(conn: &mut Conn, held: &Leased, errors: &[String]) -> Result<()> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let rows = diesel::sql_query(
+        "UPDATE operation SET last_errors = ($4 || last_errors)[1:10]
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Array<Text>, _>(errors)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
+/// How an operation ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum End {
+    /// With a response.
+    Succeeded(Value),
+    /// With a reason of the API's enum and a message.
+    Failed {
+        /// Reason of the API's enum.
+        reason: String,
+        /// In words.
+        message: String,
+    },
+    /// As asked.
+    Cancelled,
+}
+
+/// Ends an operation, in the transaction of its last chunk.
+pub async fn finish(conn: &mut Conn, held: &Leased, end: End) -> Result<()> {
+    let (state, response, reason, message) = match end {
+        End::Succeeded(response) => ("succeeded", Some(response), None, None),
+        End::Failed { reason, message } => ("failed", None, Some(reason), Some(message)),
+        End::Cancelled => ("cancelled", None, None, None),
+    };
+    let rows = diesel::sql_query(
+        "UPDATE operation SET state = $4, response = $5, error_reason = $6, error_message = $7,
+                lease_until = NULL, updated_at = now()
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Text, _>(state)
+    .bind::<Nullable<Jsonb>, _>(response)
+    .bind::<Nullable<Text>, _>(reason)
+    .bind::<Nullable<Text>, _>(message)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
+/// Gives an operation back after an error, to be taken up again later, and notes the error.
+pub async fn retry_later(conn: &mut Conn, held: &Leased, error: &str) -> Result<()> {
+    let wait = (1_i64 << held.operation.failures.clamp(0, 10)).min(LONGEST_BACKOFF_SECONDS);
+    let rows = diesel::sql_query(
+        "UPDATE operation SET failures = failures + 1, lease_until = NULL,
+                run_at = now() + make_interval(secs => $4),
+                last_errors = (ARRAY[$5] || last_errors)[1:10], updated_at = now()
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Double, _>(seconds(TimeDelta::seconds(wait)))
+    .bind::<Text, _>(error)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
+/// Gives an operation back untouched, to be taken up at once by whoever comes: the server stops.
+pub async fn release(conn: &mut Conn, held: &Leased) -> Result<()> {
+    let rows = diesel::sql_query(
+        "UPDATE operation SET lease_until = NULL
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
+fn still_held(rows: usize) -> Result<()> {
+    if rows == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::LeaseLost)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "at most some minutes")]
+fn seconds(span: TimeDelta) -> f64 {
+    span.num_milliseconds() as f64 / 1_000.0
+}

@@ -1,0 +1,276 @@
+//! Orders: the sales history.
+
+use std::collections::HashSet;
+
+use anklang_domain::TenantId;
+use anklang_domain::master::{OrderLineRow, OrderRow};
+use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
+use diesel::sql_types::{
+    Array, BigInt, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
+};
+use diesel_async::RunQueryDsl;
+use rust_decimal::{Decimal, RoundingStrategy};
+use uuid::Uuid;
+
+use crate::customer::{CUSTOMER, grouped};
+use crate::import::{self, Load, Loaded, Numbered, Reference, Spec, decimal, int, text, time};
+use crate::product::BRAND;
+use crate::{Conn, Result, Store, StoreError};
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct Order {
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    #[diesel(sql_type = Text)]
+    pub number: String,
+    #[diesel(sql_type = Text)]
+    pub customer_number: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub brand_code: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    pub ordered_at: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    pub currency: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A line of an order.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct OrderLine {
+    #[diesel(sql_type = SqlUuid)]
+    order_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    pub line: i32,
+    #[diesel(sql_type = Text)]
+    pub product_number: String,
+    #[diesel(sql_type = Text)]
+    pub product_name: String,
+    #[diesel(sql_type = Text)]
+    pub product_group: String,
+    #[diesel(sql_type = Numeric)]
+    pub quantity: Decimal,
+    #[diesel(sql_type = Numeric)]
+    pub unit_price: Decimal,
+}
+
+/// An order with its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderDetails {
+    /// The order.
+    pub order: Order,
+    /// By line number.
+    pub lines: Vec<OrderLine>,
+}
+
+impl OrderDetails {
+    /// Sum of quantity × unit price, rounded to two decimals, half away from zero.
+    pub fn total(&self) -> Decimal {
+        let sum: Decimal = self.lines.iter().map(|l| l.quantity * l.unit_price).sum();
+        sum.round_dp_with_strategy(2, RoundingStrategy::MidpointAwayFromZero)
+    }
+}
+
+/// An order as it shall be.
+#[derive(Debug, Clone)]
+pub struct OrderUpdate {
+    /// The order.
+    pub order: OrderRow,
+    /// All its lines.
+    pub lines: Vec<OrderLineRow>,
+}
+
+impl Load for OrderRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("sales_order")
+            .with_id()
+            .stamped()
+            .key(text("number", |r| &r.number))
+            .send(text("customer_number", |r| &r.customer_number))
+            .reference(CUSTOMER)
+            .value_from("customer_id", "c.id", &["customer_number"])
+            .send(text("brand_code", |r| &r.brand_code))
+            .reference(Reference {
+                good: "s.brand_code = '' OR b.id IS NOT NULL",
+                ..BRAND
+            })
+            .value_from("brand_id", "b.id", &["brand_code"])
+            .value(time("ordered_at", |r| r.ordered_at))
+            .value(text("currency", |r| &r.currency))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+impl Load for OrderLineRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("order_line")
+            .send(text("order_number", |r| &r.order_number))
+            .reference(Reference {
+                field: "order_number",
+                join: "LEFT JOIN sales_order o ON o.tenant_id = $1 AND o.number = s.order_number",
+                good: "o.id IS NOT NULL",
+                reason: "'there is no order with this number'",
+            })
+            .key_from("order_id", "o.id")
+            .key(int("line", |r| r.line))
+            .value(text("product_number", |r| &r.product_number))
+            .value(text("product_name", |r| &r.product_name))
+            .value(text("product_group", |r| &r.product_group))
+            .value(decimal("quantity", |r| Some(r.quantity)))
+            .value(decimal("unit_price", |r| Some(r.unit_price)))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+const ORDER: &str = "SELECT o.id, o.number, c.number AS customer_number, b.code AS brand_code,
+            o.ordered_at, o.currency, o.created_at, o.updated_at
+     FROM sales_order o
+     JOIN customer c ON c.tenant_id = o.tenant_id AND c.id = o.customer_id
+     LEFT JOIN brand b ON b.tenant_id = o.tenant_id AND b.id = o.brand_id
+     WHERE o.tenant_id = $1";
+
+/// The order with that number.
+pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
+    let orders: Vec<Order> = diesel::sql_query(format!("{ORDER} AND o.number = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(number)
+        .load(conn)
+        .await?;
+    Ok(with_lines(conn, tenant, orders).await?.pop())
+}
+
+/// At most `limit` orders by number, of one customer (by number) or of all, from the one after
+/// `after`.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    customer: Option<&str>,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<OrderDetails>> {
+    let orders: Vec<Order> = diesel::sql_query(format!(
+        "{ORDER} AND o.number > $2 AND ($3 IS NULL OR c.number = $3)
+         ORDER BY o.number LIMIT $4"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(after)
+    .bind::<Nullable<Text>, _>(customer)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    with_lines(conn, tenant, orders).await
+}
+
+async fn with_lines(
+    conn: &mut Conn,
+    tenant: TenantId,
+    orders: Vec<Order>,
+) -> Result<Vec<OrderDetails>> {
+    let ids: Vec<Uuid> = orders.iter().map(|o| o.id).collect();
+    let lines: Vec<OrderLine> = diesel::sql_query(
+        "SELECT order_id, line, product_number, product_name, product_group, quantity, unit_price
+         FROM order_line WHERE tenant_id = $1 AND order_id = ANY($2) ORDER BY order_id, line",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&ids)
+    .load(conn)
+    .await?;
+    let mut lines = grouped(lines, |line| line.order_id);
+    Ok(orders
+        .into_iter()
+        .map(|order| OrderDetails {
+            lines: lines.remove(&order.id).unwrap_or_default(),
+            order,
+        })
+        .collect())
+}
+
+const HOLD: &str =
+    "SELECT id FROM sales_order WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE";
+
+/// Replaces an order, or adds it if it may be missing.
+pub async fn replace(
+    store: &Store,
+    tenant: TenantId,
+    update: OrderUpdate,
+    allow_missing: bool,
+) -> Result<OrderDetails> {
+    let number = update.order.number.clone();
+    let missing = || StoreError::Missing(anklang_domain::name::format(&[("orders", &number)]));
+    let mut tx = store.begin(tenant).await?;
+    if import::id_of(&mut tx, tenant, HOLD, &number)
+        .await?
+        .is_none()
+        && !allow_missing
+    {
+        return Err(missing());
+    }
+    import::one(&mut tx, tenant, update.order).await?;
+    let id = import::id_of(&mut tx, tenant, HOLD, &number)
+        .await?
+        .ok_or_else(missing)?;
+
+    let mut changed = keep_lines(&mut tx, tenant, id, &update.lines).await?;
+    changed |= import::all(&mut tx, tenant, "lines", update.lines).await?;
+    if changed {
+        diesel::sql_query(
+            "UPDATE sales_order SET updated_at = now() WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .execute(&mut tx)
+        .await?;
+    }
+    let details = get(&mut tx, tenant, &number).await?.ok_or_else(missing)?;
+    tx.commit().await?;
+    Ok(details)
+}
+
+/// Deletes the lines that are not among `keep`; true when there were any. The rows are locked in
+/// the order in which imports write them.
+async fn keep_lines(
+    conn: &mut Conn,
+    tenant: TenantId,
+    order: Uuid,
+    keep: &[OrderLineRow],
+) -> Result<bool> {
+    let lines: Vec<i32> = keep.iter().map(|r| r.line).collect();
+    let deleted = diesel::sql_query(
+        "WITH held AS MATERIALIZED (
+             SELECT line FROM order_line WHERE tenant_id = $1 AND order_id = $2
+             ORDER BY line FOR UPDATE)
+         DELETE FROM order_line
+         WHERE tenant_id = $1 AND order_id = $2
+             AND line IN (SELECT line FROM held) AND line <> ALL ($3)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(order)
+    .bind::<Array<Integer>, _>(lines)
+    .execute(conn)
+    .await?;
+    Ok(deleted > 0)
+}

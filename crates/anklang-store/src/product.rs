@@ -1,0 +1,273 @@
+//! Products and product versions.
+
+use std::collections::HashSet;
+
+use anklang_domain::TenantId;
+use anklang_domain::master::{ProductRow, ProductVersionRow};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{BigInt, Date, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use rust_decimal::Decimal;
+
+use crate::import::{self, Load, Loaded, Numbered, Reference, Spec, date, decimal, text};
+use crate::{Conn, Result, Store, StoreError};
+
+/// A product.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct Product {
+    #[diesel(sql_type = Text)]
+    pub number: String,
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    #[diesel(sql_type = Text)]
+    pub division: String,
+    #[diesel(sql_type = Text)]
+    pub brand_code: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A product version.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct ProductVersion {
+    #[diesel(sql_type = Text)]
+    pub product_number: String,
+    #[diesel(sql_type = Text)]
+    pub code: String,
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    #[diesel(sql_type = Date)]
+    pub valid_from: NaiveDate,
+    #[diesel(sql_type = Nullable<Date>)]
+    pub valid_to: Option<NaiveDate>,
+    #[diesel(sql_type = Numeric)]
+    pub base_price_per_year: Decimal,
+    #[diesel(sql_type = Numeric)]
+    pub unit_price_per_kwh: Decimal,
+    #[diesel(sql_type = Text)]
+    pub currency: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+/// The product's brand.
+pub(crate) const BRAND: Reference = Reference {
+    field: "brand_code",
+    join: "LEFT JOIN brand b ON b.tenant_id = $1 AND b.code = s.brand_code",
+    good: "b.id IS NOT NULL",
+    reason: "'there is no brand with this code'",
+};
+
+impl Load for ProductRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("product")
+            .with_id()
+            .stamped()
+            .key(text("number", |r| &r.number))
+            .value(text("name", |r| &r.name))
+            .value(text("division", |r| &r.division))
+            .send(text("brand_code", |r| &r.brand_code))
+            .reference(BRAND)
+            .value_from("brand_id", "b.id", &["brand_code"])
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+impl Load for ProductVersionRow {
+    async fn load(
+        conn: &mut Conn,
+        tenant: TenantId,
+        rows: &[Numbered<Self>],
+        given: Option<&HashSet<String>>,
+    ) -> Result<Loaded> {
+        Spec::<Self>::new("product_version")
+            .with_id()
+            .stamped()
+            .send(text("product_number", |r| &r.product_number))
+            .reference(Reference {
+                field: "product_number",
+                join: "LEFT JOIN product p ON p.tenant_id = $1 AND p.number = s.product_number",
+                good: "p.id IS NOT NULL",
+                reason: "'there is no product with this number'",
+            })
+            .key_from("product_id", "p.id")
+            .key(text("code", |r| &r.code))
+            .value(text("name", |r| &r.name))
+            .value(date("valid_from", |r| Some(r.valid_from)))
+            // Both ends of a period change together: a file without valid_to makes it open-ended.
+            .value_of(date("valid_to", |r| r.valid_to), &["valid_from"])
+            .value(decimal("base_price_per_year", |r| {
+                Some(r.base_price_per_year)
+            }))
+            .value(decimal("unit_price_per_kwh", |r| {
+                Some(r.unit_price_per_kwh)
+            }))
+            .value(text("currency", |r| &r.currency))
+            .run(conn, tenant, rows, given)
+            .await
+    }
+}
+
+const PRODUCT: &str =
+    "SELECT p.number, p.name, p.division, b.code AS brand_code, p.created_at, p.updated_at
+     FROM product p JOIN brand b ON b.tenant_id = p.tenant_id AND b.id = p.brand_id
+     WHERE p.tenant_id = $1";
+
+/// The product with that number.
+pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<Product>> {
+    let product = diesel::sql_query(format!("{PRODUCT} AND p.number = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(number)
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(product)
+}
+
+/// At most `limit` products by number, from the one after `after`.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Product>> {
+    let products = diesel::sql_query(format!(
+        "{PRODUCT} AND p.number > $2 ORDER BY p.number LIMIT $3"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(after)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(products)
+}
+
+/// Replaces a product, or adds it if it may be missing.
+pub async fn replace(
+    store: &Store,
+    tenant: TenantId,
+    row: ProductRow,
+    allow_missing: bool,
+) -> Result<Product> {
+    let number = row.number.clone();
+    let missing = || StoreError::Missing(anklang_domain::name::format(&[("products", &number)]));
+    let mut tx = store.begin(tenant).await?;
+    let held = import::id_of(
+        &mut tx,
+        tenant,
+        "SELECT id FROM product WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE",
+        &number,
+    )
+    .await?;
+    if held.is_none() && !allow_missing {
+        return Err(missing());
+    }
+    import::one(&mut tx, tenant, row).await?;
+    let product = get(&mut tx, tenant, &number).await?.ok_or_else(missing)?;
+    tx.commit().await?;
+    Ok(product)
+}
+
+const VERSION: &str = "SELECT p.number AS product_number, v.code, v.name, v.valid_from, v.valid_to,
+            v.base_price_per_year, v.unit_price_per_kwh, v.currency, v.created_at, v.updated_at
+     FROM product_version v JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
+     WHERE v.tenant_id = $1";
+
+/// The version with that code of the product with that number.
+pub async fn get_version(
+    conn: &mut Conn,
+    tenant: TenantId,
+    product: &str,
+    code: &str,
+) -> Result<Option<ProductVersion>> {
+    let version = diesel::sql_query(format!("{VERSION} AND p.number = $2 AND v.code = $3"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(product)
+        .bind::<Text, _>(code)
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(version)
+}
+
+/// At most `limit` versions by product number and code, of one product or of all, from the one
+/// after `after`.
+pub async fn list_versions(
+    conn: &mut Conn,
+    tenant: TenantId,
+    product: Option<&str>,
+    after: (&str, &str),
+    limit: i64,
+) -> Result<Vec<ProductVersion>> {
+    let versions = diesel::sql_query(format!(
+        "{VERSION} AND (p.number, v.code) > ($2, $3) AND ($4 IS NULL OR p.number = $4)
+         ORDER BY p.number, v.code LIMIT $5"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(after.0)
+    .bind::<Text, _>(after.1)
+    .bind::<Nullable<Text>, _>(product)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(versions)
+}
+
+/// Replaces a product version, or adds it if it may be missing.
+pub async fn replace_version(
+    store: &Store,
+    tenant: TenantId,
+    row: ProductVersionRow,
+    allow_missing: bool,
+) -> Result<ProductVersion> {
+    let (product, code) = (row.product_number.clone(), row.code.clone());
+    let missing = || {
+        let name = [("products", &*product), ("versions", &*code)];
+        StoreError::Missing(anklang_domain::name::format(&name))
+    };
+    let mut tx = store.begin(tenant).await?;
+    // Holding the product makes replacements of all its versions take turns.
+    let held = import::id_of(
+        &mut tx,
+        tenant,
+        "SELECT id FROM product WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE",
+        &product,
+    )
+    .await?;
+    if held.is_none() {
+        let name = anklang_domain::name::format(&[("products", &product)]);
+        return Err(StoreError::Missing(name));
+    }
+    if !allow_missing
+        && get_version(&mut tx, tenant, &product, &code)
+            .await?
+            .is_none()
+    {
+        return Err(missing());
+    }
+    import::one(&mut tx, tenant, row).await?;
+    let version = get_version(&mut tx, tenant, &product, &code)
+        .await?
+        .ok_or_else(missing)?;
+    tx.commit().await?;
+    Ok(version)
+}

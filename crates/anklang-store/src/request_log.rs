@@ -1,0 +1,94 @@
+//! Calls that carry a `request_id`: done once, answered as often as asked.
+
+use anklang_domain::TenantId;
+use diesel::sql_types::{Bytea, Text, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{Conn, Result, StoreError};
+
+/// A call as its repetition is recognised.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The caller's id.
+    pub id: Uuid,
+    /// Full method name.
+    pub method: &'static str,
+    /// The encoded request.
+    pub body: &'a [u8],
+}
+
+/// What is known about a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It is new: do it, then [`record`] the response in the same transaction.
+    New,
+    /// It was done: its encoded response.
+    Done(Vec<u8>),
+    /// Another request came with that id.
+    Reused,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    method: String,
+    #[diesel(sql_type = Bytea)]
+    body_hash: Vec<u8>,
+    #[diesel(sql_type = Bytea)]
+    response: Vec<u8>,
+}
+
+/// Looks a call up. Calls with one id take turns: the second waits until the first has committed.
+pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> Result<Known> {
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1::text || $2::text, 0))")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(request.id)
+        .execute(conn)
+        .await?;
+    let row: Option<Row> = diesel::sql_query(
+        "SELECT method, body_hash, response FROM request_log WHERE tenant_id = $1 AND request_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(request.id)
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(match row {
+        None => Known::New,
+        Some(row) if row.method == request.method && row.body_hash == hash(request.body) => {
+            Known::Done(row.response)
+        }
+        Some(_) => Known::Reused,
+    })
+}
+
+/// Keeps the response of a call that `lookup` found new.
+pub async fn record(
+    conn: &mut Conn,
+    tenant: TenantId,
+    request: Request<'_>,
+    response: &[u8],
+) -> Result<()> {
+    let rows = diesel::sql_query(
+        "INSERT INTO request_log (tenant_id, request_id, method, body_hash, response)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(request.id)
+    .bind::<Text, _>(request.method)
+    .bind::<Bytea, _>(hash(request.body))
+    .bind::<Bytea, _>(response)
+    .execute(conn)
+    .await?;
+    match rows {
+        1 => Ok(()),
+        n => Err(StoreError::Stored(format!("{n} rows of a request logged"))),
+    }
+}
+
+fn hash(body: &[u8]) -> Vec<u8> {
+    Sha256::digest(body).to_vec()
+}

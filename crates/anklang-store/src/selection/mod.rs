@@ -1,0 +1,270 @@
+//! Selections: criteria checked against the registry, compiled, counted and saved.
+//!
+//! [`prepare`] is the only way from criteria to SQL, and what is saved has been prepared before.
+//! Saved criteria are prepared again whenever they run: days and attributes may have changed.
+
+mod attributes;
+mod check;
+mod compile;
+mod operand;
+mod preview;
+pub mod registry;
+mod statement;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use anklang_domain::selection::{Criteria, Subject};
+use anklang_domain::{SelectionId, TenantId, Violations};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+pub use attributes::{Attributes, PREFIX as ATTRIBUTE_PREFIX};
+pub use preview::{Preview, Sample, preview};
+pub use statement::Statement;
+
+use crate::tenant::Tenant;
+use crate::{Conn, Result, StoreError};
+
+/// Criteria that were checked, as SQL.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    tenant: TenantId,
+    subject: Subject,
+    criteria: Criteria,
+    condition: Statement,
+}
+
+impl Prepared {
+    /// What they find.
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// The criteria.
+    pub fn criteria(&self) -> &Criteria {
+        &self.criteria
+    }
+
+    /// A boolean expression in parentheses over a row of `customer` or `contract` (by the subject)
+    /// with the alias `subject`: true when the row is of the tenant and meets the criteria.
+    ///
+    /// It uses the aliases `subject`, `s1`, `s2` …, `x` and `y` inside; a statement around it may
+    /// use any others.
+    pub fn where_clause(&self) -> &Statement {
+        &self.condition
+    }
+}
+
+/// Checks criteria and makes SQL of them, as of a point in time.
+///
+/// # Errors
+/// `Invalid` with everything that is wrong, each with its path from `criteria`.
+pub async fn prepare(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    subject: Subject,
+    criteria: &Criteria,
+    as_of: DateTime<Utc>,
+) -> Result<Prepared> {
+    let attributes = Attributes::load(conn, tenant.id).await?;
+    let calendar = operand::Calendar::new(as_of, tenant.time_zone);
+    let node = check::check(subject.into(), criteria, &attributes, calendar)?;
+    Ok(Prepared {
+        tenant: tenant.id,
+        subject,
+        criteria: criteria.clone(),
+        condition: compile::compile(tenant.id, &node),
+    })
+}
+
+/// Saved, versioned criteria.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// Its id.
+    pub id: SelectionId,
+    /// What people call it.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// What it finds.
+    pub subject: Subject,
+    /// The criteria.
+    pub criteria: Criteria,
+    /// 1 when created, one more with each update.
+    pub version: i32,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    description: String,
+    #[diesel(sql_type = Text)]
+    subject: String,
+    #[diesel(sql_type = Jsonb)]
+    criteria: serde_json::Value,
+    #[diesel(sql_type = Integer)]
+    version: i32,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for Selection {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let stored = |what: String| StoreError::Stored(format!("{}: {what}", resource(row.id)));
+        Ok(Selection {
+            id: SelectionId(row.id),
+            name: row.name,
+            description: row.description,
+            subject: Subject::parse(&row.subject)
+                .ok_or_else(|| stored(format!("subject {}", row.subject)))?,
+            criteria: serde_json::from_value(row.criteria).map_err(|e| stored(e.to_string()))?,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+fn resource(id: Uuid) -> String {
+    format!("selections/{id}")
+}
+
+fn missing(id: SelectionId) -> StoreError {
+    StoreError::Missing(resource(id.0))
+}
+
+fn json(criteria: &Criteria) -> Result<serde_json::Value> {
+    serde_json::to_value(criteria).map_err(|e| StoreError::Stored(e.to_string()))
+}
+
+/// Saves prepared criteria as version 1 of a new selection.
+pub async fn create(
+    conn: &mut Conn,
+    name: &str,
+    description: &str,
+    prepared: &Prepared,
+) -> Result<Selection> {
+    let row: Row = diesel::sql_query(
+        "INSERT INTO selection (tenant_id, id, name, description, subject, criteria)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         RETURNING id, name, description, subject, criteria, version, created_at, updated_at",
+    )
+    .bind::<SqlUuid, _>(prepared.tenant.0)
+    .bind::<SqlUuid, _>(SelectionId::new().0)
+    .bind::<Text, _>(name)
+    .bind::<Text, _>(description)
+    .bind::<Text, _>(prepared.subject.as_str())
+    .bind::<Jsonb, _>(json(&prepared.criteria)?)
+    .get_result(conn)
+    .await?;
+    row.try_into()
+}
+
+/// One selection.
+///
+/// # Errors
+/// `Missing` when the tenant has none of that id.
+pub async fn get(conn: &mut Conn, tenant: TenantId, id: SelectionId) -> Result<Selection> {
+    let row: Option<Row> = diesel::sql_query(
+        "SELECT id, name, description, subject, criteria, version, created_at, updated_at
+         FROM selection WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .get_result(conn)
+    .await
+    .optional()?;
+    row.ok_or_else(|| missing(id))?.try_into()
+}
+
+/// At most `limit` selections, newest first, older than `before`.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    before: Option<SelectionId>,
+    limit: i64,
+) -> Result<Vec<Selection>> {
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT id, name, description, subject, criteria, version, created_at, updated_at
+         FROM selection WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2)
+         ORDER BY id DESC LIMIT $3",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Nullable<SqlUuid>, _>(before.map(|id| id.0))
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    rows.into_iter().map(Selection::try_from).collect()
+}
+
+/// Replaces name, description and criteria; counts the version up by one.
+///
+/// # Errors
+/// `Missing` when the tenant has none of that id; `Invalid` at `subject` when the prepared
+/// criteria find something else than the selection.
+pub async fn update(
+    conn: &mut Conn,
+    id: SelectionId,
+    name: &str,
+    description: &str,
+    prepared: &Prepared,
+) -> Result<Selection> {
+    let row: Option<Row> = diesel::sql_query(
+        "UPDATE selection SET name = $3, description = $4, criteria = $5,
+                version = version + 1, updated_at = now()
+         WHERE tenant_id = $1 AND id = $2 AND subject = $6
+         RETURNING id, name, description, subject, criteria, version, created_at, updated_at",
+    )
+    .bind::<SqlUuid, _>(prepared.tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .bind::<Text, _>(name)
+    .bind::<Text, _>(description)
+    .bind::<Jsonb, _>(json(&prepared.criteria)?)
+    .bind::<Text, _>(prepared.subject.as_str())
+    .get_result(conn)
+    .await
+    .optional()?;
+    if let Some(row) = row {
+        return row.try_into();
+    }
+    let saved = get(conn, prepared.tenant, id).await?;
+    let mut violations = Violations::new();
+    violations.add(
+        "subject",
+        format!("cannot change; it is {}", saved.subject.as_str()),
+    );
+    Err(violations.into())
+}
+
+/// Deletes a selection. Audiences made from it stay.
+///
+/// # Errors
+/// `Missing` when the tenant has none of that id.
+pub async fn delete(conn: &mut Conn, tenant: TenantId, id: SelectionId) -> Result<()> {
+    let rows = diesel::sql_query("DELETE FROM selection WHERE tenant_id = $1 AND id = $2")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id.0)
+        .execute(conn)
+        .await?;
+    if rows == 0 {
+        return Err(missing(id));
+    }
+    Ok(())
+}

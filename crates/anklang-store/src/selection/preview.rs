@@ -1,0 +1,154 @@
+//! What prepared criteria find now: counted exactly, with examples.
+
+use std::time::{Duration, Instant};
+
+use anklang_domain::selection::Subject;
+use diesel::QueryableByName;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+
+use super::{Prepared, Statement};
+use crate::{Conn, Result, StoreError};
+
+/// What criteria find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Customers or contracts, exactly.
+    pub count: i64,
+    /// Different customers among them.
+    pub customers: i64,
+    /// The first by number.
+    pub sample: Vec<Sample>,
+}
+
+/// An example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Number of the customer.
+    pub customer: String,
+    /// Number of the contract, when contracts are selected.
+    pub contract: Option<String>,
+    /// Name of the person or company.
+    pub name: String,
+    /// Postcode and city, the site's for a contract.
+    pub place: String,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+    #[diesel(sql_type = BigInt)]
+    customers: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    customer: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    contract: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    place: Option<String>,
+}
+
+/// Counts, and gives the first `sample_size` by number, in one statement that reads once.
+///
+/// Limits the statements of the transaction to `timeout` (milliseconds count) from here on.
+///
+/// # Errors
+/// `Refused` when the database did not finish in that time; the transaction is over then.
+pub async fn preview(
+    conn: &mut Conn,
+    prepared: &Prepared,
+    sample_size: i64,
+    timeout: Duration,
+) -> Result<Preview> {
+    diesel::sql_query("SELECT set_config('statement_timeout', $1, true)")
+        .bind::<Text, _>(timeout.as_millis().to_string())
+        .execute(conn)
+        .await?;
+    let started = Instant::now();
+    let rows: std::result::Result<Vec<Row>, Error> =
+        statement(prepared, sample_size).load(conn).await;
+    let rows = rows.map_err(|error| match error {
+        // The only error of a statement that comes so late.
+        Error::DatabaseError(DatabaseErrorKind::Unknown, _) if started.elapsed() >= timeout => {
+            StoreError::Refused {
+                resource: "criteria".to_owned(),
+                reason: format!(
+                    "too expensive: not counted within {} seconds; narrow them down",
+                    timeout.as_secs()
+                ),
+            }
+        }
+        other => other.into(),
+    })?;
+    let (count, customers) = rows[..].first().map_or((0, 0), |r| (r.count, r.customers));
+    Ok(Preview {
+        count,
+        customers,
+        sample: rows.into_iter().filter_map(Row::into_sample).collect(),
+    })
+}
+
+/// Gives at least one row: the numbers, and an example if there is one.
+fn statement(prepared: &Prepared, sample_size: i64) -> Statement {
+    let (found, figures_and_sample, joined) = match prepared.subject {
+        Subject::Customer => OF_CUSTOMERS,
+        Subject::Contract => OF_CONTRACTS,
+    };
+    Statement::new(found)
+        .criteria(prepared)
+        .sql(figures_and_sample)
+        .bind::<BigInt, _>(sample_size)
+        .sql(joined)
+        .bind::<SqlUuid, _>(prepared.tenant.0)
+        .sql(
+            ")
+             SELECT count, customers, customer, contract, name, place
+             FROM figures LEFT JOIN sample ON TRUE ORDER BY number",
+        )
+}
+
+const OF_CUSTOMERS: (&str, &str, &str) = (
+    "WITH found AS MATERIALIZED (
+         SELECT subject.id, subject.number FROM customer subject WHERE ",
+    "), figures AS (
+         SELECT count(*) AS count, count(*) AS customers FROM found
+     ), sample AS (
+         SELECT c.number, c.number AS customer, NULL::text AS contract,
+                CASE c.kind WHEN 'company' THEN c.company_name
+                     ELSE trim(c.first_name || ' ' || c.last_name) END AS name,
+                trim(c.postal_code || ' ' || c.city) AS place
+         FROM (SELECT id FROM found ORDER BY number LIMIT ",
+    ") first JOIN customer c ON c.id = first.id WHERE c.tenant_id = ",
+);
+
+const OF_CONTRACTS: (&str, &str, &str) = (
+    "WITH found AS MATERIALIZED (
+         SELECT subject.id, subject.number, subject.customer_id FROM contract subject WHERE ",
+    // Grouped, as count(DISTINCT …) would sort.
+    "), figures AS (
+         SELECT coalesce(sum(contracts), 0)::bigint AS count, count(*) AS customers
+         FROM (SELECT count(*) AS contracts FROM found GROUP BY customer_id) grouped
+     ), sample AS (
+         SELECT k.number, c.number AS customer, k.number AS contract,
+                CASE c.kind WHEN 'company' THEN c.company_name
+                     ELSE trim(c.first_name || ' ' || c.last_name) END AS name,
+                trim(k.site_postal_code || ' ' || k.site_city) AS place
+         FROM (SELECT id FROM found ORDER BY number LIMIT ",
+    ") first JOIN contract k ON k.id = first.id
+         JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
+         WHERE k.tenant_id = ",
+);
+
+impl Row {
+    fn into_sample(self) -> Option<Sample> {
+        Some(Sample {
+            customer: self.customer?,
+            contract: self.contract,
+            name: self.name?,
+            place: self.place?,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Tenants.
+
+use anklang_domain::TenantId;
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::{Result, Store};
+
+/// One company using the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// What callers name it by: a–z, 0–9 and hyphens.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// The zone of its days.
+    pub time_zone: Tz,
+}
+
+impl Tenant {
+    /// The day that it is for the tenant at a point in time.
+    pub fn day(&self, time: DateTime<Utc>) -> NaiveDate {
+        time.with_timezone(&self.time_zone).date_naive()
+    }
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Text)]
+    slug: String,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = Text)]
+    time_zone: String,
+}
+
+impl From<Row> for Tenant {
+    fn from(row: Row) -> Self {
+        Tenant {
+            id: TenantId(row.id),
+            slug: row.slug,
+            name: row.name,
+            // Checked when it was written; a zone that a newer tz database dropped is UTC.
+            time_zone: row.time_zone.parse().unwrap_or(Tz::UTC),
+        }
+    }
+}
+
+/// Adds a tenant, or changes name and zone of the one with that slug.
+pub async fn upsert(store: &Store, slug: &str, name: &str, time_zone: Tz) -> Result<Tenant> {
+    let mut tx = store.begin_plain().await?;
+    let row: Row = diesel::sql_query(
+        "INSERT INTO tenant (id, slug, name, time_zone) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (slug) DO UPDATE SET name = excluded.name, time_zone = excluded.time_zone
+         RETURNING id, slug, name, time_zone",
+    )
+    .bind::<SqlUuid, _>(TenantId::new().0)
+    .bind::<Text, _>(slug)
+    .bind::<Text, _>(name)
+    .bind::<Text, _>(time_zone.name())
+    .get_result(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(row.into())
+}
+
+/// The tenant with that slug.
+pub async fn by_slug(store: &Store, slug: &str) -> Result<Option<Tenant>> {
+    let mut tx = store.begin_worker().await?;
+    let row: Option<Row> =
+        diesel::sql_query("SELECT id, slug, name, time_zone FROM tenant WHERE slug = $1")
+            .bind::<Text, _>(slug)
+            .get_result(&mut tx)
+            .await
+            .optional()?;
+    tx.commit().await?;
+    Ok(row.map(Tenant::from))
+}
+
+/// The tenant with that id.
+pub async fn by_id(store: &Store, id: TenantId) -> Result<Option<Tenant>> {
+    let mut tx = store.begin_worker().await?;
+    let row: Option<Row> =
+        diesel::sql_query("SELECT id, slug, name, time_zone FROM tenant WHERE id = $1")
+            .bind::<SqlUuid, _>(id.0)
+            .get_result(&mut tx)
+            .await
+            .optional()?;
+    tx.commit().await?;
+    Ok(row.map(Tenant::from))
+}
+
+/// All tenants, by slug.
+pub async fn all(store: &Store) -> Result<Vec<Tenant>> {
+    let mut tx = store.begin_worker().await?;
+    let rows: Vec<Row> =
+        diesel::sql_query("SELECT id, slug, name, time_zone FROM tenant ORDER BY slug")
+            .load(&mut tx)
+            .await?;
+    tx.commit().await?;
+    Ok(rows.into_iter().map(Tenant::from).collect())
+}

@@ -1,0 +1,14 @@
+DROP TABLE contract_attribute;
+DROP TABLE customer_attribute;
+DROP TABLE attribute_definition;
+DROP TABLE order_line;
+DROP TABLE sales_order;
+DROP TABLE contract_item;
+DROP TABLE contract;
+DROP TABLE suppression;
+DROP TABLE consent;
+DROP TABLE contact_point;
+DROP TABLE customer;
+DROP TABLE product_version;
+DROP TABLE product;
+DROP TABLE brand;

@@ -1,0 +1,9 @@
+DROP TABLE document;
+DROP TABLE offer;
+DROP TABLE audience_member;
+DROP TABLE audience;
+DROP TABLE outbound;
+DROP TABLE phase;
+DROP TABLE campaign;
+DROP TABLE template;
+DROP TABLE selection;

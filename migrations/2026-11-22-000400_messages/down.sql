@@ -1,0 +1,3 @@
+DROP TABLE customer_event;
+DROP TABLE message_attempt;
+DROP TABLE message;

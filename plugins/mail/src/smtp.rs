@@ -1,0 +1,339 @@
+//! One SMTP connection, and what its dialogue proves of a mail.
+//!
+//! The outcome of a mail depends on how far the dialogue came and on the answer:
+//!
+//! | step | 2xx, 3xx | 4xx | 5xx | no answer |
+//! |---|---|---|---|---|
+//! | connect, TLS, EHLO, AUTH | go on | transient | transient `CONFIG` | transient `CONNECT` |
+//! | MAIL | go on | transient | permanent, content | transient `CONNECT` |
+//! | RCPT | go on | transient | permanent, recipient | transient `CONNECT` |
+//! | DATA | go on | transient | permanent, content | transient `CONNECT` |
+//! | body | accepted | transient | permanent, content | **ambiguous** |
+//!
+//! Two exceptions: answers that ask for a login (530, 534, 535, 538) are transient `CONFIG` at
+//! any step, because an operator can mend them and the recipients are not to blame. A refusal
+//! of a recipient by policy (5.7.x, such as "relay access denied") is permanent with reason
+//! `CONFIG`, because it says nothing about the address.
+//!
+//! On a reused connection, no answer to MAIL (or 421, by which servers take leave) proves only
+//! that the connection was stale: nothing was taken, see [`Verdict::Stale`].
+
+use std::error::Error as _;
+use std::future::Future;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use anklang_plugin_sdk::{Outcome, Reason};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::Mechanism;
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
+use lettre::transport::smtp::extension::{Extension, MailBodyParameter, MailParameter};
+use lettre::transport::smtp::response::Response;
+use tokio::time::timeout;
+
+use crate::config::{Security, Settings};
+use crate::mime::Mail;
+
+/// Patience with housekeeping (NOOP, RSET, QUIT), on which no mail depends.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Longest text of a server that is passed on, in characters.
+const LONGEST_DETAIL: usize = 500;
+
+/// How a step failed.
+enum Failure {
+    /// The server answered with this code.
+    Answer { code: u16, text: String },
+    /// There was no answer, or none that can be read.
+    Broken(String),
+    /// The other side is not what is configured: certificate, missing feature.
+    Mismatch(String),
+}
+
+/// What came of handing over a mail.
+pub(crate) enum Verdict {
+    /// This, and the connection if it can be used again.
+    Settled(Outcome, Option<Connection>),
+    /// The connection was reused and had died in the meantime; nothing was taken.
+    Stale,
+}
+
+/// An open connection, logged in.
+pub(crate) struct Connection {
+    smtp: Box<AsyncSmtpConnection>,
+    /// Mails that were begun on it.
+    delivered: u32,
+}
+
+impl Connection {
+    /// Connects, secures, logs in. An error is the (transient) outcome of what would have gone
+    /// over it.
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, Outcome> {
+        let smtp = connect(settings).await.map_err(|failure| match failure {
+            Failure::Answer { code, text } if code < 500 => {
+                Outcome::transient(coded(code, &text), text)
+            }
+            Failure::Answer { code, text } => {
+                Outcome::transient("CONFIG", format!("{code} {text}"))
+            }
+            Failure::Mismatch(text) => Outcome::transient("CONFIG", text),
+            Failure::Broken(text) => Outcome::transient("CONNECT", text),
+        })?;
+        Ok(Self {
+            smtp: Box::new(smtp),
+            delivered: 0,
+        })
+    }
+
+    /// Mails that were begun on it.
+    pub(crate) fn delivered(&self) -> u32 {
+        self.delivered
+    }
+
+    /// Whether the server still answers.
+    pub(crate) async fn answers(&mut self, settings: &Settings) -> bool {
+        let patience = HOUSEKEEPING.min(settings.timeout);
+        timeout(patience, self.smtp.test_connected()).await == Ok(true)
+    }
+
+    /// Takes leave.
+    pub(crate) async fn quit(mut self) {
+        // The connection is closed whatever the server says.
+        let _ = timeout(HOUSEKEEPING, self.smtp.quit()).await;
+    }
+
+    /// Hands a mail over.
+    pub(crate) async fn deliver(mut self, settings: &Settings, mail: &Mail) -> Verdict {
+        let reused = self.delivered > 0;
+        self.delivered += 1;
+        let patience = settings.timeout;
+        let parameters = match self.parameters(mail) {
+            Ok(parameters) => parameters,
+            Err(outcome) => return Verdict::Settled(outcome, Some(self)),
+        };
+        let from = MailFrom::new(mail.envelope.from().cloned(), parameters);
+        match step(patience, self.smtp.command(from)).await {
+            Ok(_) => {}
+            Err(Failure::Broken(_) | Failure::Answer { code: 421, .. }) if reused => {
+                return Verdict::Stale;
+            }
+            Err(failure) => return self.refused(failure, Reason::Content).await,
+        }
+        for recipient in mail.envelope.to() {
+            let rcpt = Rcpt::new(recipient.clone(), Vec::new());
+            if let Err(failure) = step(patience, self.smtp.command(rcpt)).await {
+                return self.refused(failure, Reason::Recipient).await;
+            }
+        }
+        match step(patience, self.smtp.command(Data)).await {
+            Ok(go_ahead) if go_ahead.has_code(354) => {}
+            Ok(other) => {
+                let detail = format!("DATA answered with {}", u16::from(other.code()));
+                return Verdict::Settled(Outcome::transient("PROTOCOL", detail), None);
+            }
+            Err(failure) => return self.refused(failure, Reason::Content).await,
+        }
+        self.body(patience, mail).await
+    }
+
+    async fn body(mut self, patience: Duration, mail: &Mail) -> Verdict {
+        match step(patience, self.smtp.message(&mail.bytes)).await {
+            Ok(response) if (200..300).contains(&u16::from(response.code())) => {
+                let detail = shortened(&joined(&response));
+                let outcome = Outcome::accepted(queue_id(&detail), SystemTime::now(), detail);
+                Verdict::Settled(outcome, Some(self))
+            }
+            Ok(response) => {
+                let code = u16::from(response.code());
+                let detail = format!("the body was answered with {code}");
+                Verdict::Settled(Outcome::ambiguous(detail), None)
+            }
+            Err(Failure::Broken(text) | Failure::Mismatch(text)) => {
+                let detail = format!("no answer to the body: {text}");
+                Verdict::Settled(Outcome::ambiguous(detail), None)
+            }
+            Err(failure) => self.refused(failure, Reason::Content).await,
+        }
+    }
+
+    /// The outcome of a refusal before anything was taken, and the connection if it can be
+    /// cleared for the next mail.
+    async fn refused(mut self, failure: Failure, reason: Reason) -> Verdict {
+        let (code, text) = match failure {
+            Failure::Answer { code, text } => (code, text),
+            Failure::Broken(text) => {
+                return Verdict::Settled(Outcome::transient("CONNECT", text), None);
+            }
+            Failure::Mismatch(text) => {
+                return Verdict::Settled(Outcome::transient("CONFIG", text), None);
+            }
+        };
+        let policy = enhanced(&text).is_some_and(|status| status.starts_with("5.7."));
+        let outcome = match code {
+            530 | 534 | 535 | 538 => Outcome::transient("CONFIG", format!("{code} {text}")),
+            500.. if policy && reason == Reason::Recipient => {
+                Outcome::permanent(Reason::Config, coded(code, &text), text)
+            }
+            500.. => Outcome::permanent(reason, coded(code, &text), text),
+            _ => Outcome::transient(coded(code, &text), text),
+        };
+        // After 421 the server closes.
+        let cleared = code != 421 && step(HOUSEKEEPING, self.smtp.command(Rset)).await.is_ok();
+        Verdict::Settled(outcome, cleared.then_some(self))
+    }
+
+    /// What MAIL must announce, or the outcome of a mail that this server cannot take.
+    fn parameters(&self, mail: &Mail) -> Result<Vec<MailParameter>, Outcome> {
+        let server = self.smtp.server_info();
+        let mut parameters = Vec::new();
+        if mail.has_non_ascii_addresses() {
+            if !server.supports_feature(Extension::SmtpUtfEight) {
+                return Err(Outcome::permanent(
+                    Reason::Recipient,
+                    "SMTPUTF8",
+                    "the address is not ASCII, and the server takes no others",
+                ));
+            }
+            parameters.push(MailParameter::SmtpUtfEight);
+        }
+        if !mail.bytes.is_ascii() {
+            if !server.supports_feature(Extension::EightBitMime) {
+                return Err(Outcome::permanent(
+                    Reason::Content,
+                    "8BITMIME",
+                    "the mail is not ASCII, and the server takes no others",
+                ));
+            }
+            parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+        }
+        Ok(parameters)
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<AsyncSmtpConnection, Failure> {
+    let Settings {
+        host,
+        port,
+        timeout: patience,
+        client_id,
+        ..
+    } = settings;
+    let implicit = match &settings.security {
+        Security::Implicit(tls) => Some(tls.clone()),
+        Security::None | Security::StartTls(_) => None,
+    };
+    let server = (host.as_str(), *port);
+    let connecting =
+        AsyncSmtpConnection::connect_tokio1(server, Some(*patience), client_id, implicit, None);
+    let mut smtp = step(*patience, connecting).await?;
+    if let Security::StartTls(tls) = &settings.security {
+        if !smtp.can_starttls() {
+            let text = "the server does not offer STARTTLS";
+            return Err(Failure::Mismatch(text.to_owned()));
+        }
+        step(*patience, smtp.starttls(tls.clone(), client_id)).await?;
+    }
+    if let Some(credentials) = &settings.credentials {
+        let mechanisms = [Mechanism::Plain, Mechanism::Login];
+        step(*patience, smtp.auth(&mechanisms, credentials)).await?;
+    }
+    Ok(smtp)
+}
+
+/// Waits for one step of the dialogue.
+async fn step<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Failure> {
+    match timeout(patience, work).await {
+        Ok(result) => result.map_err(Failure::from),
+        Err(_) => Err(Failure::Broken(format!("no answer within {patience:?}"))),
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let said = error.source().map(ToString::to_string).unwrap_or_default();
+        if let Some(code) = error.status() {
+            return Self::Answer {
+                code: code.into(),
+                text: shortened(&said),
+            };
+        }
+        let text = shortened(&error.to_string());
+        if error.is_client() || error.is_tls() || is_tls_refusal(&error) {
+            Self::Mismatch(text)
+        } else {
+            Self::Broken(text)
+        }
+    }
+}
+
+/// rustls reports what it refuses (certificates above all) as invalid data.
+fn is_tls_refusal(error: &Error) -> bool {
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::InvalidData)
+    })
+}
+
+/// "550 5.1.1", or "550" without an enhanced status.
+fn coded(code: u16, text: &str) -> String {
+    enhanced(text).map_or_else(|| code.to_string(), |status| format!("{code} {status}"))
+}
+
+/// The enhanced status code (RFC 3463) at the beginning of an answer.
+fn enhanced(text: &str) -> Option<&str> {
+    let word = text.split_whitespace().next()?;
+    let mut parts = word.split('.');
+    let numbers = parts
+        .by_ref()
+        .take(3)
+        .filter(|part| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit()));
+    (numbers.count() == 3 && parts.next().is_none()).then_some(word)
+}
+
+/// The server's name for the mail, as Postfix and most others ("queued as X") or Exim ("id=X")
+/// tell it; empty if there is none.
+fn queue_id(detail: &str) -> String {
+    ["queued as ", "id="]
+        .iter()
+        .find_map(|mark| detail.split_once(mark))
+        .and_then(|(_, rest)| rest.split_whitespace().next())
+        .map(|id| id.trim_end_matches(['.', ',', ';', ')']).to_owned())
+        .unwrap_or_default()
+}
+
+fn joined(response: &Response) -> String {
+    response.message().collect::<Vec<_>>().join(" ")
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_DETAIL).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enhanced_codes() {
+        assert_eq!(coded(550, "5.1.1 User unknown"), "550 5.1.1");
+        assert_eq!(coded(550, "User unknown"), "550");
+        assert_eq!(enhanced("1.2.3.4 is blocked"), None);
+        assert_eq!(enhanced("5.7 x"), None);
+        assert_eq!(enhanced("5.7.26"), Some("5.7.26"));
+        assert_eq!(enhanced("5.7.x"), None);
+        assert_eq!(enhanced(""), None);
+    }
+
+    #[test]
+    fn queue_ids() {
+        assert_eq!(queue_id("2.0.0 Ok: queued as 4Zx1"), "4Zx1");
+        assert_eq!(queue_id("OK id=1rT-0003-2x"), "1rT-0003-2x");
+        assert_eq!(queue_id("Ok, queued as AB12."), "AB12");
+        assert_eq!(queue_id("2.0.0 Ok"), "");
+    }
+}
