@@ -52,8 +52,9 @@ pub use data::inputs;
 use diagnostics::{errors, refused_imports};
 use world::DocumentWorld;
 
-/// Documents between two sweeps of Typst's caches. One letter leaves about half a
-/// megabyte behind, so this bounds the caches to some tens of megabytes.
+/// Documents between two sweeps of Typst's caches. One letter leaves 2.6 MB behind,
+/// so that with the sweeps that entries survive the caches hold some 60 MB. Sweeping less often
+/// was measured to be slower, not faster: larger caches take longer to search.
 pub const SWEEP_INTERVAL: usize = 8;
 
 /// Sweeps that an unused cache entry survives.

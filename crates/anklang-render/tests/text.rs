@@ -22,13 +22,15 @@ fn the_text_of_the_pdf_can_be_read() {
     reader.stdin.take().unwrap().write_all(&pdf.bytes).unwrap();
     let output = reader.wait_with_output().unwrap();
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stdout)
+        .unwrap()
+        .replace('\u{a0}', " ");
     for part in [
         "Frau Dr. Eva-Maria Müller",
         "Gießener Straße 12a",
         "Ihr persönliches Strom-Angebot: Lahn Ökostrom Fix 24",
         "Sehr geehrte Frau Dr. Müller,",
-        "1.176,40\u{a0}€",
+        "1.176,40 €",
         "Unterschrift",
     ] {
         assert!(text.contains(part), "{part} in {text}");

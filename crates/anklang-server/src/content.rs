@@ -130,7 +130,7 @@ impl Templates {
                     text: &t.text_body,
                     html: &t.html_body,
                 },
-                None if id.key == OFFER_MAIL => shipped::offer_mail_de(),
+                None if id.key == OFFER_MAIL => shipped::OFFER_MAIL_DE,
                 None => return Err(ContentError::NoTemplate(id.key.clone())),
             };
             MessageTemplate::compile(&source).map_err(|e| ContentError::Template(join(&e)))

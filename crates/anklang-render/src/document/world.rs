@@ -33,7 +33,6 @@ static FONTS: LazyLock<FontStore> = LazyLock::new(|| {
     store
 });
 
-static SHARED: LazyLock<LazyHash<Library>> = LazyLock::new(|| LazyHash::new(LIBRARY.clone()));
 static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
     let mut library = Library::default();
     let mut scope = Scope::new();
@@ -75,15 +74,14 @@ pub(super) fn parse(text: &str) -> Source {
 /// One template and the data of one document.
 pub(super) struct DocumentWorld<'a> {
     main: &'a Source,
-    library: &'static LazyHash<Library>,
-    json: Bytes,
+    library: LazyHash<Library>,
 }
 
 impl<'a> DocumentWorld<'a> {
     pub(super) fn new(main: &'a Source, inputs: Dict) -> Self {
         Self {
             main,
-            library: &SHARED, json: Bytes::new(serde_json::to_vec(&crate::document::world::plain(&Value::Dict(inputs))).unwrap()),
+            library: LazyHash::new(library_with(inputs)),
         }
     }
 
@@ -117,7 +115,7 @@ fn set_inputs(global: &mut Module, inputs: Dict) -> StrResult<()> {
 
 impl World for DocumentWorld<'_> {
     fn library(&self) -> &LazyHash<Library> {
-        self.library
+        &self.library
     }
 
     fn book(&self) -> &LazyHash<FontBook> {
@@ -138,7 +136,6 @@ impl World for DocumentWorld<'_> {
 
     /// Nothing can be read as data, not even a template.
     fn file(&self, id: FileId) -> FileResult<Bytes> {
-        if id.vpath().get_with_slash()=="/anklang/data.json" {return Ok(self.json.clone());}
         Err(refuse(id))
     }
 
@@ -163,6 +160,3 @@ fn refuse(id: FileId) -> FileError {
         )),
     }
 }
-
-fn plain(v:&Value)->serde_json::Value{ match v { Value::Dict(d)=>serde_json::Value::Object(d.iter().map(|(k,v)|(k.to_string(),plain(v))).collect()), Value::Str(s)=>serde_json::Value::String(s.to_string()), Value::None=>serde_json::Value::Null,
- Value::Decimal(d)=>serde_json::json!({"d": {use typst::foundations::Repr; d.repr().trim_start_matches("decimal(\"").trim_end_matches("\")").to_string()}}), Value::Datetime(d)=>serde_json::json!({"t":[d.year(),d.month(),d.day()]}), _=>unreachable!()}}

@@ -54,9 +54,7 @@ impl BrandsApi {
     async fn get(&self, request: Request<pb::GetBrandRequest>) -> ApiResult<pb::Brand> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let mut violations = Violations::new();
-        let code = violations.check("name", name::parse(&request.name, ["brands"]));
-        let [code] = violations.finish(code)?.unwrap_or_default();
+        let [code] = form::ids("name", &request.name, ["brands"])?;
         let mut tx = self.store.begin(tenant.id).await?;
         let brand = brand::get(&mut tx, tenant.id, &code).await?;
         tx.commit().await?;
@@ -95,9 +93,7 @@ impl BrandsApi {
             .ok_or_else(|| ApiError::field("brand", "is required"))?;
         let mut violations = Violations::new();
         let row = from_proto(brand, &mut violations);
-        let Some(row) = violations.finish(row)? else {
-            return Err(ApiError::Internal("a brand without violations is a row".into()));
-        };
+        let row = form::complete(violations, row)?;
         let brand = brand::replace(&self.store, tenant.id, row, request.allow_missing)
             .await
             .map_err(|e| form::store_error(e, |f| form::stored_path("brand.", NAMES, &[], f)))?;
@@ -106,7 +102,12 @@ impl BrandsApi {
 }
 
 fn from_proto(brand: pb::Brand, violations: &mut Violations) -> Option<BrandRow> {
-    form::check_name(violations, "brand.name", &brand.name, &[("brands", &brand.code)]);
+    form::check_name(
+        violations,
+        "brand.name",
+        &brand.name,
+        &[("brands", &brand.code)],
+    );
     Form::new("brand.", NAMES, violations)
         .text("code", brand.code)
         .text("name", brand.display_name)

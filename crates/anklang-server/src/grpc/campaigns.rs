@@ -1,6 +1,6 @@
 //! Campaigns: launch, look, control.
 
-use anklang_domain::selection::Subject;
+use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{CampaignId, OperationId, PhaseId, SelectionId, TenantId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::common::v1::ErrorReason;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::infoboard;
 use super::operations::OperationsApi;
 use super::page::Page;
-use super::selections::{ad_hoc_from_proto, criteria_to_proto};
+use super::selections::{criteria_from_proto, criteria_to_proto, subject_from_proto};
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::accounts::Account;
 use crate::content::{OFFER_LETTER, OFFER_MAIL};
@@ -386,6 +386,21 @@ struct Resolved {
     selection: Option<(Uuid, i32)>,
 }
 
+fn read_criteria(
+    ad_hoc: &selections_pb::AdHocCriteria,
+    violations: &mut Violations,
+) -> Option<(Subject, Criteria)> {
+    let subject = subject_from_proto(ad_hoc.subject, "criteria.subject", violations);
+    let criteria = match &ad_hoc.criteria {
+        Some(criteria) => criteria_from_proto(criteria, "criteria.criteria", violations),
+        None => {
+            violations.add("criteria.criteria", "is required");
+            None
+        }
+    };
+    Some((subject?, criteria?))
+}
+
 async fn resolve(
     conn: &mut Conn,
     tenant: &Tenant,
@@ -399,7 +414,7 @@ async fn resolve(
         violations.add("campaign", "does not exist");
     }
     let (subject, criteria, saved, field) = match &wanted.audience {
-        Ok(ad_hoc) => match ad_hoc_from_proto(ad_hoc, "criteria", violations) {
+        Ok(ad_hoc) => match read_criteria(ad_hoc, violations) {
             None => return Ok(None),
             Some((subject, criteria)) => (subject, criteria, None, "criteria.subject"),
         },

@@ -1,1 +1,247 @@
-//! customers.
+//! Customers with contact points, consents, attributes and history; suppressions.
+
+pub mod attributes;
+
+mod convert;
+
+use anklang_domain::master::{Row, SuppressionRow};
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::customers::v1 as pb;
+use anklang_store::Store;
+use anklang_store::customer::{self, CustomerEvent};
+use anklang_store::suppression::{self, Suppression};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::form::{self, Form};
+use super::page::Page;
+use super::{ApiError, ApiResult, caller, reply, wire};
+
+/// The service.
+pub struct CustomersApi {
+    store: Store,
+}
+
+impl CustomersApi {
+    /// The service on a database.
+    pub fn new(store: Store) -> Self {
+        CustomersApi { store }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::customer_service_server::CustomerService for CustomersApi {
+    async fn get_customer(
+        &self,
+        request: Request<pb::GetCustomerRequest>,
+    ) -> Result<Response<pb::Customer>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_customers(
+        &self,
+        request: Request<pb::ListCustomersRequest>,
+    ) -> Result<Response<pb::ListCustomersResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn update_customer(
+        &self,
+        request: Request<pb::UpdateCustomerRequest>,
+    ) -> Result<Response<pb::Customer>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn list_customer_events(
+        &self,
+        request: Request<pb::ListCustomerEventsRequest>,
+    ) -> Result<Response<pb::ListCustomerEventsResponse>, Status> {
+        reply(self.list_events(request).await)
+    }
+
+    async fn create_suppression(
+        &self,
+        request: Request<pb::CreateSuppressionRequest>,
+    ) -> Result<Response<pb::Suppression>, Status> {
+        reply(self.suppress(request).await)
+    }
+
+    async fn get_suppression(
+        &self,
+        request: Request<pb::GetSuppressionRequest>,
+    ) -> Result<Response<pb::Suppression>, Status> {
+        reply(self.suppression(request).await)
+    }
+
+    async fn delete_suppression(
+        &self,
+        request: Request<pb::DeleteSuppressionRequest>,
+    ) -> Result<Response<()>, Status> {
+        reply(self.unsuppress(request).await)
+    }
+}
+
+impl CustomersApi {
+    async fn get(&self, request: Request<pb::GetCustomerRequest>) -> ApiResult<pb::Customer> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let [number] = form::ids("name", &request.name, ["customers"])?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let customer = customer::get(&mut tx, tenant.id, &number).await?;
+        tx.commit().await?;
+        customer
+            .map(convert::to_proto)
+            .ok_or(ApiError::NotFound(request.name))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListCustomersRequest>,
+    ) -> ApiResult<pb::ListCustomersResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let query = "ListCustomers".to_owned();
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
+        violations.finish(())?;
+        let after = page.after.first().map_or("", String::as_str);
+        let mut tx = self.store.begin(tenant.id).await?;
+        let mut customers = customer::list(&mut tx, tenant.id, after, page.limit()).await?;
+        tx.commit().await?;
+        Ok(pb::ListCustomersResponse {
+            next_page_token: page.cut(&mut customers, |c| vec![c.customer.number.clone()]),
+            customers: customers.into_iter().map(convert::to_proto).collect(),
+        })
+    }
+
+    async fn update(&self, request: Request<pb::UpdateCustomerRequest>) -> ApiResult<pb::Customer> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let customer = request
+            .customer
+            .ok_or_else(|| ApiError::field("customer", "is required"))?;
+        let keys = attributes::keys(&customer.attributes);
+        let mut violations = Violations::new();
+        let update = convert::from_proto(customer, &mut violations);
+        let update = form::complete(violations, update)?;
+        let customer = customer::replace(&self.store, tenant.id, update, request.allow_missing)
+            .await
+            .map_err(|e| form::store_error(e, |f| convert::stored_path(&keys, f)))?;
+        Ok(convert::to_proto(customer))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<pb::ListCustomerEventsRequest>,
+    ) -> ApiResult<pb::ListCustomerEventsResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let parent = violations.check("parent", name::parse(&request.parent, ["customers"]));
+        let query = format!("ListCustomerEvents {}", request.parent);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
+        let [number] = form::complete(violations, parent)?;
+        let before = page.after.first().and_then(|id| Uuid::try_parse(id).ok());
+        let mut tx = self.store.begin(tenant.id).await?;
+        let events = customer::events(&mut tx, tenant.id, &number, before, page.limit()).await?;
+        tx.commit().await?;
+        let mut events = events.ok_or(ApiError::NotFound(request.parent))?;
+        Ok(pb::ListCustomerEventsResponse {
+            next_page_token: page.cut(&mut events, |e| vec![e.id.to_string()]),
+            customer_events: events.into_iter().map(event_to_proto).collect(),
+        })
+    }
+
+    async fn suppress(
+        &self,
+        request: Request<pb::CreateSuppressionRequest>,
+    ) -> ApiResult<pb::Suppression> {
+        let tenant = caller(&self.store, &request).await?;
+        let suppression = request
+            .into_inner()
+            .suppression
+            .ok_or_else(|| ApiError::field("suppression", "is required"))?;
+        let mut violations = Violations::new();
+        let row: Option<SuppressionRow> = Form::new("suppression.", &[], &mut violations)
+            .text("channel", suppression.channel)
+            .text("address", suppression.address)
+            .text("reason", suppression.reason)
+            .parse();
+        let row = form::complete(violations, row)?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let stored = suppression::create(&mut tx, tenant.id, &row).await?;
+        tx.commit().await?;
+        Ok(suppression_to_proto(stored))
+    }
+
+    async fn suppression(
+        &self,
+        request: Request<pb::GetSuppressionRequest>,
+    ) -> ApiResult<pb::Suppression> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let row = address(&request.channel, &request.address)?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let found = suppression::get(&mut tx, tenant.id, &row.channel, &row.address).await?;
+        tx.commit().await?;
+        found.map(suppression_to_proto).ok_or_else(not_suppressed)
+    }
+
+    async fn unsuppress(&self, request: Request<pb::DeleteSuppressionRequest>) -> ApiResult<()> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let row = address(&request.channel, &request.address)?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let deleted = suppression::delete(&mut tx, tenant.id, &row.channel, &row.address).await?;
+        tx.commit().await?;
+        if deleted {
+            Ok(())
+        } else {
+            Err(not_suppressed())
+        }
+    }
+}
+
+/// An address to look up, normalised.
+fn address(channel: &str, address: &str) -> ApiResult<SuppressionRow> {
+    Ok(SuppressionRow::parse(&|field| match field {
+        "channel" => Some(channel),
+        "address" => Some(address),
+        _ => None,
+    })?)
+}
+
+/// The address itself is not repeated: messages of errors end up in logs.
+fn not_suppressed() -> ApiError {
+    ApiError::NotFound("the suppression of this address".into())
+}
+
+fn suppression_to_proto(suppression: Suppression) -> pb::Suppression {
+    pb::Suppression {
+        channel: suppression.channel,
+        address: String::new(),
+        reason: suppression.reason,
+        create_time: Some(wire::timestamp(suppression.created_at)),
+    }
+}
+
+fn event_to_proto(event: CustomerEvent) -> pb::CustomerEvent {
+    let campaign = event.campaign_id.map(|id| id.to_string());
+    pb::CustomerEvent {
+        kind: event.kind,
+        event_time: Some(wire::timestamp(event.occurred_at)),
+        resource: event.resource,
+        campaign: campaign.map_or_else(String::new, |id| name::format(&[("campaigns", &id)])),
+        details: convert::to_struct(event.details),
+    }
+}

@@ -7,7 +7,7 @@ use anklang_proto::google::r#type::{Date, Money};
 use anklang_store::StoreError;
 use prost_types::Timestamp;
 
-use super::{ApiError, wire};
+use super::{ApiError, ApiResult, wire};
 
 /// Columns that have another name in the message, and that name; an empty one for columns that
 /// are checked elsewhere.
@@ -74,8 +74,7 @@ impl<'v> Form<'v> {
         resource: &str,
         collection: &'static str,
     ) -> &mut Self {
-        let id = (!resource.is_empty())
-            .then(|| name::parse(resource, [collection]).map(|[id]| id));
+        let id = (!resource.is_empty()).then(|| name::parse(resource, [collection]).map(|[id]| id));
         self.converted(column, id)
     }
 
@@ -121,10 +120,29 @@ impl<'v> Form<'v> {
     }
 }
 
+/// The ids in the name of a resource that a call is about.
+pub fn ids<const N: usize>(
+    field: &str,
+    resource: &str,
+    collections: [&str; N],
+) -> ApiResult<[String; N]> {
+    name::parse(resource, collections).map_err(|error| ApiError::field(field, error.to_string()))
+}
+
+/// What was read, or all that is wrong with it.
+pub fn complete<T>(violations: Violations, read: Option<T>) -> ApiResult<T> {
+    violations
+        .finish(read)?
+        .ok_or_else(|| ApiError::Internal("a message was refused without a violation".into()))
+}
+
 /// Notes when a list is longer than it may be.
 pub fn at_most(violations: &mut Violations, field: &str, length: usize, most: usize) {
     if length > most {
-        violations.add(field, format!("has {length} entries; at most {most} are allowed"));
+        violations.add(
+            field,
+            format!("has {length} entries; at most {most} are allowed"),
+        );
     }
 }
 

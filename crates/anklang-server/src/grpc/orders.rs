@@ -1,1 +1,191 @@
-//! orders.
+//! Orders: the sales history.
+
+use anklang_domain::master::{OrderLineRow, OrderRow};
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::orders::v1 as pb;
+use anklang_store::Store;
+use anklang_store::order::{self, OrderDetails, OrderLine, OrderUpdate};
+use tonic::{Request, Response, Status};
+
+use super::contracts::customer_filter;
+use super::form::{self, Form, Names};
+use super::page::Page;
+use super::{ApiError, ApiResult, caller, reply, wire};
+
+/// The most lines of an order.
+const MAX_LINES: usize = 1_000;
+
+/// Columns of orders and their names in the message.
+const NAMES: Names = &[
+    ("customer_number", "customer"),
+    ("brand_code", "brand"),
+    ("ordered_at", "order_time"),
+    ("currency", "currency_code"),
+];
+/// Columns of lines and their names in the message.
+const LINE_NAMES: Names = &[("order_number", "")];
+
+/// The service.
+pub struct OrdersApi {
+    store: Store,
+}
+
+impl OrdersApi {
+    /// The service on a database.
+    pub fn new(store: Store) -> Self {
+        OrdersApi { store }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::order_service_server::OrderService for OrdersApi {
+    async fn get_order(
+        &self,
+        request: Request<pb::GetOrderRequest>,
+    ) -> Result<Response<pb::Order>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_orders(
+        &self,
+        request: Request<pb::ListOrdersRequest>,
+    ) -> Result<Response<pb::ListOrdersResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn update_order(
+        &self,
+        request: Request<pb::UpdateOrderRequest>,
+    ) -> Result<Response<pb::Order>, Status> {
+        reply(self.update(request).await)
+    }
+}
+
+impl OrdersApi {
+    async fn get(&self, request: Request<pb::GetOrderRequest>) -> ApiResult<pb::Order> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let [number] = form::ids("name", &request.name, ["orders"])?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let order = order::get(&mut tx, tenant.id, &number).await?;
+        tx.commit().await?;
+        order.map(to_proto).ok_or(ApiError::NotFound(request.name))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListOrdersRequest>,
+    ) -> ApiResult<pb::ListOrdersResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let customer = customer_filter(&request.customer, &mut violations);
+        let query = format!("ListOrders {}", request.customer);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
+        violations.finish(())?;
+        let after = page.after.first().map_or("", String::as_str);
+        let mut tx = self.store.begin(tenant.id).await?;
+        let mut orders =
+            order::list(&mut tx, tenant.id, customer.as_deref(), after, page.limit()).await?;
+        tx.commit().await?;
+        Ok(pb::ListOrdersResponse {
+            next_page_token: page.cut(&mut orders, |o| vec![o.order.number.clone()]),
+            orders: orders.into_iter().map(to_proto).collect(),
+        })
+    }
+
+    async fn update(&self, request: Request<pb::UpdateOrderRequest>) -> ApiResult<pb::Order> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let order = request
+            .order
+            .ok_or_else(|| ApiError::field("order", "is required"))?;
+        let mut violations = Violations::new();
+        let update = from_proto(order, &mut violations);
+        let update = form::complete(violations, update)?;
+        let order = order::replace(&self.store, tenant.id, update, request.allow_missing)
+            .await
+            .map_err(|e| {
+                form::store_error(e, |f| form::stored_path("order.", NAMES, LINE_NAMES, f))
+            })?;
+        Ok(to_proto(order))
+    }
+}
+
+fn from_proto(mut order: pb::Order, violations: &mut Violations) -> Option<OrderUpdate> {
+    form::check_name(
+        violations,
+        "order.name",
+        &order.name,
+        &[("orders", &order.number)],
+    );
+    let lines = lines(&mut order, violations);
+    let order: Option<OrderRow> = Form::new("order.", NAMES, violations)
+        .text("number", order.number)
+        .id("customer_number", &order.customer, "customers")
+        .id("brand_code", &order.brand, "brands")
+        .time("ordered_at", order.order_time.as_ref())
+        .text("currency", order.currency_code)
+        .parse();
+    Some(OrderUpdate {
+        order: order?,
+        lines,
+    })
+}
+
+fn lines(order: &mut pb::Order, violations: &mut Violations) -> Vec<OrderLineRow> {
+    let lines = std::mem::take(&mut order.lines);
+    form::at_most(violations, "order.lines", lines.len(), MAX_LINES);
+    let mut rows = Vec::with_capacity(lines.len());
+    for (i, line) in lines.into_iter().enumerate() {
+        let prefix = format!("order.lines[{i}].");
+        let price = line.unit_price.as_ref();
+        if price.is_some_and(|m| m.currency_code != order.currency_code) {
+            let field = format!("{prefix}unit_price.currency_code");
+            violations.add(field, "must be that of the order");
+        }
+        let row: Option<OrderLineRow> = Form::new(prefix, LINE_NAMES, violations)
+            .text("order_number", &order.number)
+            .text("line", line.line.to_string())
+            .text("product_number", line.product_number)
+            .text("product_name", line.product_name)
+            .text("product_group", line.product_group)
+            .text("quantity", line.quantity)
+            .amount("unit_price", price)
+            .parse();
+        rows.extend(row);
+    }
+    rows
+}
+
+fn to_proto(details: OrderDetails) -> pb::Order {
+    let total = details.total();
+    let order = details.order;
+    let line = |line: OrderLine| pb::OrderLine {
+        line: line.line,
+        product_number: line.product_number,
+        product_name: line.product_name,
+        product_group: line.product_group,
+        quantity: line.quantity.normalize().to_string(),
+        unit_price: Some(wire::money(line.unit_price, &order.currency)),
+    };
+    pb::Order {
+        name: name::format(&[("orders", &order.number)]),
+        number: order.number,
+        customer: name::format(&[("customers", &order.customer_number)]),
+        brand: order
+            .brand_code
+            .map_or_else(String::new, |code| name::format(&[("brands", &code)])),
+        order_time: Some(wire::timestamp(order.ordered_at)),
+        total: Some(wire::money(total, &order.currency)),
+        lines: details.lines.into_iter().map(line).collect(),
+        currency_code: order.currency,
+        create_time: Some(wire::timestamp(order.created_at)),
+        update_time: Some(wire::timestamp(order.updated_at)),
+    }
+}

@@ -242,7 +242,7 @@ async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option
             typst_source: shipped::OFFER_LETTER_DE.into(),
         }),
         OFFER_MAIL => {
-            let mail = shipped::offer_mail_de();
+            let mail = shipped::OFFER_MAIL_DE;
             pb::template::Content::Message(pb::MessageContent {
                 subject: mail.subject.into(),
                 text_body: mail.text.into(),

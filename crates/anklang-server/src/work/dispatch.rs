@@ -307,7 +307,7 @@ async fn make_one(
             proto::message::Content::Mail(proto::MailContent {
                 subject: rendered.subject,
                 text: rendered.text,
-                html: rendered.html.unwrap_or_default(),
+                html: rendered.html,
                 attachments,
                 headers: Vec::new(),
             })

@@ -144,7 +144,7 @@ impl Client {
                     channel_account: "channelAccounts/mail".into(),
                     ..Default::default()
                 }),
-                request_id: uuid::Uuid::new_v4().to_string(),
+                request_id: uuid::Uuid::now_v7().to_string(),
                 ..Default::default()
             })
             .await?;

@@ -1,0 +1,331 @@
+//! `anklang import`: sends CSV files to a running server and tells what came of them.
+
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anklang_domain::master::Entity;
+use anklang_proto::anklang::imports::v1 as pb;
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use pb::import_request::Part;
+use pb::import_service_client::ImportServiceClient;
+use tokio_stream::StreamExt;
+use tokio_util::io::ReaderStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use crate::grpc::TENANT_KEY;
+
+/// Some rows were refused.
+const EXIT_BAD_ROWS: u8 = 1;
+/// The import could not run, or not to its end.
+const EXIT_FAILED: u8 = 2;
+/// Bytes that are sent at once.
+const PART: usize = 256 * 1024;
+/// Bad rows that are printed; `--errors` has all.
+const PRINTED: u64 = 20;
+
+/// Import master data from CSV files through a running server.
+///
+/// Rows are keyed by your own numbers: importing a file twice changes nothing. Good rows stay,
+/// bad rows are told with their line and reason. Exit code: 0 all rows are in, 1 some were
+/// refused, 2 the import could not run, 64 wrong usage.
+#[derive(clap::Args)]
+pub struct ImportArgs {
+    /// The server.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051",
+        env = "ANKLANG_SERVER"
+    )]
+    server: String,
+    /// The tenant, by its slug.
+    #[arg(long, env = "ANKLANG_TENANT")]
+    tenant: String,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    validate_only: bool,
+    /// What separates the values: , ; | or tab.
+    #[arg(long, default_value = ",", value_parser = delimiter)]
+    delimiter: String,
+    /// Write all bad rows to this file, as CSV.
+    #[arg(long, value_name = "FILE")]
+    errors: Option<PathBuf>,
+    /// Import every <ENTITY>.csv of a folder, in the order in which they build on each other.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["entity", "file"])]
+    folder: Option<PathBuf>,
+    /// What the rows are: brands, products, product_versions, customers, contact_points, consents,
+    /// suppressions, contracts, contract_items, orders, order_lines or attributes.
+    #[arg(value_parser = entity, required_unless_present = "folder", requires = "file")]
+    entity: Option<Entity>,
+    /// The CSV, UTF-8, its first line naming the columns.
+    file: Option<PathBuf>,
+}
+
+fn delimiter(text: &str) -> Result<String, String> {
+    match text {
+        "," | ";" | "|" | "\t" => Ok(text.to_owned()),
+        "tab" | "\\t" => Ok("\t".to_owned()),
+        _ => Err("must be , ; | or tab".to_owned()),
+    }
+}
+
+fn entity(text: &str) -> Result<Entity, String> {
+    Entity::by_name(text).ok_or_else(|| {
+        let names: Vec<&str> = Entity::ALL.iter().map(|e| e.name()).collect();
+        format!("must be one of {}", names.join(", "))
+    })
+}
+
+/// Runs the command.
+pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
+    Ok(match import(args).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(EXIT_BAD_ROWS),
+        Err(error) => {
+            eprintln!("anklang: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    })
+}
+
+/// Imports all files; gives the number of rows that were refused.
+async fn import(args: ImportArgs) -> anyhow::Result<i64> {
+    let files = files(&args)?;
+    let mut report = Report::new(args.errors.as_deref())?;
+    let channel = Endpoint::try_from(args.server.clone())
+        .with_context(|| format!("{} is no URL of a server", args.server))?
+        .connect()
+        .await
+        .with_context(|| format!("no server answers at {}", args.server))?;
+    let options = Options {
+        delimiter: args.delimiter,
+        validate_only: args.validate_only,
+    };
+    let mut failed = 0;
+    for (entity, path) in files {
+        let bar = bar(&path, entity);
+        let sums = import_file(
+            channel.clone(),
+            &args.tenant,
+            entity,
+            &path,
+            &options,
+            |bytes, response| {
+                bar.set_position(bytes);
+                bar.set_message(format!("{} rows", response.rows));
+                bar.suspend(|| report.add(&path, &response.errors))
+            },
+        )
+        .await;
+        bar.finish_and_clear();
+        let sums = sums.with_context(|| path.display().to_string())?;
+        failed += sums.failed;
+        println!("{}: {}", path.display(), summary(&sums, args.validate_only));
+    }
+    report.finish()?;
+    Ok(failed)
+}
+
+/// The files to import, each after those it builds on.
+fn files(args: &ImportArgs) -> anyhow::Result<Vec<(Entity, PathBuf)>> {
+    if let (Some(entity), Some(file)) = (args.entity, &args.file) {
+        return Ok(vec![(entity, file.clone())]);
+    }
+    let folder = args.folder.as_deref().unwrap_or(Path::new("."));
+    let files: Vec<_> = Entity::ALL
+        .into_iter()
+        .map(|entity| (entity, folder.join(format!("{}.csv", entity.name()))))
+        .filter(|(_, path)| path.is_file())
+        .collect();
+    anyhow::ensure!(
+        !files.is_empty(),
+        "{} has no file that is named after an entity, e.g. customers.csv",
+        folder.display()
+    );
+    Ok(files)
+}
+
+fn bar(path: &Path, entity: Entity) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+    let style = ProgressStyle::with_template("{prefix:18} {wide_bar} {percent:>3}% {msg}, {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(bytes)
+        .with_style(style)
+        .with_prefix(entity.name())
+}
+
+fn summary(sums: &pb::ImportResponse, validate_only: bool) -> String {
+    format!(
+        "{} rows: {} new, {} changed, {} as before, {} refused{}",
+        sums.rows,
+        sums.created,
+        sums.updated,
+        sums.unchanged,
+        sums.failed,
+        if validate_only { " (checked only)" } else { "" }
+    )
+}
+
+/// Bad rows: the first ones on standard error, all of them in a file.
+struct Report {
+    file: Option<csv::Writer<std::fs::File>>,
+    count: u64,
+}
+
+impl Report {
+    fn new(path: Option<&Path>) -> anyhow::Result<Self> {
+        let mut file = None;
+        if let Some(path) = path {
+            let mut writer =
+                csv::Writer::from_path(path).with_context(|| path.display().to_string())?;
+            writer.write_record(["file", "line", "field", "reason"])?;
+            file = Some(writer);
+        }
+        Ok(Report { file, count: 0 })
+    }
+
+    fn add(&mut self, path: &Path, errors: &[pb::RowError]) -> anyhow::Result<()> {
+        let path = path.display().to_string();
+        for error in errors {
+            self.count += 1;
+            let field = if error.field.is_empty() {
+                "row"
+            } else {
+                &error.field
+            };
+            if self.count <= PRINTED {
+                let mut stderr = std::io::stderr().lock();
+                writeln!(stderr, "{path}:{}: {field}: {}", error.line, error.reason)?;
+            }
+            if let Some(file) = &mut self.file {
+                file.write_record([&path, &error.line.to_string(), &error.field, &error.reason])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.flush()?;
+        }
+        if self.count > PRINTED {
+            let more = self.count - PRINTED;
+            let hint = if self.file.is_some() {
+                ""
+            } else {
+                "; --errors FILE keeps all"
+            };
+            eprintln!("… and {more} more{hint}");
+        }
+        Ok(())
+    }
+}
+
+/// How a file is read and whether it counts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What separates the values.
+    pub delimiter: String,
+    /// Check everything, change nothing.
+    pub validate_only: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            delimiter: ",".to_owned(),
+            validate_only: false,
+        }
+    }
+}
+
+/// Imports a CSV file and gives the sums. After each response `on_progress` gets the number of
+/// bytes sent so far and the response; its error ends the import, what was committed stays.
+pub async fn import_file(
+    channel: Channel,
+    tenant: &str,
+    entity: Entity,
+    path: &Path,
+    options: &Options,
+    mut on_progress: impl FnMut(u64, &pb::ImportResponse) -> anyhow::Result<()>,
+) -> anyhow::Result<pb::ImportResponse> {
+    let file = tokio::fs::File::open(path).await?;
+    let header = pb::ImportHeader {
+        entity: to_proto(entity).into(),
+        columns: Vec::new(),
+        delimiter: options.delimiter.clone(),
+        validate_only: options.validate_only,
+    };
+    let sent = Arc::new(AtomicU64::new(0));
+    let broken = Arc::new(Mutex::new(None));
+    let parts = ReaderStream::with_capacity(file, PART).map_while({
+        let (sent, broken) = (sent.clone(), broken.clone());
+        move |piece| match piece {
+            Ok(bytes) => {
+                sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Some(Part::Csv(bytes))
+            }
+            Err(error) => {
+                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                None
+            }
+        }
+    });
+    let parts = tokio_stream::once(Part::Header(header)).chain(parts);
+    let mut request = Request::new(parts.map(|part| pb::ImportRequest { part: Some(part) }));
+    let slug = tenant.parse().context("the tenant is no slug")?;
+    request.metadata_mut().insert(TENANT_KEY, slug);
+
+    let call = ImportServiceClient::new(channel).import(request).await;
+    let mut responses = call.map_err(explain)?.into_inner();
+    let mut last = pb::ImportResponse::default();
+    while let Some(response) = responses.message().await.map_err(explain)? {
+        on_progress(sent.load(Ordering::Relaxed), &response)?;
+        last = response;
+    }
+    if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error).context("reading it stopped");
+    }
+    anyhow::ensure!(last.done, "the server ended the import early");
+    Ok(last)
+}
+
+/// A refusal with all that is wrong.
+fn explain(status: Status) -> anyhow::Error {
+    let violations = status.get_details_bad_request();
+    let fields = violations.map(|b| b.field_violations).unwrap_or_default();
+    if fields.is_empty() {
+        return anyhow::anyhow!("{}", status.message());
+    }
+    let all: Vec<String> = fields
+        .into_iter()
+        .map(|v| format!("{}: {}", v.field, v.description))
+        .collect();
+    anyhow::anyhow!("{}", all.join("\n  "))
+}
+
+fn to_proto(entity: Entity) -> pb::ImportEntity {
+    match entity {
+        Entity::Brands => pb::ImportEntity::Brands,
+        Entity::Products => pb::ImportEntity::Products,
+        Entity::ProductVersions => pb::ImportEntity::ProductVersions,
+        Entity::Customers => pb::ImportEntity::Customers,
+        Entity::ContactPoints => pb::ImportEntity::ContactPoints,
+        Entity::Consents => pb::ImportEntity::Consents,
+        Entity::Suppressions => pb::ImportEntity::Suppressions,
+        Entity::Contracts => pb::ImportEntity::Contracts,
+        Entity::ContractItems => pb::ImportEntity::ContractItems,
+        Entity::Orders => pb::ImportEntity::Orders,
+        Entity::OrderLines => pb::ImportEntity::OrderLines,
+        Entity::Attributes => pb::ImportEntity::Attributes,
+    }
+}

@@ -1,0 +1,212 @@
+//! Reads rows out of CSV bytes or lists of values, by the columns that the header names.
+
+use std::str::Utf8Error;
+
+use anklang_domain::Violations;
+use anklang_domain::master::{Entity, Row};
+use anklang_proto::anklang::imports::v1 as pb;
+use anklang_store::import::{Numbered, Read};
+
+use super::csv::{Record, Splitter};
+use crate::grpc::{ApiError, ApiResult};
+
+/// Reads rows of one entity.
+pub struct RowReader<R> {
+    columns: Vec<String>,
+    source: Source,
+    row: std::marker::PhantomData<fn() -> R>,
+}
+
+enum Source {
+    /// CSV, whose first record names the columns.
+    Csv {
+        splitter: Box<Splitter>,
+        named: bool,
+    },
+    /// Rows; so many came.
+    Rows { count: i64 },
+}
+
+impl<R: Row> RowReader<R> {
+    /// Of what the header announces.
+    pub fn new(header: &pb::ImportHeader) -> ApiResult<Self> {
+        let source = if header.columns.is_empty() {
+            let splitter = Box::new(Splitter::new(delimiter(&header.delimiter)?));
+            Source::Csv {
+                splitter,
+                named: false,
+            }
+        } else {
+            check_columns(R::ENTITY, &header.columns, "header.columns")?;
+            Source::Rows { count: 0 }
+        };
+        Ok(RowReader {
+            columns: header.columns.clone(),
+            source,
+            row: std::marker::PhantomData,
+        })
+    }
+
+    /// The columns; none while they are not known.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Takes the next bytes of the CSV.
+    pub fn csv(&mut self, bytes: &[u8]) -> ApiResult<Vec<Numbered<Read<R>>>> {
+        let Source::Csv { splitter, .. } = &mut self.source else {
+            return Err(ApiError::field(
+                "csv",
+                "the header names columns: send rows",
+            ));
+        };
+        let mut records = Vec::new();
+        let split = splitter.push(bytes, &mut records);
+        let rows = self.records(&records)?;
+        split.map_err(|error| ApiError::field("csv", error.to_string()))?;
+        Ok(rows)
+    }
+
+    /// Takes the next rows.
+    pub fn rows(&mut self, rows: &[pb::Row]) -> ApiResult<Vec<Numbered<Read<R>>>> {
+        let Source::Rows { count } = &mut self.source else {
+            return Err(ApiError::field(
+                "rows",
+                "the header names no columns: send CSV",
+            ));
+        };
+        let first = *count + 1;
+        *count += i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        Ok((first..)
+            .zip(rows)
+            .map(|(line, row)| Numbered {
+                line,
+                row: read_row(&self.columns, row.values.iter().map(|v| Ok(v.as_str()))),
+            })
+            .collect())
+    }
+
+    /// Takes the end.
+    pub fn finish(&mut self) -> ApiResult<Vec<Numbered<Read<R>>>> {
+        let Source::Csv { splitter, .. } = &mut self.source else {
+            return Ok(Vec::new());
+        };
+        let mut records = Vec::new();
+        splitter
+            .finish(&mut records)
+            .map_err(|error| ApiError::field("csv", error.to_string()))?;
+        let rows = self.records(&records)?;
+        if self.columns.is_empty() {
+            return Err(ApiError::field(
+                "csv",
+                "is empty; its first line must name the columns",
+            ));
+        }
+        Ok(rows)
+    }
+
+    fn records(&mut self, records: &[Record]) -> ApiResult<Vec<Numbered<Read<R>>>> {
+        let mut records = records.iter();
+        if let Source::Csv {
+            named: named @ false,
+            ..
+        } = &mut self.source
+        {
+            let Some(header) = records.next() else {
+                return Ok(Vec::new());
+            };
+            *named = true;
+            let names = header
+                .fields()
+                .map(|name| std::str::from_utf8(name).map(|name| name.trim().to_owned()));
+            self.columns = names
+                .collect::<Result<_, _>>()
+                .map_err(|_| ApiError::field("csv", "the header line is not UTF-8"))?;
+            check_columns(R::ENTITY, &self.columns, "csv")?;
+        }
+        Ok(records
+            .map(|record| Numbered {
+                line: record.line,
+                row: read_row(&self.columns, record.fields().map(std::str::from_utf8)),
+            })
+            .collect())
+    }
+}
+
+/// Reads one row.
+fn read_row<'v, R: Row>(
+    columns: &[String],
+    values: impl ExactSizeIterator<Item = Result<&'v str, Utf8Error>>,
+) -> Read<R> {
+    let mut violations = Violations::new();
+    if values.len() != columns.len() {
+        let reason = format!(
+            "has {} values, but there are {} columns",
+            values.len(),
+            columns.len()
+        );
+        violations.add("", reason);
+        return Err(violations);
+    }
+    let mut texts = Vec::with_capacity(columns.len());
+    for (column, value) in columns.iter().zip(values) {
+        match value {
+            Ok(text) => texts.push(text),
+            Err(error) => violations.add(
+                column,
+                format!(
+                    "is not UTF-8 (at byte {} of the value); save the file as UTF-8",
+                    error.valid_up_to() + 1
+                ),
+            ),
+        }
+    }
+    violations.finish(())?;
+    R::parse(&|name| {
+        let column = columns.iter().position(|column| column == name)?;
+        texts.get(column).copied()
+    })
+}
+
+/// Refuses columns that are missing, not known or named twice: all of them.
+fn check_columns(entity: Entity, columns: &[String], field: &str) -> ApiResult<()> {
+    let (required, optional) = (entity.required_columns(), entity.optional_columns());
+    let mut violations = Violations::new();
+    for (i, column) in columns.iter().enumerate() {
+        let known = [required, optional].concat().contains(&column.as_str());
+        if columns[..i].contains(column) {
+            violations.add(field, format!("the column {column:?} is there twice"));
+        } else if !known && columns.len() == 1 && column.contains([',', ';', '\t', '|']) {
+            let reason = "the first line is a single column; is the delimiter another one?";
+            violations.add(field, reason);
+        } else if !known {
+            let all = [required, optional].concat().join(", ");
+            violations.add(
+                field,
+                format!(
+                    "the column {column:?} is not known; {} have {all}",
+                    entity.name()
+                ),
+            );
+        }
+    }
+    for column in required {
+        if !columns.iter().any(|c| c == column) {
+            violations.add(field, format!("the column {column:?} is missing"));
+        }
+    }
+    Ok(violations.finish(())?)
+}
+
+fn delimiter(delimiter: &str) -> ApiResult<u8> {
+    match delimiter {
+        "" | "," => Ok(b','),
+        ";" => Ok(b';'),
+        "\t" => Ok(b'\t'),
+        "|" => Ok(b'|'),
+        _ => Err(ApiError::field(
+            "header.delimiter",
+            "must be a comma, a semicolon, a tab or a vertical bar",
+        )),
+    }
+}

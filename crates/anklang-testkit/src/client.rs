@@ -1,0 +1,135 @@
+//! Generated clients of one tenant.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anklang_proto::anklang as pb;
+use anklang_proto::anklang::imports::v1 as imports;
+use anklang_proto::google::longrunning as lro;
+use anyhow::{Result, bail};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Puts the tenant into every call.
+#[derive(Clone)]
+pub struct AsTenant(MetadataValue<Ascii>);
+
+impl tonic::service::Interceptor for AsTenant {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("anklang-tenant", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A channel whose calls name their tenant.
+pub type Calls = InterceptedService<Channel, AsTenant>;
+
+/// The services as one tenant calls them.
+#[derive(Clone)]
+pub struct Client {
+    calls: Calls,
+}
+
+macro_rules! services {
+    ($($(#[$doc:meta])* $name:ident: $client:path),+ $(,)?) => {$(
+        $(#[$doc])*
+        pub fn $name(&self) -> $client {
+            <$client>::new(self.calls.clone())
+        }
+    )+};
+}
+
+impl Client {
+    /// Connects.
+    pub async fn connect(addr: SocketAddr, tenant: &str) -> Result<Self> {
+        let channel = Endpoint::try_from(format!("http://{addr}"))?.connect().await?;
+        Ok(Self {
+            calls: InterceptedService::new(channel, AsTenant(tenant.parse()?)),
+        })
+    }
+
+    services! {
+        /// Brands.
+        brands: pb::brands::v1::brand_service_client::BrandServiceClient<Calls>,
+        /// Products.
+        products: pb::products::v1::product_service_client::ProductServiceClient<Calls>,
+        /// Customers.
+        customers: pb::customers::v1::customer_service_client::CustomerServiceClient<Calls>,
+        /// Contracts.
+        contracts: pb::contracts::v1::contract_service_client::ContractServiceClient<Calls>,
+        /// Orders.
+        orders: pb::orders::v1::order_service_client::OrderServiceClient<Calls>,
+        /// Imports.
+        imports: pb::imports::v1::import_service_client::ImportServiceClient<Calls>,
+        /// Selections.
+        selections: pb::selections::v1::selection_service_client::SelectionServiceClient<Calls>,
+        /// Templates.
+        templates: pb::templates::v1::template_service_client::TemplateServiceClient<Calls>,
+        /// Campaigns.
+        campaigns: pb::campaigns::v1::campaign_service_client::CampaignServiceClient<Calls>,
+        /// Offers.
+        offers: pb::offers::v1::offer_service_client::OfferServiceClient<Calls>,
+        /// Channel accounts.
+        channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
+        /// Messages.
+        messages: pb::messages::v1::message_service_client::MessageServiceClient<Calls>,
+        /// Operations.
+        operations: lro::operations_client::OperationsClient<Calls>,
+    }
+
+    /// Imports CSV text; gives the last response with the errors of all responses.
+    pub async fn import(
+        &self,
+        entity: imports::ImportEntity,
+        csv: impl Into<Vec<u8>>,
+    ) -> Result<imports::ImportResponse, Status> {
+        let header = imports::ImportHeader {
+            entity: entity.into(),
+            ..Default::default()
+        };
+        self.import_with(header, csv).await
+    }
+
+    /// As `import`, with a header.
+    pub async fn import_with(
+        &self,
+        header: imports::ImportHeader,
+        csv: impl Into<Vec<u8>>,
+    ) -> Result<imports::ImportResponse, Status> {
+        use imports::import_request::Part;
+        let csv: Vec<u8> = csv.into();
+        let mut parts = vec![Part::Header(header)];
+        parts.extend(csv.chunks(64 * 1024).map(|c| Part::Csv(c.to_vec().into())));
+        let requests: Vec<_> = parts
+            .into_iter()
+            .map(|part| imports::ImportRequest { part: Some(part) })
+            .collect();
+        let mut responses = self
+            .imports()
+            .import(tonic::codegen::tokio_stream::iter(requests))
+            .await?
+            .into_inner();
+        let mut sums = imports::ImportResponse::default();
+        while let Some(response) = responses.message().await? {
+            let mut errors = std::mem::take(&mut sums.errors);
+            errors.extend(response.errors.clone());
+            sums = imports::ImportResponse { errors, ..response };
+        }
+        Ok(sums)
+    }
+
+    /// Waits until an operation is over, for at most a minute.
+    pub async fn finished(&self, operation: &lro::Operation) -> Result<lro::Operation> {
+        let wait = lro::WaitOperationRequest {
+            name: operation.name.clone(),
+            timeout: Some(Duration::from_secs(60).try_into()?),
+        };
+        let operation = self.operations().wait_operation(wait).await?.into_inner();
+        if !operation.done {
+            bail!("not over after a minute: {operation:?}");
+        }
+        Ok(operation)
+    }
+}

@@ -1,0 +1,53 @@
+//! The program and the plugins under test, freshly built.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// Where the built files are.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The `anklang` binary.
+    pub anklang: PathBuf,
+    /// The folder of the plugins.
+    pub plugins: PathBuf,
+}
+
+/// Builds the program and the mail plugin, once in a process; cargo knows when nothing changed.
+pub fn program() -> &'static Program {
+    static PROGRAM: OnceLock<Program> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--message-format=json"])
+            .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "the program does not build: {said}");
+        let messages: Vec<Value> = String::from_utf8_lossy(&built.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let anklang = messages
+            .iter()
+            .filter(|m| m["target"]["name"] == "anklang")
+            .find_map(|m| m["executable"].as_str())
+            .expect("cargo names the program");
+        let plugin = messages
+            .iter()
+            .filter(|m| m["target"]["name"] == "anklang_mail")
+            .find_map(|m| m["filenames"][0].as_str())
+            .expect("cargo names the plugin");
+        let plugins = PathBuf::from(plugin)
+            .parent()
+            .expect("a file has a folder")
+            .to_path_buf();
+        Program {
+            anklang: anklang.into(),
+            plugins,
+        }
+    })
+}

@@ -1,0 +1,196 @@
+//! The real server as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anklang_local::smtp::{Sink, SinkOptions};
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::{Client, Database, program};
+
+/// How a test server differs from the usual one.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// More TOML for its configuration.
+    pub config: String,
+    /// What becomes of ambiguous mails: "", "resend" or "hold".
+    pub ambiguous: &'static str,
+    /// Settings of the mail plugin besides host, port and TLS, as TOML lines.
+    pub mail: String,
+    /// Another mail server than the test's own sink, as TOML lines with host and port.
+    pub relay: Option<String>,
+    /// Leases run out after so many seconds; 2 when 0, so that tests need not wait long.
+    pub lease_seconds: u64,
+}
+
+/// A running server with its own database, folder and SMTP sink.
+pub struct TestServer {
+    /// Where it listens; changes with a restart.
+    pub addr: SocketAddr,
+    /// Its database.
+    pub database: Database,
+    /// The mail server that its account "mail" talks to.
+    pub sink: Sink,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl TestServer {
+    /// Starts one as usual.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts one that differs.
+    pub async fn start_with(options: Options) -> Result<Self> {
+        let sink = Sink::start(SinkOptions::default()).await?;
+        let database = Database::create().await?;
+        let folder = tempfile::tempdir()?;
+        std::fs::write(
+            folder.path().join("anklang.toml"),
+            config(&options, &database, &sink, &folder),
+        )?;
+        let mut server = Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            database,
+            sink,
+            folder,
+            child: None,
+        };
+        server.spawn().await?;
+        Ok(server)
+    }
+
+    async fn spawn(&mut self) -> Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())?;
+        let mut child = Command::new(&program().anklang)
+            .args(["serve", "--config"])
+            .arg(self.folder.path().join("anklang.toml"))
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let stdout = child.stdout.take().context("piped")?;
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        })
+        .await??;
+        self.child = Some(child);
+        let Some(addr) = line.trim().strip_prefix("listening on ") else {
+            bail!("the server did not start: {line}{}", self.log());
+        };
+        self.addr = addr.parse()?;
+        Ok(())
+    }
+
+    /// Kills the process without warning (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts the process again, on another port, with the same database and folder.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.spawn().await
+    }
+
+    /// Asks the process to stop (SIGTERM) and waits until it has, for at most 30 seconds.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("it runs")?;
+        let status = Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()?;
+        anyhow::ensure!(status.success(), "kill -TERM");
+        for _ in 0..300 {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        child.kill()?;
+        bail!("still there 30 seconds after SIGTERM: {}", self.log())
+    }
+
+    /// A client for a tenant, which is added when it is missing.
+    pub async fn client(&self, tenant: &str) -> Result<Client> {
+        let mut command = tokio::process::Command::new(&program().anklang);
+        let added = command
+            .args(["tenant", tenant, "--config"])
+            .arg(self.folder.path().join("anklang.toml"))
+            .output()
+            .await?;
+        anyhow::ensure!(
+            added.status.success(),
+            "adding a tenant: {}",
+            String::from_utf8_lossy(&added.stderr)
+        );
+        Client::connect(self.addr, tenant).await
+    }
+
+    /// The folder of the document store.
+    pub fn documents(&self) -> PathBuf {
+        self.folder.path().join("documents")
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("anklang.toml")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("server.log")
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir) -> String {
+    let lease = match options.lease_seconds {
+        0 => 2,
+        n => n,
+    };
+    let relay = options.relay.clone().unwrap_or_else(|| {
+        let addr = sink.addr();
+        format!("host = \"{}\"\nport = {}\ntls = \"none\"", addr.ip(), addr.port())
+    });
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
+         [database]\nurl = '''{url}'''\nconnections = 8\n\
+         [documents]\nfolder = '{folder}/documents'\n\
+         [plugins]\nfolder = '{plugins}'\n\
+         [operations]\nlease_seconds = {lease}\n\
+         [dispatch]\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
+         [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n\
+         [channel_accounts.mail.config]\n{relay}\n{mail}\n\
+         {more}\n",
+        url = database.url,
+        folder = folder.path().display(),
+        plugins = program().plugins.display(),
+        ambiguous = options.ambiguous,
+        mail = options.mail,
+        more = options.config,
+    )
+}
