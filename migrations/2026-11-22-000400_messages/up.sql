@@ -19,6 +19,7 @@ CREATE TABLE message (
                         CHECK (state IN ('queued', 'sending', 'sent', 'delivered', 'failed', 'bounced',
                                          'suppressed', 'ambiguous', 'cancelled')),
     attempt             integer NOT NULL DEFAULT 0,
+    failures            integer NOT NULL DEFAULT 0,
     lease               uuid,
     lease_until         timestamptz,
     submitted_at        timestamptz,

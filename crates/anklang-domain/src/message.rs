@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// After so many attempts that failed for now, a message has failed.
-pub const MAX_ATTEMPTS: i32 = 12;
+/// After so many attempts that failed for now or left doubt, a message is given up: about a day.
+/// Attempts that never reached the channel, or that it put off, do not count.
+pub const MAX_FAILURES: i32 = 12;
 
 /// First wait after an attempt that failed for now.
 const FIRST_BACKOFF: TimeDelta = TimeDelta::seconds(30);
@@ -63,40 +64,46 @@ pub enum Next {
     Queued { not_before: DateTime<Utc> },
 }
 
-/// Decides what becomes of a message whose `attempt`-th attempt (from 1) ended at `now`.
+/// Decides what becomes of a message whose attempt ended at `now`, after `failures` attempts
+/// before it that failed for now or left doubt.
 ///
 /// `jitter` in 0..1 spreads the waits, so that what failed together does not come back together.
 pub fn after_attempt(
     outcome: &Outcome,
-    attempt: i32,
+    failures: i32,
     policy: AmbiguousPolicy,
     now: DateTime<Utc>,
     jitter: f64,
 ) -> Next {
-    let given_up = attempt >= MAX_ATTEMPTS;
+    let given_up = failures + 1 >= MAX_FAILURES;
     match outcome {
         Outcome::Accepted { .. } => Next::Sent,
         Outcome::Permanent => Next::Failed,
-        Outcome::Transient | Outcome::Throttled { .. } | Outcome::NotSubmitted if given_up => {
-            Next::Failed
-        }
+        Outcome::Transient if given_up => Next::Failed,
         Outcome::Transient => Next::Queued {
-            not_before: now + backoff(attempt, jitter),
+            not_before: now + backoff(failures, jitter),
         },
         Outcome::Throttled { retry_after } => Next::Queued {
             not_before: now + (*retry_after).max(TimeDelta::seconds(1)),
         },
         Outcome::NotSubmitted => Next::Queued { not_before: now },
         Outcome::Ambiguous if policy == AmbiguousPolicy::Resend && !given_up => Next::Queued {
-            not_before: now + backoff(attempt, jitter),
+            not_before: now + backoff(failures, jitter),
         },
         Outcome::Ambiguous => Next::Ambiguous,
     }
 }
 
-/// Doubles from 30 seconds with each attempt up to four hours; the last half of it by chance.
-fn backoff(attempt: i32, jitter: f64) -> TimeDelta {
-    let doublings = attempt.clamp(1, 12) - 1;
+impl Outcome {
+    /// Whether an attempt that ended so counts towards [`MAX_FAILURES`].
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Transient | Outcome::Ambiguous)
+    }
+}
+
+/// Doubles from 30 seconds with each failure before up to four hours; the last half of it by chance.
+fn backoff(failures: i32, jitter: f64) -> TimeDelta {
+    let doublings = failures.clamp(0, 11);
     let whole = (FIRST_BACKOFF * 2_i32.pow(doublings.unsigned_abs())).min(LONGEST_BACKOFF);
     let millis = whole.num_milliseconds();
     #[expect(
@@ -129,17 +136,17 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a channel answers, a message ends after the last attempt, is never tried
+        /// Whatever a channel answers, a message ends after the last failure, is never tried
         /// again after it was taken or refused, and an ambiguous one only by the policy.
         #[test]
         fn every_message_comes_to_an_end(
-            outcome in outcomes(), attempt in 1..30i32, jitter in 0.0..1.0f64, resend: bool,
+            outcome in outcomes(), failures in 0..30i32, jitter in 0.0..1.0f64, resend: bool,
         ) {
             let policy = if resend { AmbiguousPolicy::Resend } else { AmbiguousPolicy::Hold };
             let now = DateTime::UNIX_EPOCH;
-            let next = after_attempt(&outcome, attempt, policy, now, jitter);
+            let next = after_attempt(&outcome, failures, policy, now, jitter);
             if let Next::Queued { not_before } = next {
-                prop_assert!(attempt < MAX_ATTEMPTS);
+                prop_assert!(failures + 1 < MAX_FAILURES || !outcome.is_failure());
                 prop_assert!(not_before >= now);
                 prop_assert!(!matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent));
                 prop_assert!(outcome != Outcome::Ambiguous || resend);
@@ -149,8 +156,8 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_four_hours() {
-        let waits: Vec<i64> = (1..=MAX_ATTEMPTS)
-            .map(|attempt| backoff(attempt, 1.0).num_seconds())
+        let waits: Vec<i64> = (0..MAX_FAILURES)
+            .map(|failures| backoff(failures, 1.0).num_seconds())
             .collect();
         assert_eq!(waits[..4], [30, 60, 120, 240]);
         assert_eq!(waits[11], 4 * 3600);

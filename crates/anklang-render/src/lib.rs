@@ -21,6 +21,10 @@
 //! what remains.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
+)]
 
 pub mod content;
 pub mod document;

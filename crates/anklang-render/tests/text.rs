@@ -1,5 +1,7 @@
 //! What a reader finds in the bytes of the PDF, with poppler's `pdftotext`.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 

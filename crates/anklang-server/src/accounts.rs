@@ -91,14 +91,10 @@ impl Accounts {
     }
 
     /// Lets every plugin finish what it has begun, for at most `deadline`.
-    pub async fn drain(self, deadline: Duration) {
-        for (id, account) in self.0 {
-            let Ok(account) = Arc::try_unwrap(account) else {
-                tracing::warn!(account = id, "still in use; its plugin is not drained");
-                continue;
-            };
-            if let Err(error) = account.instance.drain(deadline).await {
-                tracing::warn!(account = id, %error, "drain");
+    pub async fn drain(&self, deadline: Duration) {
+        for account in self.all() {
+            if let Err(error) = account.instance.clone().drain(deadline).await {
+                tracing::warn!(account = account.id, %error, "drain");
             }
         }
     }

@@ -17,7 +17,7 @@ use secrecy::SecretString;
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
 
 /// Variables of the program that are no settings.
-const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "PG_BIN", "SERVER_URL", "TENANT"];
+const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "PG_BIN", "SERVER", "TENANT"];
 
 /// All settings.
 #[derive(Debug, Clone)]

@@ -130,8 +130,7 @@ async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyh
     if tokio::time::timeout(grace, workers.wait()).await.is_err() {
         tracing::warn!("work still runs after the grace period; it is left to its leases");
     }
-    let App { accounts, .. } = app;
-    accounts.drain(grace).await;
+    app.accounts.drain(grace).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -5,11 +5,11 @@
 //! attempt. When the lease runs out, [`rescue`] takes over: not yet marked means that it was not
 //! handed over, marked means that nobody knows.
 
-use anklang_domain::message::{AmbiguousPolicy, Next, Outcome};
+use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES, Next, Outcome};
 use anklang_domain::{CampaignId, MessageId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
@@ -26,6 +26,9 @@ pub struct Claimed {
     /// Number of this attempt, from 1.
     #[diesel(sql_type = Integer)]
     pub attempt: i32,
+    /// Attempts before it that failed for now or left doubt.
+    #[diesel(sql_type = Integer)]
+    pub failures: i32,
     /// Where to.
     #[diesel(sql_type = Text)]
     pub address: String,
@@ -70,7 +73,8 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
 }
 
 /// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
-/// again: who may not be contacted any more is `suppressed` here.
+/// again: who may not be contacted any more is `suppressed` here. A message that came back to the
+/// queue after its launch was given up is `cancelled` here.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -88,7 +92,10 @@ pub async fn claim(
              ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
          barred AS (
              SELECT m.id,
-                 CASE WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
+                 CASE WHEN EXISTS (SELECT FROM phase p WHERE p.tenant_id = $1
+                          AND p.id = m.phase_id AND p.state IN ('failed', 'cancelled'))
+                      THEN 'the launch was given up'
+                      WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
                           AND s.channel = m.channel AND s.address_hash = m.address_hash)
                       THEN 'the address is blocked'
                       WHEN NOT EXISTS (SELECT FROM consent c WHERE c.tenant_id = $1
@@ -98,14 +105,16 @@ pub async fn claim(
              FROM due JOIN message m ON m.tenant_id = $1 AND m.id = due.id),
          moved AS (
              UPDATE message m SET
-                 state = CASE WHEN b.reason IS NULL THEN 'sending' ELSE 'suppressed' END,
+                 state = CASE WHEN b.reason IS NULL THEN 'sending'
+                              WHEN b.reason = 'the launch was given up' THEN 'cancelled'
+                              ELSE 'suppressed' END,
                  attempt = m.attempt + CASE WHEN b.reason IS NULL THEN 1 ELSE 0 END,
                  detail = coalesce(b.reason, m.detail),
                  lease = CASE WHEN b.reason IS NULL THEN $4 END,
                  lease_until = CASE WHEN b.reason IS NULL THEN now() + make_interval(secs => $5) END,
                  submitted_at = NULL, updated_at = now()
              FROM barred b WHERE m.tenant_id = $1 AND m.id = b.id
-             RETURNING m.id, m.attempt, m.address, m.offer_id, m.outbound_id, m.state,
+             RETURNING m.id, m.attempt, m.failures, m.address, m.offer_id, m.outbound_id, m.state,
                        m.customer_id, m.campaign_id, m.detail),
          noted AS (
              INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at)
@@ -115,7 +124,7 @@ pub async fn claim(
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
-         SELECT moved.id, moved.attempt, moved.address, moved.offer_id, o.message_template
+         SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id, o.message_template
          FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id
          WHERE moved.state = 'sending'",
     )
@@ -217,10 +226,10 @@ pub async fn complete(store: &Store, batch: &Batch, ended: &[Ended]) -> Result<u
     let moved = diesel::sql_query(
         "WITH ended AS (
              SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[],
-                                  $8::timestamptz[], $9::text[])
-                 AS e (id, attempt, state, outcome, provider, not_before, detail)),
+                                  $8::timestamptz[], $9::text[], $10::bool[])
+                 AS e (id, attempt, state, outcome, provider, not_before, detail, failure)),
          moved AS (
-             UPDATE message m SET state = e.state, detail = e.detail,
+             UPDATE message m SET state = e.state, detail = e.detail, failures = m.failures + e.failure::int,
                  provider_message_id = CASE WHEN e.provider <> '' THEN e.provider ELSE m.provider_message_id END,
                  next_attempt_at = coalesce(e.not_before, m.next_attempt_at),
                  sent_at = CASE WHEN e.state = 'sent' THEN now() END,
@@ -247,6 +256,7 @@ pub async fn complete(store: &Store, batch: &Batch, ended: &[Ended]) -> Result<u
     .bind::<Array<Text>, _>(ended.iter().map(provider).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(ended.iter().map(not_before).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(ended.iter().map(|e| printable(&e.detail)).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(ended.iter().map(|e| e.outcome.is_failure()).collect::<Vec<_>>())
     .execute(&mut tx)
     .await?;
     tx.commit().await?;
@@ -284,7 +294,9 @@ pub async fn rescue(
              ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
          moved AS (
              UPDATE message m SET
-                 state = CASE WHEN lost.unknown AND $2 = 'hold' THEN 'ambiguous' ELSE 'queued' END,
+                 state = CASE WHEN lost.unknown AND ($2 = 'hold' OR m.failures + 1 >= $3)
+                              THEN 'ambiguous' ELSE 'queued' END,
+                 failures = m.failures + lost.unknown::int,
                  detail = CASE WHEN lost.unknown
                      THEN 'the sender was interrupted after hand-over'
                      ELSE 'the sender was interrupted before hand-over' END,
@@ -312,6 +324,7 @@ pub async fn rescue(
         AmbiguousPolicy::Resend => "resend",
         AmbiguousPolicy::Hold => "hold",
     })
+    .bind::<Integer, _>(MAX_FAILURES)
     .get_result(&mut tx)
     .await?;
     tx.commit().await?;

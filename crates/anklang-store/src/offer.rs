@@ -503,33 +503,31 @@ pub struct NewDocument {
     pub template_version: i32,
 }
 
-/// Records documents and opens their offers, both or neither.
+/// Records documents and opens their offers, both or neither. An offer that is no draft any more
+/// is left as it is: somebody else was faster, or withdrew it.
 pub async fn open_with_documents(
     conn: &mut Conn,
     tenant: TenantId,
     documents: &[NewDocument],
 ) -> Result<()> {
-    let ids: Vec<Uuid> = documents.iter().map(|d| d.offer_id).collect();
     diesel::sql_query(
-        "INSERT INTO document (tenant_id, offer_id, sha256, size_bytes, pages,
+        "WITH opened AS (
+             UPDATE offer SET state = 'open', updated_at = now()
+             WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'
+             RETURNING id)
+         INSERT INTO document (tenant_id, offer_id, sha256, size_bytes, pages,
                                template_language, template_version)
-         SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7)",
+         SELECT $1, made.* FROM unnest($2, $3, $4, $5, $6, $7)
+             AS made (offer_id, sha256, size_bytes, pages, template_language, template_version)
+         JOIN opened ON opened.id = made.offer_id",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(&ids)
+    .bind::<Array<SqlUuid>, _>(documents.iter().map(|d| d.offer_id).collect::<Vec<_>>())
     .bind::<Array<Bytea>, _>(documents.iter().map(|d| &d.sha256[..]).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(documents.iter().map(|d| d.size_bytes).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(documents.iter().map(|d| d.pages).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(documents.iter().map(|d| &d.template_language[..]).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(documents.iter().map(|d| d.template_version).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
-    diesel::sql_query(
-        "UPDATE offer SET state = 'open', updated_at = now()
-         WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(&ids)
     .execute(conn)
     .await?;
     Ok(())

@@ -136,10 +136,12 @@ impl DerefMut for Tx {
 
 impl Drop for Tx {
     fn drop(&mut self) {
-        if let Some(mut conn) = self.conn.take() {
+        if let Some(mut conn) = self.conn.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
             // Not left to the pool: it would roll back when the connection is next taken, and
             // the locks would be held until then.
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 if let Err(error) =
                     AnsiTransactionManager::rollback_transaction(&mut *conn).await
                 {

@@ -16,16 +16,24 @@ mod pool;
 mod smtp;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anklang_plugin_sdk::{
     AmbiguousPolicy, Capability, Channel, HealthReply, Host, Level, Message, OpenError, Outcome,
     export_channel, health_reply::Status, outcome::Kind,
 };
 use futures::future::join_all;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::Config;
 use crate::mime::Mail;
 use crate::pool::{Pool, Worker};
+
+/// No mail of a batch is begun later than this. The host loses patience with a call after five
+/// minutes, and then has to doubt all of its mails, also those that the server took.
+const BEGIN_WITHIN: Duration = Duration::from_secs(60);
+/// When to come back with the mails that were not begun.
+const RETRY_LATE: Duration = Duration::from_secs(5);
 
 /// One opened relay account.
 struct Relay {
@@ -36,7 +44,7 @@ struct Relay {
 impl Channel for Relay {
     type Config = Config;
     const ID: &'static str = "mail";
-    const CHANNEL: &'static str = "email";
+    const CHANNEL: &'static str = "mail";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const CAPABILITIES: &'static [Capability] = &[Capability::Attachments];
     const AMBIGUOUS_POLICY: AmbiguousPolicy = AmbiguousPolicy::Resend;
@@ -50,6 +58,7 @@ impl Channel for Relay {
     }
 
     async fn send(&self, batch: Vec<Message>) -> Vec<Outcome> {
+        let deadline = Instant::now() + BEGIN_WITHIN;
         let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.len()];
         let mut mails = Vec::with_capacity(batch.len());
         for (index, message) in batch.iter().enumerate() {
@@ -59,10 +68,10 @@ impl Channel for Relay {
             }
         }
         drop(batch);
-        let no_connection = self.deliver(&mails, &mut outcomes).await;
+        let left = self.deliver(&mails, &mut outcomes, deadline).await;
         outcomes
             .into_iter()
-            .map(|outcome| outcome.unwrap_or_else(|| no_connection.clone()))
+            .map(|outcome| outcome.unwrap_or_else(|| left.clone()))
             .collect()
     }
 
@@ -84,26 +93,34 @@ impl Channel for Relay {
 
 impl Relay {
     /// Spreads the mails over as many connections as are free, and fills in their outcomes.
-    /// Returns the outcome of those that are left because no connection could be had.
-    async fn deliver(&self, mails: &[(usize, Mail)], outcomes: &mut [Option<Outcome>]) -> Outcome {
-        let none = Outcome::transient("CONNECT", "no connection");
+    /// Returns the outcome of those that were not begun: no connection could be had, or the
+    /// deadline was over.
+    async fn deliver(
+        &self,
+        mails: &[(usize, Mail)],
+        outcomes: &mut [Option<Outcome>],
+        deadline: Instant,
+    ) -> Outcome {
+        let late = Outcome::throttled(RETRY_LATE, "the mail server is slow");
         if mails.is_empty() {
-            return none;
+            return late;
         }
         // The first connection proves the account before the others try it as well: a wrong
         // password costs one failed login per batch and not one per connection.
-        let first = match self.pool.worker().await {
-            Ok(worker) => worker,
-            Err(failed) => {
+        let first = match timeout_at(deadline, self.pool.worker()).await {
+            Ok(Ok(worker)) => worker,
+            Ok(Err(failed)) => {
                 self.warn(&failed);
                 return failed;
             }
+            // All connections are busy with other batches.
+            Err(_) => return late,
         };
         let further = self.pool.further_workers(mails.len() - 1);
         let next = AtomicUsize::new(0);
         let workers = std::iter::once(first).chain(further);
-        let done = join_all(workers.map(|worker| work(worker, mails, &next))).await;
-        let mut left = none;
+        let done = join_all(workers.map(|worker| work(worker, mails, &next, deadline))).await;
+        let mut left = late;
         for (settled, failed) in done {
             for (index, outcome) in settled {
                 outcomes[index] = Some(outcome);
@@ -125,15 +142,16 @@ impl Relay {
     }
 }
 
-/// Delivers mails, each worker the next one that nobody has, until there are none or the
-/// connection is lost for good.
+/// Delivers mails, each worker the next one that nobody has, until there are none, the deadline
+/// is over or the connection is lost for good.
 async fn work(
     mut worker: Worker<'_>,
     mails: &[(usize, Mail)],
     next: &AtomicUsize,
+    deadline: Instant,
 ) -> (Vec<(usize, Outcome)>, Option<Outcome>) {
     let mut settled = Vec::new();
-    while next.load(Ordering::Relaxed) < mails.len() {
+    while next.load(Ordering::Relaxed) < mails.len() && Instant::now() < deadline {
         // A mail is only taken with a connection at hand: without one, others may have it.
         if let Err(failed) = worker.connect().await {
             return (settled, Some(failed));

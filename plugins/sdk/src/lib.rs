@@ -7,7 +7,7 @@
 //! impl Channel for Mail {
 //!     type Config = Config;
 //!     const ID: &'static str = "mail";
-//!     const CHANNEL: &'static str = "email";
+//!     const CHANNEL: &'static str = "mail";
 //!     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
 //!
 //!     async fn open(config: Config, host: Host) -> Result<Self, OpenError> { /* … */ }

@@ -55,8 +55,16 @@ fn the_shipped_mail_says_what_the_offer_is() {
         "{}",
         sparse.text
     );
-assert!(!sparse.text.to_lowercase().contains("none"), "{}", sparse.text);
-    assert!(sparse.html.contains("unser Produkt <strong>"), "{}", sparse.html);
+    assert!(
+        !sparse.text.to_lowercase().contains("none"),
+        "{}",
+        sparse.text
+    );
+    assert!(
+        sparse.html.contains("unser Produkt <strong>"),
+        "{}",
+        sparse.html
+    );
 }
 
 #[test]

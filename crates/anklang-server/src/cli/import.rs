@@ -299,6 +299,23 @@ pub async fn import_file(
     Ok(last)
 }
 
+/// As `import_file`, by the name of the entity; `on_rows` gets the number of rows so far.
+pub async fn file_for_demo(
+    channel: Channel,
+    tenant: &str,
+    entity: &str,
+    path: &Path,
+    mut on_rows: impl FnMut(u64),
+) -> anyhow::Result<pb::ImportResponse> {
+    let entity = Entity::by_name(entity).with_context(|| format!("{entity} is no entity"))?;
+    let options = Options::default();
+    let progress = |_, response: &pb::ImportResponse| {
+        on_rows(response.rows.unsigned_abs());
+        Ok(())
+    };
+    import_file(channel, tenant, entity, path, &options, progress).await
+}
+
 /// A refusal with all that is wrong.
 fn explain(status: Status) -> anyhow::Error {
     let violations = status.get_details_bad_request();

@@ -5,7 +5,6 @@ mod criteria;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anklang_domain::selection::Subject;
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
 use anklang_store::selection::registry::{Entity, FieldType};
@@ -443,6 +442,8 @@ fn field_type(ty: FieldType) -> pb::FieldType {
 
 #[cfg(test)]
 mod tests {
+    use anklang_domain::selection::Subject;
+
     use super::*;
 
     #[test]

@@ -6,7 +6,9 @@
 //! decides on.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anklang_channels::CallError;
 use anklang_channels::proto::{self, outcome::Kind};
@@ -26,6 +28,12 @@ use uuid::Uuid;
 use super::App;
 use crate::accounts::Account;
 use crate::content::{self, ContentError, Newest};
+
+/// Waits between tries to record outcomes: from the first, doubling, to the longest.
+const FIRST_RECORD_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_RECORD_WAIT: Duration = Duration::from_secs(5);
+/// So many tries, about ten minutes; then the lease has run out anyhow, or the database refuses.
+const RECORD_TRIES: u32 = 120;
 
 /// Sends an account's messages until told to stop; then waits for the calls under way.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
@@ -70,11 +78,17 @@ async fn rescue_and_send(
             () = stop.cancelled() => return Ok(found),
             place = Arc::clone(calls).acquire_owned() => place.expect("never closed"),
         };
-        let batch =
-            message::claim(&app.store, tenant, &account.id, account.batch, lease(app)).await?;
-        if batch.messages.is_empty() {
-            continue;
-        }
+        let claimed =
+            message::claim(&app.store, tenant, &account.id, account.batch, lease(app)).await;
+        let batch = match claimed {
+            Ok(batch) if batch.messages.is_empty() => continue,
+            Ok(batch) => batch,
+            // The tenants after this one must not wait for it.
+            Err(error) => {
+                tracing::warn!(account = account.id, %tenant, %error, "claiming messages");
+                continue;
+            }
+        };
         found = true;
         let (app, account) = (app.clone(), Arc::clone(account));
         tasks.spawn(async move {
@@ -91,22 +105,22 @@ fn lease(app: &App) -> TimeDelta {
 
 /// Sends a batch while keeping its lease. What cannot be recorded now is left to the lease.
 async fn send(app: &App, account: &Account, batch: Batch) {
-    let sending = hand_over(app, account, &batch);
-    tokio::pin!(sending);
-    let mut beat = tokio::time::interval(app.config.dispatch_lease / 3);
-    beat.tick().await;
-    let result = loop {
-        tokio::select! {
-            result = &mut sending => break result,
-            _ = beat.tick() => {
-                if let Err(error) = message::prolong(&app.store, &batch, lease(app)).await {
-                    tracing::warn!(account = account.id, %error, "prolonging a lease");
-                }
-            }
-        }
+    // Side by side: a database that hangs while the lease is prolonged must not hold up the rest.
+    let result = tokio::select! {
+        result = hand_over(app, account, &batch) => result,
+        never = keep_lease(app, account, &batch) => match never {},
     };
     if let Err(error) = result {
         tracing::warn!(account = account.id, %error, "sending a batch; left to its lease");
+    }
+}
+
+async fn keep_lease(app: &App, account: &Account, batch: &Batch) -> Infallible {
+    loop {
+        tokio::time::sleep(app.config.dispatch_lease / 3).await;
+        if let Err(error) = message::prolong(&app.store, batch, lease(app)).await {
+            tracing::warn!(account = account.id, %error, "prolonging a lease");
+        }
     }
 }
 
@@ -151,12 +165,12 @@ async fn record(
         .map(|(claimed, outcome, detail)| Ended {
             id: claimed.id,
             attempt: claimed.attempt,
-            next: after_attempt(&outcome, claimed.attempt, account.policy, now, jitter(claimed.id)),
+            next: after_attempt(&outcome, claimed.failures, account.policy, now, jitter(claimed.id)),
             outcome,
             detail,
         })
         .collect();
-    let moved = message::complete(&app.store, batch, &ended).await?;
+    let moved = complete(app, batch, &ended).await?;
     if moved < ended.len() {
         tracing::warn!(
             account = account.id,
@@ -165,6 +179,24 @@ async fn record(
         );
     }
     Ok(())
+}
+
+/// Records outcomes, patiently: what is sent and not recorded would be in doubt, and perhaps be
+/// sent again. Recording twice changes nothing; when the lease is lost meanwhile, it is in vain.
+async fn complete(app: &App, batch: &Batch, ended: &[Ended]) -> Result<usize, StoreError> {
+    let mut wait = FIRST_RECORD_WAIT;
+    let mut tries = 1;
+    loop {
+        match message::complete(&app.store, batch, ended).await {
+            Err(error) if tries < RECORD_TRIES => {
+                tracing::warn!(%error, tries, "recording outcomes; trying again");
+            }
+            result => return result,
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_RECORD_WAIT);
+        tries += 1;
+    }
 }
 
 /// A number in 0..1 out of a message's id: its last bytes are random.

@@ -125,9 +125,12 @@ impl Launch<'_> {
 
     /// Step 1: one statement decides for every candidate whether it is a member, or why not.
     async fn freeze(&mut self) -> Result<(), Interrupted> {
-        let mut tx = self.app.store.begin(self.tenant.id).await?;
-        self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
-        tx.commit().await?;
+        // Only once: it counts as progress, and a step that fails again and again must end.
+        if self.held.operation.step.is_empty() {
+            let mut tx = self.app.store.begin(self.tenant.id).await?;
+            self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
+            tx.commit().await?;
+        }
 
         let freeze = Freeze {
             phase: self.phase(),
@@ -247,19 +250,29 @@ async fn keep_lease<T, E: From<StoreError>>(
     held: &Leased,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    tokio::pin!(work);
-    let mut beat = tokio::time::interval(app.config.operation_lease / 3);
-    beat.tick().await;
+    tokio::select! {
+        result = work => result,
+        lost = heartbeats(app, held) => Err(lost.into()),
+    }
+}
+
+/// Prolongs the lease until it is lost. Any other error is no reason to give up the work: the
+/// fence in its transaction decides.
+async fn heartbeats(app: &App, held: &Leased) -> StoreError {
     loop {
-        tokio::select! {
-            result = &mut work => return result,
-            _ = beat.tick() => {
-                let mut tx = app.store.begin(held.operation.tenant()).await?;
-                operation::heartbeat(&mut tx, held).await?;
-                tx.commit().await?;
-            }
+        tokio::time::sleep(app.config.operation_lease / 3).await;
+        match heartbeat(app, held).await {
+            Ok(()) => {}
+            Err(lost @ StoreError::LeaseLost) => return lost,
+            Err(error) => tracing::warn!(%error, "prolonging the lease of an operation"),
         }
     }
+}
+
+async fn heartbeat(app: &App, held: &Leased) -> Result<(), StoreError> {
+    let mut tx = app.store.begin(held.operation.tenant()).await?;
+    operation::heartbeat(&mut tx, held).await?;
+    tx.commit().await
 }
 
 async fn newest_of(

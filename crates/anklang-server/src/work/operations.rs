@@ -1,11 +1,13 @@
 //! Takes up operations and runs them to their end, again and again if need be.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anklang_domain::PhaseId;
 use anklang_store::operation::{self, End, Leased, MAX_FAILURES};
 use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::{App, launch};
@@ -65,7 +67,11 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     let (id, kind) = (held.operation.id, held.operation.kind.clone());
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
     let result = match &kind[..] {
-        launch::KIND => launch::run(app, &mut held, stop).await,
+        // A panic must not take the worker with it; the transaction under way rolls back.
+        launch::KIND => AssertUnwindSafe(launch::run(app, &mut held, stop))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into()))),
         other => Err(Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("operations of kind {other} are not known to this version"),

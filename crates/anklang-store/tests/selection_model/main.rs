@@ -21,6 +21,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -136,6 +137,12 @@ fn all(criteria: Vec<Criteria>) -> Criteria {
     Criteria::All { criteria }
 }
 
+fn not(criteria: Criteria) -> Criteria {
+    Criteria::Not {
+        criteria: Box::new(criteria),
+    }
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().unwrap()
 }
@@ -167,6 +174,38 @@ fn criteria_find_what_they_mean() {
         some.get() * 3 > cases.get(),
         "only {some:?} of {cases:?} find some, not all"
     );
+    drop(lab);
+}
+
+/// Every field of every entity by every operator, each with some values, plain and negated.
+#[test]
+fn every_field_compares_by_every_operator() {
+    let ways: [(Entity, Subject, &[&str]); 9] = [
+        (Entity::Customer, Subject::Customer, &[]),
+        (Entity::Contract, Subject::Contract, &[]),
+        (Entity::ContractItem, Subject::Contract, &["items"]),
+        (Entity::Order, Subject::Customer, &["orders"]),
+        (Entity::OrderLine, Subject::Customer, &["orders", "lines"]),
+        (Entity::ContactPoint, Subject::Customer, &["contact_points"]),
+        (Entity::Consent, Subject::Customer, &["consents"]),
+        (Entity::Offer, Subject::Contract, &["offers"]),
+        (Entity::Message, Subject::Customer, &["messages"]),
+    ];
+    let runtime = runtime();
+    let lab = runtime.block_on(Lab::open());
+    let mut runner = TestRunner::deterministic();
+    for (entity, subject, way) in ways {
+        for comparisons in trees::every_comparison(&lab.world, entity) {
+            for is_negated in [false, true, false, true] {
+                let compare = comparisons.new_tree(&mut runner).unwrap().current();
+                let inner = if is_negated { not(compare) } else { compare };
+                let wrap = |inner, relation: &&str| related(relation, Quantifier::Any, inner);
+                let criteria = way.iter().rev().fold(inner, wrap);
+                let found = runtime.block_on(lab.found(subject, &criteria));
+                assert_eq!(found, lab.expected(subject, &criteria), "{criteria:?}");
+            }
+        }
+    }
     drop(lab);
 }
 

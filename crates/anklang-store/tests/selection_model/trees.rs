@@ -119,10 +119,23 @@ fn comparables(world: &World, entity: Entity) -> Vec<Comparable> {
 }
 
 fn compare(field: Comparable) -> impl Strategy<Value = Criteria> {
-    select(field.operators.to_vec()).prop_flat_map(move |operator| {
-        let arity = *operator.arity().start()..=(*operator.arity().end()).min(3);
-        let name = field.name.clone();
-        prop::collection::vec(values(&field, operator), arity).prop_map(move |mut values| {
+    select(field.operators.to_vec()).prop_flat_map(move |operator| compare_by(&field, operator))
+}
+
+/// Comparisons of every field of an entity by every operator that it knows, each with random
+/// values.
+pub fn every_comparison(world: &World, entity: Entity) -> Vec<BoxedStrategy<Criteria>> {
+    let fields = comparables(world, entity);
+    let by_all =
+        |f: &Comparable| -> Vec<_> { f.operators.iter().map(|o| compare_by(f, *o)).collect() };
+    fields.iter().flat_map(by_all).collect()
+}
+
+fn compare_by(field: &Comparable, operator: Operator) -> BoxedStrategy<Criteria> {
+    let arity = *operator.arity().start()..=(*operator.arity().end()).min(3);
+    let name = field.name.clone();
+    prop::collection::vec(values(field, operator), arity)
+        .prop_map(move |mut values| {
             if operator == Operator::Between {
                 in_order(&mut values);
             }
@@ -132,7 +145,7 @@ fn compare(field: Comparable) -> impl Strategy<Value = Criteria> {
                 values,
             })
         })
-    })
+        .boxed()
 }
 
 fn values(field: &Comparable, operator: Operator) -> BoxedStrategy<Value> {

@@ -1,0 +1,124 @@
+//! Every list of the API, page by page.
+
+use anklang_testkit::TestServer;
+use serde_json::{Value, json};
+
+use crate::raw::{self, Raw};
+use crate::refused;
+use crate::tenants::populate;
+use tonic::Code;
+
+/// All methods that give pages, with what they need, and the field of their items.
+fn lists(phase: &str, customer: &str) -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("anklang.brands.v1.BrandService/ListBrands", json!({}), "brands"),
+        ("anklang.products.v1.ProductService/ListProducts", json!({}), "products"),
+        (
+            "anklang.products.v1.ProductService/ListProductVersions",
+            json!({"parent": "products/-"}),
+            "productVersions",
+        ),
+        ("anklang.customers.v1.CustomerService/ListCustomers", json!({}), "customers"),
+        (
+            "anklang.customers.v1.CustomerService/ListCustomerEvents",
+            json!({"parent": customer}),
+            "customerEvents",
+        ),
+        ("anklang.contracts.v1.ContractService/ListContracts", json!({}), "contracts"),
+        ("anklang.orders.v1.OrderService/ListOrders", json!({}), "orders"),
+        ("anklang.selections.v1.SelectionService/ListSelections", json!({}), "selections"),
+        (
+            "anklang.templates.v1.TemplateService/ListTemplates",
+            json!({"parent": "brands/-"}),
+            "templates",
+        ),
+        ("anklang.campaigns.v1.CampaignService/ListCampaigns", json!({}), "campaigns"),
+        (
+            "anklang.campaigns.v1.CampaignService/ListAudienceMembers",
+            json!({"parent": phase}),
+            "audienceMembers",
+        ),
+        ("anklang.offers.v1.OfferService/ListOffers", json!({}), "offers"),
+        ("anklang.messages.v1.MessageService/ListMessages", json!({}), "messages"),
+        ("google.longrunning.Operations/ListOperations", json!({}), "operations"),
+    ]
+}
+
+fn with(request: &Value, size: i32, token: &str) -> Value {
+    let mut request = request.clone();
+    request["pageSize"] = size.into();
+    request["pageToken"] = token.into();
+    request
+}
+
+#[tokio::test]
+async fn pages_are_the_list_in_parts() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let lists = lists(&world.phase, &world.customer);
+    let known: Vec<&str> = lists.iter().map(|(method, ..)| *method).collect();
+    let paged = raw::methods().filter(|m| m.input().get_field_by_name("page_token").is_some());
+    for method in paged {
+        assert!(known.contains(&&raw::path(&method)[..]), "{} is not here", raw::path(&method));
+    }
+
+    let mut foreign = String::new();
+    for (method, request, field) in &lists {
+        let call = async |size, token: &str| {
+            raw.call(Some("linden"), method, &with(request, size, token)).await
+        };
+        let whole = call(1_000, "").await.unwrap();
+        let all = whole[field].as_array().unwrap();
+        assert!(all.len() >= 2, "{method}: too few to have pages: {whole}");
+        assert_eq!(whole["nextPageToken"], Value::Null, "{method}");
+
+        let (mut walked, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = call(1, &token).await.unwrap();
+            let items = page[field].as_array().unwrap();
+            assert_eq!(items.len(), 1, "{method}");
+            walked.extend(items.clone());
+            match page["nextPageToken"].as_str() {
+                None => break,
+                Some(next) => next.clone_into(&mut token),
+            }
+            assert!(walked.len() <= all.len(), "{method} does not end");
+        }
+        assert_eq!(&walked, all, "{method}");
+
+        for bad in ["x", &foreign, &format!("{token}A"), &token[1..]] {
+            if !bad.is_empty() {
+                refused::names(&call(1, bad).await.unwrap_err(), &["page_token"]);
+            }
+        }
+        for size in [-1, 1_001] {
+            refused::names(&call(size, "").await.unwrap_err(), &["page_size"]);
+        }
+        foreign = token;
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_for_the_same_filters_alone() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let method = "anklang.offers.v1.OfferService/ListOffers";
+    let call = |request: Value| {
+        let raw = raw.clone();
+        async move { raw.call(Some("linden"), method, &request).await }
+    };
+    let token = call(json!({"pageSize": 1})).await.unwrap()["nextPageToken"].clone();
+    for filter in [
+        json!({"pageToken": token, "customer": world.customer}),
+        json!({"pageToken": token, "campaign": world.campaign}),
+        json!({"pageToken": token, "states": ["OFFER_STATE_OPEN"]}),
+    ] {
+        let status = call(filter).await.unwrap_err();
+        refused::is(&status, Code::InvalidArgument, "INVALID_ARGUMENT");
+        refused::names(&status, &["page_token"]);
+    }
+    // The size may change from page to page.
+    call(json!({"pageToken": token, "pageSize": 3})).await.unwrap();
+}
