@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | `money(currency="EUR")` | `offer.annual_amount\|money(offer.currency)` | `1.176,40 €` |
 //! | `number(digits=2)` | `offer.annual_quantity_kwh\|number(0)` | `3.500` |
-//! | `cents(digits=2)` | `offer.unit_price_per_kwh\|cents` | `29,84` |
+//! | `cents`, `cents(digits)` | `offer.unit_price_per_kwh\|cents`: two decimals, or as many as the price has | `29,84` |
 //! | `date` | `offer.valid_until\|date` | `31.12.2026` |
 //!
 //! Decimals are text until a filter formats them: compare with

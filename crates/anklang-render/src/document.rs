@@ -53,8 +53,8 @@ use diagnostics::{errors, refused_imports};
 use world::DocumentWorld;
 
 /// Documents between two sweeps of Typst's caches. One letter leaves 2.6 MB behind,
-/// so that with the sweeps that entries survive the caches hold some 60 MB. Sweeping less often
-/// was measured to be slower, not faster: larger caches take longer to search.
+/// so that with the sweeps that entries survive the caches hold some 60 MB; at 32
+/// documents they held 300 MB.
 pub const SWEEP_INTERVAL: usize = 8;
 
 /// Sweeps that an unused cache entry survives.

@@ -175,6 +175,19 @@ pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
     }
     let mut data: OfferData = serde_json::from_value(model)?;
     let customer = &mut data.customer;
+    customer.salutation = match &customer.salutation[..] {
+        "female" => "Frau",
+        "male" => "Herr",
+        _ => "",
+    }
+    .into();
+    // A letter names the country only when it leaves the sender's own.
+    customer.country = if customer.country == data.brand.country {
+        String::new()
+    } else {
+        country_name(&customer.country)
+    };
+    data.brand.country = country_name(&data.brand.country);
     customer.display_name = if customer.company_name.is_empty() {
         joined(&[&customer.title, &customer.first_name, &customer.last_name], " ")
     } else {
@@ -195,6 +208,12 @@ pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
         " · ",
     );
     Ok(data)
+}
+
+/// The English name, which post offices everywhere read, of an ISO 3166-1 alpha-2 code.
+fn country_name(code: &str) -> String {
+    let country = code.parse::<iso_country::Country>();
+    country.map_or_else(|_| code.to_owned(), |country| country.name().to_owned())
 }
 
 fn joined(parts: &[&str], separator: &str) -> String {

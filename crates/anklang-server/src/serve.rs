@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
 use tonic::service::Routes;
 use tower_http::trace::TraceLayer;
 
@@ -62,6 +63,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         templates: Templates::default(),
         config: Arc::new(config),
         wake: Arc::default(),
+        stopping: CancellationToken::new(),
     })
 }
 
@@ -80,7 +82,7 @@ impl Server {
             .await
             .with_context(|| format!("listening on {}", app.config.listen))?;
         let addr = listener.local_addr()?;
-        let stop = CancellationToken::new();
+        let stop = app.stopping.clone();
         let serving = tokio::spawn(serve(app, listener, stop.clone()));
         Ok(Server {
             addr,
@@ -111,6 +113,8 @@ async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyh
     let grace = app.config.shutdown_grace;
     let workers = start_workers(&app, &stop);
     let (health, health_service) = tonic_health::server::health_reporter();
+    // Once before the first call comes: until then nothing is known.
+    report_health(&app, &health).await;
     workers.spawn(watch_health(app.clone(), health, stop.clone()));
     let router = routes(&app, health_service)?;
     tracing::info!(addr = %listener.local_addr()?, "serving");
@@ -146,27 +150,30 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers
 }
 
-/// Reports the server and its database. Stopping counts as not serving.
+/// Looks at the database and reports it and the server.
+async fn report_health(app: &App, health: &tonic_health::server::HealthReporter) {
+    let status = if app.store.is_alive().await {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    health.set_service_status("", status).await;
+    health.set_service_status("database", status).await;
+}
+
+/// Keeps the report up to date. Stopping counts as not serving.
 async fn watch_health(
     app: App,
     health: tonic_health::server::HealthReporter,
     stop: CancellationToken,
 ) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
     loop {
-        let status = if app.store.is_alive().await {
-            Serving
-        } else {
-            NotServing
-        };
-        health.set_service_status("", status).await;
-        health.set_service_status("database", status).await;
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(HEALTH_EVERY) => {}
+            () = tokio::time::sleep(HEALTH_EVERY) => report_health(&app, &health).await,
         }
     }
-    health.set_service_status("", NotServing).await;
+    health.set_service_status("", ServingStatus::NotServing).await;
 }
 
 macro_rules! services {

@@ -60,20 +60,30 @@ pub async fn database_url() -> Result<String> {
 async fn cluster() -> Result<&'static Cluster> {
     CLUSTER
         .get_or_try_init(|| async {
-            // Kept until the machine clears its temporary files; tests run in containers mostly,
-            // and a killed run cannot clean up anyhow. `Cluster` removes nothing itself.
-            let folder = tempfile::Builder::new().prefix("anklang-test-").tempdir()?.keep();
-            // As root, PostgreSQL runs as another user, who must get in.
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-            let mut options = Options::test(folder.join("postgresql"));
-            options.max_connections = 400;
-            let cluster = Cluster::start(options).await?;
-            cluster.ensure_database(TEMPLATE).await?;
-            let store = Store::new(&cluster.url(TEMPLATE), 2)?;
-            migrate::up(&store).await?;
-            Ok(cluster)
+            // On a runtime of its own: it outlives the test that comes first, and migrations need
+            // one with several threads, which most tests do not.
+            tokio::task::spawn_blocking(|| {
+                let runtime = Box::leak(Box::new(tokio::runtime::Runtime::new()?));
+                runtime.block_on(start())
+            })
+            .await?
         })
         .await
+}
+
+async fn start() -> Result<Cluster> {
+    // Kept until the machine clears its temporary files; tests run in containers mostly, and a
+    // killed run cannot clean up anyhow. `Cluster` removes nothing itself.
+    let folder = tempfile::Builder::new().prefix("anklang-test-").tempdir()?.keep();
+    // As root, PostgreSQL runs as another user, who must get in.
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
+    let mut options = Options::test(folder.join("postgresql"));
+    options.max_connections = 400;
+    let cluster = Cluster::start(options).await?;
+    cluster.ensure_database(TEMPLATE).await?;
+    let store = Store::new(&cluster.url(TEMPLATE), 2)?;
+    migrate::up(&store).await?;
+    Ok(cluster)
 }
 
 async fn connect(url: &str) -> Result<tokio_postgres::Client> {

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -36,7 +36,60 @@ pub struct TestServer {
     /// The mail server that its account "mail" talks to.
     pub sink: Sink,
     folder: TempDir,
-    child: Option<Child>,
+    process: Option<Process>,
+}
+
+/// One process of a server. Killed when it is dropped.
+pub struct Process {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    /// Starts one and waits until it listens.
+    async fn start(config: &Path, log: &Path) -> Result<Self> {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let mut child = Command::new(&program().anklang)
+            .args(["serve", "--config"])
+            .arg(config)
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .spawn()?;
+        let stdout = child.stdout.take().context("piped")?;
+        let mut process = Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            child,
+        };
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        })
+        .await??;
+        let Some(addr) = line.trim().strip_prefix("listening on ") else {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            bail!("the server did not start: {line}{log}");
+        };
+        process.addr = addr.parse()?;
+        Ok(process)
+    }
+
+    /// Sends a signal by its name, e.g. "STOP".
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()?;
+        anyhow::ensure!(status.success(), "kill -{name}");
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl TestServer {
@@ -59,44 +112,33 @@ impl TestServer {
             database,
             sink,
             folder,
-            child: None,
+            process: None,
         };
         server.spawn().await?;
         Ok(server)
     }
 
     async fn spawn(&mut self) -> Result<()> {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file())?;
-        let mut child = Command::new(&program().anklang)
-            .args(["serve", "--config"])
-            .arg(self.folder.path().join("anklang.toml"))
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()?;
-        let stdout = child.stdout.take().context("piped")?;
-        let line = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).map(|_| line)
-        })
-        .await??;
-        self.child = Some(child);
-        let Some(addr) = line.trim().strip_prefix("listening on ") else {
-            bail!("the server did not start: {line}{}", self.log());
-        };
-        self.addr = addr.parse()?;
+        let process = Process::start(&self.config_file(), &self.log_file()).await?;
+        self.addr = process.addr;
+        self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts a further process on another port, with the same configuration: the same database,
+    /// documents and mail server. Its log goes to the same file.
+    pub async fn further(&self) -> Result<Process> {
+        Process::start(&self.config_file(), &self.log_file()).await
+    }
+
+    /// Sends the process a signal by its name, e.g. "STOP".
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.as_ref().context("it runs")?.signal(name)
     }
 
     /// Kills the process without warning (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.process = None;
     }
 
     /// Starts the process again, on another port, with the same database and folder.
@@ -107,18 +149,15 @@ impl TestServer {
 
     /// Asks the process to stop (SIGTERM) and waits until it has, for at most 30 seconds.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        let mut child = self.child.take().context("it runs")?;
-        let status = Command::new("kill")
-            .args(["-TERM", &child.id().to_string()])
-            .status()?;
-        anyhow::ensure!(status.success(), "kill -TERM");
+        let mut process = self.process.take().context("it runs")?;
+        process.signal("TERM")?;
         for _ in 0..300 {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = process.child.try_wait()? {
                 return Ok(status);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        child.kill()?;
+        drop(process);
         bail!("still there 30 seconds after SIGTERM: {}", self.log())
     }
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 import grpc
+import grpc_tools
 from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -20,7 +21,8 @@ PROTOS = [ROOT / "proto", ROOT / "third_party/googleapis"]
 
 def generate(folder):
     files = [str(file) for protos in PROTOS for file in sorted(protos.rglob("*.proto"))]
-    includes = [f"-I{protos}" for protos in PROTOS]
+    # Those of google.protobuf come with grpcio-tools.
+    includes = [f"-I{protos}" for protos in [*PROTOS, f"{grpc_tools.__path__[0]}/_proto"]]
     arguments = ["protoc", *includes, f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if protoc.main([*arguments, *files]) != 0:
         sys.exit("protoc refuses the protos")

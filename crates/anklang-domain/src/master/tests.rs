@@ -60,7 +60,7 @@ fn values_are_trimmed_and_defaults_stand_in() {
         ("kind", "person"),
         ("last_name", "Müller"),
     ])
-    .unwrap();
+    .expect("a good row");
     assert_eq!(customer.number, "4711");
     assert_eq!((&*customer.language, &*customer.country), ("de", "DE"));
 }
@@ -85,7 +85,7 @@ fn decimals_have_a_dot_and_bounds() {
         quantity("999999999.99900000000000000000000000000"),
         Ok(Some("999999999.999".into()))
     );
-    assert!(quantity("1.234,5").unwrap_err().contains("with a dot"));
+    assert!(quantity("1.234,5").is_err_and(|why| why.contains("with a dot")));
     for bad in ["-1", "1e3", "1000000000", "0.0001", ".5", "5.", "NaN", "٣"] {
         assert!(quantity(bad).is_err(), "{bad}");
     }
@@ -126,6 +126,38 @@ fn product_versions_and_contracts_agree_with_themselves() {
         fields::<ContractRow>(&contract),
         ["division", "start_date", "product_version_code"]
     );
+}
+
+#[test]
+fn contracts_do_not_end_before_they_start() {
+    let ends = |end| {
+        fields::<ContractRow>(&[
+            ("number", "1"),
+            ("customer_number", "1"),
+            ("brand_code", "1"),
+            ("division", "gas"),
+            ("start_date", "2026-02-01"),
+            ("end_date", end),
+        ])
+    };
+    assert_eq!(ends("2026-01-31"), ["end_date"]);
+    assert!(ends("2026-02-01").is_empty());
+}
+
+#[test]
+fn dates_have_one_form() {
+    let read = |text: &str| Fields::new(&|_| Some(text)).date("d").is_some();
+    assert!(read("2028-02-29") && read(" 2026-12-31 "));
+    for bad in [
+        "2026-1-5",
+        "26-01-05",
+        "2026-02-29",
+        "31.12.2026",
+        "20260105",
+        "0000-01-01",
+    ] {
+        assert!(!read(bad), "{bad}");
+    }
 }
 
 #[test]

@@ -31,7 +31,9 @@ fn cents(value: &Value, digits: Option<u32>) -> Result<String, Error> {
     let cents = amount
         .checked_mul(Decimal::ONE_HUNDRED)
         .ok_or_else(|| invalid(value, "an amount"))?;
-    Ok(german::number(cents, digits.unwrap_or(2)))
+    // What is printed is what is charged: parts of a cent are not rounded away.
+    let digits = digits.unwrap_or_else(|| cents.normalize().scale().max(2));
+    Ok(german::number(cents, digits))
 }
 
 fn date(value: &Value) -> Result<String, Error> {

@@ -1,12 +1,12 @@
 //! Campaigns: launch, look, control.
 
 use anklang_domain::selection::{Criteria, Subject};
-use anklang_domain::{CampaignId, OperationId, PhaseId, SelectionId, TenantId, Violations, name};
+use anklang_domain::{CampaignId, OperationId, SelectionId, TenantId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::selections::v1 as selections_pb;
 use anklang_proto::google::longrunning as lro;
-use anklang_store::campaign::{self, Campaign, Candidate, NewOutbound, NewPhase, Outbound, Phase, Side};
+use anklang_store::campaign::{self, Campaign, NewOutbound, NewPhase, Outbound, Phase};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, selection, template};
@@ -190,61 +190,6 @@ impl CampaignsApi {
         Ok(pb::ListPhasesResponse { phases })
     }
 
-    async fn audience(
-        &self,
-        request: Request<pb::ListAudienceMembersRequest>,
-    ) -> ApiResult<pb::ListAudienceMembersResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
-        let request = request.into_inner();
-        let mut violations = Violations::new();
-        let parent = violations.check("parent", phase_name(&request.parent));
-        let side = match pb::AudienceSide::try_from(request.side) {
-            Ok(pb::AudienceSide::Unspecified) => Side::Both,
-            Ok(pb::AudienceSide::Members) => Side::Members,
-            Ok(pb::AudienceSide::Excluded) => Side::Excluded,
-            Err(_) => {
-                violations.add("side", "is no side of an audience");
-                Side::Both
-            }
-        };
-        let exclusion = pb::ExclusionReason::try_from(request.exclusion_reason)
-            .map_err(|_| "is no reason of exclusion");
-        let exclusion = violations
-            .check("exclusion_reason", exclusion)
-            .and_then(exclusion_word);
-        let query = format!(
-            "ListAudienceMembers {} {} {}",
-            request.parent, request.side, request.exclusion_reason
-        );
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
-        violations.finish(())?;
-        let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
-        let after = page.after.first().and_then(|seq| seq.parse().ok()).unwrap_or(0);
-
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
-        let phase = phases
-            .iter()
-            .find(|p| p.number == number)
-            .ok_or(ApiError::NotFound(request.parent))?;
-        let mut rows = campaign::candidates(
-            &mut tx,
-            tenant.id,
-            PhaseId(phase.id),
-            side,
-            exclusion,
-            after,
-            page.limit(),
-        )
-        .await?;
-        tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |c| vec![c.seq.to_string()]);
-        Ok(pb::ListAudienceMembersResponse {
-            audience_members: rows.into_iter().map(member_to_wire).collect(),
-            next_page_token,
-        })
-    }
-
     async fn infoboard(
         &self,
         request: Request<pb::GetInfoboardRequest>,
@@ -401,19 +346,14 @@ fn read_criteria(
     Some((subject?, criteria?))
 }
 
-async fn resolve(
+/// The criteria of a launch's audience and the selection that they are from, when they are right.
+async fn resolve_audience(
     conn: &mut Conn,
     tenant: &Tenant,
-    wanted: &Wanted,
-    today: NaiveDate,
+    audience: &Result<selections_pb::AdHocCriteria, SelectionId>,
     violations: &mut Violations,
-) -> ApiResult<Option<Resolved>> {
-    if let Err(id) = wanted.campaign
-        && campaign::get(conn, tenant.id, id).await?.is_none()
-    {
-        violations.add("campaign", "does not exist");
-    }
-    let (subject, criteria, saved, field) = match &wanted.audience {
+) -> ApiResult<Option<(Criteria, Option<(Uuid, i32)>)>> {
+    let (subject, criteria, saved, field) = match audience {
         Ok(ad_hoc) => match read_criteria(ad_hoc, violations) {
             None => return Ok(None),
             Some((subject, criteria)) => (subject, criteria, None, "criteria.subject"),
@@ -442,6 +382,22 @@ async fn resolve(
     } else {
         violations.add(field, "must select contracts");
     }
+    Ok(Some((criteria, saved)))
+}
+
+async fn resolve(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> ApiResult<Option<Resolved>> {
+    if let Err(id) = wanted.campaign
+        && campaign::get(conn, tenant.id, id).await?.is_none()
+    {
+        violations.add("campaign", "does not exist");
+    }
+    let audience = resolve_audience(conn, tenant, &wanted.audience, violations).await?;
     let [product, version] = &wanted.product;
     let target = campaign::target(conn, tenant.id, product, version).await?;
     match &target {
@@ -454,14 +410,14 @@ async fn resolve(
     for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
         violations.add("deselected_contracts", format!("contract {number} does not exist"));
     }
-    let Some(target) = target else {
+    let (Some((criteria, selection)), Some(target)) = (audience, target) else {
         return Ok(None);
     };
     Ok(Some(Resolved {
         product_version: target.id,
         criteria: serde_json::to_value(&criteria)
             .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
-        selection: saved,
+        selection,
     }))
 }
 
@@ -575,7 +531,7 @@ fn campaign_id(field: &str, name: &str) -> ApiResult<CampaignId> {
         .map_err(|e| ApiError::field(field, e.to_string()))
 }
 
-fn phase_name(name: &str) -> Result<(CampaignId, i32), &'static str> {
+pub(super) fn phase_name(name: &str) -> Result<(CampaignId, i32), &'static str> {
     const FORM: &str = "must have the form campaigns/{uuid}/phases/{number}";
     let [campaign, number] = name::parse(name, ["campaigns", "phases"]).map_err(|_| FORM)?;
     let campaign = Uuid::try_parse(&campaign).map_err(|_| FORM)?;
@@ -658,38 +614,4 @@ fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
         create_time: Some(wire::timestamp(p.created_at)),
         name,
     })
-}
-
-const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
-    (pb::ExclusionReason::Deselected, "deselected"),
-    (pb::ExclusionReason::ContractEnded, "contract_ended"),
-    (pb::ExclusionReason::OtherDivision, "other_division"),
-    (pb::ExclusionReason::AlreadyOnTarget, "already_on_target"),
-    (pb::ExclusionReason::NoQuantity, "no_quantity"),
-    (pb::ExclusionReason::NoAddress, "no_address"),
-    (pb::ExclusionReason::Suppressed, "suppressed"),
-    (pb::ExclusionReason::NoConsent, "no_consent"),
-];
-
-fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {
-    EXCLUSIONS.iter().find(|(r, _)| *r == reason).map(|(_, w)| *w)
-}
-
-/// The reason that a word of the store stands for.
-pub fn exclusion(word: &str) -> pb::ExclusionReason {
-    EXCLUSIONS
-        .iter()
-        .find(|(_, w)| *w == word)
-        .map_or(pb::ExclusionReason::Unspecified, |(r, _)| *r)
-}
-
-fn member_to_wire(c: Candidate) -> pb::AudienceMember {
-    pb::AudienceMember {
-        customer: name::format(&[("customers", &c.customer_number)]),
-        contract: name::format(&[("contracts", &c.contract_number)]),
-        exclusion_reason: c.exclusion.map_or(0, |word| exclusion(&word).into()),
-        offer: c
-            .offer_number
-            .map_or_else(String::new, |number| name::format(&[("offers", &number)])),
-    }
 }

@@ -9,7 +9,8 @@ use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, campaign};
 use chrono::{DateTime, Utc};
 
-use super::campaigns::{exclusion, phase_resource};
+use super::audience::exclusion;
+use super::campaigns::phase_resource;
 use super::{ApiResult, wire};
 
 /// Counts a campaign as of now.

@@ -6,6 +6,7 @@ pub mod form;
 pub mod page;
 pub mod wire;
 
+pub mod audience;
 pub mod brands;
 pub mod campaigns;
 pub mod channels;

@@ -134,6 +134,9 @@ impl OffersApi {
                 let target = campaign::target(&mut tx, tenant.id, &product, &code)
                     .await?
                     .ok_or_else(|| ApiError::NotFound(request.product_version.clone()))?;
+                if target.valid_to.is_some_and(|to| to < today) {
+                    return Err(ApiError::field("product_version", "is not valid any more"));
+                }
                 let terms = Terms {
                     product_version: ProductVersionId(target.id),
                     offer_date: today,

@@ -156,7 +156,9 @@ impl OperationsApi {
         let deadline = tokio::time::Instant::now() + wish.min(LONGEST_WAIT);
         loop {
             let found = self.find(tenant.id, id).await?;
-            if found.done || tokio::time::Instant::now() >= deadline {
+            // A server that stops answers as after the timeout: the caller asks another one.
+            let stopping = self.app.stopping.is_cancelled();
+            if found.done || stopping || tokio::time::Instant::now() >= deadline {
                 return Ok(found);
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -120,6 +120,11 @@ impl TemplatesApi {
         let key = |i: usize| page.after.get(i).map_or("", |k| &k[..]);
         let brand = brand.filter(|b| b != "-");
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(code) = &brand
+            && !template::brand_exists(&mut tx, tenant.id, code).await?
+        {
+            return Err(ApiError::NotFound(request.parent));
+        }
         let mut rows = template::list(
             &mut tx,
             tenant.id,

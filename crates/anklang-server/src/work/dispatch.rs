@@ -216,12 +216,11 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
 }
 
 fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
-    let words = |code: String, detail: String| {
-        if code.is_empty() || detail.starts_with(&code) {
-            detail
-        } else {
-            format!("{code} {detail}")
-        }
+    // "550 5.1.1" and "5.1.1 User unknown" overlap.
+    let words = |code: String, detail: String| match code.rsplit_once(' ') {
+        _ if code.is_empty() || detail.starts_with(&code) => detail,
+        Some((first, last)) if detail.starts_with(last) => format!("{first} {detail}"),
+        _ => format!("{code} {detail}"),
     };
     match outcome.kind {
         Some(Kind::Accepted(a)) => (

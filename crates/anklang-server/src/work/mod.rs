@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anklang_store::Store;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -32,6 +33,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Wakes whoever waits for work; looking anyhow is what finds it.
     pub wake: Arc<Wake>,
+    /// Cancelled when the server stops.
+    pub stopping: CancellationToken,
 }
 
 /// Wakers, one for each kind of work.

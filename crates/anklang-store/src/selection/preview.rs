@@ -1,4 +1,9 @@
 //! What prepared criteria find now: counted exactly, with examples.
+//!
+//! One statement keeps what it finds and counts and sorts that. Counting and looking for examples
+//! apart is faster when much is found without effort (750,000 contracts, most of them found: 0.6 s
+//! against 1.1 s), but slower when little is found with much (1.8 s against 0.5 s), because the
+//! first by number are looked for in the order of the numbers. The latter is what takes long.
 
 use std::time::{Duration, Instant};
 

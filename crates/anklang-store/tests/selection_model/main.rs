@@ -1,6 +1,7 @@
 //! Selections in a real database against what they mean.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod make;
 mod naive;
 mod trees;
 mod world;
@@ -49,8 +50,8 @@ impl Lab {
         cluster.ensure_database("model").await.unwrap();
         let store = Store::new(&cluster.url("model"), 4).unwrap();
         migrate::up(&store).await.unwrap();
-        let (tenant, world) = world::make(&store, "one", 1).await;
-        let (other, _) = world::make(&store, "two", 2).await;
+        let (tenant, world) = make::tenant(&store, "one", 1).await;
+        let (other, _) = make::tenant(&store, "two", 2).await;
         Lab {
             tenant,
             other,
@@ -251,7 +252,7 @@ fn known_questions_are_one_selection_each() {
     let offered = all(vec![
         equal(
             "campaign",
-            &format!("campaigns/{}", world::id(world::CAMPAIGN, 0)),
+            &format!("campaigns/{}", world::id(make::CAMPAIGN, 0)),
         ),
         compare("state", Operator::In, text(&["open", "expired"])),
     ]);

@@ -2,6 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod campaigns;
+mod crash;
+mod faults;
 mod imports;
+mod lists;
+mod mailing;
 mod master_data;
+mod offers;
+mod raw;
+mod refused;
+mod relays;
 mod selections;
+mod server;
+mod story;
+mod templates;
+mod tenants;
+mod utility;

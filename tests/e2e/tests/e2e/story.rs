@@ -143,7 +143,8 @@ async fn preview_counts(story: &Story) {
     for row in &preview.sample {
         let contract = found.iter().find(|c| c.name() == row.contract).unwrap();
         let customer = utility.customer_of(contract);
-        assert_eq!(row.display_name, customer.display_name());
+        let plain = customer.display_name().replace(customer.title, "");
+        assert_eq!(row.display_name, plain.trim_start());
         assert_eq!(row.place, format!("{} Gießen", contract.postal_code));
     }
 }
@@ -271,8 +272,8 @@ fn letter_is_right(story: &Story, contract: &Contract, offer: &offers::Offer, te
     has(contract.brand.legal_name);
     has("Lindenstrom Ökö \"Fix\"");
     has("119,40 € pro Jahr");
-    // 28.9125 ct, two decimals.
-    has("28,91 ct pro kWh");
+    // What is printed is what is charged.
+    has("28,9125 ct pro kWh");
     has(&german_money(contract.annual_cents()));
     has(&story.utility.today.format("%d.%m.%Y").to_string());
     let until = story.utility.today + chrono::TimeDelta::days(30);
@@ -390,8 +391,10 @@ fn mail_is_right(story: &Story, contract: &Contract, mail: &Mail, parsed: &mail_
     };
     let amount = german_money(contract.annual_cents());
     let plain = |text: &str| text.replace(['\u{a0}', '\u{202f}'], " ");
-    assert!(plain(text).contains(&amount), "{amount} in {text}");
-    assert!(plain(html).contains(&amount), "{amount} in {html}");
+    for wanted in [&amount[..], "119,40 € pro Jahr", "28,9125 ct pro kWh"] {
+        assert!(plain(text).contains(wanted), "{wanted} in {text}");
+        assert!(plain(html).contains(wanted), "{wanted} in {html}");
+    }
     assert!(text.starts_with(&customer.salutation_line()), "{text}");
     assert!(html.contains("Lindenstrom Ökö &quot;Fix&quot;"), "{html}");
     assert!(text.contains(contract.brand.legal_name) && html.contains(contract.brand.legal_name));

@@ -181,9 +181,9 @@ mod tests {
     fn split(csv: &[u8], size: usize) -> Vec<(i64, Vec<String>)> {
         let (mut splitter, mut records) = (Splitter::new(b';'), Vec::new());
         for piece in csv.chunks(size) {
-            splitter.push(piece, &mut records).unwrap();
+            splitter.push(piece, &mut records).expect("short records");
         }
-        splitter.finish(&mut records).unwrap();
+        splitter.finish(&mut records).expect("short records");
         records
             .iter()
             .map(|r| {

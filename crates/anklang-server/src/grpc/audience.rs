@@ -1,0 +1,103 @@
+//! Audiences: members, and everyone left out with the reason.
+
+use anklang_domain::{CampaignId, PhaseId, Violations, name};
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_store::campaign::{self, Candidate, Side};
+use tonic::Request;
+use uuid::Uuid;
+
+use super::campaigns::{CampaignsApi, phase_name};
+use super::page::Page;
+use super::{ApiError, ApiResult, caller};
+
+impl CampaignsApi {
+    /// Lists a page of an audience.
+    pub(super) async fn audience(
+        &self,
+        request: Request<pb::ListAudienceMembersRequest>,
+    ) -> ApiResult<pb::ListAudienceMembersResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let parent = violations.check("parent", phase_name(&request.parent));
+        let side = match pb::AudienceSide::try_from(request.side) {
+            Ok(pb::AudienceSide::Unspecified) => Side::Both,
+            Ok(pb::AudienceSide::Members) => Side::Members,
+            Ok(pb::AudienceSide::Excluded) => Side::Excluded,
+            Err(_) => {
+                violations.add("side", "is no side of an audience");
+                Side::Both
+            }
+        };
+        let exclusion = pb::ExclusionReason::try_from(request.exclusion_reason)
+            .map_err(|_| "is no reason of exclusion");
+        let exclusion = violations
+            .check("exclusion_reason", exclusion)
+            .and_then(exclusion_word);
+        let query = format!(
+            "ListAudienceMembers {} {} {}",
+            request.parent, request.side, request.exclusion_reason
+        );
+        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        violations.finish(())?;
+        let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
+        let after = page.after.first().and_then(|seq| seq.parse().ok()).unwrap_or(0);
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
+        let phase = phases
+            .iter()
+            .find(|p| p.number == number)
+            .ok_or(ApiError::NotFound(request.parent))?;
+        let mut rows = campaign::candidates(
+            &mut tx,
+            tenant.id,
+            PhaseId(phase.id),
+            side,
+            exclusion,
+            after,
+            page.limit(),
+        )
+        .await?;
+        tx.commit().await?;
+        let next_page_token = page.cut(&mut rows, |c| vec![c.seq.to_string()]);
+        Ok(pb::ListAudienceMembersResponse {
+            audience_members: rows.into_iter().map(member_to_wire).collect(),
+            next_page_token,
+        })
+    }
+}
+
+const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
+    (pb::ExclusionReason::Deselected, "deselected"),
+    (pb::ExclusionReason::ContractEnded, "contract_ended"),
+    (pb::ExclusionReason::OtherDivision, "other_division"),
+    (pb::ExclusionReason::AlreadyOnTarget, "already_on_target"),
+    (pb::ExclusionReason::NoQuantity, "no_quantity"),
+    (pb::ExclusionReason::NoAddress, "no_address"),
+    (pb::ExclusionReason::Suppressed, "suppressed"),
+    (pb::ExclusionReason::NoConsent, "no_consent"),
+];
+
+fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {
+    EXCLUSIONS.iter().find(|(r, _)| *r == reason).map(|(_, w)| *w)
+}
+
+/// The reason that a word of the store stands for.
+pub fn exclusion(word: &str) -> pb::ExclusionReason {
+    EXCLUSIONS
+        .iter()
+        .find(|(_, w)| *w == word)
+        .map_or(pb::ExclusionReason::Unspecified, |(r, _)| *r)
+}
+
+fn member_to_wire(c: Candidate) -> pb::AudienceMember {
+    pb::AudienceMember {
+        customer: name::format(&[("customers", &c.customer_number)]),
+        contract: name::format(&[("contracts", &c.contract_number)]),
+        exclusion_reason: c.exclusion.map_or(0, |word| exclusion(&word).into()),
+        offer: c
+            .offer_number
+            .map_or_else(String::new, |number| name::format(&[("offers", &number)])),
+    }
+}

@@ -1,0 +1,266 @@
+//! Servers that are killed, stopped and cut off from their database, alone and two at a time:
+//! nothing is lost, nothing is made twice, and what is sent twice says so.
+//!
+//! Moments are random; `ANKLANG_TEST_SEED` repeats them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anklang_local::smtp::{Fault, Faults, Matching};
+use anklang_proto::anklang::messages::v1::{
+    AttemptOutcome, ListMessagesRequest, MessageState,
+};
+use anklang_testkit::{Client, Options, TestServer};
+use rand::RngExt;
+
+use crate::mailing::{
+    Books, SLIP, TENANT, address, attempts, balanced, begin, figures, launched, over, seeded,
+    tenant, until, until_figures, until_over,
+};
+
+async fn server(ambiguous: &'static str) -> TestServer {
+    TestServer::start_with(Options {
+        ambiguous,
+        lease_seconds: 1,
+        ..Default::default()
+    })
+    .await
+    .unwrap()
+}
+
+/// A server whose mail server takes its time for each mail.
+async fn slow_server(ambiguous: &'static str, milliseconds: u64) -> TestServer {
+    let server = server(ambiguous).await;
+    let slow = Fault::Slow(Duration::from_millis(milliseconds));
+    server.sink.set_faults(Faults::none().with(Matching::All, slow));
+    server
+}
+
+async fn client(server: &TestServer) -> Client {
+    Client::connect(server.addr, TENANT).await.unwrap()
+}
+
+/// How often the only operation was taken up.
+async fn taken_up(server: &TestServer) -> u32 {
+    let attempt = server.database.one("SELECT attempt FROM operation").await.unwrap();
+    attempt.parse().unwrap()
+}
+
+/// Looks behind the server's back: offers with gapless numbers, a document of its own for each, a
+/// message for each, and no leases left.
+async fn check_rows(server: &TestServer, members: usize) {
+    let counted = server
+        .database
+        .one(
+            "SELECT concat_ws(' ', (SELECT count(*) FROM audience_member WHERE exclusion IS NULL),
+                 (SELECT count(*) FROM offer WHERE state = 'open'),
+                 (SELECT count(DISTINCT (contract_id, member_seq)) FROM offer),
+                 (SELECT count(DISTINCT sha256) FROM document),
+                 (SELECT count(DISTINCT offer_id) FROM message),
+                 (SELECT count(*) FROM message),
+                 (SELECT count(*) FROM customer_event WHERE kind = 'offer.created'))",
+        )
+        .await
+        .unwrap();
+    assert_eq!(counted, vec![members.to_string(); 7].join(" "));
+    let numbers = server
+        .database
+        .one(
+            "SELECT concat_ws(' ', min(number), max(number), max(substr(number, 3)::bigint),
+                 (SELECT next_value - 1 FROM number_range)) FROM offer",
+        )
+        .await
+        .unwrap();
+    assert_eq!(numbers, format!("A-00000001 A-{members:08} {members} {members}"));
+    let leases = "SELECT count(*) FROM message WHERE lease IS NOT NULL OR submitted_at IS NOT NULL";
+    assert_eq!(server.database.one(leases).await.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_launch_survives_kills_at_any_moment() {
+    const MEMBERS: usize = 300;
+    let mut random = seeded();
+    let mut server = server("resend").await;
+    let first = tenant(&server, MEMBERS).await;
+    // The letter that ships takes long enough to be interrupted.
+    let operation = begin(&first, "").await;
+    let over_now = "SELECT state NOT IN ('queued', 'running') FROM operation";
+    for round in 1..=8 {
+        // Only a worker that has taken the launch up can be interrupted at it.
+        until("a worker", async || {
+            taken_up(&server).await >= round || server.database.one(over_now).await.unwrap() == "t"
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..600))).await;
+        server.restart().await.unwrap();
+    }
+    let client = client(&server).await;
+    let response = launched(&over(&client, &operation.name).await);
+    assert_eq!((response.candidates, response.members, response.excluded), (300, 300, 0));
+    assert!(taken_up(&server).await > 1, "no kill interrupted the launch");
+
+    let campaign = response.campaign.unwrap().name;
+    until_over(&client, &campaign).await;
+    check_rows(&server, MEMBERS).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert_eq!(books.in_state(MessageState::Sent).len(), MEMBERS);
+    twice_only_in_doubt(&books);
+}
+
+/// Mails that arrived more than once are those with an attempt of which nobody knew.
+fn twice_only_in_doubt(books: &Books) {
+    for (address, mails) in &books.arrived {
+        let doubts = attempts(&books.ledger[address], AttemptOutcome::Ambiguous);
+        assert!(mails.len() <= 1 + doubts, "{:?}", books.ledger[address]);
+    }
+}
+
+/// Kills the server again and again while it sends, then lets it finish.
+async fn kill_while_sending(server: &mut TestServer, members: usize) -> (Client, String) {
+    let mut random = seeded();
+    let first = tenant(server, members).await;
+    let operation = begin(&first, SLIP).await;
+    let campaign = launched(&over(&first, &operation.name).await).campaign.unwrap().name;
+    let waiting = "SELECT count(*) FROM message WHERE state IN ('queued', 'sending')";
+    for _ in 0..5 {
+        let before = server.sink.count();
+        until("a mail", async || {
+            server.sink.count() > before || server.database.one(waiting).await.unwrap() == "0"
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
+        server.restart().await.unwrap();
+    }
+    let client = client(server).await;
+    until_over(&client, &campaign).await;
+    (client, campaign)
+}
+
+#[tokio::test]
+async fn held_mails_never_arrive_twice_though_the_server_is_killed() {
+    const MEMBERS: usize = 600;
+    let mut server = slow_server("hold", 10).await;
+    let (client, campaign) = kill_while_sending(&mut server, MEMBERS).await;
+    // Also those that the mail server was still busy with when the sender was killed.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert!(books.arrived.values().all(|mails| mails.len() == 1));
+
+    let held = ambiguous(&client, &campaign).await;
+    assert!(!held.is_empty(), "no kill came between hand-over and answer");
+    let arrived: BTreeSet<String> = books.arrived.keys().cloned().collect();
+    let everybody: BTreeSet<String> = (0..MEMBERS).map(address).collect();
+    assert_eq!(&arrived | &held, everybody);
+    let sent: BTreeSet<String> =
+        books.in_state(MessageState::Sent).into_iter().map(str::to_owned).collect();
+    assert_eq!(&sent | &held, everybody);
+    assert_eq!(&sent & &held, BTreeSet::new());
+}
+
+/// Addresses of the messages that wait for a person.
+async fn ambiguous(client: &Client, campaign: &str) -> BTreeSet<String> {
+    let request = ListMessagesRequest {
+        page_size: 1_000,
+        campaign: campaign.into(),
+        states: vec![MessageState::Ambiguous.into()],
+        ..Default::default()
+    };
+    let listed = client.messages().list_messages(request).await.unwrap().into_inner();
+    listed.messages.into_iter().map(|m| m.address).collect()
+}
+
+#[tokio::test]
+async fn mails_that_may_be_resent_all_arrive_though_the_server_is_killed() {
+    const MEMBERS: usize = 400;
+    let mut server = slow_server("resend", 10).await;
+    let (client, campaign) = kill_while_sending(&mut server, MEMBERS).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert_eq!(books.in_state(MessageState::Sent).len(), MEMBERS);
+    assert_eq!(books.arrived.len(), MEMBERS);
+    let doubts = books.ledger.values().filter(|m| attempts(m, AttemptOutcome::Ambiguous) > 0);
+    assert!(doubts.count() > 0, "no kill came between hand-over and answer");
+    twice_only_in_doubt(&books);
+}
+
+#[tokio::test]
+async fn two_servers_share_the_work() {
+    const MEMBERS: usize = 1_000;
+    let server = server("resend").await;
+    let client = tenant(&server, MEMBERS).await;
+    let _second = server.further().await.unwrap();
+    let operation = begin(&client, SLIP).await;
+    let campaign = launched(&over(&client, &operation.name).await).campaign.unwrap().name;
+    until_figures(&client, &campaign, |m| m.sent == 1_000).await;
+    check_rows(&server, MEMBERS).await;
+    let received = server.sink.received();
+    let recipients: BTreeSet<&str> = received.iter().map(|mail| &mail.rcpt_to[0][..]).collect();
+    assert_eq!((received.len(), recipients.len()), (MEMBERS, MEMBERS));
+}
+
+#[tokio::test]
+async fn a_stopped_server_comes_back_too_late_to_change_anything() {
+    const MEMBERS: usize = 300;
+    let server = slow_server("hold", 20).await;
+    let first = tenant(&server, MEMBERS).await;
+    let operation = begin(&first, SLIP).await;
+    let campaign = launched(&over(&first, &operation.name).await).campaign.unwrap().name;
+    server.sink.wait_for(5, Duration::from_secs(20)).await.unwrap();
+    server.signal("STOP").unwrap();
+
+    // The other one sends what the first has not claimed, and rescues the rest.
+    let second = server.further().await.unwrap();
+    let client = Client::connect(second.addr, TENANT).await.unwrap();
+    until_over(&client, &campaign).await;
+    let before = balanced(&server, &client, &campaign, MEMBERS).await;
+    let held = ambiguous(&client, &campaign).await;
+    assert!(!held.is_empty(), "the first server had nothing in its hands");
+
+    // The first goes on where it was, sends what it has, and is not believed.
+    server.signal("CONT").unwrap();
+    server.sink.wait_for(300, Duration::from_secs(20)).await.unwrap();
+    until("outcomes that are refused", async || {
+        server.log().contains("outcomes of messages whose lease was lost")
+    })
+    .await;
+    let after = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert_eq!(after.ledger, before.ledger);
+    assert_eq!(after.arrived.len(), MEMBERS);
+    assert!(after.arrived.values().all(|mails| mails.len() == 1));
+}
+
+#[tokio::test]
+async fn lost_database_connections_cost_nothing() {
+    const MEMBERS: usize = 300;
+    let mut random = seeded();
+    let server = TestServer::start_with(Options {
+        ambiguous: "resend",
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let slow = Fault::Slow(Duration::from_millis(10));
+    server.sink.set_faults(Faults::none().with(Matching::All, slow));
+    let client = tenant(&server, MEMBERS).await;
+    let killer = server.database.connect().await.unwrap();
+    let operation = begin(&client, "").await;
+    let mut killed = 0;
+    while server.sink.count() < 150 {
+        let some = "SELECT pg_terminate_backend(pid) FROM (
+                        SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+                           AND pid <> pg_backend_pid() ORDER BY random() LIMIT 2) AS backends";
+        killer.batch_execute(some).await.unwrap();
+        killed += 1;
+        assert!(killed < 600, "the work does not move on");
+        tokio::time::sleep(Duration::from_millis(random.random_range(20..150))).await;
+    }
+    assert!(killed > 5, "it was all too fast");
+
+    let campaign = launched(&over(&client, &operation.name).await).campaign.unwrap().name;
+    until_over(&client, &campaign).await;
+    check_rows(&server, MEMBERS).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert_eq!(books.in_state(MessageState::Sent).len(), MEMBERS);
+    // The outcome of a mail that was handed over is recorded, later if need be.
+    assert!(books.arrived.values().all(|mails| mails.len() == 1));
+    assert!(figures(&client, &campaign).await.is_some());
+}
