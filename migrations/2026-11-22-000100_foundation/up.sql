@@ -12,8 +12,11 @@ BEGIN
                 NULL;
             END;
         END IF;
-        -- The server logs in as whoever runs this and steps down per transaction.
-        IF NOT pg_has_role(current_user, wanted, 'MEMBER') THEN
+        -- The server logs in as whoever runs this and steps down per transaction. Since
+        -- PostgreSQL 16 who made a role is its member without the right to step down to it.
+        IF NOT pg_has_role(current_user, wanted,
+                           CASE WHEN current_setting('server_version_num')::int >= 160000
+                                THEN 'SET' ELSE 'MEMBER' END) THEN
             EXECUTE format('GRANT %I TO %I', wanted, current_user);
         END IF;
     END LOOP;

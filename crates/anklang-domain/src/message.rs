@@ -148,7 +148,8 @@ mod tests {
             if let Next::Queued { not_before } = next {
                 prop_assert!(failures + 1 < MAX_FAILURES || !outcome.is_failure());
                 prop_assert!(not_before >= now);
-                prop_assert!(!matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent));
+                let settled = matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent);
+                prop_assert!(!settled);
                 prop_assert!(outcome != Outcome::Ambiguous || resend);
             }
         }

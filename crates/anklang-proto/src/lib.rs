@@ -6,7 +6,6 @@
     clippy::allow_attributes,
     missing_docs,
     rustdoc::all,
-    unfulfilled_lint_expectations,
     reason = "generated code"
 )]
 mod generated {

@@ -112,14 +112,15 @@ impl Load for ContractRow {
     ) -> Result<Loaded> {
         let product = Reference {
             field: "product_number",
-            join: "LEFT JOIN product p ON p.tenant_id = $1 AND p.number = s.product_number",
+            join: "LEFT JOIN LATERAL (SELECT id FROM product
+                   WHERE tenant_id = $1 AND number = s.product_number OFFSET 0) p ON true",
             good: "s.product_number = '' OR p.id IS NOT NULL",
             reason: "'there is no product with this number'",
         };
         let version = Reference {
             field: "product_version_code",
-            join: "LEFT JOIN product_version v
-                       ON v.tenant_id = $1 AND v.product_id = p.id AND v.code = s.product_version_code",
+            join: "LEFT JOIN LATERAL (SELECT id FROM product_version
+                   WHERE tenant_id = $1 AND product_id = p.id AND code = s.product_version_code OFFSET 0) v ON true",
             good: "p.id IS NULL OR v.id IS NOT NULL",
             reason: "'the product has no version with this code'",
         };
@@ -168,7 +169,8 @@ impl Load for ContractItemRow {
             .send(text("contract_number", |r| &r.contract_number))
             .reference(Reference {
                 field: "contract_number",
-                join: "LEFT JOIN contract k ON k.tenant_id = $1 AND k.number = s.contract_number",
+                join: "LEFT JOIN LATERAL (SELECT id FROM contract
+                   WHERE tenant_id = $1 AND number = s.contract_number OFFSET 0) k ON true",
                 good: "k.id IS NOT NULL",
                 reason: "'there is no contract with this number'",
             })

@@ -130,7 +130,8 @@ impl Load for OrderLineRow {
             .send(text("order_number", |r| &r.order_number))
             .reference(Reference {
                 field: "order_number",
-                join: "LEFT JOIN sales_order o ON o.tenant_id = $1 AND o.number = s.order_number",
+                join: "LEFT JOIN LATERAL (SELECT id FROM sales_order
+                   WHERE tenant_id = $1 AND number = s.order_number OFFSET 0) o ON true",
                 good: "o.id IS NOT NULL",
                 reason: "'there is no order with this number'",
             })

@@ -66,7 +66,8 @@ pub struct ProductVersion {
 /// The product's brand.
 pub(crate) const BRAND: Reference = Reference {
     field: "brand_code",
-    join: "LEFT JOIN brand b ON b.tenant_id = $1 AND b.code = s.brand_code",
+    join: "LEFT JOIN LATERAL (SELECT id FROM brand
+                   WHERE tenant_id = $1 AND code = s.brand_code OFFSET 0) b ON true",
     good: "b.id IS NOT NULL",
     reason: "'there is no brand with this code'",
 };
@@ -105,7 +106,8 @@ impl Load for ProductVersionRow {
             .send(text("product_number", |r| &r.product_number))
             .reference(Reference {
                 field: "product_number",
-                join: "LEFT JOIN product p ON p.tenant_id = $1 AND p.number = s.product_number",
+                join: "LEFT JOIN LATERAL (SELECT id FROM product
+                   WHERE tenant_id = $1 AND number = s.product_number OFFSET 0) p ON true",
                 good: "p.id IS NOT NULL",
                 reason: "'there is no product with this number'",
             })

@@ -22,6 +22,8 @@ pub fn program() -> &'static Program {
         let built = Command::new(env!("CARGO"))
             .args(["build", "--message-format=json"])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
+            .arg("--target-dir")
+            .arg(target_folder())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .expect("cargo runs");
@@ -50,4 +52,14 @@ pub fn program() -> &'static Program {
             plugins,
         }
     })
+}
+
+/// The target folder that the running test was built in, so that nothing is built twice.
+fn target_folder() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let test = std::env::current_exe().expect("a process has a program");
+    test.ancestors()
+        .nth(3)
+        .expect("cargo puts tests three folders deep")
+        .to_path_buf()
 }

@@ -10,6 +10,8 @@ use serde_json::Value;
 pub fn cdylib(package: &str) -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--message-format=json", "-p", package])
+        .arg("--target-dir")
+        .arg(target_folder())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
@@ -23,4 +25,11 @@ pub fn cdylib(package: &str) -> PathBuf {
         .filter_map(|m| m["filenames"][0].as_str().map(PathBuf::from))
         .next_back()
         .expect("cargo names the library")
+}
+
+/// The target folder that the running test was built in.
+fn target_folder() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(3).unwrap().to_path_buf()
 }

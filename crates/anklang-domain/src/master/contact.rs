@@ -106,11 +106,7 @@ pub fn phone(number: &str, country: &str) -> Result<String, AddressError> {
     let region = country::Id::from_str(country)
         .ok()
         .filter(|_| !international);
-    // The (0) of +49 (0)641… is not dialled.
-    let plain = number
-        .trim()
-        .replacen("(0)", " ", usize::from(international));
-    let parsed = phonenumber::parse(region, &plain)
+    let parsed = phonenumber::parse(region, number.trim())
         .map_err(|_| AddressError::Phone("it does not read as one"))?;
     let normal = parsed.format().mode(phonenumber::Mode::E164).to_string();
     let digits = normal.strip_prefix('+').unwrap_or("");

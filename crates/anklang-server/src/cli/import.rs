@@ -56,7 +56,7 @@ pub struct ImportArgs {
     /// Write all bad rows to this file, as CSV.
     #[arg(long, value_name = "FILE")]
     errors: Option<PathBuf>,
-    /// Import every <ENTITY>.csv of a folder, in the order in which they build on each other.
+    /// Import every `ENTITY.csv` of a folder, in the order in which they build on each other.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["entity", "file"])]
     folder: Option<PathBuf>,
     /// What the rows are: brands, products, product_versions, customers, contact_points, consents,

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod import;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -131,6 +132,7 @@ fn report(violations: &anklang_domain::Violations) -> ExitCode {
 pub fn log_to_stderr(filter: &str, json: bool) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call (a test) keeps the first.
     let _ = if json {

@@ -9,7 +9,7 @@ use anklang_proto::google::longrunning as lro;
 use anklang_store::campaign::{self, Campaign, NewOutbound, NewPhase, Outbound, Phase};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, selection, template};
+use anklang_store::{Conn, StoreError, selection, template};
 use chrono::{Months, NaiveDate, Utc};
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::infoboard;
 use super::operations::OperationsApi;
 use super::page::Page;
-use super::selections::{criteria_from_proto, criteria_to_proto, subject_from_proto};
+use super::selections::{criteria_to_proto, prepare_ad_hoc};
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::accounts::Account;
 use crate::content::{OFFER_LETTER, OFFER_MAIL};
@@ -81,17 +81,40 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
     }
 }
 
-/// A launch whose words are right by themselves; what they name is looked up next.
+/// What a launch asks for, as far as its words are right by themselves.
 struct Wanted {
-    campaign: Result<(String, Option<NaiveDate>), CampaignId>,
-    audience: Result<selections_pb::AdHocCriteria, SelectionId>,
-    product: [String; 2],
-    valid_until: NaiveDate,
+    campaign: Option<CampaignTarget>,
+    audience: Option<Audience>,
+    product: Option<[String; 2]>,
+    valid_until: Option<NaiveDate>,
     deselected: Vec<String>,
-    account: String,
+    account: Option<String>,
     message_template: String,
     document_template: String,
     purpose: String,
+}
+
+enum CampaignTarget {
+    New {
+        name: String,
+        planned_start: Option<NaiveDate>,
+    },
+    Existing(CampaignId),
+}
+
+enum Audience {
+    AdHoc(selections_pb::AdHocCriteria),
+    Saved(SelectionId),
+}
+
+/// The same with what it names looked up: nothing is wrong any more.
+struct Resolved<'a> {
+    campaign: &'a CampaignTarget,
+    product_version: Uuid,
+    valid_until: NaiveDate,
+    criteria: serde_json::Value,
+    selection: Option<(Uuid, i32)>,
+    account: &'a Account,
 }
 
 impl CampaignsApi {
@@ -104,30 +127,23 @@ impl CampaignsApi {
         let body = request.encode_to_vec();
         let mut violations = Violations::new();
         let id = request_id(&request.request_id, &mut violations);
-        let today = tenant.day(Utc::now());
-        let wanted = read_launch(&request, today, &mut violations);
 
         let mut tx = self.app.store.begin(tenant.id).await?;
         let once = Once::new(tenant.id, id, "LaunchCampaign", &body);
-        if violations.is_empty()
-            && let Some(before) = once.before::<lro::Operation>(&mut tx).await?
-        {
+        if let Some(before) = once.before::<lro::Operation>(&mut tx).await? {
             return Ok(before);
         }
-        let account = wanted
-            .as_ref()
-            .map(|w| self.account(&w.account, &mut violations));
-        let resolved = match &wanted {
-            Some(wanted) => resolve(&mut tx, &tenant, wanted, today, &mut violations).await?,
-            None => None,
-        };
+        let today = tenant.day(Utc::now());
+        let wanted = read_launch(&request, today, &mut violations);
+        let resolved = self
+            .resolve(&mut tx, &tenant, &wanted, today, &mut violations)
+            .await?;
         violations.finish(())?;
-        let (Some(wanted), Some(Some(account)), Some(resolved)) = (wanted, account, resolved) else {
-            return Err(ApiError::Internal("a launch without faults or values".into()));
-        };
+        let resolved = resolved
+            .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
         check_templates(&mut tx, &tenant, &wanted).await?;
 
-        let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, account, today).await?;
+        let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, today).await?;
         let operation = OperationsApi {
             app: self.app.clone(),
         }
@@ -139,12 +155,61 @@ impl CampaignsApi {
         Ok(operation)
     }
 
-    fn account(&self, id: &str, violations: &mut Violations) -> Option<&Account> {
-        let account = self.app.accounts.get(id).map(AsRef::as_ref);
-        if account.is_none() {
-            violations.add("outbound.channel_account", "does not exist");
+    /// Looks up all that a launch names, also when something else is wrong.
+    async fn resolve<'a>(
+        &'a self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        wanted: &'a Wanted,
+        today: NaiveDate,
+        violations: &mut Violations,
+    ) -> ApiResult<Option<Resolved<'a>>> {
+        if let Some(CampaignTarget::Existing(id)) = wanted.campaign
+            && campaign::get(conn, tenant.id, id).await?.is_none()
+        {
+            violations.add("campaign", "does not exist");
         }
-        account
+        let audience = match &wanted.audience {
+            Some(audience) => resolve_audience(conn, tenant, audience, violations).await?,
+            None => None,
+        };
+        let target = match &wanted.product {
+            Some([number, code]) => {
+                let found = campaign::target(conn, tenant.id, number, code).await?;
+                if found.is_none() {
+                    violations.add("target_product_version", "does not exist");
+                }
+                found
+            }
+            None => None,
+        };
+        if target.as_ref().and_then(|t| t.valid_to).is_some_and(|to| to < today) {
+            violations.add("target_product_version", "is not valid any more");
+        }
+        for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
+            violations.add("deselected_contracts", format!("contract {number} does not exist"));
+        }
+        let account = wanted.account.as_ref().and_then(|id| {
+            let found = self.app.accounts.get(id).map(AsRef::as_ref);
+            if found.is_none() {
+                violations.add("outbound.channel_account", "does not exist");
+            }
+            found
+        });
+        let (Some(campaign), Some(valid_until), Some((criteria, selection)), Some(target), Some(account)) =
+            (&wanted.campaign, wanted.valid_until, audience, target, account)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Resolved {
+            campaign,
+            product_version: target.id,
+            valid_until,
+            criteria: serde_json::to_value(&criteria)
+                .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
+            selection,
+            account,
+        }))
     }
 
     async fn get(&self, request: Request<pb::GetCampaignRequest>) -> ApiResult<pb::Campaign> {
@@ -208,22 +273,25 @@ fn read_launch(
     request: &pb::LaunchCampaignRequest,
     today: NaiveDate,
     violations: &mut Violations,
-) -> Option<Wanted> {
-    use pb::launch_campaign_request::{Audience, CampaignTarget};
+) -> Wanted {
+    use pb::launch_campaign_request as wire_pb;
     let campaign = match &request.campaign_target {
         None => {
             violations.add("campaign_target", "is required: new_campaign or campaign");
             None
         }
-        Some(CampaignTarget::Campaign(name)) => violations
+        Some(wire_pb::CampaignTarget::Campaign(name)) => violations
             .check("campaign", name::parse_uuid(name, "campaigns"))
-            .map(|id| Err(CampaignId(id))),
-        Some(CampaignTarget::NewCampaign(new)) => {
+            .map(|id| CampaignTarget::Existing(CampaignId(id))),
+        Some(wire_pb::CampaignTarget::NewCampaign(new)) => {
             text_of(violations, "new_campaign.display_name", &new.display_name, 1, 200);
-            let planned = new.planned_start_date.as_ref().and_then(|date| {
+            let planned_start = new.planned_start_date.as_ref().and_then(|date| {
                 violations.check("new_campaign.planned_start_date", wire::naive_date(date))
             });
-            Some(Ok((new.display_name.clone(), planned)))
+            Some(CampaignTarget::New {
+                name: new.display_name.trim().to_owned(),
+                planned_start,
+            })
         }
     };
     text_of(violations, "phase_display_name", &request.phase_display_name, 0, 200);
@@ -232,10 +300,10 @@ fn read_launch(
             violations.add("audience", "is required: selection or criteria");
             None
         }
-        Some(Audience::Selection(name)) => violations
+        Some(wire_pb::Audience::Selection(name)) => violations
             .check("selection", name::parse_uuid(name, "selections"))
-            .map(|id| Err(SelectionId(id))),
-        Some(Audience::Criteria(criteria)) => Some(Ok(criteria.clone())),
+            .map(|id| Audience::Saved(SelectionId(id))),
+        Some(wire_pb::Audience::Criteria(criteria)) => Some(Audience::AdHoc(criteria.clone())),
     };
     let product = violations.check(
         "target_product_version",
@@ -271,17 +339,17 @@ fn read_launch(
     let message_template = word("outbound.message_template", &spec.message_template, OFFER_MAIL);
     let document_template = word("outbound.document_template", &spec.document_template, OFFER_LETTER);
     let purpose = word("outbound.purpose", &spec.purpose, "marketing");
-    Some(Wanted {
-        campaign: campaign?,
-        audience: audience?,
-        product: product?,
-        valid_until: valid_until?,
+    Wanted {
+        campaign,
+        audience,
+        product,
+        valid_until,
         deselected,
-        account: account?,
+        account,
         message_template,
         document_template,
         purpose,
-    })
+    }
 }
 
 /// Reads the last day of an offer's validity.
@@ -324,101 +392,41 @@ pub fn check_word(violations: &mut Violations, field: &str, text: &str) {
     }
 }
 
-/// What a launch names, looked up.
-struct Resolved {
-    product_version: Uuid,
-    criteria: serde_json::Value,
-    selection: Option<(Uuid, i32)>,
-}
-
-fn read_criteria(
-    ad_hoc: &selections_pb::AdHocCriteria,
-    violations: &mut Violations,
-) -> Option<(Subject, Criteria)> {
-    let subject = subject_from_proto(ad_hoc.subject, "criteria.subject", violations);
-    let criteria = match &ad_hoc.criteria {
-        Some(criteria) => criteria_from_proto(criteria, "criteria.criteria", violations),
-        None => {
-            violations.add("criteria.criteria", "is required");
-            None
-        }
-    };
-    Some((subject?, criteria?))
-}
-
 /// The criteria of a launch's audience and the selection that they are from, when they are right.
 async fn resolve_audience(
     conn: &mut Conn,
     tenant: &Tenant,
-    audience: &Result<selections_pb::AdHocCriteria, SelectionId>,
+    audience: &Audience,
     violations: &mut Violations,
 ) -> ApiResult<Option<(Criteria, Option<(Uuid, i32)>)>> {
+    let now = Utc::now();
     let (subject, criteria, saved, field) = match audience {
-        Ok(ad_hoc) => match read_criteria(ad_hoc, violations) {
-            None => return Ok(None),
-            Some((subject, criteria)) => (subject, criteria, None, "criteria.subject"),
-        },
-        Err(id) => match selection::get(conn, tenant.id, *id).await {
-            Err(anklang_store::StoreError::Missing(_)) => {
+        Audience::AdHoc(ad_hoc) => {
+            match prepare_ad_hoc(conn, tenant, ad_hoc, "criteria", now, violations).await? {
+                None => return Ok(None),
+                Some(p) => (p.subject(), p.criteria().clone(), None, "criteria.subject"),
+            }
+        }
+        Audience::Saved(id) => match selection::get(conn, tenant.id, *id).await {
+            Err(StoreError::Missing(_)) => {
                 violations.add("selection", "does not exist");
                 return Ok(None);
             }
             found => {
                 let s = found?;
+                // Fields of attributes may have changed since it was saved.
+                match selection::prepare(conn, tenant, s.subject, &s.criteria, now).await {
+                    Err(StoreError::Invalid(found)) => violations.extend_under("selection.", found),
+                    other => drop(other?),
+                }
                 (s.subject, s.criteria, Some((s.id.0, s.version)), "selection")
             }
         },
     };
-    if subject == Subject::Contract {
-        match selection::prepare(conn, tenant, subject, &criteria, Utc::now()).await {
-            Err(anklang_store::StoreError::Invalid(found)) => {
-                let prefix = if saved.is_some() { "selection." } else { "criteria." };
-                violations.extend_under(prefix, found);
-            }
-            other => {
-                other?;
-            }
-        }
-    } else {
+    if subject != Subject::Contract {
         violations.add(field, "must select contracts");
     }
     Ok(Some((criteria, saved)))
-}
-
-async fn resolve(
-    conn: &mut Conn,
-    tenant: &Tenant,
-    wanted: &Wanted,
-    today: NaiveDate,
-    violations: &mut Violations,
-) -> ApiResult<Option<Resolved>> {
-    if let Err(id) = wanted.campaign
-        && campaign::get(conn, tenant.id, id).await?.is_none()
-    {
-        violations.add("campaign", "does not exist");
-    }
-    let audience = resolve_audience(conn, tenant, &wanted.audience, violations).await?;
-    let [product, version] = &wanted.product;
-    let target = campaign::target(conn, tenant.id, product, version).await?;
-    match &target {
-        None => violations.add("target_product_version", "does not exist"),
-        Some(t) if t.valid_to.is_some_and(|to| to < today) => {
-            violations.add("target_product_version", "is not valid any more");
-        }
-        Some(_) => {}
-    }
-    for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
-        violations.add("deselected_contracts", format!("contract {number} does not exist"));
-    }
-    let (Some((criteria, selection)), Some(target)) = (audience, target) else {
-        return Ok(None);
-    };
-    Ok(Some(Resolved {
-        product_version: target.id,
-        criteria: serde_json::to_value(&criteria)
-            .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
-        selection,
-    }))
 }
 
 /// Every brand needs the templates; those that ship are there for all.
@@ -447,15 +455,16 @@ async fn start(
     tenant: &Tenant,
     request: &pb::LaunchCampaignRequest,
     wanted: &Wanted,
-    resolved: &Resolved,
-    account: &Account,
+    resolved: &Resolved<'_>,
     today: NaiveDate,
 ) -> ApiResult<Operation> {
-    let campaign = match &wanted.campaign {
-        Ok((name, planned)) => {
-            CampaignId(campaign::create(conn, tenant.id, name.trim(), *planned).await?.id)
-        }
-        Err(id) => *id,
+    let account = resolved.account;
+    let campaign = match resolved.campaign {
+        CampaignTarget::New {
+            name,
+            planned_start,
+        } => CampaignId(campaign::create(conn, tenant.id, name, *planned_start).await?.id),
+        CampaignTarget::Existing(id) => *id,
     };
     let operation_id = OperationId::new();
     let new = NewOperation {
@@ -472,7 +481,7 @@ async fn start(
             campaign,
             name: request.phase_display_name.trim(),
             product_version: anklang_domain::ProductVersionId(resolved.product_version),
-            offer_valid_until: wanted.valid_until,
+            offer_valid_until: resolved.valid_until,
             operation: operation_id,
             selection: resolved.selection,
             criteria: resolved.criteria.clone(),
@@ -494,7 +503,7 @@ async fn start(
         purpose: wanted.purpose.clone(),
         document_template: wanted.document_template.clone(),
         today,
-        valid_until: wanted.valid_until,
+        valid_until: resolved.valid_until,
     };
     let resource = phase_resource(campaign, phase.number);
     let plan = serde_json::to_value(plan).map_err(|e| ApiError::Internal(e.to_string()))?;

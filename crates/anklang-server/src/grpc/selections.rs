@@ -19,8 +19,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 pub use criteria::{
-    criteria_from_proto, criteria_to_proto, prepare, prepare_ad_hoc, subject_from_proto,
-    subject_to_proto,
+    criteria_to_proto, prepare, prepare_ad_hoc, subject_from_proto, subject_to_proto,
 };
 
 use super::page::Page;

@@ -1,5 +1,9 @@
 //! One statement that writes many rows of one table: built of the column names of a [`Spec`], all
 //! of them literals of this crate; every value is a bind.
+//!
+//! What rows refer to and replace is looked up row by row in an index, by lateral joins fenced with
+//! `OFFSET 0`. Left to itself the planner reads and sorts all rows of the tenant for each chunk,
+//! and an import takes time by the square of its size.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -93,7 +97,7 @@ columns! {
 pub(crate) struct Reference {
     /// The column that is to blame when it is not there.
     pub field: &'static str,
-    /// Finds it; `$1` is the tenant.
+    /// Finds it; `$1` is the tenant. A fenced lateral join, see the module.
     pub join: &'static str,
     /// True for rows that are good.
     pub good: &'static str,
@@ -330,7 +334,8 @@ impl<R: Row> Spec<R> {
         format!(
             ", fresh AS (
                  SELECT n.* FROM staged n
-                 LEFT JOIN {} t ON t.tenant_id = $1{same}
+                 LEFT JOIN LATERAL (
+                     SELECT * FROM {} t WHERE t.tenant_id = $1{same} OFFSET 0) t ON true
                  WHERE (t.tenant_id IS NULL OR {changed}){good})",
             self.table,
         )

@@ -95,22 +95,6 @@ pub async fn prepare_ad_hoc(
     prepare(conn, tenant, subject, criteria, &path, as_of, violations).await
 }
 
-/// Criteria from the wire, when their shape is right; else adds everything that is wrong.
-pub fn criteria_from_proto(
-    criteria: &pb::Criteria,
-    path: &str,
-    violations: &mut Violations,
-) -> Option<Criteria> {
-    let mut faults = Violations::new();
-    let draft = read(criteria, &mut faults);
-    if let Some(draft) = &draft {
-        add_causes(&mut faults, check_shape(draft));
-    }
-    let draft = draft.filter(|_| faults.is_empty());
-    add_at(path, faults, violations);
-    draft
-}
-
 /// A subject from the wire.
 pub fn subject_from_proto(
     subject: i32,

@@ -1,22 +1,27 @@
 //! A made-up utility whose contracts are there for a reason: each case says how many of them there
 //! are and what a launch must make of them. Dates hang on today in Berlin.
 
-use std::collections::{BTreeMap, HashMap};
+mod amounts;
+mod rows;
+mod steps;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::future::Future;
-use std::time::Duration;
 
 use anklang_proto::anklang::campaigns::v1 as campaigns;
-use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::anklang::selections::v1 as selections;
-use anklang_proto::google::longrunning as lro;
-use anklang_proto::google::r#type::{Date, Money};
-use anklang_testkit::{Client, TestServer};
-use chrono::{Datelike, Days, NaiveDate, Utc};
-use prost::Message;
+use anklang_proto::google::r#type::Date;
+use chrono::{Datelike, NaiveDate, Utc};
 
+pub use amounts::{german_money, money, target_prices};
 pub use campaigns::ExclusionReason as Reason;
+pub use steps::{
+    compare, criteria, figures, infoboard, launch, launched, offers_of, until, until_sent,
+    with_utility,
+};
+
+use amounts::{BASE, UNIT, decimal};
 
 /// The version that is offered; it begins in a month.
 pub const TARGET: &str = "products/S-OEKO/versions/NEXT";
@@ -24,11 +29,6 @@ pub const TARGET: &str = "products/S-OEKO/versions/NEXT";
 pub const OVER: &str = "products/S-OEKO/versions/OLD";
 /// The account of every test server.
 pub const ACCOUNT: &str = "channelAccounts/mail";
-
-/// Base price of the target per year, in 1/10,000 €.
-const BASE: i128 = 119_4000;
-/// Unit price of the target per kWh, in 1/1,000,000 €.
-const UNIT: i128 = 289_125;
 
 /// Why a contract is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -454,174 +454,6 @@ impl Utility {
             ..Default::default()
         }
     }
-
-    /// Imports everything; all of it must be new and right.
-    pub async fn import(&self, client: &Client) {
-        for (entity, csv) in self.files() {
-            let rows = csv.lines().count() - 1;
-            let sums = client.import(entity, csv).await.unwrap();
-            assert_eq!(sums.errors, [], "{entity:?}");
-            assert!(sums.done, "{entity:?}");
-            assert_eq!(usize::try_from(sums.created).unwrap(), rows, "{entity:?}");
-        }
-    }
-
-    fn files(&self) -> Vec<(ImportEntity, String)> {
-        vec![
-            (ImportEntity::Brands, brands()),
-            (ImportEntity::Products, products()),
-            (ImportEntity::ProductVersions, self.versions()),
-            (ImportEntity::Customers, self.customer_rows()),
-            (ImportEntity::ContactPoints, self.contact_points()),
-            (ImportEntity::Consents, self.consents()),
-            (ImportEntity::Suppressions, self.suppressions()),
-            (ImportEntity::Contracts, self.contract_rows()),
-        ]
-    }
-
-    fn versions(&self) -> String {
-        let day = |days: i64| (self.today + chrono::TimeDelta::days(days)).to_string();
-        let (base, unit) = (decimal(BASE, 4), decimal(UNIT, 6));
-        csv(
-            "product_number,code,name,valid_from,valid_to,base_price_per_year,unit_price_per_kwh,currency",
-            [
-                ["S-BASIS", "CURRENT", "Basis", &day(-700), "", "132", "0.3449", "EUR"],
-                ["S-OEKO", "OLD", "Öko alt", &day(-700), &day(-1), "120", "0.31", "EUR"],
-                ["S-OEKO", "NEXT", "Öko neu", &day(30), "", &base, &unit, "EUR"],
-                ["G-BASIS", "CURRENT", "Basis", &day(-700), "", "150", "0.11", "EUR"],
-            ],
-        )
-    }
-
-    fn customer_rows(&self) -> String {
-        csv(
-            "number,kind,salutation,title,first_name,last_name,company_name,street,house_number,postal_code,city",
-            self.customers.iter().map(|c| {
-                let kind = if c.company_name.is_empty() { "person" } else { "company" };
-                [
-                    &c.number[..], kind, c.salutation, c.title, c.first_name, &c.last_name,
-                    c.company_name, &c.street, &c.house_number, &c.postal_code, c.city,
-                ]
-            }),
-        )
-    }
-
-    fn contact_points(&self) -> String {
-        let rows = self.customers.iter().flat_map(|c| {
-            let points = c.points.iter().enumerate();
-            points.map(|(i, (channel, address))| {
-                [c.number.clone(), (*channel).into(), address.clone(), (i + 1).to_string()]
-            })
-        });
-        csv("customer_number,channel,address,position", rows)
-    }
-
-    fn consents(&self) -> String {
-        let rows = self.customers.iter().flat_map(|c| {
-            let consents = c.consents.iter();
-            consents.map(|(purpose, state)| {
-                [&c.number[..], "mail", purpose, state, "2025-01-31T12:00:00+01:00", "Formular"]
-            })
-        });
-        csv("customer_number,channel,purpose,state,recorded_at,source", rows)
-    }
-
-    fn suppressions(&self) -> String {
-        let points = self.customers.iter().flat_map(|c| &c.points);
-        let blocked = points.filter(|(_, a)| a.to_lowercase().starts_with("gesperrt"));
-        // The domain in another case of letters: blocking goes by the normalised address.
-        let rows = blocked.map(|(_, a)| ["mail".to_owned(), a.replace("Post.Example", "POST.example")]);
-        csv("channel,address", rows)
-    }
-
-    fn contract_rows(&self) -> String {
-        let day = |day: Option<NaiveDate>| day.map(|d| d.to_string()).unwrap_or_default();
-        csv(
-            "number,customer_number,brand_code,division,supply_status,site_street,site_house_number,\
-             site_postal_code,site_city,annual_quantity_kwh,product_number,product_version_code,\
-             start_date,end_date,notice_date",
-            self.contracts.iter().enumerate().map(|(i, c)| {
-                [
-                    c.number.clone(),
-                    self.customer_of(c).number.clone(),
-                    c.brand.code.into(),
-                    c.division.into(),
-                    c.status.into(),
-                    "Am Güterbahnhof".into(),
-                    (i + 1).to_string(),
-                    c.postal_code.clone(),
-                    "Gießen".into(),
-                    c.quantity_text(),
-                    c.version.0.into(),
-                    c.version.1.into(),
-                    day(self.today.checked_sub_days(Days::new(400))),
-                    day(c.end),
-                    day(c.notice),
-                ]
-            }),
-        )
-    }
-}
-
-fn brands() -> String {
-    let header = "code,name,legal_name,street,house_number,postal_code,city,phone,email,website,\
-                  register_line,vat_id,bank_line,sender_name,sender_email,reply_to";
-    let rows = BRANDS.iter().map(|b| {
-        let mut row = [""; 16];
-        (row[0], row[1], row[2]) = (b.code, b.name, b.legal_name);
-        (row[3], row[4], row[5], row[6]) = ("Lindenallee", "1", "35394", "Gießen");
-        row[14] = b.from.1;
-        if let Some(reply_to) = b.reply_to {
-            (row[7], row[8]) = ("+49 641 5550100", "service@linden.example");
-            (row[9], row[10]) = ("https://www.linden.example", "Amtsgericht Gießen HRB 4711");
-            (row[11], row[12]) = ("DE123456789", "IBAN DE02 1203 0000 0000 2020 51");
-            (row[13], row[15]) = (b.from.0, reply_to);
-        }
-        row
-    });
-    csv(header, rows)
-}
-
-fn products() -> String {
-    csv(
-        "number,name,division,brand_code",
-        [
-            ["S-BASIS", "Lindenstrom Basis", "electricity", "linden"],
-            ["S-OEKO", "Lindenstrom Ökö \"Fix\"", "electricity", "linden"],
-            ["G-BASIS", "Lindengas", "gas", "linden"],
-        ],
-    )
-}
-
-/// Contracts in status AU or AB at postcodes that begin with 35.
-pub fn criteria() -> selections::Criteria {
-    use selections::{Operator, value::Value};
-    let text = |text: &str| Value::Text(text.into());
-    let both = [
-        compare("supply_status", Operator::In, [text("AU"), text("AB")]),
-        compare("site_postal_code", Operator::StartsWith, [text("35")]),
-    ];
-    let list = selections::CriteriaList { criteria: both.into() };
-    selections::Criteria {
-        node: Some(selections::criteria::Node::All(list)),
-    }
-}
-
-/// One comparison.
-pub fn compare(
-    field: &str,
-    operator: selections::Operator,
-    values: impl IntoIterator<Item = selections::value::Value>,
-) -> selections::Criteria {
-    let values = values.into_iter();
-    let compare = selections::Compare {
-        field: field.into(),
-        operator: operator.into(),
-        values: values.map(|v| selections::Value { value: Some(v) }).collect(),
-    };
-    selections::Criteria {
-        node: Some(selections::criteria::Node::Compare(compare)),
-    }
 }
 
 /// Letters for a number: names of customers differ and stay words.
@@ -631,29 +463,6 @@ fn word(i: usize) -> String {
     let digits = digits.bytes().map(|b| SYLLABLES[usize::from(b - b'0')]);
     let word: String = digits.collect();
     format!("{}{}", word[..1].to_uppercase(), &word[1..])
-}
-
-/// CSV of RFC 4180, all values in quotes.
-fn csv<R: IntoIterator<Item = V>, V: AsRef<str>>(
-    header: &str,
-    rows: impl IntoIterator<Item = R>,
-) -> String {
-    let mut csv = format!("{header}\r\n");
-    for row in rows {
-        let values: Vec<String> = row
-            .into_iter()
-            .map(|v| format!("\"{}\"", v.as_ref().replace('"', "\"\"")))
-            .collect();
-        writeln!(csv, "{}\r", values.join(",")).unwrap();
-    }
-    csv
-}
-
-/// A number of 1/10^places as a decimal without zeros at its end.
-fn decimal(number: i128, places: u32) -> String {
-    let one = 10_i128.pow(places);
-    let text = format!("{}.{:0width$}", number / one, number % one, width = places as usize);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// An id as a segment of a resource name.
@@ -676,99 +485,4 @@ pub fn date(day: NaiveDate) -> Date {
         month: day.month().try_into().unwrap(),
         day: day.day().try_into().unwrap(),
     }
-}
-
-/// Base and unit price of the target as the API has them.
-pub fn target_prices() -> [Money; 2] {
-    let money = |number: i128, one: i128| Money {
-        currency_code: "EUR".into(),
-        units: i64::try_from(number / one).unwrap(),
-        nanos: i32::try_from(number % one * (1_000_000_000 / one)).unwrap(),
-    };
-    [money(BASE, 10_000), money(UNIT, 1_000_000)]
-}
-
-/// Cents as the API has them.
-pub fn money(cents: i128) -> Money {
-    Money {
-        currency_code: "EUR".into(),
-        units: i64::try_from(cents / 100).unwrap(),
-        nanos: i32::try_from(cents % 100 * 10_000_000).unwrap(),
-    }
-}
-
-/// Cents as Germans write them: 1.257,15 €.
-pub fn german_money(cents: i128) -> String {
-    let mut euros = (cents / 100).to_string();
-    if euros.len() > 3 {
-        euros.insert(euros.len() - 3, '.');
-    }
-    format!("{euros},{:02} €", cents % 100)
-}
-
-/// A server with a tenant that has imported a utility.
-pub async fn with_utility(server: &TestServer, cases: &[(Case, usize)]) -> (Client, Utility) {
-    let client = server.client("linden").await.unwrap();
-    let utility = Utility::of(cases);
-    utility.import(&client).await;
-    (client, utility)
-}
-
-/// Launches and waits until the operation is over.
-pub async fn launch(
-    client: &Client,
-    request: campaigns::LaunchCampaignRequest,
-) -> campaigns::LaunchCampaignResponse {
-    let operation = client.campaigns().launch_campaign(request).await.unwrap();
-    launched(&client.finished(operation.get_ref()).await.unwrap())
-}
-
-/// The response of a launch that succeeded.
-pub fn launched(operation: &lro::Operation) -> campaigns::LaunchCampaignResponse {
-    let Some(lro::operation::Result::Response(any)) = &operation.result else {
-        panic!("the launch did not succeed: {operation:?}");
-    };
-    campaigns::LaunchCampaignResponse::decode(&any.value[..]).unwrap()
-}
-
-/// All offers of a campaign, by contract.
-pub async fn offers_of(client: &Client, campaign: &str) -> HashMap<String, offers::Offer> {
-    let request = offers::ListOffersRequest {
-        page_size: 1_000,
-        campaign: campaign.into(),
-        ..Default::default()
-    };
-    let listed = client.offers().list_offers(request).await.unwrap().into_inner();
-    listed.offers.into_iter().map(|o| (o.contract.clone(), o)).collect()
-}
-
-/// The campaign's figures, all phases together.
-pub async fn figures(client: &Client, campaign: &str) -> campaigns::InfoboardFigures {
-    infoboard(client, campaign).await.total.unwrap()
-}
-
-/// The campaign's infoboard.
-pub async fn infoboard(client: &Client, campaign: &str) -> campaigns::Infoboard {
-    let request = campaigns::GetInfoboardRequest { name: campaign.into() };
-    client.campaigns().get_infoboard(request).await.unwrap().into_inner()
-}
-
-/// Waits until so many messages of a campaign were taken by the mail server.
-pub async fn until_sent(client: &Client, campaign: &str, count: usize) {
-    until(&format!("{count} sent messages"), async || {
-        let messages = figures(client, campaign).await.messages.unwrap();
-        usize::try_from(messages.sent).unwrap() == count
-    })
-    .await;
-}
-
-/// Looks until something is so, for at most half a minute.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
-    for _ in 0..300 {
-        if look().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("not within 30 seconds: {what}");
 }
