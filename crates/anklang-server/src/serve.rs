@@ -9,6 +9,7 @@ use anklang_domain::Violations;
 use anklang_proto as proto;
 use anklang_store::{Store, migrate};
 use anyhow::Context;
+use axum::serve::ListenerExt;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +120,12 @@ async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyh
     let router = routes(&app, health_service)?;
     tracing::info!(addr = %listener.local_addr()?, "serving");
 
+    // A small answer must not wait until the client has acknowledged its headers (Nagle).
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
     let serving = axum::serve(listener, router)
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();

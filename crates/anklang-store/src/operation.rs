@@ -16,8 +16,6 @@ use uuid::Uuid;
 
 use crate::{Conn, Result, Store, StoreError};
 
-/// After so many failures in a row without progress, an operation has failed.
-pub const MAX_FAILURES: i32 = 8;
 /// The longest wait between two tries.
 const LONGEST_BACKOFF_SECONDS: i64 = 60;
 

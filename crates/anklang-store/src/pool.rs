@@ -17,6 +17,11 @@ pub type Conn = AsyncPgConnection;
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 
+/// A transaction whose server sends nothing for so long is ended by the database. A server that is
+/// stopped or cut off in the middle of one would else keep its locks, and with them the messages
+/// and operations that others are to rescue. No transaction waits for anything but the database.
+const LONGEST_IDLE: &str = "10s";
+
 /// The database: a pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -48,9 +53,12 @@ impl Store {
     pub async fn begin(&self, tenant: TenantId) -> Result<Tx> {
         let mut tx = self.begin_plain().await?;
         diesel::sql_query(
-            "SELECT set_config('role', 'anklang_app', true), set_config('anklang.tenant', $1::text, true)",
+            "SELECT set_config('role', 'anklang_app', true),
+                    set_config('anklang.tenant', $1::text, true),
+                    set_config('idle_in_transaction_session_timeout', $2, true)",
         )
         .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(LONGEST_IDLE)
         .execute(&mut tx)
         .await?;
         Ok(tx)
@@ -59,10 +67,13 @@ impl Store {
     /// Begins a transaction that sees all tenants: for claims of queues and nothing else.
     pub async fn begin_worker(&self) -> Result<Tx> {
         let mut tx = self.begin_plain().await?;
-        diesel::sql_query("SELECT set_config('role', $1, true)")
-            .bind::<Text, _>("anklang_worker")
-            .execute(&mut tx)
-            .await?;
+        diesel::sql_query(
+            "SELECT set_config('role', 'anklang_worker', true),
+                    set_config('idle_in_transaction_session_timeout', $1, true)",
+        )
+        .bind::<Text, _>(LONGEST_IDLE)
+        .execute(&mut tx)
+        .await?;
         Ok(tx)
     }
 

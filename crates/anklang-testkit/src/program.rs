@@ -19,7 +19,15 @@ pub struct Program {
 pub fn program() -> &'static Program {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // Build scripts (ring's) run again when these change: without them it is as from a shell.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                cargo.env_remove(&name);
+            }
+        }
+        let built = cargo
             .args(["build", "--message-format=json"])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
             .arg("--target-dir")

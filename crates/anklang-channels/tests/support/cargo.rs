@@ -8,7 +8,15 @@ use serde_json::Value;
 /// Builds the `cdylib` of a package of this workspace and returns its path. Uses the target
 /// directory of the running tests, so that nothing is built twice.
 pub fn cdylib(package: &str) -> PathBuf {
-    let built = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Build scripts (ring's) run again when these change: without them it is as from a shell.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    let built = cargo
         .args(["build", "--message-format=json", "-p", package])
         .arg("--target-dir")
         .arg(target_folder())

@@ -38,10 +38,19 @@ impl CampaignsApi {
             "ListAudienceMembers {} {} {}",
             request.parent, request.side, request.exclusion_reason
         );
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
         violations.finish(())?;
         let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
-        let after = page.after.first().and_then(|seq| seq.parse().ok()).unwrap_or(0);
+        let after = page
+            .after
+            .first()
+            .and_then(|seq| seq.parse().ok())
+            .unwrap_or(0);
 
         let mut tx = self.app.store.begin(tenant.id).await?;
         let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
@@ -80,7 +89,10 @@ const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
 ];
 
 fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {
-    EXCLUSIONS.iter().find(|(r, _)| *r == reason).map(|(_, w)| *w)
+    EXCLUSIONS
+        .iter()
+        .find(|(r, _)| *r == reason)
+        .map(|(_, w)| *w)
 }
 
 /// The reason that a word of the store stands for.

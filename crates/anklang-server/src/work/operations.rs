@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anklang_domain::PhaseId;
-use anklang_store::operation::{self, End, Leased, MAX_FAILURES};
+use anklang_store::operation::{self, End, Leased};
 use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
 use futures::FutureExt;
@@ -103,22 +103,30 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
             reason: reason.into(),
             message,
         },
-        again @ (Interrupted::Store(_) | Interrupted::Other(_))
-            if held.operation.failures + 1 < MAX_FAILURES =>
-        {
-            operation::retry_later(&mut tx, held, &again.to_string()).await?;
+        // Never given up: an outage may last, and a person may cancel.
+        Interrupted::Store(error) => {
+            operation::retry_later(&mut tx, held, store_trouble(&error)).await?;
             return tx.commit().await;
         }
-        given_up => End::Failed {
-            reason: "INTERNAL".into(),
-            message: format!("given up after {MAX_FAILURES} tries: {given_up}"),
-        },
+        Interrupted::Other(error) => {
+            operation::retry_later(&mut tx, held, &error).await?;
+            return tx.commit().await;
+        }
     };
     if let Some(phase) = launch::phase_of(&held.operation) {
         abandon(&mut tx, &end, held, phase).await?;
     }
     operation::finish(&mut tx, held, end).await?;
     tx.commit().await
+}
+
+/// What callers see of an error of the database; the log has the rest.
+fn store_trouble(error: &StoreError) -> &'static str {
+    if error.is_transient() {
+        "the database does not answer; trying again"
+    } else {
+        "internal error, see the log of the server; trying again"
+    }
 }
 
 async fn abandon(

@@ -96,7 +96,7 @@ impl Load for ConsentRow {
             .value(time("recorded_at", |r| r.recorded_at))
             .value(text("source", |r| &r.source))
             .value(text("evidence", |r| &r.evidence))
-            .guard("{new}.recorded_at >= t.recorded_at")
+            .guard("excluded.recorded_at >= t.recorded_at")
             .then(
                 ", events AS (
                      INSERT INTO customer_event (tenant_id, customer_id, kind, occurred_at, details)

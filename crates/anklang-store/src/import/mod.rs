@@ -2,7 +2,7 @@
 //!
 //! A chunk of rows is one transaction and, per entity, one statement (see [`load`]): references
 //! are resolved, rows with unknown ones are reported and left out, the rest is inserted or updated
-//! by the tenant's own numbers. Rows that are here already, just so, are not written.
+//! by the tenant's own numbers. Rows that are here already, just so, are not written anew.
 //!
 //! Rows go as arrays to `unnest`, not by `COPY` into a temporary table: a single update and a
 //! chunk of ten thousand rows are then the same statement on a pooled connection, and no catalog

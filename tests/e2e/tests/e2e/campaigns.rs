@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anklang_local::smtp::{Fault, Faults, Matching, Sink, SinkOptions};
+use anklang_local::smtp::{Fault, Faults, Matching, Reply, Sink, SinkOptions};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::anklang::selections::v1 as selections;
@@ -22,37 +22,67 @@ use crate::utility::{
 type Request = pb::LaunchCampaignRequest;
 
 async fn ask(client: &Client, request: Request) -> Result<lro::Operation, Status> {
-    client.campaigns().launch_campaign(request).await.map(tonic::Response::into_inner)
+    client
+        .campaigns()
+        .launch_campaign(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn campaigns(client: &Client) -> Vec<pb::Campaign> {
-    let listed = client.campaigns().list_campaigns(pb::ListCampaignsRequest::default()).await;
+    let listed = client
+        .campaigns()
+        .list_campaigns(pb::ListCampaignsRequest::default())
+        .await;
     listed.unwrap().into_inner().campaigns
 }
 
 async fn operations(client: &Client) -> Vec<lro::Operation> {
-    let listed = client.operations().list_operations(lro::ListOperationsRequest::default()).await;
+    let listed = client
+        .operations()
+        .list_operations(lro::ListOperationsRequest::default())
+        .await;
     listed.unwrap().into_inner().operations
 }
 
 async fn get_operation(client: &Client, name: &str) -> Result<lro::Operation, Status> {
     let request = lro::GetOperationRequest { name: name.into() };
-    client.operations().get_operation(request).await.map(tonic::Response::into_inner)
+    client
+        .operations()
+        .get_operation(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn delete_operation(client: &Client, name: &str) -> Result<(), Status> {
     let request = lro::DeleteOperationRequest { name: name.into() };
-    client.operations().delete_operation(request).await.map(tonic::Response::into_inner)
+    client
+        .operations()
+        .delete_operation(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
     let request = lro::CancelOperationRequest { name: name.into() };
-    client.operations().cancel_operation(request).await.map(tonic::Response::into_inner)
+    client
+        .operations()
+        .cancel_operation(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
-    let request = pb::ListPhasesRequest { parent: campaign.into() };
-    client.campaigns().list_phases(request).await.unwrap().into_inner().phases
+    let request = pb::ListPhasesRequest {
+        parent: campaign.into(),
+    };
+    client
+        .campaigns()
+        .list_phases(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .phases
 }
 
 fn outbound(request: &mut Request) -> &mut pb::OutboundSpec {
@@ -77,11 +107,18 @@ async fn every_fault_of_a_launch_is_named() {
     let request = Request {
         campaign_target: Some(CampaignTarget::NewCampaign(pb::Campaign {
             display_name: " ".into(),
-            planned_start_date: Some(Date { year: 2027, month: 2, day: 30 }),
+            planned_start_date: Some(Date {
+                year: 2027,
+                month: 2,
+                day: 30,
+            }),
             ..Default::default()
         })),
         phase_display_name: "p".repeat(201),
-        audience: Some(Audience::Selection(format!("selections/{}", Uuid::now_v7()))),
+        audience: Some(Audience::Selection(format!(
+            "selections/{}",
+            Uuid::now_v7()
+        ))),
         deselected_contracts: vec!["contracts/none".into(), "contracts/nowhere".into()],
         target_product_version: "products/S-OEKO/versions/NONE".into(),
         offer_valid_until_date: utility.day(-1),
@@ -129,39 +166,84 @@ async fn each_fault_of_a_launch_is_found() {
     let unknown_field = compare("shoe_size", selections::Operator::IsSet, []);
     type Change<'a> = (&'a str, Box<dyn FnOnce(&mut Request) + 'a>);
     let changes: Vec<Change<'_>> = vec![
-        ("selection", Box::new(|r| r.audience = Some(Audience::Selection(of_customers)))),
-        ("selection", Box::new(|r| r.audience = Some(Audience::Selection("selections/1".into())))),
-        ("criteria.subject", Box::new(|r| {
-            r.audience = ad_hoc(selections::Subject::Customer, Some(compare(
-                "city",
-                selections::Operator::IsSet,
-                [],
-            )));
-        })),
-        ("criteria.criteria", Box::new(|r| r.audience = ad_hoc(selections::Subject::Contract, None))),
-        ("criteria.criteria.compare.field", Box::new(|r| {
-            r.audience = ad_hoc(selections::Subject::Contract, Some(unknown_field));
-        })),
-        ("campaign", Box::new(|r| {
-            let unknown = format!("campaigns/{}", Uuid::now_v7());
-            r.campaign_target = Some(CampaignTarget::Campaign(unknown));
-        })),
-        ("campaign", Box::new(|r| {
-            r.campaign_target = Some(CampaignTarget::Campaign("campaigns/Sommer".into()));
-        })),
-        ("target_product_version", Box::new(|r| r.target_product_version = OVER.into())),
-        ("target_product_version", Box::new(|r| r.target_product_version = "S-OEKO".into())),
-        ("offer_valid_until_date", Box::new(|r| r.offer_valid_until_date = utility.day(750))),
-        ("offer_valid_until_date", Box::new(|r| {
-            r.offer_valid_until_date = Some(Date { year: 2027, month: 0, day: 0 });
-        })),
-        ("deselected_contracts[1]", Box::new(|r| {
-            r.deselected_contracts = vec![utility.first(Case::Plain).name(), "V0001".into()];
-        })),
-        ("deselected_contracts", Box::new(|r| {
-            r.deselected_contracts = vec![utility.first(Case::Plain).name(); 10_001];
-        })),
-        ("outbound.channel_account", Box::new(|r| outbound(r).channel_account = "mail".into())),
+        (
+            "selection",
+            Box::new(|r| r.audience = Some(Audience::Selection(of_customers))),
+        ),
+        (
+            "selection",
+            Box::new(|r| r.audience = Some(Audience::Selection("selections/1".into()))),
+        ),
+        (
+            "criteria.subject",
+            Box::new(|r| {
+                r.audience = ad_hoc(
+                    selections::Subject::Customer,
+                    Some(compare("city", selections::Operator::IsSet, [])),
+                );
+            }),
+        ),
+        (
+            "criteria.criteria",
+            Box::new(|r| r.audience = ad_hoc(selections::Subject::Contract, None)),
+        ),
+        (
+            "criteria.criteria.compare.field",
+            Box::new(|r| {
+                r.audience = ad_hoc(selections::Subject::Contract, Some(unknown_field));
+            }),
+        ),
+        (
+            "campaign",
+            Box::new(|r| {
+                let unknown = format!("campaigns/{}", Uuid::now_v7());
+                r.campaign_target = Some(CampaignTarget::Campaign(unknown));
+            }),
+        ),
+        (
+            "campaign",
+            Box::new(|r| {
+                r.campaign_target = Some(CampaignTarget::Campaign("campaigns/Sommer".into()));
+            }),
+        ),
+        (
+            "target_product_version",
+            Box::new(|r| r.target_product_version = OVER.into()),
+        ),
+        (
+            "target_product_version",
+            Box::new(|r| r.target_product_version = "S-OEKO".into()),
+        ),
+        (
+            "offer_valid_until_date",
+            Box::new(|r| r.offer_valid_until_date = utility.day(750)),
+        ),
+        (
+            "offer_valid_until_date",
+            Box::new(|r| {
+                r.offer_valid_until_date = Some(Date {
+                    year: 2027,
+                    month: 0,
+                    day: 0,
+                });
+            }),
+        ),
+        (
+            "deselected_contracts[1]",
+            Box::new(|r| {
+                r.deselected_contracts = vec![utility.first(Case::Plain).name(), "V0001".into()];
+            }),
+        ),
+        (
+            "deselected_contracts",
+            Box::new(|r| {
+                r.deselected_contracts = vec![utility.first(Case::Plain).name(); 10_001];
+            }),
+        ),
+        (
+            "outbound.channel_account",
+            Box::new(|r| outbound(r).channel_account = "mail".into()),
+        ),
     ];
     for (field, change) in changes {
         let mut request = utility.launch();
@@ -222,8 +304,17 @@ async fn a_repeated_launch_launches_once() {
     let [name] = &names[..] else {
         panic!("one operation: {names:?}");
     };
-    let launched = launched(&client.finished(&get_operation(&client, name).await.unwrap()).await.unwrap());
-    assert_eq!(ask(&client, request.clone()).await.unwrap().name, *name, "also afterwards");
+    let launched = launched(
+        &client
+            .finished(&get_operation(&client, name).await.unwrap())
+            .await
+            .unwrap(),
+    );
+    assert_eq!(
+        ask(&client, request.clone()).await.unwrap().name,
+        *name,
+        "also afterwards"
+    );
 
     let mut other = request.clone();
     other.phase_display_name = "Andere".into();
@@ -237,7 +328,14 @@ async fn a_repeated_launch_launches_once() {
     assert_eq!(campaigns(&client).await, [launched.campaign.unwrap()]);
     assert_eq!(operations(&client).await.len(), 1);
     let members = utility.members().len();
-    assert_eq!(server.database.one("SELECT count(*) FROM offer").await.unwrap(), members.to_string());
+    assert_eq!(
+        server
+            .database
+            .one("SELECT count(*) FROM offer")
+            .await
+            .unwrap(),
+        members.to_string()
+    );
 }
 
 #[tokio::test]
@@ -288,7 +386,7 @@ async fn operations_can_be_looked_at_and_kept() {
     let ended = client.finished(&begun).await.unwrap();
     let response = launched(&ended);
     assert_eq!(get_operation(&client, &begun.name).await.unwrap(), ended);
-    assert_eq!(operations(&client).await, [ended.clone()]);
+    assert_eq!(operations(&client).await, std::slice::from_ref(&ended));
     assert_eq!(response.phase.as_ref().unwrap().operation, begun.name);
     let metadata = metadata(&ended);
     assert_eq!(metadata.kind, "LaunchCampaign");
@@ -300,21 +398,36 @@ async fn operations_can_be_looked_at_and_kept() {
     let status = delete_operation(&client, &begun.name).await.unwrap_err();
     refused::precondition(&status, "PRECONDITION");
     cancel(&client, &begun.name).await.unwrap();
-    assert_eq!(get_operation(&client, &begun.name).await.unwrap().result, ended.result);
+    assert_eq!(
+        get_operation(&client, &begun.name).await.unwrap().result,
+        ended.result
+    );
 
     let unknown = format!("operations/{}", Uuid::now_v7());
     refused::not_found(&get_operation(&client, &unknown).await.unwrap_err());
     refused::not_found(&delete_operation(&client, &unknown).await.unwrap_err());
     refused::not_found(&cancel(&client, &unknown).await.unwrap_err());
-    let wait = lro::WaitOperationRequest { name: unknown, timeout: None };
+    let wait = lro::WaitOperationRequest {
+        name: unknown,
+        timeout: None,
+    };
     refused::not_found(&client.operations().wait_operation(wait).await.unwrap_err());
-    refused::names(&get_operation(&client, "operations/1").await.unwrap_err(), &["name"]);
+    refused::names(
+        &get_operation(&client, "operations/1").await.unwrap_err(),
+        &["name"],
+    );
 }
 
-fn metadata(operation: &lro::Operation) -> anklang_proto::anklang::operations::v1::OperationMetadata {
+fn metadata(
+    operation: &lro::Operation,
+) -> anklang_proto::anklang::operations::v1::OperationMetadata {
     use prost::Message;
     let any = operation.metadata.as_ref().unwrap();
-    assert!(any.type_url.ends_with("/anklang.operations.v1.OperationMetadata"), "{any:?}");
+    assert!(
+        any.type_url
+            .ends_with("/anklang.operations.v1.OperationMetadata"),
+        "{any:?}"
+    );
     Message::decode(&any.value[..]).unwrap()
 }
 
@@ -348,7 +461,10 @@ impl Hold {
     }
 
     async fn release(&self) {
-        self.0.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+        self.0
+            .batch_execute("SELECT pg_advisory_unlock(1)")
+            .await
+            .unwrap();
     }
 }
 
@@ -363,7 +479,9 @@ async fn a_cancelled_launch_takes_its_offers_back() {
     let running = get_operation(&client, &operation.name).await.unwrap();
     assert!(!running.done);
     assert_eq!(metadata(&running).phase, "documents");
-    let status = delete_operation(&client, &operation.name).await.unwrap_err();
+    let status = delete_operation(&client, &operation.name)
+        .await
+        .unwrap_err();
     refused::precondition(&status, "PRECONDITION");
     cancel(&client, &operation.name).await.unwrap();
     hold.release().await;
@@ -374,15 +492,24 @@ async fn a_cancelled_launch_takes_its_offers_back() {
     };
     assert_eq!(error.code, i32::from(Code::Cancelled));
     let campaign = campaigns(&client).await.remove(0).name;
-    assert_eq!(phases(&client, &campaign).await[0].state(), pb::PhaseState::Cancelled);
+    assert_eq!(
+        phases(&client, &campaign).await[0].state(),
+        pb::PhaseState::Cancelled
+    );
     let members = utility.members().len();
     let total = figures(&client, &campaign).await;
     let offers = total.offers.unwrap();
-    assert_eq!((offers.made, offers.withdrawn), (members as i64, members as i64));
+    assert_eq!(
+        (offers.made, offers.withdrawn),
+        (members as i64, members as i64)
+    );
     assert_eq!(total.messages, Some(Default::default()), "none was queued");
     for offer in offers_of(&client, &campaign).await.into_values() {
         assert_eq!(offer.state(), offers::OfferState::Withdrawn);
-        let answer = offers::AcceptOfferRequest { name: offer.name, source: String::new() };
+        let answer = offers::AcceptOfferRequest {
+            name: offer.name,
+            source: String::new(),
+        };
         let status = client.offers().accept_offer(answer).await.unwrap_err();
         refused::precondition(&status, "ILLEGAL_TRANSITION");
     }
@@ -390,18 +517,22 @@ async fn a_cancelled_launch_takes_its_offers_back() {
 }
 
 /// Messages are queued in chunks of 5,000 candidates, so that some are out when the launch is
-/// cancelled: one is being sent, the others wait, the rest is not there yet.
+/// cancelled: two are being sent, the others wait, the rest is not there yet.
 #[tokio::test]
 async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
+    let (wait, later) = (Duration::from_secs(4), Reply::new(451, "4.3.0 later"));
     let slow = Sink::start(SinkOptions {
-        faults: Faults::none().with(Matching::All, Fault::Slow(Duration::from_secs(4))),
+        faults: Faults::none()
+            .with(Matching::Mail(1), Fault::Slow(wait))
+            .with(Matching::Mail(2), Fault::HangBeforeData(wait))
+            .with(Matching::Mail(2), Fault::RejectMail(later)),
         ..Default::default()
     })
     .await
     .unwrap();
     let server = TestServer::start_with(Options {
         config: format!(
-            "[channel_accounts.slow]\nplugin = \"mail\"\nbatch = 1\ncalls = 1\n\
+            "[channel_accounts.slow]\nplugin = \"mail\"\nbatch = 1\ncalls = 2\n\
              [channel_accounts.slow.config]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"",
             slow.addr().port()
         ),
@@ -418,8 +549,8 @@ async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
     let operation = ask(&client, request).await.unwrap();
     hold.reached().await;
     let campaign = campaigns(&client).await.remove(0).name;
-    until("a message is under way", async || {
-        figures(&client, &campaign).await.messages.unwrap().sending == 1
+    until("two messages are under way", async || {
+        figures(&client, &campaign).await.messages.unwrap().sending == 2
     })
     .await;
     cancel(&client, &operation.name).await.unwrap();
@@ -428,15 +559,31 @@ async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
 
     let total = figures(&client, &campaign).await;
     let messages = total.messages.unwrap();
-    assert_eq!((messages.queued, messages.cancelled), (0, 6), "{messages:?}");
+    assert_eq!(
+        (messages.sending, messages.queued, messages.cancelled),
+        (2, 0, 5),
+        "{messages:?}"
+    );
     let offers = total.offers.unwrap();
     assert_eq!((offers.made, offers.withdrawn), (8, 8));
     assert_eq!(total.audience.unwrap().members, 8);
-    // What was handed over before is told as it was.
-    until("the message under way is told", async || {
-        figures(&client, &campaign).await.messages.unwrap().sent == 1
-    })
-    .await;
+    // What was handed over before is told as it was: one was taken, one is to be sent again later.
+    let told = async |wanted: [i64; 3]| {
+        let told = figures(&client, &campaign).await.messages.unwrap();
+        [told.sent, told.queued, told.cancelled] == wanted
+    };
+    until("the messages under way are told", || told([1, 1, 5])).await;
+    // When its time has come, it is not: its offer is withdrawn.
+    let soon = "UPDATE message SET next_attempt_at = now() WHERE state = 'queued'";
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(soon)
+        .await
+        .unwrap();
+    until("the last message is cancelled", || told([1, 0, 6])).await;
     assert_eq!(slow.count(), 1);
 }
 
@@ -452,7 +599,14 @@ async fn crowd(server: &TestServer, utility: &Utility) {
              product_version_id
          FROM contract, generate_series(1, 10500) n WHERE number = '{template}'"
     );
-    server.database.connect().await.unwrap().batch_execute(&sql).await.unwrap();
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(&sql)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -467,11 +621,26 @@ async fn criteria_are_frozen_with_the_launch() {
         parent: phase.name.clone(),
         ..Default::default()
     };
-    let before = client.campaigns().list_audience_members(request.clone()).await.unwrap();
+    let before = client
+        .campaigns()
+        .list_audience_members(request.clone())
+        .await
+        .unwrap();
     // Whoever changes afterwards is in the audience as it was.
     let changed = "UPDATE contract SET supply_status = 'XX'";
-    server.database.connect().await.unwrap().batch_execute(changed).await.unwrap();
-    let after = client.campaigns().list_audience_members(request).await.unwrap();
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(changed)
+        .await
+        .unwrap();
+    let after = client
+        .campaigns()
+        .list_audience_members(request)
+        .await
+        .unwrap();
     assert_eq!(before.get_ref(), after.get_ref());
     assert_eq!(before.get_ref().audience_members.len(), 9);
 }

@@ -138,7 +138,7 @@ async fn kill_while_sending(server: &mut TestServer, members: usize) -> (Client,
 
 #[tokio::test]
 async fn held_mails_never_arrive_twice_though_the_server_is_killed() {
-    const MEMBERS: usize = 600;
+    const MEMBERS: usize = 400;
     let mut server = slow_server("hold", 10).await;
     let (client, campaign) = kill_while_sending(&mut server, MEMBERS).await;
     // Also those that the mail server was still busy with when the sender was killed.

@@ -11,36 +11,76 @@ use tonic::Code;
 /// All methods that give pages, with what they need, and the field of their items.
 fn lists(phase: &str, customer: &str) -> Vec<(&'static str, Value, &'static str)> {
     vec![
-        ("anklang.brands.v1.BrandService/ListBrands", json!({}), "brands"),
-        ("anklang.products.v1.ProductService/ListProducts", json!({}), "products"),
+        (
+            "anklang.brands.v1.BrandService/ListBrands",
+            json!({}),
+            "brands",
+        ),
+        (
+            "anklang.products.v1.ProductService/ListProducts",
+            json!({}),
+            "products",
+        ),
         (
             "anklang.products.v1.ProductService/ListProductVersions",
             json!({"parent": "products/-"}),
             "productVersions",
         ),
-        ("anklang.customers.v1.CustomerService/ListCustomers", json!({}), "customers"),
+        (
+            "anklang.customers.v1.CustomerService/ListCustomers",
+            json!({}),
+            "customers",
+        ),
         (
             "anklang.customers.v1.CustomerService/ListCustomerEvents",
             json!({"parent": customer}),
             "customerEvents",
         ),
-        ("anklang.contracts.v1.ContractService/ListContracts", json!({}), "contracts"),
-        ("anklang.orders.v1.OrderService/ListOrders", json!({}), "orders"),
-        ("anklang.selections.v1.SelectionService/ListSelections", json!({}), "selections"),
+        (
+            "anklang.contracts.v1.ContractService/ListContracts",
+            json!({}),
+            "contracts",
+        ),
+        (
+            "anklang.orders.v1.OrderService/ListOrders",
+            json!({}),
+            "orders",
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelections",
+            json!({}),
+            "selections",
+        ),
         (
             "anklang.templates.v1.TemplateService/ListTemplates",
             json!({"parent": "brands/-"}),
             "templates",
         ),
-        ("anklang.campaigns.v1.CampaignService/ListCampaigns", json!({}), "campaigns"),
+        (
+            "anklang.campaigns.v1.CampaignService/ListCampaigns",
+            json!({}),
+            "campaigns",
+        ),
         (
             "anklang.campaigns.v1.CampaignService/ListAudienceMembers",
             json!({"parent": phase}),
             "audienceMembers",
         ),
-        ("anklang.offers.v1.OfferService/ListOffers", json!({}), "offers"),
-        ("anklang.messages.v1.MessageService/ListMessages", json!({}), "messages"),
-        ("google.longrunning.Operations/ListOperations", json!({}), "operations"),
+        (
+            "anklang.offers.v1.OfferService/ListOffers",
+            json!({}),
+            "offers",
+        ),
+        (
+            "anklang.messages.v1.MessageService/ListMessages",
+            json!({}),
+            "messages",
+        ),
+        (
+            "google.longrunning.Operations/ListOperations",
+            json!({}),
+            "operations",
+        ),
     ]
 }
 
@@ -60,13 +100,18 @@ async fn pages_are_the_list_in_parts() {
     let known: Vec<&str> = lists.iter().map(|(method, ..)| *method).collect();
     let paged = raw::methods().filter(|m| m.input().get_field_by_name("page_token").is_some());
     for method in paged {
-        assert!(known.contains(&&raw::path(&method)[..]), "{} is not here", raw::path(&method));
+        assert!(
+            known.contains(&&raw::path(&method)[..]),
+            "{} is not here",
+            raw::path(&method)
+        );
     }
 
     let mut foreign = String::new();
     for (method, request, field) in &lists {
         let call = async |size, token: &str| {
-            raw.call(Some("linden"), method, &with(request, size, token)).await
+            raw.call(Some("linden"), method, &with(request, size, token))
+                .await
         };
         let whole = call(1_000, "").await.unwrap();
         let all = whole[field].as_array().unwrap();
@@ -120,5 +165,7 @@ async fn a_token_is_for_the_same_filters_alone() {
         refused::names(&status, &["page_token"]);
     }
     // The size may change from page to page.
-    call(json!({"pageToken": token, "pageSize": 3})).await.unwrap();
+    call(json!({"pageToken": token, "pageSize": 3}))
+        .await
+        .unwrap();
 }

@@ -12,7 +12,11 @@ use crate::story::{download, pdf_text};
 use crate::utility::{Case, FEW, OVER, TARGET, Utility, german_money, money, with_utility};
 
 async fn create(client: &Client, request: pb::CreateOfferRequest) -> Result<pb::Offer, Status> {
-    client.offers().create_offer(request).await.map(tonic::Response::into_inner)
+    client
+        .offers()
+        .create_offer(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn accept(client: &Client, name: &str) -> Result<pb::Offer, Status> {
@@ -20,7 +24,11 @@ async fn accept(client: &Client, name: &str) -> Result<pb::Offer, Status> {
         name: name.into(),
         source: "web".into(),
     };
-    client.offers().accept_offer(request).await.map(tonic::Response::into_inner)
+    client
+        .offers()
+        .accept_offer(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn reject(client: &Client, name: &str) -> Result<pb::Offer, Status> {
@@ -29,12 +37,21 @@ async fn reject(client: &Client, name: &str) -> Result<pb::Offer, Status> {
         source: "phone".into(),
         reason: "bleibt lieber".into(),
     };
-    client.offers().reject_offer(request).await.map(tonic::Response::into_inner)
+    client
+        .offers()
+        .reject_offer(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn get(client: &Client, name: &str) -> pb::Offer {
     let request = pb::GetOfferRequest { name: name.into() };
-    client.offers().get_offer(request).await.unwrap().into_inner()
+    client
+        .offers()
+        .get_offer(request)
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 async fn list(client: &Client, states: &[OfferState]) -> Vec<pb::Offer> {
@@ -42,11 +59,19 @@ async fn list(client: &Client, states: &[OfferState]) -> Vec<pb::Offer> {
         states: states.iter().map(|s| (*s).into()).collect(),
         ..Default::default()
     };
-    client.offers().list_offers(request).await.unwrap().into_inner().offers
+    client
+        .offers()
+        .list_offers(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .offers
 }
 
 async fn switch(client: &Client, utility: &Utility) -> pb::Offer {
-    create(client, utility.switch(utility.first(Case::Plain))).await.unwrap()
+    create(client, utility.switch(utility.first(Case::Plain)))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -60,7 +85,10 @@ async fn a_single_switch_follows_the_rules_of_campaigns() {
     assert_eq!(offer.annual_amount, Some(money(contract.annual_cents())));
     assert_eq!(offer.valid_until_date, utility.day(14));
     let text = pdf_text(&download(&client, &offer.name).await);
-    assert!(text.contains(&german_money(contract.annual_cents())), "{text}");
+    assert!(
+        text.contains(&german_money(contract.annual_cents())),
+        "{text}"
+    );
 
     for (case, words) in [
         (Case::Ended, "ended"),
@@ -76,7 +104,10 @@ async fn a_single_switch_follows_the_rules_of_campaigns() {
     }
     let mut over = utility.switch(contract);
     over.product_version = OVER.into();
-    refused::names(&create(&client, over).await.unwrap_err(), &["product_version"]);
+    refused::names(
+        &create(&client, over).await.unwrap_err(),
+        &["product_version"],
+    );
     // Consent is for writing to people; whoever asks for an offer gets one.
     let asked = create(&client, utility.switch(utility.first(Case::NeverAsked))).await;
     // Refusals take no number.
@@ -88,22 +119,38 @@ async fn wrong_fields_are_named_together() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
     let status = create(&client, Default::default()).await.unwrap_err();
-    refused::names(&status, &["contract", "product_version", "valid_until_date"]);
+    refused::names(
+        &status,
+        &["contract", "product_version", "valid_until_date"],
+    );
     let wrong = pb::CreateOfferRequest {
         contract: "customers/K0001".into(),
         product_version: "products/S-OEKO".into(),
-        valid_until_date: Some(Date { year: 2027, month: 2, day: 30 }),
+        valid_until_date: Some(Date {
+            year: 2027,
+            month: 2,
+            day: 30,
+        }),
         document_template: "Brief!".into(),
         request_id: "17".into(),
     };
     refused::names(
         &create(&client, wrong).await.unwrap_err(),
-        &["contract", "product_version", "valid_until_date", "document_template", "request_id"],
+        &[
+            "contract",
+            "product_version",
+            "valid_until_date",
+            "document_template",
+            "request_id",
+        ],
     );
     for days in [-1, 750] {
         let mut request = utility.switch(utility.first(Case::Plain));
         request.valid_until_date = utility.day(days);
-        refused::names(&create(&client, request).await.unwrap_err(), &["valid_until_date"]);
+        refused::names(
+            &create(&client, request).await.unwrap_err(),
+            &["valid_until_date"],
+        );
     }
     let long = pb::RejectOfferRequest {
         name: "A-00000001".into(),
@@ -120,7 +167,16 @@ async fn wrong_fields_are_named_together() {
         states: vec![OfferState::Open.into(), 99],
     };
     let status = client.offers().list_offers(wrong).await.unwrap_err();
-    refused::names(&status, &["page_size", "page_token", "campaign", "customer", "states[1]"]);
+    refused::names(
+        &status,
+        &[
+            "page_size",
+            "page_token",
+            "campaign",
+            "customer",
+            "states[1]",
+        ],
+    );
     assert_eq!(list(&client, &[]).await, []);
 }
 
@@ -131,10 +187,20 @@ async fn what_does_not_exist_is_not_found() {
     let unknown = "offers/A-00000099";
     refused::not_found(&accept(&client, unknown).await.unwrap_err());
     refused::not_found(&reject(&client, unknown).await.unwrap_err());
-    let request = pb::GetOfferRequest { name: unknown.into() };
+    let request = pb::GetOfferRequest {
+        name: unknown.into(),
+    };
     refused::not_found(&client.offers().get_offer(request).await.unwrap_err());
-    let request = pb::DownloadOfferDocumentRequest { name: unknown.into() };
-    refused::not_found(&client.offers().download_offer_document(request).await.unwrap_err());
+    let request = pb::DownloadOfferDocumentRequest {
+        name: unknown.into(),
+    };
+    refused::not_found(
+        &client
+            .offers()
+            .download_offer_document(request)
+            .await
+            .unwrap_err(),
+    );
 
     let good = utility.switch(utility.first(Case::Plain));
     let mut request = good.clone();
@@ -163,7 +229,12 @@ async fn an_answer_stays() {
         name: yes.name.clone(),
         source: "letter".into(),
     };
-    let again = client.offers().accept_offer(again).await.unwrap().into_inner();
+    let again = client
+        .offers()
+        .accept_offer(again)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(again, accepted, "the first answer stays as it came");
     let status = reject(&client, &yes.name).await.unwrap_err();
     let (subject, description) = refused::precondition(&status, "ILLEGAL_TRANSITION");
@@ -181,7 +252,8 @@ async fn an_answer_stays() {
     assert_eq!(list(&client, &[OfferState::Rejected]).await, [rejected]);
     assert_eq!(list(&client, &[OfferState::Open]).await, []);
     // Each answer is told once.
-    let told = "SELECT count(*) FROM customer_event WHERE kind IN ('offer.accepted', 'offer.rejected')";
+    let told =
+        "SELECT count(*) FROM customer_event WHERE kind IN ('offer.accepted', 'offer.rejected')";
     assert_eq!(server.database.one(told).await.unwrap(), "2");
 }
 
@@ -198,9 +270,19 @@ async fn an_expired_offer_takes_no_answer() {
         "UPDATE offer SET valid_until = '{}'::date - CASE number WHEN '{}' THEN 0 ELSE 1 END",
         utility.today, open.number
     );
-    server.database.connect().await.unwrap().batch_execute(&moved).await.unwrap();
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(&moved)
+        .await
+        .unwrap();
 
-    assert_eq!(get(&client, &expired.name).await.state(), OfferState::Expired);
+    assert_eq!(
+        get(&client, &expired.name).await.state(),
+        OfferState::Expired
+    );
     let listed = list(&client, &[OfferState::Expired]).await;
     let names: Vec<&str> = listed.iter().map(|o| &o.name[..]).collect();
     assert_eq!(names, [&expired.name[..]]);
@@ -211,7 +293,10 @@ async fn an_expired_offer_takes_no_answer() {
         let (subject, _) = refused::precondition(&status, "OFFER_EXPIRED");
         assert_eq!(subject, expired.name);
     }
-    assert_eq!(get(&client, &answered.name).await.state(), OfferState::Accepted);
+    assert_eq!(
+        get(&client, &answered.name).await.state(),
+        OfferState::Accepted
+    );
     let last_day = accept(&client, &open.name).await.unwrap();
     assert_eq!(last_day.state(), OfferState::Accepted);
 }
@@ -239,7 +324,10 @@ async fn of_two_answers_at_once_one_wins() {
     }
     let told = |kind: &str| format!("SELECT count(*) FROM customer_event WHERE kind = '{kind}'");
     for (kind, wins) in [("offer.accepted", wins[0]), ("offer.rejected", wins[1])] {
-        assert_eq!(server.database.one(&told(kind)).await.unwrap(), wins.to_string());
+        assert_eq!(
+            server.database.one(&told(kind)).await.unwrap(),
+            wins.to_string()
+        );
     }
 }
 
@@ -290,8 +378,15 @@ async fn numbers_have_no_gaps_when_many_ask_at_once() {
         refusals += usize::from(call.await.unwrap().is_err());
     }
     assert_eq!(refusals, 4);
-    let numbers: Vec<String> = list(&client, &[]).await.into_iter().map(|o| o.number).collect();
+    let numbers: Vec<String> = list(&client, &[])
+        .await
+        .into_iter()
+        .map(|o| o.number)
+        .collect();
     let gapless: Vec<String> = (1..=8).map(|n| format!("A-{n:08}")).collect();
     assert_eq!(numbers, gapless);
-    assert_eq!(TARGET, get(&client, "offers/A-00000008").await.product_version);
+    assert_eq!(
+        TARGET,
+        get(&client, "offers/A-00000008").await.product_version
+    );
 }

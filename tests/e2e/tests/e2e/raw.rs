@@ -16,7 +16,9 @@ use tonic::{Request, Status};
 pub fn methods() -> impl Iterator<Item = MethodDescriptor> {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     let pool = POOL.get_or_init(|| DescriptorPool::decode(anklang_proto::DESCRIPTORS).unwrap());
-    let ours = pool.services().filter(|s| !s.full_name().starts_with("anklang.plugin."));
+    let ours = pool
+        .services()
+        .filter(|s| !s.full_name().starts_with("anklang.plugin."));
     ours.flat_map(|service| service.methods().collect::<Vec<_>>())
 }
 
@@ -49,7 +51,9 @@ impl Raw {
             .unwrap_or_else(|e| panic!("{}: {e}", path(&method)));
         let mut request = Request::new(Bytes::from(message.encode_to_vec()));
         if let Some(tenant) = tenant {
-            request.metadata_mut().insert("anklang-tenant", tenant.parse().unwrap());
+            request
+                .metadata_mut()
+                .insert("anklang-tenant", tenant.parse().unwrap());
         }
         let route: PathAndQuery = format!("/{}", path(&method)).parse().unwrap();
         let mut grpc = tonic::client::Grpc::new(self.0.clone());

@@ -78,7 +78,11 @@ pub fn postfix_sink() -> Option<Relay> {
     };
     let folder = folder();
     // It cannot choose a port itself.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let mut command = Command::new(program);
     if is_root() {
         command.args(["-u", "nobody"]);
@@ -97,9 +101,11 @@ pub fn postfix_sink() -> Option<Relay> {
         settings,
     };
     let connects = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-    let up = (0..100).any(|_| connects() || {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        false
+    let up = (0..100).any(|_| {
+        connects() || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            false
+        }
     });
     assert!(up, "smtp-sink does not listen");
     Some(relay)
@@ -108,7 +114,9 @@ pub fn postfix_sink() -> Option<Relay> {
 /// aiosmtpd, demanding STARTTLS and a login, when Python has it.
 pub fn aiosmtpd() -> Option<Relay> {
     let python = venv().join("bin/python");
-    let found = Command::new(&python).args(["-c", "import aiosmtpd"]).output();
+    let found = Command::new(&python)
+        .args(["-c", "import aiosmtpd"])
+        .output();
     if !found.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: {} has no aiosmtpd", python.display());
         return None;
@@ -116,13 +124,16 @@ pub fn aiosmtpd() -> Option<Relay> {
     let folder = folder();
     certificates(folder.path());
     let mut child = Command::new(&python)
+        .args(["-W", "ignore"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/relay.py"))
         .arg(folder.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut port = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut port)
+        .unwrap();
     let settings = format!(
         "host = \"localhost\"\nport = {}\ntls = \"starttls\"\nca_file = '{}'\n\
          username = \"anklang\"\npassword = \"Gänse füßchen\"",

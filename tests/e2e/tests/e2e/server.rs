@@ -16,10 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Endpoint;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use crate::raw;
 use crate::utility::{FEW, figures, launch, until, with_utility};
@@ -37,7 +37,10 @@ fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let output = Command::new(&program().anklang)
         .args(["serve", "--config"])
         .arg(&file)
-        .env("ANKLANG_SERVER__LISTEN", taken.local_addr().unwrap().to_string())
+        .env(
+            "ANKLANG_SERVER__LISTEN",
+            taken.local_addr().unwrap().to_string(),
+        )
         .env("ANKLANG_DATABASE__URL", "postgres://127.0.0.1:1/none")
         .env("ANKLANG_DOCUMENTS__FOLDER", folder.path().join("documents"))
         .envs(variables.iter().copied())
@@ -45,14 +48,20 @@ fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
         .unwrap();
     assert!(output.stdout.is_empty(), "it listens: {output:?}");
     assert!(!folder.path().join("documents").exists(), "it has begun");
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[track_caller]
 fn names(said: &str, faults: &[&str]) {
     let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("  ")).collect();
     for fault in faults {
-        assert!(lines.iter().any(|l| l.trim().starts_with(fault)), "{fault} in {said}");
+        assert!(
+            lines.iter().any(|l| l.trim().starts_with(fault)),
+            "{fault} in {said}"
+        );
     }
     assert_eq!(lines.len(), faults.len(), "{said}");
 }
@@ -70,7 +79,13 @@ fn wrong_settings_are_named_all_at_once() {
         [channel_accounts.mail]
         sha256 = 'abc'
         ambiguous = 'perhaps'";
-    let (code, said) = refused(config, &[("ANKLANG_DISPATCH__POLL_MILLISECONDS", "1"), ("ANKLANG_PORT", "1")]);
+    let (code, said) = refused(
+        config,
+        &[
+            ("ANKLANG_DISPATCH__POLL_MILLISECONDS", "1"),
+            ("ANKLANG_PORT", "1"),
+        ],
+    );
     assert_eq!(code, USAGE, "{said}");
     names(
         &said,
@@ -89,7 +104,10 @@ fn wrong_settings_are_named_all_at_once() {
     let (code, said) = refused("[server", &[]);
     assert_eq!(code, USAGE, "{said}");
     let (code, said) = refused("", &[("ANKLANG_CONFIG", "/nonexistent.toml")]);
-    assert_eq!(code, 1, "the file of the command line counts, so the database is asked: {said}");
+    assert_eq!(
+        code, 1,
+        "the file of the command line counts, so the database is asked: {said}"
+    );
 }
 
 #[test]
@@ -125,7 +143,10 @@ fn wrong_plugins_are_named_all_at_once() {
     let (code, said) = refused(config, &plugins);
     assert_eq!(code, USAGE, "{said}");
     names(&said, &["channel_accounts.relay.config: "]);
-    assert!(said.contains("allow_plaintext") && !said.contains("geheim"), "{said}");
+    assert!(
+        said.contains("allow_plaintext") && !said.contains("geheim"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -136,15 +157,26 @@ async fn a_pinned_plugin_is_taken() {
         "[channel_accounts.pinned]\nplugin = 'mail'\nsha256 = '{pin}'\n\
          [channel_accounts.pinned.config]\nhost = '127.0.0.1'\ntls = 'none'"
     );
-    let server = TestServer::start_with(Options { config, ..Default::default() }).await.unwrap();
+    let server = TestServer::start_with(Options {
+        config,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
     let client = server.client("linden").await.unwrap();
     let request = pb::GetChannelAccountRequest {
         name: "channelAccounts/pinned".into(),
     };
     let mut channels = client.channels();
-    let account = channels.get_channel_account(request).await.unwrap().into_inner();
+    let account = channels
+        .get_channel_account(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((account.plugin_sha256, &account.channel[..]), (pin, "mail"));
-    let listed = channels.list_channel_accounts(pb::ListChannelAccountsRequest {}).await;
+    let listed = channels
+        .list_channel_accounts(pb::ListChannelAccountsRequest {})
+        .await;
     let listed = listed.unwrap().into_inner().channel_accounts;
     let names: Vec<&str> = listed.iter().map(|a| &a.name[..]).collect();
     assert_eq!(names, ["channelAccounts/mail", "channelAccounts/pinned"]);
@@ -155,7 +187,10 @@ async fn a_pinned_plugin_is_taken() {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(&program().anklang).args(args).output().unwrap()
+    Command::new(&program().anklang)
+        .args(args)
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -171,7 +206,11 @@ fn every_command_explains_itself() {
         ("demo", &["--customers", "--exit"]),
         ("config", &[]),
     ] {
-        assert!(said(&main).contains(&format!("\n  {command} ")), "{command} in {}", said(&main));
+        assert!(
+            said(&main).contains(&format!("\n  {command} ")),
+            "{command} in {}",
+            said(&main)
+        );
         let help = run(&[command, "--help"]);
         assert!(help.status.success(), "{command}");
         for word in words.iter().chain(&["Usage: anklang"]) {
@@ -181,7 +220,12 @@ fn every_command_explains_itself() {
     assert!(said(&run(&["--version"])).starts_with("anklang "));
     let settings = run(&["config"]);
     assert!(said(&settings).contains("shutdown_grace_seconds = 30"));
-    for wrong in [&["fly"][..], &[], &["serve", "--colour"], &["tenant", "Wrong_Slug"]] {
+    for wrong in [
+        &["fly"][..],
+        &[],
+        &["serve", "--colour"],
+        &["tenant", "Wrong_Slug"],
+    ] {
         let output = run(wrong);
         assert_eq!(output.status.code(), Some(USAGE), "{wrong:?}: {output:?}");
         assert!(!output.stderr.is_empty());
@@ -212,7 +256,10 @@ async fn a_call_that_waits_is_answered_when_the_server_stops() {
     let operation = sleeping_operation(&server).await;
     let wait = lro::WaitOperationRequest {
         name: operation.name.clone(),
-        timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        timeout: Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        }),
     };
     let waiting = tokio::spawn(async move { client.operations().wait_operation(wait).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -220,7 +267,10 @@ async fn a_call_that_waits_is_answered_when_the_server_stops() {
     let asked = Instant::now();
     let status = server.terminate().await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(asked.elapsed() < Duration::from_secs(8), "it used up its grace");
+    assert!(
+        asked.elapsed() < Duration::from_secs(8),
+        "it used up its grace"
+    );
     let answer = waiting.await.unwrap().unwrap().into_inner();
     assert_eq!((answer.name, answer.done), (operation.name, false));
 }
@@ -231,8 +281,14 @@ async fn mails_under_way_are_recorded_when_the_server_stops() {
     let (client, utility) = with_utility(&server, FEW).await;
     let members = utility.members().len();
     let slow = Fault::HangAfterDot(Duration::from_secs(1));
-    server.sink.set_faults(Faults::none().with(Matching::All, slow));
-    let campaign = launch(&client, utility.launch()).await.campaign.unwrap().name;
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, slow));
+    let campaign = launch(&client, utility.launch())
+        .await
+        .campaign
+        .unwrap()
+        .name;
     until("mails are under way", async || {
         let under_way = figures(&client, &campaign).await.messages.unwrap();
         server.sink.count() > 0 && under_way.sending > 0
@@ -243,7 +299,10 @@ async fn mails_under_way_are_recorded_when_the_server_stops() {
     let sent = "SELECT count(*) FROM message WHERE state = 'sent'";
     let under_way = "SELECT count(*) FROM message WHERE state = 'sending'";
     assert_eq!(server.database.one(under_way).await.unwrap(), "0");
-    assert_eq!(server.database.one(sent).await.unwrap(), server.sink.count().to_string());
+    assert_eq!(
+        server.database.one(sent).await.unwrap(),
+        server.sink.count().to_string()
+    );
 
     server.sink.set_faults(Faults::none());
     server.restart().await.unwrap();
@@ -263,14 +322,19 @@ async fn it_tells_what_it_serves_and_how_it_is() {
     };
     let stream = tonic::codegen::tokio_stream::once(request);
     let mut client = ServerReflectionClient::new(channel.clone());
-    let mut answers = client.server_reflection_info(stream).await.unwrap().into_inner();
+    let mut answers = client
+        .server_reflection_info(stream)
+        .await
+        .unwrap()
+        .into_inner();
     let answer = answers.message().await.unwrap().unwrap().message_response;
     let Some(MessageResponse::ListServicesResponse(listed)) = answer else {
         panic!("a list: {answer:?}");
     };
     let listed: Vec<String> = listed.service.into_iter().map(|s| s.name).collect();
-    let mut wanted: Vec<String> =
-        raw::methods().map(|m| m.parent_service().full_name().to_owned()).collect();
+    let mut wanted: Vec<String> = raw::methods()
+        .map(|m| m.parent_service().full_name().to_owned())
+        .collect();
     wanted.dedup();
     assert!(wanted.len() >= 13, "{wanted:?}");
     wanted.push("grpc.health.v1.Health".into());
@@ -280,11 +344,15 @@ async fn it_tells_what_it_serves_and_how_it_is() {
 
     let mut client = HealthClient::new(channel);
     for service in ["", "database"] {
-        let request = HealthCheckRequest { service: service.into() };
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
         let status = client.check(request).await.unwrap().into_inner().status();
         assert_eq!(status, ServingStatus::Serving, "{service:?}");
     }
-    let request = HealthCheckRequest { service: "unknown".into() };
+    let request = HealthCheckRequest {
+        service: "unknown".into(),
+    };
     let status = client.check(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound);
 }
@@ -295,8 +363,13 @@ async fn without_its_database_it_does_not_serve() {
     let endpoint = Endpoint::try_from(format!("http://{}", server.addr)).unwrap();
     let mut health = HealthClient::new(endpoint.connect().await.unwrap());
     let client = server.client("linden").await.unwrap();
-    let admin = server.database.url.replace(&server.database.name, "postgres");
-    let (admin, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await.unwrap();
+    let admin = server
+        .database
+        .url
+        .replace(&server.database.name, "postgres");
+    let (admin, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     let name = &server.database.name;
     let away = format!(
@@ -306,7 +379,9 @@ async fn without_its_database_it_does_not_serve() {
     admin.batch_execute(&away).await.unwrap();
     let mut becomes = async |wanted: ServingStatus| {
         for _ in 0..150 {
-            let request = HealthCheckRequest { service: "database".into() };
+            let request = HealthCheckRequest {
+                service: "database".into(),
+            };
             if health.check(request).await.unwrap().into_inner().status() == wanted {
                 return;
             }
@@ -328,7 +403,12 @@ async fn without_its_database_it_does_not_serve() {
 }
 
 /// A unary call of gRPC-Web over plain HTTP/1.1: the message and the trailers of the answer.
-async fn grpc_web(server: &TestServer, path: &str, tenant: &str, message: &[u8]) -> (Vec<u8>, String) {
+async fn grpc_web(
+    server: &TestServer,
+    path: &str,
+    tenant: &str,
+    message: &[u8],
+) -> (Vec<u8>, String) {
     let mut body = vec![0];
     body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend(message);
@@ -339,15 +419,27 @@ async fn grpc_web(server: &TestServer, path: &str, tenant: &str, message: &[u8])
         body.len()
     );
     let mut stream = tokio::net::TcpStream::connect(server.addr).await.unwrap();
-    stream.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    stream
+        .write_all(&[head.as_bytes(), &body].concat())
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
+    let head = String::from_utf8(answer[..end].to_vec())
+        .unwrap()
+        .to_lowercase();
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert!(head.contains("content-type: application/grpc-web+proto"), "{head}");
+    assert!(
+        head.contains("content-type: application/grpc-web+proto"),
+        "{head}"
+    );
     let body = &answer[end + 4..];
-    let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_vec() };
+    let body = if head.contains("transfer-encoding: chunked") {
+        unchunked(body)
+    } else {
+        body.to_vec()
+    };
 
     let (mut message, mut trailers) = (Vec::new(), head);
     let mut rest = &body[..];
@@ -357,7 +449,7 @@ async fn grpc_web(server: &TestServer, path: &str, tenant: &str, message: &[u8])
         if flags & 0x80 == 0 {
             message = frame.to_vec();
         } else {
-            trailers.push_str(&String::from_utf8(frame.to_vec()).unwrap());
+            trailers.push_str(std::str::from_utf8(frame).unwrap());
         }
         rest = others;
     }
@@ -429,18 +521,31 @@ async fn migrations_run_down_and_up_again() {
     };
     let count = migrations();
     let before = tables(&database).await;
-    assert!(before.contains("offer") && before.contains("anklang_secure"), "{before}");
+    assert!(
+        before.contains("offer") && before.contains("anklang_secure"),
+        "{before}"
+    );
     assert_eq!(migrate(&[]), ["nothing to do"]);
     let down = migrate(&["--down", &count.to_string()]);
-    assert!(down.len() == count && down.iter().all(|l| l.starts_with("reverted ")), "{down:?}");
+    assert!(
+        down.len() == count && down.iter().all(|l| l.starts_with("reverted ")),
+        "{down:?}"
+    );
     assert_eq!(tables(&database).await, "__diesel_schema_migrations");
     // A server that must not migrate says what is missing.
     let output = run(&["serve", "--config", config.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("anklang migrate"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("anklang migrate")
+    );
 
     let up = migrate(&[]);
-    assert!(up.len() == count && up.iter().all(|l| l.starts_with("ran ")), "{up:?}");
+    assert!(
+        up.len() == count && up.iter().all(|l| l.starts_with("ran ")),
+        "{up:?}"
+    );
     assert_eq!(tables(&database).await, before);
     assert_eq!(migrate(&[]), ["nothing to do"]);
 }
@@ -448,5 +553,7 @@ async fn migrations_run_down_and_up_again() {
 fn migrations() -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
     let entries = std::fs::read_dir(folder).unwrap();
-    entries.filter(|e| e.as_ref().unwrap().path().is_dir()).count()
+    entries
+        .filter(|e| e.as_ref().unwrap().path().is_dir())
+        .count()
 }

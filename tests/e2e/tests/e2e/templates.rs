@@ -13,17 +13,23 @@ const MAIL: &str = "brands/linden/templates/offer_mail.de";
 const LETTER: &str = "brands/linden/templates/offer_letter.de";
 
 fn mail(name: &str, subject: &str, text: &str, html: &str) -> pb::UpdateTemplateRequest {
-    with(name, pb::template::Content::Message(pb::MessageContent {
-        subject: subject.into(),
-        text_body: text.into(),
-        html_body: html.into(),
-    }))
+    with(
+        name,
+        pb::template::Content::Message(pb::MessageContent {
+            subject: subject.into(),
+            text_body: text.into(),
+            html_body: html.into(),
+        }),
+    )
 }
 
 fn letter(name: &str, source: &str) -> pb::UpdateTemplateRequest {
-    with(name, pb::template::Content::Document(pb::DocumentContent {
-        typst_source: source.into(),
-    }))
+    with(
+        name,
+        pb::template::Content::Document(pb::DocumentContent {
+            typst_source: source.into(),
+        }),
+    )
 }
 
 fn with(name: &str, content: pb::template::Content) -> pb::UpdateTemplateRequest {
@@ -38,19 +44,31 @@ fn with(name: &str, content: pb::template::Content) -> pb::UpdateTemplateRequest
 }
 
 async fn save(client: &Client, request: pb::UpdateTemplateRequest) -> Result<pb::Template, Status> {
-    client.templates().update_template(request).await.map(tonic::Response::into_inner)
+    client
+        .templates()
+        .update_template(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 async fn get(client: &Client, name: &str) -> Result<pb::Template, Status> {
     let request = pb::GetTemplateRequest { name: name.into() };
-    client.templates().get_template(request).await.map(tonic::Response::into_inner)
+    client
+        .templates()
+        .get_template(request)
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 #[tokio::test]
 async fn a_brands_own_templates_are_used_at_the_next_launch() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
-    let before = launch(&client, utility.launch()).await.campaign.unwrap().name;
+    let before = launch(&client, utility.launch())
+        .await
+        .campaign
+        .unwrap()
+        .name;
     until_sent(&client, &before, utility.members().len()).await;
     let own = mail(
         MAIL,
@@ -61,23 +79,41 @@ async fn a_brands_own_templates_are_used_at_the_next_launch() {
     assert_eq!(save(&client, own).await.unwrap().version, 1);
     let source = "#import \"/anklang/de.typ\": money\n\
                   Eigener Brief #sys.inputs.offer.number über #money(sys.inputs.offer.annual_amount)";
-    assert_eq!(save(&client, letter(LETTER, source)).await.unwrap().version, 1);
+    assert_eq!(
+        save(&client, letter(LETTER, source)).await.unwrap().version,
+        1
+    );
 
-    let after = launch(&client, utility.launch()).await.campaign.unwrap().name;
+    let after = launch(&client, utility.launch())
+        .await
+        .campaign
+        .unwrap()
+        .name;
     until_sent(&client, &after, utility.members().len()).await;
     let offers = offers_of(&client, &after).await;
     let mails = server.sink.received().split_off(utility.members().len());
     for (name, contract) in utility.members() {
         let offer = &offers[&name];
         let text = pdf_text(&download(&client, &offer.name).await);
-        let mail = mails.iter().find(|m| m.rcpt_to[0] == utility.customer_of(contract).mail);
-        let mail = MessageParser::default().parse(&mail.unwrap().data).unwrap().into_owned();
+        let mail = mails
+            .iter()
+            .find(|m| m.rcpt_to[0] == utility.customer_of(contract).mail);
+        let mail = MessageParser::default()
+            .parse(&mail.unwrap().data)
+            .unwrap()
+            .into_owned();
         let subject = mail.subject().unwrap().to_owned();
         let document = offer.document.as_ref().unwrap();
         let amount = german_money(contract.annual_cents());
         if contract.brand.code == "linden" {
-            assert_eq!(text, format!("Eigener Brief {} über {amount}", offer.number));
-            assert_eq!((&document.template[..], document.template_version), (LETTER, 1));
+            assert_eq!(
+                text,
+                format!("Eigener Brief {} über {amount}", offer.number)
+            );
+            assert_eq!(
+                (&document.template[..], document.template_version),
+                (LETTER, 1)
+            );
             assert_eq!(subject, format!("Neu: {}", offer.number));
             let body = mail.body_text(0).unwrap();
             let last_name = &utility.customer_of(contract).last_name;
@@ -107,12 +143,24 @@ async fn versions_count_changes() {
     assert!(content.subject.contains("{{ offer.number }}"));
     let shipped = get(&client, LETTER).await.unwrap();
     assert_eq!(shipped.version, 0);
-    assert!(matches!(shipped.content, Some(pb::template::Content::Document(_))));
+    assert!(matches!(
+        shipped.content,
+        Some(pb::template::Content::Document(_))
+    ));
 
     let first = save(&client, mail(MAIL, "Eins", "a", "")).await.unwrap();
     assert_eq!(first.version, 1);
-    assert_eq!(save(&client, mail(MAIL, "Eins", "a", "")).await.unwrap(), first);
-    assert_eq!(save(&client, mail(MAIL, "Zwei", "a", "")).await.unwrap().version, 2);
+    assert_eq!(
+        save(&client, mail(MAIL, "Eins", "a", "")).await.unwrap(),
+        first
+    );
+    assert_eq!(
+        save(&client, mail(MAIL, "Zwei", "a", ""))
+            .await
+            .unwrap()
+            .version,
+        2
+    );
     let third = save(&client, mail(MAIL, "Eins", "a", "")).await.unwrap();
     assert_eq!((third.version, &third.content), (3, &first.content));
     assert_eq!(get(&client, MAIL).await.unwrap(), third);
@@ -120,7 +168,12 @@ async fn versions_count_changes() {
         parent: "brands/-".into(),
         ..Default::default()
     };
-    let listed = client.templates().list_templates(listed).await.unwrap().into_inner();
+    let listed = client
+        .templates()
+        .list_templates(listed)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(listed.templates, [third], "the newest versions alone");
 
     // A message stays one.
@@ -147,11 +200,18 @@ async fn templates_need_a_brand_and_a_good_name() {
     request.allow_missing = false;
     assert_eq!(save(&client, request).await.unwrap().version, 1);
 
-    for name in ["", "brands/linden", "brands/linden/templates/offer_mail",
-        "brands/linden/templates/Offer.de", "brands/linden/templates/9.de",
-        "brands/linden/templates/mail._"]
-    {
-        refused::names(&save(&client, good(name)).await.unwrap_err(), &["template.name"]);
+    for name in [
+        "",
+        "brands/linden",
+        "brands/linden/templates/offer_mail",
+        "brands/linden/templates/Offer.de",
+        "brands/linden/templates/9.de",
+        "brands/linden/templates/mail._",
+    ] {
+        refused::names(
+            &save(&client, good(name)).await.unwrap_err(),
+            &["template.name"],
+        );
         refused::names(&get(&client, name).await.unwrap_err(), &["name"]);
     }
     let nothing = pb::UpdateTemplateRequest {
@@ -164,7 +224,10 @@ async fn templates_need_a_brand_and_a_good_name() {
     refused::names(&save(&client, nothing).await.unwrap_err(), &["template"]);
     let empty = mail(MAIL, "", "", "");
     let status = save(&client, empty).await.unwrap_err();
-    refused::names(&status, &["template.message.subject", "template.message.text_body"]);
+    refused::names(
+        &status,
+        &["template.message.subject", "template.message.text_body"],
+    );
 }
 
 /// Checks fields and places of all faults, in order.
@@ -192,21 +255,40 @@ async fn a_mail_that_does_not_compile_is_refused() {
     faults(
         &status,
         &[
-            ("template.message.subject", "line 1, column 12: unknown variable `offer.numbr`"),
-            ("template.message.text_body", "line 2, column 4: unknown variable `customer.firstname`"),
-            ("template.message.text_body", "line 2, column 29: unknown variable `weather`"),
-            ("template.message.html_body", "line 2, column 17: syntax error"),
+            (
+                "template.message.subject",
+                "line 1, column 12: unknown variable `offer.numbr`",
+            ),
+            (
+                "template.message.text_body",
+                "line 2, column 4: unknown variable `customer.firstname`",
+            ),
+            (
+                "template.message.text_body",
+                "line 2, column 29: unknown variable `weather`",
+            ),
+            (
+                "template.message.html_body",
+                "line 2, column 17: syntax error",
+            ),
         ],
     );
     let filter = mail(MAIL, "x", "{{ offer.number|shout }}{% include 'x' %}", "");
     faults(
         &save(&client, filter).await.unwrap_err(),
         &[
-            ("template.message.text_body", "line 1, column 17: unknown filter `shout`"),
+            (
+                "template.message.text_body",
+                "line 1, column 17: unknown filter `shout`",
+            ),
             ("template.message.text_body", "line 1, column 28: `include`"),
         ],
     );
-    assert_eq!(get(&client, MAIL).await.unwrap().version, 0, "nothing was saved");
+    assert_eq!(
+        get(&client, MAIL).await.unwrap().version,
+        0,
+        "nothing was saved"
+    );
 }
 
 #[tokio::test]
@@ -215,10 +297,20 @@ async fn a_letter_that_does_not_compile_is_refused() {
     let (client, _) = with_utility(&server, FEW).await;
     let field = "template.document.typst_source";
     for (source, places) in [
-        ("Gut\n#let x = \nGrüße #(1 +", &["line 2, column 9: ", "line 3, column 8: ", "line 3, column 12: "][..]),
+        (
+            "Gut\n#let x = \nGrüße #(1 +",
+            &[
+                "line 2, column 9: ",
+                "line 3, column 8: ",
+                "line 3, column 12: ",
+            ][..],
+        ),
         ("Guten Tag\n#sys.inputs.offer.numbr", &["line 2, column "]),
         ("#read(\"/etc/passwd\")", &["line 1, column "]),
-        ("#import \"@preview/cetz:0.3.1\": canvas", &["line 1, column "]),
+        (
+            "#import \"@preview/cetz:0.3.1\": canvas",
+            &["line 1, column "],
+        ),
     ] {
         let status = save(&client, letter(LETTER, source)).await.unwrap_err();
         let wanted: Vec<_> = places.iter().map(|place| (field, *place)).collect();
@@ -226,5 +318,9 @@ async fn a_letter_that_does_not_compile_is_refused() {
     }
     let long = letter(LETTER, &"a".repeat(500_001));
     refused::names(&save(&client, long).await.unwrap_err(), &[field]);
-    assert_eq!(get(&client, LETTER).await.unwrap().version, 0, "nothing was saved");
+    assert_eq!(
+        get(&client, LETTER).await.unwrap().version,
+        0,
+        "nothing was saved"
+    );
 }

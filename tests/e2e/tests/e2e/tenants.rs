@@ -33,13 +33,28 @@ pub struct World {
 pub async fn populate(server: &TestServer) -> World {
     let (client, utility) = with_utility(server, FEW).await;
     let more = [
-        (ImportEntity::Orders, "number,customer_number,ordered_at,currency\n\
-            O1,K0001,2025-05-01T10:00:00Z,EUR\nO2,K0001,2025-06-01T10:00:00Z,EUR\n"),
-        (ImportEntity::OrderLines, "order_number,line,quantity,unit_price\nO1,1,2,9.90\n"),
-        (ImportEntity::ContractItems, "contract_number,code\nV0001,meter\n"),
-        (ImportEntity::Attributes, "entity,number,key,type,value\n\
-            customer,K0001,segment,text,gold\ncontract,V0001,solar,flag,true\n"),
-        (ImportEntity::Suppressions, "channel,address\nmail,niemand@post.example\n"),
+        (
+            ImportEntity::Orders,
+            "number,customer_number,ordered_at,currency\n\
+            O1,K0001,2025-05-01T10:00:00Z,EUR\nO2,K0001,2025-06-01T10:00:00Z,EUR\n",
+        ),
+        (
+            ImportEntity::OrderLines,
+            "order_number,line,quantity,unit_price\nO1,1,2,9.90\n",
+        ),
+        (
+            ImportEntity::ContractItems,
+            "contract_number,code\nV0001,meter\n",
+        ),
+        (
+            ImportEntity::Attributes,
+            "entity,number,key,type,value\n\
+            customer,K0001,segment,text,gold\ncontract,V0001,solar,flag,true\n",
+        ),
+        (
+            ImportEntity::Suppressions,
+            "channel,address\nmail,niemand@post.example\n",
+        ),
     ];
     for (entity, csv) in more {
         let sums = client.import(entity, csv).await.unwrap();
@@ -60,7 +75,12 @@ pub async fn populate(server: &TestServer) -> World {
         campaign: campaign.clone(),
         ..Default::default()
     };
-    let listed = client.messages().list_messages(request).await.unwrap().into_inner();
+    let listed = client
+        .messages()
+        .list_messages(request)
+        .await
+        .unwrap()
+        .into_inner();
     World {
         campaign,
         operation: phase.operation,
@@ -93,11 +113,13 @@ async fn save_template(client: &Client, key: &str) {
     let request = templates::UpdateTemplateRequest {
         template: Some(templates::Template {
             name: format!("brands/linden/templates/{key}.de"),
-            content: Some(templates::template::Content::Message(templates::MessageContent {
-                subject: "Hallo".into(),
-                text_body: "Hallo {{ customer.last_name }}".into(),
-                html_body: String::new(),
-            })),
+            content: Some(templates::template::Content::Message(
+                templates::MessageContent {
+                    subject: "Hallo".into(),
+                    text_body: "Hallo {{ customer.last_name }}".into(),
+                    html_body: String::new(),
+                },
+            )),
             ..Default::default()
         }),
         allow_missing: true,
@@ -134,11 +156,26 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
     let template = "brands/linden/templates/spring_mail.de";
     let content = json!({"subject": "Neu", "textBody": "Neu"});
     vec![
-        ("anklang.brands.v1.BrandService/GetBrand", json!({"name": "brands/linden"})),
-        ("anklang.brands.v1.BrandService/UpdateBrand", json!({"brand": brand})),
-        ("anklang.products.v1.ProductService/GetProduct", json!({"name": "products/S-BASIS"})),
-        ("anklang.products.v1.ProductService/UpdateProduct", json!({"product": product})),
-        ("anklang.products.v1.ProductService/GetProductVersion", json!({"name": TARGET})),
+        (
+            "anklang.brands.v1.BrandService/GetBrand",
+            json!({"name": "brands/linden"}),
+        ),
+        (
+            "anklang.brands.v1.BrandService/UpdateBrand",
+            json!({"brand": brand}),
+        ),
+        (
+            "anklang.products.v1.ProductService/GetProduct",
+            json!({"name": "products/S-BASIS"}),
+        ),
+        (
+            "anklang.products.v1.ProductService/UpdateProduct",
+            json!({"product": product}),
+        ),
+        (
+            "anklang.products.v1.ProductService/GetProductVersion",
+            json!({"name": TARGET}),
+        ),
         (
             "anklang.products.v1.ProductService/ListProductVersions",
             json!({"parent": "products/S-OEKO"}),
@@ -147,13 +184,34 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             "anklang.products.v1.ProductService/UpdateProductVersion",
             json!({"productVersion": version}),
         ),
-        ("anklang.customers.v1.CustomerService/GetCustomer", json!({"name": w.customer})),
-        ("anklang.customers.v1.CustomerService/ListCustomerEvents", json!({"parent": w.customer})),
-        ("anklang.customers.v1.CustomerService/GetSuppression", address.clone()),
-        ("anklang.contracts.v1.ContractService/GetContract", json!({"name": w.contract})),
-        ("anklang.orders.v1.OrderService/GetOrder", json!({"name": "orders/O1"})),
-        ("anklang.orders.v1.OrderService/UpdateOrder", json!({"order": order})),
-        ("anklang.selections.v1.SelectionService/GetSelection", json!({"name": w.selection})),
+        (
+            "anklang.customers.v1.CustomerService/GetCustomer",
+            json!({"name": w.customer}),
+        ),
+        (
+            "anklang.customers.v1.CustomerService/ListCustomerEvents",
+            json!({"parent": w.customer}),
+        ),
+        (
+            "anklang.customers.v1.CustomerService/GetSuppression",
+            address.clone(),
+        ),
+        (
+            "anklang.contracts.v1.ContractService/GetContract",
+            json!({"name": w.contract}),
+        ),
+        (
+            "anklang.orders.v1.OrderService/GetOrder",
+            json!({"name": "orders/O1"}),
+        ),
+        (
+            "anklang.orders.v1.OrderService/UpdateOrder",
+            json!({"order": order}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/GetSelection",
+            json!({"name": w.selection}),
+        ),
         (
             "anklang.selections.v1.SelectionService/PreviewSelection",
             json!({"selection": w.selection}),
@@ -165,37 +223,91 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
                 "criteria": criteria,
             }}),
         ),
-        ("anklang.templates.v1.TemplateService/GetTemplate", json!({"name": template})),
+        (
+            "anklang.templates.v1.TemplateService/GetTemplate",
+            json!({"name": template}),
+        ),
         (
             "anklang.templates.v1.TemplateService/UpdateTemplate",
             json!({"template": {"name": template, "message": content}, "allowMissing": true}),
         ),
-        ("anklang.templates.v1.TemplateService/ListTemplates", json!({"parent": "brands/linden"})),
-        ("anklang.campaigns.v1.CampaignService/GetCampaign", json!({"name": w.campaign})),
-        ("anklang.campaigns.v1.CampaignService/ListPhases", json!({"parent": w.campaign})),
-        ("anklang.campaigns.v1.CampaignService/ListAudienceMembers", json!({"parent": w.phase})),
-        ("anklang.campaigns.v1.CampaignService/GetInfoboard", json!({"name": w.campaign})),
+        (
+            "anklang.templates.v1.TemplateService/ListTemplates",
+            json!({"parent": "brands/linden"}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/GetCampaign",
+            json!({"name": w.campaign}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ListPhases",
+            json!({"parent": w.campaign}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ListAudienceMembers",
+            json!({"parent": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/GetInfoboard",
+            json!({"name": w.campaign}),
+        ),
         (
             "anklang.offers.v1.OfferService/CreateOffer",
             json!({"contract": w.contract, "productVersion": TARGET, "validUntilDate": date(3)}),
         ),
-        ("anklang.offers.v1.OfferService/GetOffer", json!({"name": w.offer})),
-        ("anklang.offers.v1.OfferService/DownloadOfferDocument", json!({"name": w.offer})),
-        ("anklang.offers.v1.OfferService/AcceptOffer", json!({"name": w.offer})),
-        ("anklang.offers.v1.OfferService/RejectOffer", json!({"name": w.offer})),
-        ("anklang.messages.v1.MessageService/GetMessage", json!({"name": w.message})),
-        ("google.longrunning.Operations/GetOperation", json!({"name": w.operation})),
+        (
+            "anklang.offers.v1.OfferService/GetOffer",
+            json!({"name": w.offer}),
+        ),
+        (
+            "anklang.offers.v1.OfferService/DownloadOfferDocument",
+            json!({"name": w.offer}),
+        ),
+        (
+            "anklang.offers.v1.OfferService/AcceptOffer",
+            json!({"name": w.offer}),
+        ),
+        (
+            "anklang.offers.v1.OfferService/RejectOffer",
+            json!({"name": w.offer}),
+        ),
+        (
+            "anklang.messages.v1.MessageService/GetMessage",
+            json!({"name": w.message}),
+        ),
+        (
+            "google.longrunning.Operations/GetOperation",
+            json!({"name": w.operation}),
+        ),
         (
             "google.longrunning.Operations/WaitOperation",
             json!({"name": w.operation, "timeout": "0s"}),
         ),
-        ("google.longrunning.Operations/CancelOperation", json!({"name": w.operation})),
-        ("google.longrunning.Operations/DeleteOperation", json!({"name": w.operation})),
+        (
+            "google.longrunning.Operations/CancelOperation",
+            json!({"name": w.operation}),
+        ),
+        (
+            "google.longrunning.Operations/DeleteOperation",
+            json!({"name": w.operation}),
+        ),
         // Last: these change what the others name.
-        ("anklang.customers.v1.CustomerService/UpdateCustomer", json!({"customer": customer})),
-        ("anklang.contracts.v1.ContractService/UpdateContract", json!({"contract": contract})),
-        ("anklang.customers.v1.CustomerService/DeleteSuppression", address),
-        ("anklang.selections.v1.SelectionService/DeleteSelection", json!({"name": w.selection})),
+        (
+            "anklang.customers.v1.CustomerService/UpdateCustomer",
+            json!({"customer": customer}),
+        ),
+        (
+            "anklang.contracts.v1.ContractService/UpdateContract",
+            json!({"contract": contract}),
+        ),
+        (
+            "anklang.customers.v1.CustomerService/DeleteSuppression",
+            address,
+        ),
+        (
+            "anklang.selections.v1.SelectionService/DeleteSelection",
+            json!({"name": w.selection}),
+        ),
     ]
 }
 
@@ -236,7 +348,11 @@ async fn another_tenants_things_do_not_exist() {
     known.extend(LISTS);
     known.extend(OTHERS);
     let all: Vec<String> = raw::methods().map(|m| raw::path(&m)).collect();
-    assert_eq!(known, all.iter().map(|m| &m[..]).collect(), "every method is looked at");
+    assert_eq!(
+        known,
+        all.iter().map(|m| &m[..]).collect(),
+        "every method is looked at"
+    );
 
     for (method, request) in &calls {
         match raw.call(Some("other"), method, request).await {
@@ -256,7 +372,11 @@ async fn another_tenants_things_do_not_exist() {
     for (method, request) in &calls {
         if let Err(status) = raw.call(Some("linden"), method, request).await {
             // Answered already; kept as a record.
-            assert_eq!(status.code(), Code::FailedPrecondition, "{method}: {status:?}");
+            assert_eq!(
+                status.code(),
+                Code::FailedPrecondition,
+                "{method}: {status:?}"
+            );
         }
     }
 }
@@ -279,10 +399,19 @@ async fn another_tenants_things_cannot_be_pointed_to() {
         ),
     );
     request.deselected_contracts = vec![world.contract.clone()];
-    let status = other.campaigns().launch_campaign(request).await.unwrap_err();
+    let status = other
+        .campaigns()
+        .launch_campaign(request)
+        .await
+        .unwrap_err();
     refused::names(
         &status,
-        &["campaign", "selection", "deselected_contracts", "target_product_version"],
+        &[
+            "campaign",
+            "selection",
+            "deselected_contracts",
+            "target_product_version",
+        ],
     );
 
     let csv = "number,customer_number,brand_code,division\nX1,K0001,linden,gas\n";
@@ -296,7 +425,11 @@ async fn another_tenants_things_cannot_be_pointed_to() {
         let request = selections::ListSelectionFieldsRequest {
             subject: selections::Subject::Contract.into(),
         };
-        let listed = client.selections().list_selection_fields(request).await.unwrap();
+        let listed = client
+            .selections()
+            .list_selection_fields(request)
+            .await
+            .unwrap();
         let mut fields = listed.into_inner().fields.into_iter();
         fields.any(|f| f.field == "attributes.solar")
     };
@@ -327,7 +460,10 @@ async fn every_call_names_its_tenant() {
     }
     assert!(looked_at > 40, "{looked_at}");
     let nobody = Client::connect(server.addr, "nobody").await.unwrap();
-    let status = nobody.import(ImportEntity::Brands, "code,name,sender_email\n").await.unwrap_err();
+    let status = nobody
+        .import(ImportEntity::Brands, "code,name,sender_email\n")
+        .await
+        .unwrap_err();
     refused::is(&status, Code::Unauthenticated, "TENANT_REQUIRED");
 }
 
@@ -357,16 +493,24 @@ async fn the_database_shows_a_tenant_its_own_rows() {
     for table in &tables {
         let own: i64 = database
             .query_one(
-                &format!("SELECT count(*) FROM {table} JOIN tenant t ON t.id = tenant_id
-                          WHERE t.slug = 'other'"),
+                &format!(
+                    "SELECT count(*) FROM {table} JOIN tenant t ON t.id = tenant_id
+                          WHERE t.slug = 'other'"
+                ),
                 &[],
             )
             .await
             .unwrap()
             .get(0);
-        let all: i64 =
-            database.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0);
-        assert!(all > own || table == "request_log", "{table} has nothing of the first tenant");
+        let all: i64 = database
+            .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+            .await
+            .unwrap()
+            .get(0);
+        assert!(
+            all > own || table == "request_log",
+            "{table} has nothing of the first tenant"
+        );
 
         let seen = async |database: &mut tokio_postgres::Client, tenant: &str| {
             let tx = database.transaction().await.unwrap();
@@ -376,15 +520,26 @@ async fn the_database_shows_a_tenant_its_own_rows() {
             ))
             .await
             .unwrap();
-            let row = tx.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+            let row = tx
+                .query_one(&format!("SELECT count(*) FROM {table}"), &[])
+                .await
+                .unwrap();
             row.get::<_, i64>(0)
         };
         let id = "SELECT id FROM tenant WHERE slug = 'other'";
         assert_eq!(seen(&mut database, id).await, own, "{table}");
-        assert_eq!(seen(&mut database, "''").await, 0, "{table} without a tenant");
+        assert_eq!(
+            seen(&mut database, "''").await,
+            0,
+            "{table} without a tenant"
+        );
         with_rows += usize::from(own > 0);
     }
-    assert!(tables.len() > 20 && with_rows >= 7, "{with_rows} of {}", tables.len());
+    assert!(
+        tables.len() > 20 && with_rows >= 7,
+        "{with_rows} of {}",
+        tables.len()
+    );
 
     // Nor can it write rows of another.
     let tx = database.transaction().await.unwrap();
@@ -394,10 +549,15 @@ async fn the_database_shows_a_tenant_its_own_rows() {
     )
     .await
     .unwrap();
-    let stolen = tx.execute("UPDATE customer SET city = 'x' WHERE number LIKE 'K%'", &[]).await;
+    let stolen = tx
+        .execute("UPDATE customer SET city = 'x' WHERE number LIKE 'K%'", &[])
+        .await;
     assert_eq!(stolen.unwrap(), 2);
     let given = tx
-        .execute("UPDATE customer SET tenant_id = (SELECT id FROM tenant WHERE slug = 'linden')", &[])
+        .execute(
+            "UPDATE customer SET tenant_id = (SELECT id FROM tenant WHERE slug = 'linden')",
+            &[],
+        )
         .await
         .unwrap_err();
     let given = given.as_db_error().unwrap();
@@ -430,7 +590,10 @@ async fn every_table_is_secured_and_led_by_its_tenant() {
         let [app, worker] = &policies[..] else {
             panic!("two policies on {table}: {policies:?}");
         };
-        assert!(app.starts_with("anklang_app: (tenant_id = ") && app.contains("anklang_tenant()"), "{app}");
+        assert!(
+            app.starts_with("anklang_app: (tenant_id = ") && app.contains("anklang_tenant()"),
+            "{app}"
+        );
         assert_eq!(worker, "anklang_worker: true", "{table}");
     }
     let others = database

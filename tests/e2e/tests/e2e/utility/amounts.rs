@@ -10,7 +10,12 @@ pub const UNIT: i128 = 289_125;
 /// A number of 1/10^places as a decimal without zeros at its end.
 pub fn decimal(number: i128, places: u32) -> String {
     let one = 10_i128.pow(places);
-    let text = format!("{}.{:0width$}", number / one, number % one, width = places as usize);
+    let text = format!(
+        "{}.{:0width$}",
+        number / one,
+        number % one,
+        width = places as usize
+    );
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

@@ -88,7 +88,9 @@ impl Case {
     pub fn fate(self) -> Fate {
         use Case::*;
         match self {
-            Plain | Company | Idn | Several | EndsLater | SecondAddress | OddNumbers => Fate::Member,
+            Plain | Company | Idn | Several | EndsLater | SecondAddress | OddNumbers => {
+                Fate::Member
+            }
             Deselected | DeselectedAndEnded => Fate::Out(Reason::Deselected),
             Ended | EndsToday | Notice | EndedAndAllElse => Fate::Out(Reason::ContractEnded),
             OtherDivision => Fate::Out(Reason::OtherDivision),
@@ -273,7 +275,9 @@ impl Utility {
     /// So many of each case.
     pub fn of(cases: &[(Case, usize)]) -> Self {
         let mut made = Utility {
-            today: Utc::now().with_timezone(&chrono_tz::Europe::Berlin).date_naive(),
+            today: Utc::now()
+                .with_timezone(&chrono_tz::Europe::Berlin)
+                .date_naive(),
             customers: Vec::new(),
             contracts: Vec::new(),
         };
@@ -325,7 +329,9 @@ impl Utility {
                 customer.mail = "Einkauf@xn--bckerei-krmel-bfb38a.example".into();
             }
             Case::SecondAddress => {
-                customer.points.insert(0, ("mail", "gesperrt0@post.example".into()));
+                customer
+                    .points
+                    .insert(0, ("mail", "gesperrt0@post.example".into()));
             }
             Case::OddNumbers => customer.number = "K/ä 7%".into(),
             Case::NoAddress => customer.points.clear(),
@@ -352,7 +358,7 @@ impl Utility {
             customer: self.customers.len() - 1,
             brand: &BRANDS[i % 2],
             division: "electricity",
-            status: if i % 3 == 0 { "AB" } else { "AU" },
+            status: if i.is_multiple_of(3) { "AB" } else { "AU" },
             postal_code: format!("{}", 35_390 + i),
             quantity: Some(2_500_000 + 137_125 * i128::try_from(i).unwrap()),
             version: ("S-BASIS", "CURRENT"),
@@ -384,7 +390,10 @@ impl Utility {
 
     /// Contracts with a fate.
     pub fn with_fate(&self, fate: Fate) -> Vec<&Contract> {
-        self.contracts.iter().filter(|c| c.case.fate() == fate).collect()
+        self.contracts
+            .iter()
+            .filter(|c| c.case.fate() == fate)
+            .collect()
     }
 
     /// Contracts that get an offer, by their resource names.

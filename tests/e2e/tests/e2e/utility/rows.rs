@@ -40,10 +40,46 @@ impl Utility {
         csv(
             "product_number,code,name,valid_from,valid_to,base_price_per_year,unit_price_per_kwh,currency",
             [
-                ["S-BASIS", "CURRENT", "Basis", &day(-700), "", "132", "0.3449", "EUR"],
-                ["S-OEKO", "OLD", "Öko alt", &day(-700), &day(-1), "120", "0.31", "EUR"],
-                ["S-OEKO", "NEXT", "Öko neu", &day(30), "", &base, &unit, "EUR"],
-                ["G-BASIS", "CURRENT", "Basis", &day(-700), "", "150", "0.11", "EUR"],
+                [
+                    "S-BASIS",
+                    "CURRENT",
+                    "Basis",
+                    &day(-700),
+                    "",
+                    "132",
+                    "0.3449",
+                    "EUR",
+                ],
+                [
+                    "S-OEKO",
+                    "OLD",
+                    "Öko alt",
+                    &day(-700),
+                    &day(-1),
+                    "120",
+                    "0.31",
+                    "EUR",
+                ],
+                [
+                    "S-OEKO",
+                    "NEXT",
+                    "Öko neu",
+                    &day(30),
+                    "",
+                    &base,
+                    &unit,
+                    "EUR",
+                ],
+                [
+                    "G-BASIS",
+                    "CURRENT",
+                    "Basis",
+                    &day(-700),
+                    "",
+                    "150",
+                    "0.11",
+                    "EUR",
+                ],
             ],
         )
     }
@@ -52,10 +88,23 @@ impl Utility {
         csv(
             "number,kind,salutation,title,first_name,last_name,company_name,street,house_number,postal_code,city",
             self.customers.iter().map(|c| {
-                let kind = if c.company_name.is_empty() { "person" } else { "company" };
+                let kind = if c.company_name.is_empty() {
+                    "person"
+                } else {
+                    "company"
+                };
                 [
-                    &c.number[..], kind, c.salutation, c.title, c.first_name, &c.last_name,
-                    c.company_name, &c.street, &c.house_number, &c.postal_code, c.city,
+                    &c.number[..],
+                    kind,
+                    c.salutation,
+                    c.title,
+                    c.first_name,
+                    &c.last_name,
+                    c.company_name,
+                    &c.street,
+                    &c.house_number,
+                    &c.postal_code,
+                    c.city,
                 ]
             }),
         )
@@ -65,7 +114,12 @@ impl Utility {
         let rows = self.customers.iter().flat_map(|c| {
             let points = c.points.iter().enumerate();
             points.map(|(i, (channel, address))| {
-                [c.number.clone(), (*channel).into(), address.clone(), (i + 1).to_string()]
+                [
+                    c.number.clone(),
+                    (*channel).into(),
+                    address.clone(),
+                    (i + 1).to_string(),
+                ]
             })
         });
         csv("customer_number,channel,address,position", rows)
@@ -75,17 +129,28 @@ impl Utility {
         let rows = self.customers.iter().flat_map(|c| {
             let consents = c.consents.iter();
             consents.map(|(purpose, state)| {
-                [&c.number[..], "mail", purpose, state, "2025-01-31T12:00:00+01:00", "Formular"]
+                [
+                    &c.number[..],
+                    "mail",
+                    purpose,
+                    state,
+                    "2025-01-31T12:00:00+01:00",
+                    "Formular",
+                ]
             })
         });
-        csv("customer_number,channel,purpose,state,recorded_at,source", rows)
+        csv(
+            "customer_number,channel,purpose,state,recorded_at,source",
+            rows,
+        )
     }
 
     fn suppressions(&self) -> String {
         let points = self.customers.iter().flat_map(|c| &c.points);
         let blocked = points.filter(|(_, a)| a.to_lowercase().starts_with("gesperrt"));
         // The domain in another case of letters: blocking goes by the normalised address.
-        let rows = blocked.map(|(_, a)| ["mail".to_owned(), a.replace("Post.Example", "POST.example")]);
+        let rows =
+            blocked.map(|(_, a)| ["mail".to_owned(), a.replace("Post.Example", "POST.example")]);
         csv("channel,address", rows)
     }
 

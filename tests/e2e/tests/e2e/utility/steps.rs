@@ -21,7 +21,9 @@ pub fn criteria() -> selections::Criteria {
         compare("supply_status", Operator::In, [text("AU"), text("AB")]),
         compare("site_postal_code", Operator::StartsWith, [text("35")]),
     ];
-    let list = selections::CriteriaList { criteria: both.into() };
+    let list = selections::CriteriaList {
+        criteria: both.into(),
+    };
     selections::Criteria {
         node: Some(selections::criteria::Node::All(list)),
     }
@@ -37,7 +39,9 @@ pub fn compare(
     let compare = selections::Compare {
         field: field.into(),
         operator: operator.into(),
-        values: values.map(|v| selections::Value { value: Some(v) }).collect(),
+        values: values
+            .map(|v| selections::Value { value: Some(v) })
+            .collect(),
     };
     selections::Criteria {
         node: Some(selections::criteria::Node::Compare(compare)),
@@ -76,8 +80,17 @@ pub async fn offers_of(client: &Client, campaign: &str) -> HashMap<String, offer
         campaign: campaign.into(),
         ..Default::default()
     };
-    let listed = client.offers().list_offers(request).await.unwrap().into_inner();
-    listed.offers.into_iter().map(|o| (o.contract.clone(), o)).collect()
+    let listed = client
+        .offers()
+        .list_offers(request)
+        .await
+        .unwrap()
+        .into_inner();
+    listed
+        .offers
+        .into_iter()
+        .map(|o| (o.contract.clone(), o))
+        .collect()
 }
 
 /// The campaign's figures, all phases together.
@@ -87,8 +100,15 @@ pub async fn figures(client: &Client, campaign: &str) -> campaigns::InfoboardFig
 
 /// The campaign's infoboard.
 pub async fn infoboard(client: &Client, campaign: &str) -> campaigns::Infoboard {
-    let request = campaigns::GetInfoboardRequest { name: campaign.into() };
-    client.campaigns().get_infoboard(request).await.unwrap().into_inner()
+    let request = campaigns::GetInfoboardRequest {
+        name: campaign.into(),
+    };
+    client
+        .campaigns()
+        .get_infoboard(request)
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 /// Waits until so many messages of a campaign were taken by the mail server.
