@@ -92,9 +92,10 @@ pub async fn claim(
              ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
          barred AS (
              SELECT m.id,
-                 CASE WHEN EXISTS (SELECT FROM phase p WHERE p.tenant_id = $1
-                          AND p.id = m.phase_id AND p.state IN ('failed', 'cancelled'))
-                      THEN 'the launch was given up'
+                 CASE WHEN NOT EXISTS (SELECT FROM offer o JOIN tenant t ON t.id = $1
+                          WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open'
+                          AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date)
+                      THEN 'the offer is not open any more'
                       WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
                           AND s.channel = m.channel AND s.address_hash = m.address_hash)
                       THEN 'the address is blocked'
@@ -106,7 +107,7 @@ pub async fn claim(
          moved AS (
              UPDATE message m SET
                  state = CASE WHEN b.reason IS NULL THEN 'sending'
-                              WHEN b.reason = 'the launch was given up' THEN 'cancelled'
+                              WHEN b.reason = 'the offer is not open any more' THEN 'cancelled'
                               ELSE 'suppressed' END,
                  attempt = m.attempt + CASE WHEN b.reason IS NULL THEN 1 ELSE 0 END,
                  detail = coalesce(b.reason, m.detail),

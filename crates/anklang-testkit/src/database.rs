@@ -8,6 +8,8 @@ use anklang_store::{Store, migrate};
 use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
+/// How the names of the clusters' folders begin.
+const FOLDER: &str = "anklang-test-";
 const TEMPLATE: &str = "anklang_template";
 
 static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
@@ -72,9 +74,11 @@ async fn cluster() -> Result<&'static Cluster> {
 }
 
 async fn start() -> Result<Cluster> {
-    // Kept until the machine clears its temporary files; tests run in containers mostly, and a
-    // killed run cannot clean up anyhow. `Cluster` removes nothing itself.
-    let folder = tempfile::Builder::new().prefix("anklang-test-").tempdir()?.keep();
+    // A static is never dropped, and a killed run cannot clean up: each run removes what the runs
+    // before it have left.
+    remove_leftovers()?;
+    let prefix = format!("{FOLDER}{}-", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?.keep();
     // As root, PostgreSQL runs as another user, who must get in.
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
     let mut options = Options::test(folder.join("postgresql"));
@@ -84,6 +88,23 @@ async fn start() -> Result<Cluster> {
     let store = Store::new(&cluster.url(TEMPLATE), 2)?;
     migrate::up(&store).await?;
     Ok(cluster)
+}
+
+/// Removes the folders of test processes that are gone: `anklang-test-<process>-<random>`.
+fn remove_leftovers() -> Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let process = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'))
+            .and_then(|(process, _)| process.parse::<u32>().ok());
+        if process.is_some_and(|id| !std::path::Path::new(&format!("/proc/{id}")).exists()) {
+            // Another run may remove it at the same time, or it may be another user's.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
 }
 
 async fn connect(url: &str) -> Result<tokio_postgres::Client> {

@@ -85,13 +85,13 @@ async fn a_launch_survives_kills_at_any_moment() {
     // The letter that ships takes long enough to be interrupted.
     let operation = begin(&first, "").await;
     let over_now = "SELECT state NOT IN ('queued', 'running') FROM operation";
-    for round in 1..=8 {
+    for round in 1..=6 {
         // Only a worker that has taken the launch up can be interrupted at it.
         until("a worker", async || {
             taken_up(&server).await >= round || server.database.one(over_now).await.unwrap() == "t"
         })
         .await;
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..600))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..500))).await;
         server.restart().await.unwrap();
     }
     let client = client(&server).await;
