@@ -50,8 +50,7 @@ impl Accounts {
         for (id, config) in configs {
             let path = folder.join(format!("libanklang_{}.so", config.plugin.replace('-', "_")));
             let field = format!("channel_accounts.{id}.plugin");
-            let Some(plugin) =
-                violations.check(field, Plugin::load(&path, config.pin.map(Sha256)))
+            let Some(plugin) = violations.check(field, Plugin::load(&path, config.pin.map(Sha256)))
             else {
                 continue;
             };
@@ -59,7 +58,10 @@ impl Accounts {
                 for violation in found {
                     let at = violation.path.trim_start_matches('/').replace('/', ".");
                     let at = if at.is_empty() { at } else { format!(".{at}") };
-                    violations.add(format!("channel_accounts.{id}.config{at}"), violation.reason);
+                    violations.add(
+                        format!("channel_accounts.{id}.config{at}"),
+                        violation.reason,
+                    );
                 }
                 continue;
             }
@@ -102,10 +104,12 @@ impl Accounts {
 
 fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance) -> Account {
     let manifest = plugin.manifest();
-    let policy = config.ambiguous.unwrap_or(match manifest.ambiguous_policy() {
-        PluginPolicy::Resend => AmbiguousPolicy::Resend,
-        PluginPolicy::Hold | PluginPolicy::Unspecified => AmbiguousPolicy::Hold,
-    });
+    let policy = config
+        .ambiguous
+        .unwrap_or(match manifest.ambiguous_policy() {
+            PluginPolicy::Resend => AmbiguousPolicy::Resend,
+            PluginPolicy::Hold | PluginPolicy::Unspecified => AmbiguousPolicy::Hold,
+        });
     let at_most = |wish, limit: u32| if limit == 0 { wish } else { limit.min(wish) };
     let batch = at_most(u32::try_from(config.batch).unwrap_or(1), manifest.max_batch);
     let calls = at_most(

@@ -115,7 +115,10 @@ impl Config {
                 let key = key.to_lowercase().replace("__", ".");
                 figment = figment.merge((key, parse_value(&value)));
             } else if !OTHER_VARIABLES.contains(&key) && !key.starts_with("TEST_") {
-                violations.add(name, "is no variable of anklang; keys have a double underscore for each dot");
+                violations.add(
+                    name,
+                    "is no variable of anklang; keys have a double underscore for each dot",
+                );
             }
         }
         let dict = match figment.extract::<Dict>() {
@@ -127,10 +130,7 @@ impl Config {
                 return Err(violations);
             }
         };
-        let mut reader = Reader {
-            dict,
-            violations,
-        };
+        let mut reader = Reader { dict, violations };
         let config = reader.config();
         reader.refuse_the_rest();
         let Reader { violations, .. } = reader;
@@ -188,14 +188,17 @@ impl Reader {
                 .map_err(|e| format!("is no filter: {e}"));
             self.violations.check("log.filter", parsed).map(|_| filter)
         });
-        let log_json = self.text("log.format").and_then(|format| match &format[..] {
-            "text" => Some(false),
-            "json" => Some(true),
-            _ => {
-                self.violations.add("log.format", "must be \"text\" or \"json\"");
-                None
-            }
-        });
+        let log_json = self
+            .text("log.format")
+            .and_then(|format| match &format[..] {
+                "text" => Some(false),
+                "json" => Some(true),
+                _ => {
+                    self.violations
+                        .add("log.format", "must be \"text\" or \"json\"");
+                    None
+                }
+            });
         Some(Config {
             listen: listen?,
             shutdown_grace: Duration::from_secs(shutdown_grace?),
@@ -240,7 +243,9 @@ impl Reader {
         let word = |text: &str| {
             !text.is_empty()
                 && text.len() <= 63
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if !word(id) {
             self.violations.add(
@@ -252,10 +257,15 @@ impl Reader {
         if let Some(plugin) = &plugin
             && !word(plugin)
         {
-            self.violations
-                .add(path("plugin"), "a plugin's id is 1 to 63 of a–z, 0–9 and hyphens");
+            self.violations.add(
+                path("plugin"),
+                "a plugin's id is 1 to 63 of a–z, 0–9 and hyphens",
+            );
         }
-        let pin = match &self.optional(&path("sha256"), Self::text).unwrap_or_default()[..] {
+        let pin = match &self
+            .optional(&path("sha256"), Self::text)
+            .unwrap_or_default()[..]
+        {
             "" => None,
             text => {
                 let mut bytes = [0; 32];
@@ -265,12 +275,16 @@ impl Reader {
                 self.violations.check(path("sha256"), parsed)
             }
         };
-        let ambiguous = match &self.optional(&path("ambiguous"), Self::text).unwrap_or_default()[..] {
+        let ambiguous = match &self
+            .optional(&path("ambiguous"), Self::text)
+            .unwrap_or_default()[..]
+        {
             "" => None,
             "resend" => Some(AmbiguousPolicy::Resend),
             "hold" => Some(AmbiguousPolicy::Hold),
             _ => {
-                self.violations.add(path("ambiguous"), "must be \"resend\" or \"hold\"");
+                self.violations
+                    .add(path("ambiguous"), "must be \"resend\" or \"hold\"");
                 None
             }
         };
@@ -303,7 +317,11 @@ impl Reader {
         within(&mut self.dict, path)
     }
 
-    fn optional<T>(&mut self, path: &str, read: impl Fn(&mut Self, &str) -> Option<T>) -> Option<T> {
+    fn optional<T>(
+        &mut self,
+        path: &str,
+        read: impl Fn(&mut Self, &str) -> Option<T>,
+    ) -> Option<T> {
         let mut dict = &self.dict;
         let mut keys = path.split('.').peekable();
         while let Some(key) = keys.next() {
@@ -343,7 +361,11 @@ impl Reader {
         if found.is_none() {
             self.violations.add(
                 path,
-                format!("must be a whole number from {} to {}", range.start(), range.end()),
+                format!(
+                    "must be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
             );
         }
         found
@@ -439,7 +461,10 @@ mod tests {
         .expect("a good configuration");
         assert_eq!(config.listen.port(), 2);
         let relay = &config.channel_accounts["relay"];
-        assert_eq!(relay.config, serde_json::json!({"host": "localhost", "port": 25}));
+        assert_eq!(
+            relay.config,
+            serde_json::json!({"host": "localhost", "port": 25})
+        );
         assert_eq!(relay.ambiguous, Some(AmbiguousPolicy::Hold));
         assert_eq!((relay.batch, relay.calls), (50, 4));
     }
@@ -460,8 +485,11 @@ mod tests {
             ambiguous = 'perhaps'
             sha256 = 'abc'
             retries = 3";
-        let found = read(file, &[("ANKLANG_LISTEN", "x"), ("ANKLANG_SERVER__COLOUR", "red")])
-            .expect_err("nothing is right here");
+        let found = read(
+            file,
+            &[("ANKLANG_LISTEN", "x"), ("ANKLANG_SERVER__COLOUR", "red")],
+        )
+        .expect_err("nothing is right here");
         let fields: Vec<&str> = found.iter().map(|(field, _)| &field[..]).collect();
         for field in [
             "ANKLANG_LISTEN",

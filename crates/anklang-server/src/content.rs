@@ -90,7 +90,9 @@ impl Newest {
             tenant: self.tenant,
             brand,
             key: self.key.clone(),
-            language: own.map_or(FALLBACK_LANGUAGE, |t| &t.language[..]).to_owned(),
+            language: own
+                .map_or(FALLBACK_LANGUAGE, |t| &t.language[..])
+                .to_owned(),
             version: own.map_or(0, |t| t.version),
         };
         (id, own)
@@ -148,7 +150,11 @@ fn compiled<T>(
     id: &TemplateId,
     compile: impl FnOnce() -> Result<T, ContentError>,
 ) -> Result<Arc<T>, ContentError> {
-    let lock = || cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lock = || {
+        cache
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    };
     if let Some(found) = lock().get(id) {
         return Ok(Arc::clone(found));
     }
@@ -189,7 +195,10 @@ pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
     };
     data.brand.country = country_name(&data.brand.country);
     customer.display_name = if customer.company_name.is_empty() {
-        joined(&[&customer.title, &customer.first_name, &customer.last_name], " ")
+        joined(
+            &[&customer.title, &customer.first_name, &customer.last_name],
+            " ",
+        )
     } else {
         customer.company_name.clone()
     };

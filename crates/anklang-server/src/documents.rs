@@ -65,5 +65,8 @@ impl Documents {
 /// `documents/ab/abcd….pdf`.
 fn path(sha256: &[u8]) -> Path {
     let hash = hex::encode(sha256);
-    Path::from(format!("documents/{}/{hash}.pdf", &hash[..2.min(hash.len())]))
+    Path::from(format!(
+        "documents/{}/{hash}.pdf",
+        &hash[..2.min(hash.len())]
+    ))
 }

@@ -14,8 +14,8 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic_health::ServingStatus;
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 use tower_http::trace::TraceLayer;
 
 use crate::accounts::Accounts;
@@ -42,8 +42,8 @@ pub enum StartError {
 /// Opens everything. Accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
     let accounts = Accounts::open(&config.plugins, &config.channel_accounts).await?;
-    let store = Store::new(config.database_url.expose_secret(), config.connections)
-        .context("database")?;
+    let store =
+        Store::new(config.database_url.expose_secret(), config.connections).context("database")?;
     if config.migrate {
         let ran = migrate::up(&store).await.context("migrations")?;
         if !ran.is_empty() {
@@ -53,7 +53,10 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         let pending = migrate::pending(&store).await.context("migrations")?;
         if !pending.is_empty() {
             let pending = pending.join(", ");
-            return Err(anyhow::anyhow!("migrations have not run: {pending}; run `anklang migrate`").into());
+            return Err(anyhow::anyhow!(
+                "migrations have not run: {pending}; run `anklang migrate`"
+            )
+            .into());
         }
     }
     let documents = Documents::local(&config.documents).context("documents.folder")?;
@@ -152,7 +155,11 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         workers.spawn(operations::run(app.clone(), stop.clone()));
     }
     for account in app.accounts.all() {
-        workers.spawn(dispatch::run(app.clone(), Arc::clone(account), stop.clone()));
+        workers.spawn(dispatch::run(
+            app.clone(),
+            Arc::clone(account),
+            stop.clone(),
+        ));
     }
     workers
 }
@@ -180,7 +187,9 @@ async fn watch_health(
             () = tokio::time::sleep(HEALTH_EVERY) => report_health(&app, &health).await,
         }
     }
-    health.set_service_status("", ServingStatus::NotServing).await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
 }
 
 macro_rules! services {

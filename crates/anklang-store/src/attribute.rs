@@ -46,8 +46,8 @@ async fn define(conn: &mut Conn, tenant: TenantId, rows: &[Numbered<AttributeRow
          FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
               WITH ORDINALITY AS s (entity, number, key, value_type, place)
          WHERE CASE s.entity
-             WHEN 'customer' THEN EXISTS (SELECT FROM customer c WHERE c.tenant_id = $1 AND c.number = s.number OFFSET 0)
-             ELSE EXISTS (SELECT FROM contract c WHERE c.tenant_id = $1 AND c.number = s.number OFFSET 0)
+             WHEN 'customer' THEN EXISTS (SELECT FROM customer c WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
+             ELSE EXISTS (SELECT FROM contract c WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
          END
          ORDER BY s.entity, s.key, s.place
          ON CONFLICT DO NOTHING",
@@ -68,7 +68,7 @@ fn customer_spec() -> Spec<AttributeRow> {
         .reference(Reference {
             field: "number",
             join: "LEFT JOIN LATERAL (SELECT id FROM customer
-                   WHERE tenant_id = $1 AND number = s.number OFFSET 0) o ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) o ON true",
             good: "o.id IS NOT NULL",
             reason: "'there is no customer with this number'",
         })
@@ -82,7 +82,7 @@ fn contract_spec() -> Spec<AttributeRow> {
         .reference(Reference {
             field: "number",
             join: "LEFT JOIN LATERAL (SELECT id FROM contract
-                   WHERE tenant_id = $1 AND number = s.number OFFSET 0) o ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) o ON true",
             good: "o.id IS NOT NULL",
             reason: "'there is no contract with this number'",
         })
@@ -93,7 +93,7 @@ fn contract_spec() -> Spec<AttributeRow> {
 const TYPE: Reference = Reference {
     field: "type",
     join: "LEFT JOIN LATERAL (SELECT value_type FROM attribute_definition
-                   WHERE tenant_id = $1 AND entity = s.entity AND key = s.key OFFSET 0) d ON true",
+                   WHERE tenant_id = (SELECT $1) AND entity = s.entity AND key = s.key OFFSET 0) d ON true",
     good: "o.id IS NULL OR d.value_type = s.value_type",
     reason: "'is ' || s.value_type || ', but the values of this key are ' || d.value_type",
 };

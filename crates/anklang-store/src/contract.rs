@@ -113,14 +113,14 @@ impl Load for ContractRow {
         let product = Reference {
             field: "product_number",
             join: "LEFT JOIN LATERAL (SELECT id FROM product
-                   WHERE tenant_id = $1 AND number = s.product_number OFFSET 0) p ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.product_number OFFSET 0) p ON true",
             good: "s.product_number = '' OR p.id IS NOT NULL",
             reason: "'there is no product with this number'",
         };
         let version = Reference {
             field: "product_version_code",
             join: "LEFT JOIN LATERAL (SELECT id FROM product_version
-                   WHERE tenant_id = $1 AND product_id = p.id AND code = s.product_version_code OFFSET 0) v ON true",
+                   WHERE tenant_id = (SELECT $1) AND product_id = p.id AND code = s.product_version_code OFFSET 0) v ON true",
             good: "p.id IS NULL OR v.id IS NOT NULL",
             reason: "'the product has no version with this code'",
         };
@@ -170,7 +170,7 @@ impl Load for ContractItemRow {
             .reference(Reference {
                 field: "contract_number",
                 join: "LEFT JOIN LATERAL (SELECT id FROM contract
-                   WHERE tenant_id = $1 AND number = s.contract_number OFFSET 0) k ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.contract_number OFFSET 0) k ON true",
                 good: "k.id IS NOT NULL",
                 reason: "'there is no contract with this number'",
             })

@@ -86,12 +86,7 @@ pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Resu
 
 /// Gives a launch up: unanswered offers are withdrawn, unsent messages cancelled. `state` is
 /// cancelled or failed.
-pub async fn abandon(
-    conn: &mut Conn,
-    tenant: TenantId,
-    phase: PhaseId,
-    state: &str,
-) -> Result<()> {
+pub async fn abandon(conn: &mut Conn, tenant: TenantId, phase: PhaseId, state: &str) -> Result<()> {
     for statement in [
         "UPDATE offer SET state = 'withdrawn', updated_at = now()
          WHERE tenant_id = $1 AND phase_id = $2 AND state IN ('draft', 'open') AND $3 <> ''",

@@ -25,7 +25,11 @@ pub async fn up(store: &Store) -> Result<Vec<String>> {
 pub async fn down(store: &Store, count: usize) -> Result<Vec<String>> {
     run(store, |harness| {
         (0..count)
-            .map(|_| harness.revert_last_migration(MIGRATIONS).map(|v| v.to_string()))
+            .map(|_| {
+                harness
+                    .revert_last_migration(MIGRATIONS)
+                    .map(|v| v.to_string())
+            })
             .collect()
     })
     .await

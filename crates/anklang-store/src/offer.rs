@@ -1,7 +1,9 @@
 //! Offers and their documents.
 
 use anklang_domain::offer::{self, Answer, Answered, OfferState};
-use anklang_domain::{CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId};
+use anklang_domain::{
+    CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId,
+};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
     Array, BigInt, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
@@ -412,11 +414,7 @@ pub enum ContentOf<'a> {
 }
 
 /// Loads content, in the order of the members.
-pub async fn content(
-    conn: &mut Conn,
-    tenant: TenantId,
-    of: ContentOf<'_>,
-) -> Result<Vec<Content>> {
+pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Result<Vec<Content>> {
     let (ids, phase, after, limit) = match of {
         ContentOf::Offers(ids) => (ids, None, 0, i64::MAX),
         ContentOf::Drafts {
@@ -526,8 +524,18 @@ pub async fn open_with_documents(
     .bind::<Array<Bytea>, _>(documents.iter().map(|d| &d.sha256[..]).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(documents.iter().map(|d| d.size_bytes).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(documents.iter().map(|d| d.pages).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(documents.iter().map(|d| &d.template_language[..]).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(documents.iter().map(|d| d.template_version).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(
+        documents
+            .iter()
+            .map(|d| &d.template_language[..])
+            .collect::<Vec<_>>(),
+    )
+    .bind::<Array<Integer>, _>(
+        documents
+            .iter()
+            .map(|d| d.template_version)
+            .collect::<Vec<_>>(),
+    )
     .execute(conn)
     .await?;
     Ok(())

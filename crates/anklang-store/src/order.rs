@@ -131,7 +131,7 @@ impl Load for OrderLineRow {
             .reference(Reference {
                 field: "order_number",
                 join: "LEFT JOIN LATERAL (SELECT id FROM sales_order
-                   WHERE tenant_id = $1 AND number = s.order_number OFFSET 0) o ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.order_number OFFSET 0) o ON true",
                 good: "o.id IS NOT NULL",
                 reason: "'there is no order with this number'",
             })

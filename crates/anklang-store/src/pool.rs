@@ -153,9 +153,7 @@ impl Drop for Tx {
             // Not left to the pool: it would roll back when the connection is next taken, and
             // the locks would be held until then.
             runtime.spawn(async move {
-                if let Err(error) =
-                    AnsiTransactionManager::rollback_transaction(&mut *conn).await
-                {
+                if let Err(error) = AnsiTransactionManager::rollback_transaction(&mut *conn).await {
                     tracing::debug!(%error, "rollback");
                 }
             });

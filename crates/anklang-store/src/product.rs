@@ -67,7 +67,7 @@ pub struct ProductVersion {
 pub(crate) const BRAND: Reference = Reference {
     field: "brand_code",
     join: "LEFT JOIN LATERAL (SELECT id FROM brand
-                   WHERE tenant_id = $1 AND code = s.brand_code OFFSET 0) b ON true",
+                   WHERE tenant_id = (SELECT $1) AND code = s.brand_code OFFSET 0) b ON true",
     good: "b.id IS NOT NULL",
     reason: "'there is no brand with this code'",
 };
@@ -107,7 +107,7 @@ impl Load for ProductVersionRow {
             .reference(Reference {
                 field: "product_number",
                 join: "LEFT JOIN LATERAL (SELECT id FROM product
-                   WHERE tenant_id = $1 AND number = s.product_number OFFSET 0) p ON true",
+                   WHERE tenant_id = (SELECT $1) AND number = s.product_number OFFSET 0) p ON true",
                 good: "p.id IS NOT NULL",
                 reason: "'there is no product with this number'",
             })

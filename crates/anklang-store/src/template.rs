@@ -161,12 +161,19 @@ pub async fn save(conn: &mut Conn, tenant: TenantId, new: &NewTemplate<'_>) -> R
     if let Some(old) = &newest {
         if old.kind != new.kind {
             return Err(StoreError::Refused {
-                resource: format!("brands/{}/templates/{}.{}", new.brand_code, new.key, new.language),
+                resource: format!(
+                    "brands/{}/templates/{}.{}",
+                    new.brand_code, new.key, new.language
+                ),
                 reason: format!("it is a {} template", old.kind),
             });
         }
-        let same = (&old.subject[..], &old.text_body[..], &old.html_body[..], &old.typst_source[..])
-            == (new.subject, new.text_body, new.html_body, new.typst_source);
+        let same = (
+            &old.subject[..],
+            &old.text_body[..],
+            &old.html_body[..],
+            &old.typst_source[..],
+        ) == (new.subject, new.text_body, new.html_body, new.typst_source);
         if same {
             return Ok(old.clone());
         }

@@ -18,7 +18,9 @@ pub struct AsTenant(MetadataValue<Ascii>);
 
 impl tonic::service::Interceptor for AsTenant {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("anklang-tenant", self.0.clone());
+        request
+            .metadata_mut()
+            .insert("anklang-tenant", self.0.clone());
         Ok(request)
     }
 }
@@ -44,7 +46,9 @@ macro_rules! services {
 impl Client {
     /// Connects.
     pub async fn connect(addr: SocketAddr, tenant: &str) -> Result<Self> {
-        let channel = Endpoint::try_from(format!("http://{addr}"))?.connect().await?;
+        let channel = Endpoint::try_from(format!("http://{addr}"))?
+            .connect()
+            .await?;
         Ok(Self {
             calls: InterceptedService::new(channel, AsTenant(tenant.parse()?)),
         })

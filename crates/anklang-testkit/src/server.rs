@@ -49,7 +49,10 @@ pub struct Process {
 impl Process {
     /// Starts one and waits until it listens.
     async fn start(config: &Path, log: &Path) -> Result<Self> {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)?;
         let mut child = Command::new(&program().anklang)
             .args(["serve", "--config"])
             .arg(config)
@@ -213,7 +216,11 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
     };
     let relay = options.relay.clone().unwrap_or_else(|| {
         let addr = sink.addr();
-        format!("host = \"{}\"\nport = {}\ntls = \"none\"", addr.ip(), addr.port())
+        format!(
+            "host = \"{}\"\nport = {}\ntls = \"none\"",
+            addr.ip(),
+            addr.port()
+        )
     });
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\

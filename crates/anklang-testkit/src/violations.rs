@@ -20,5 +20,8 @@ pub fn violations(status: &Status) -> Vec<(String, String)> {
 /// The reason that a refusal gives.
 pub fn reason(status: &Status) -> String {
     let details = status.get_error_details();
-    details.error_info().map(|i| i.reason.clone()).unwrap_or_default()
+    details
+        .error_info()
+        .map(|i| i.reason.clone())
+        .unwrap_or_default()
 }

@@ -210,7 +210,9 @@ async fn add_tenant(
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !fits {
-        eprintln!("anklang: a tenant's slug is 1 to 63 of a–z, 0–9 and hyphens, and does not begin with a hyphen");
+        eprintln!(
+            "anklang: a tenant's slug is 1 to 63 of a–z, 0–9 and hyphens, and does not begin with a hyphen"
+        );
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let config = match load(&args) {

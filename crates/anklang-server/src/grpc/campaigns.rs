@@ -183,11 +183,18 @@ impl CampaignsApi {
             }
             None => None,
         };
-        if target.as_ref().and_then(|t| t.valid_to).is_some_and(|to| to < today) {
+        if target
+            .as_ref()
+            .and_then(|t| t.valid_to)
+            .is_some_and(|to| to < today)
+        {
             violations.add("target_product_version", "is not valid any more");
         }
         for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
-            violations.add("deselected_contracts", format!("contract {number} does not exist"));
+            violations.add(
+                "deselected_contracts",
+                format!("contract {number} does not exist"),
+            );
         }
         let account = wanted.account.as_ref().and_then(|id| {
             let found = self.app.accounts.get(id).map(AsRef::as_ref);
@@ -196,8 +203,19 @@ impl CampaignsApi {
             }
             found
         });
-        let (Some(campaign), Some(valid_until), Some((criteria, selection)), Some(target), Some(account)) =
-            (&wanted.campaign, wanted.valid_until, audience, target, account)
+        let (
+            Some(campaign),
+            Some(valid_until),
+            Some((criteria, selection)),
+            Some(target),
+            Some(account),
+        ) = (
+            &wanted.campaign,
+            wanted.valid_until,
+            audience,
+            target,
+            account,
+        )
         else {
             return Ok(None);
         };
@@ -229,9 +247,18 @@ impl CampaignsApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let query = "ListCampaigns".to_owned();
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
         violations.finish(())?;
-        let before = page.after.first().and_then(|id| id.parse().ok()).map(CampaignId);
+        let before = page
+            .after
+            .first()
+            .and_then(|id| id.parse().ok())
+            .map(CampaignId);
         let mut tx = self.app.store.begin(tenant.id).await?;
         let mut rows = campaign::list(&mut tx, tenant.id, before, page.limit()).await?;
         tx.commit().await?;
@@ -284,7 +311,13 @@ fn read_launch(
             .check("campaign", name::parse_uuid(name, "campaigns"))
             .map(|id| CampaignTarget::Existing(CampaignId(id))),
         Some(wire_pb::CampaignTarget::NewCampaign(new)) => {
-            text_of(violations, "new_campaign.display_name", &new.display_name, 1, 200);
+            text_of(
+                violations,
+                "new_campaign.display_name",
+                &new.display_name,
+                1,
+                200,
+            );
             let planned_start = new.planned_start_date.as_ref().and_then(|date| {
                 violations.check("new_campaign.planned_start_date", wire::naive_date(date))
             });
@@ -294,7 +327,13 @@ fn read_launch(
             })
         }
     };
-    text_of(violations, "phase_display_name", &request.phase_display_name, 0, 200);
+    text_of(
+        violations,
+        "phase_display_name",
+        &request.phase_display_name,
+        0,
+        200,
+    );
     let audience = match &request.audience {
         None => {
             violations.add("audience", "is required: selection or criteria");
@@ -312,7 +351,10 @@ fn read_launch(
     let until = &request.offer_valid_until_date;
     let valid_until = valid_until("offer_valid_until_date", until, today, violations);
     if request.deselected_contracts.len() > MAX_DESELECTED {
-        violations.add("deselected_contracts", format!("must be at most {MAX_DESELECTED}"));
+        violations.add(
+            "deselected_contracts",
+            format!("must be at most {MAX_DESELECTED}"),
+        );
     }
     let deselected = request
         .deselected_contracts
@@ -321,7 +363,9 @@ fn read_launch(
         .enumerate()
         .filter_map(|(i, name)| {
             let field = format!("deselected_contracts[{i}]");
-            violations.check(field, name::parse(name, ["contracts"])).map(|[n]| n)
+            violations
+                .check(field, name::parse(name, ["contracts"]))
+                .map(|[n]| n)
         })
         .collect();
     let spec = request.outbound.clone().unwrap_or_default();
@@ -336,8 +380,16 @@ fn read_launch(
         check_word(violations, field, text);
         text.to_owned()
     };
-    let message_template = word("outbound.message_template", &spec.message_template, OFFER_MAIL);
-    let document_template = word("outbound.document_template", &spec.document_template, OFFER_LETTER);
+    let message_template = word(
+        "outbound.message_template",
+        &spec.message_template,
+        OFFER_MAIL,
+    );
+    let document_template = word(
+        "outbound.document_template",
+        &spec.document_template,
+        OFFER_LETTER,
+    );
     let purpose = word("outbound.purpose", &spec.purpose, "marketing");
     Wanted {
         campaign,
@@ -419,7 +471,12 @@ async fn resolve_audience(
                     Err(StoreError::Invalid(found)) => violations.extend_under("selection.", found),
                     other => drop(other?),
                 }
-                (s.subject, s.criteria, Some((s.id.0, s.version)), "selection")
+                (
+                    s.subject,
+                    s.criteria,
+                    Some((s.id.0, s.version)),
+                    "selection",
+                )
             }
         },
     };
@@ -443,7 +500,10 @@ async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> A
             return Err(ApiError::Precondition {
                 reason: ErrorReason::Precondition,
                 resource: format!("brands/{brand}/templates/{key}"),
-                description: format!("brands without this {kind} template: {}", without.join(", ")),
+                description: format!(
+                    "brands without this {kind} template: {}",
+                    without.join(", ")
+                ),
             });
         }
     }
@@ -463,7 +523,11 @@ async fn start(
         CampaignTarget::New {
             name,
             planned_start,
-        } => CampaignId(campaign::create(conn, tenant.id, name, *planned_start).await?.id),
+        } => CampaignId(
+            campaign::create(conn, tenant.id, name, *planned_start)
+                .await?
+                .id,
+        ),
         CampaignTarget::Existing(id) => *id,
     };
     let operation_id = OperationId::new();
@@ -577,7 +641,10 @@ async fn load_phases(
 ) -> ApiResult<Vec<pb::Phase>> {
     let phases = campaign::phases(conn, tenant, id, None).await?;
     let outbounds = campaign::outbounds(conn, tenant, id).await?;
-    phases.iter().map(|p| phase_to_wire(p, &outbounds)).collect()
+    phases
+        .iter()
+        .map(|p| phase_to_wire(p, &outbounds))
+        .collect()
 }
 
 fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {

@@ -59,9 +59,18 @@ impl MessagesApi {
             "ListMessages {} {} {:?}",
             request.campaign, request.customer, filter.states
         );
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
         violations.finish(())?;
-        let after = page.after.first().and_then(|id| id.parse().ok()).map(MessageId);
+        let after = page
+            .after
+            .first()
+            .and_then(|id| id.parse().ok())
+            .map(MessageId);
         let mut tx = self.app.store.begin(tenant.id).await?;
         let mut rows = message::list(&mut tx, tenant.id, &filter, after, page.limit()).await?;
         tx.commit().await?;
@@ -107,7 +116,10 @@ const STATES: [(pb::MessageState, &str); 9] = [
 ];
 
 fn state_word(state: pb::MessageState) -> Option<&'static str> {
-    STATES.iter().find(|(s, _)| *s == state).map(|(_, word)| *word)
+    STATES
+        .iter()
+        .find(|(s, _)| *s == state)
+        .map(|(_, word)| *word)
 }
 
 fn state(word: &str) -> pb::MessageState {

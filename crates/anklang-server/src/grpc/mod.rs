@@ -43,7 +43,9 @@ pub async fn caller<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant>
     let slug = request
         .metadata()
         .get(TENANT_KEY)
-        .ok_or(ApiError::TenantRequired("the metadata key anklang-tenant is missing"))?
+        .ok_or(ApiError::TenantRequired(
+            "the metadata key anklang-tenant is missing",
+        ))?
         .to_str()
         .map_err(|_| ApiError::TenantRequired("anklang-tenant must be ASCII"))?;
     tenant::by_slug(store, slug)

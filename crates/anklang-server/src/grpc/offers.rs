@@ -114,15 +114,23 @@ impl OffersApi {
             "product_version",
             name::parse(&request.product_version, ["products", "versions"]),
         );
-        let until = valid_until("valid_until_date", &request.valid_until_date, today, &mut violations);
+        let until = valid_until(
+            "valid_until_date",
+            &request.valid_until_date,
+            today,
+            &mut violations,
+        );
         let template = match &request.document_template[..] {
             "" => OFFER_LETTER,
             key => key,
         };
         check_word(&mut violations, "document_template", template);
         violations.finish(())?;
-        let (Some(contract), Some([product, code]), Some(until)) = (contract, version, until) else {
-            return Err(ApiError::Internal("a request without faults or values".into()));
+        let (Some(contract), Some([product, code]), Some(until)) = (contract, version, until)
+        else {
+            return Err(ApiError::Internal(
+                "a request without faults or values".into(),
+            ));
         };
 
         let mut tx = self.app.store.begin(tenant.id).await?;
@@ -193,7 +201,9 @@ impl OffersApi {
     async fn get(&self, request: Request<pb::GetOfferRequest>) -> ApiResult<pb::Offer> {
         let tenant = caller(&self.app.store, &request).await?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let offer = self.load(&mut tx, &tenant, &request.into_inner().name).await?;
+        let offer = self
+            .load(&mut tx, &tenant, &request.into_inner().name)
+            .await?;
         tx.commit().await?;
         Ok(to_wire(&offer))
     }
@@ -210,13 +220,17 @@ impl OffersApi {
             "ListOffers {} {} {:?}",
             request.campaign, request.customer, request.states
         );
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
         violations.finish(())?;
         let after = page.after.first().map_or("", |number| &number[..]);
         let mut tx = self.app.store.begin(tenant.id).await?;
         let today = tenant.day(Utc::now());
-        let mut rows =
-            offer::list(&mut tx, tenant.id, &filter, today, after, page.limit()).await?;
+        let mut rows = offer::list(&mut tx, tenant.id, &filter, today, after, page.limit()).await?;
         tx.commit().await?;
         let next_page_token = page.cut(&mut rows, |o| vec![o.number.clone()]);
         Ok(pb::ListOffersResponse {
@@ -233,7 +247,10 @@ impl OffersApi {
     ) -> ApiResult<pb::Offer> {
         let mut violations = Violations::new();
         let number = violations.check("name", name::parse(name, ["offers"]));
-        for (field, text, max) in [("source", given.source, 64), ("reason", given.reason, 1_000)] {
+        for (field, text, max) in [
+            ("source", given.source, 64),
+            ("reason", given.reason, 1_000),
+        ] {
             if text.chars().count() > max {
                 violations.add(field, format!("must have at most {max} characters"));
             }
@@ -283,9 +300,7 @@ impl OffersApi {
     }
 }
 
-fn parts(
-    bytes: Bytes,
-) -> impl Iterator<Item = Result<pb::DownloadOfferDocumentResponse, Status>> {
+fn parts(bytes: Bytes) -> impl Iterator<Item = Result<pb::DownloadOfferDocumentResponse, Status>> {
     (0..bytes.len()).step_by(PART).map(move |from| {
         Ok(pb::DownloadOfferDocumentResponse {
             data: bytes.slice(from..bytes.len().min(from + PART)),
@@ -301,9 +316,15 @@ async fn make(
     terms: &Terms<'_>,
 ) -> ApiResult<Offer> {
     let resource = name::format(&[("contracts", contract)]);
-    let found = offer::candidate(conn, tenant.id, contract, terms.product_version, terms.offer_date)
-        .await?
-        .ok_or_else(|| ApiError::NotFound(resource.clone()))?;
+    let found = offer::candidate(
+        conn,
+        tenant.id,
+        contract,
+        terms.product_version,
+        terms.offer_date,
+    )
+    .await?
+    .ok_or_else(|| ApiError::NotFound(resource.clone()))?;
     let refuse = |description: &str| ApiError::Precondition {
         reason: ErrorReason::Precondition,
         resource: resource.clone(),

@@ -92,7 +92,11 @@ impl OperationsApi {
             &mut violations,
         );
         violations.finish(())?;
-        let before = page.after.first().and_then(|id| id.parse().ok()).map(OperationId);
+        let before = page
+            .after
+            .first()
+            .and_then(|id| id.parse().ok())
+            .map(OperationId);
         let mut tx = self.app.store.begin(tenant.id).await?;
         let mut rows = operation::list(&mut tx, tenant.id, before, page.limit()).await?;
         tx.commit().await?;

@@ -50,14 +50,15 @@ impl Page {
             return String::new();
         }
         rows.truncate(self.size);
-        rows.last().map_or_else(String::new, |last| {
-            encode(&key(last), &self.query)
-        })
+        rows.last()
+            .map_or_else(String::new, |last| encode(&key(last), &self.query))
     }
 }
 
 fn encode(key: &[String], query: &str) -> String {
-    let parts: Vec<&str> = std::iter::once(query).chain(key.iter().map(String::as_str)).collect();
+    let parts: Vec<&str> = std::iter::once(query)
+        .chain(key.iter().map(String::as_str))
+        .collect();
     let mut bytes = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default())[..8].to_vec();
     bytes.extend(serde_json::to_vec(key).unwrap_or_default());
     BASE64_URL_SAFE_NO_PAD.encode(bytes)

@@ -5,8 +5,8 @@ use anklang_proto::anklang::templates::v1 as pb;
 use anklang_render::{
     DocumentTemplate, MessageSource, MessageTemplate, Part, TemplateError, shipped,
 };
-use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::Conn;
+use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
@@ -46,10 +46,7 @@ impl pb::template_service_server::TemplateService for TemplatesApi {
 }
 
 impl TemplatesApi {
-    async fn update(
-        &self,
-        request: Request<pb::UpdateTemplateRequest>,
-    ) -> ApiResult<pb::Template> {
+    async fn update(&self, request: Request<pb::UpdateTemplateRequest>) -> ApiResult<pb::Template> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let template = request
@@ -115,7 +112,12 @@ impl TemplatesApi {
             .check("parent", name::parse(&request.parent, ["brands"]))
             .map(|[brand]| brand);
         let query = format!("ListTemplates {}", request.parent);
-        let page = Page::read(request.page_size, &request.page_token, query, &mut violations);
+        let page = Page::read(
+            request.page_size,
+            &request.page_token,
+            query,
+            &mut violations,
+        );
         violations.finish(())?;
         let key = |i: usize| page.after.get(i).map_or("", |k| &k[..]);
         let brand = brand.filter(|b| b != "-");
@@ -185,15 +187,36 @@ fn check(template: &pb::Template) -> (Option<Name>, Violations) {
     let limit = |violations: &mut Violations, field: &str, text: &str, min: usize, max: usize| {
         let length = text.chars().count();
         if !(min..=max).contains(&length) {
-            violations.add(field, format!("must have {min} to {max} characters, has {length}"));
+            violations.add(
+                field,
+                format!("must have {min} to {max} characters, has {length}"),
+            );
         }
     };
     match &template.content {
         None => violations.add("template.content", "is required: message or document"),
         Some(pb::template::Content::Message(m)) => {
-            limit(&mut violations, "template.message.subject", &m.subject, 1, 1_000);
-            limit(&mut violations, "template.message.text_body", &m.text_body, 1, 100_000);
-            limit(&mut violations, "template.message.html_body", &m.html_body, 0, 500_000);
+            limit(
+                &mut violations,
+                "template.message.subject",
+                &m.subject,
+                1,
+                1_000,
+            );
+            limit(
+                &mut violations,
+                "template.message.text_body",
+                &m.text_body,
+                1,
+                100_000,
+            );
+            limit(
+                &mut violations,
+                "template.message.html_body",
+                &m.html_body,
+                0,
+                500_000,
+            );
             let source = MessageSource {
                 subject: &m.subject,
                 text: &m.text_body,
@@ -226,7 +249,10 @@ fn add_errors(violations: &mut Violations, errors: &[TemplateError]) {
         };
         violations.add(
             field,
-            format!("line {}, column {}: {}", error.line, error.column, error.message),
+            format!(
+                "line {}, column {}: {}",
+                error.line, error.column, error.message
+            ),
         );
     }
 }
@@ -266,7 +292,10 @@ async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option
 
 /// `brands/{brand}/templates/{key}.{language}`.
 pub fn full_name(brand: &str, key: &str, language: &str) -> String {
-    name::format(&[("brands", brand), ("templates", &format!("{key}.{language}"))])
+    name::format(&[
+        ("brands", brand),
+        ("templates", &format!("{key}.{language}")),
+    ])
 }
 
 fn to_wire(t: Template) -> pb::Template {

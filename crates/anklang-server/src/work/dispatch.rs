@@ -14,9 +14,9 @@ use anklang_channels::CallError;
 use anklang_channels::proto::{self, outcome::Kind};
 use anklang_domain::message::{Outcome, after_attempt};
 use anklang_render::model::OfferData;
+use anklang_store::StoreError;
 use anklang_store::message::{self, Batch, Claimed, Ended};
 use anklang_store::offer::{self, Content, ContentOf};
-use anklang_store::StoreError;
 use chrono::{TimeDelta, Utc};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -165,7 +165,13 @@ async fn record(
         .map(|(claimed, outcome, detail)| Ended {
             id: claimed.id,
             attempt: claimed.attempt,
-            next: after_attempt(&outcome, claimed.failures, account.policy, now, jitter(claimed.id)),
+            next: after_attempt(
+                &outcome,
+                claimed.failures,
+                account.policy,
+                now,
+                jitter(claimed.id),
+            ),
             outcome,
             detail,
         })
@@ -277,7 +283,12 @@ async fn make_content(
         .map(|claimed| {
             let newest = &newest[&claimed.message_template];
             let content = contents.get(&claimed.offer_id);
-            async move { (claimed, make_one(app, account, claimed, newest, content).await) }
+            async move {
+                (
+                    claimed,
+                    make_one(app, account, claimed, newest, content).await,
+                )
+            }
         })
         .collect();
     let (mut ready, mut unready) = (Vec::new(), Vec::new());
@@ -324,7 +335,12 @@ async fn make_one(
             content: pdf.to_vec(),
         });
     }
-    let brand = |key: &str| content.model["brand"][key].as_str().unwrap_or("").to_owned();
+    let brand = |key: &str| {
+        content.model["brand"][key]
+            .as_str()
+            .unwrap_or("")
+            .to_owned()
+    };
     Ok(proto::Message {
         message_id: claimed.id.to_string(),
         attempt: u32::try_from(claimed.attempt).unwrap_or(0),

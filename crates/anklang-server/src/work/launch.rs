@@ -70,11 +70,12 @@ pub async fn run(
     held: &mut Leased,
     stop: &CancellationToken,
 ) -> Result<(), Interrupted> {
-    let plan: Plan =
-        serde_json::from_value(held.operation.request.clone()).map_err(|e| Interrupted::Hopeless {
+    let plan: Plan = serde_json::from_value(held.operation.request.clone()).map_err(|e| {
+        Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("the stored request: {e}"),
-        })?;
+        }
+    })?;
     let tenant = anklang_store::tenant::by_id(&app.store, held.operation.tenant())
         .await?
         .ok_or(StoreError::Missing("the tenant".into()))?;
@@ -143,14 +144,17 @@ impl Launch<'_> {
         let (store, tenant) = (self.app.store.clone(), self.tenant.clone());
         let mut tx = store.begin(tenant.id).await?;
         let freezing = steps::freeze(&mut tx, &tenant, &freeze, Utc::now());
-        let size = keep_lease(self.app, self.held, freezing).await.map_err(|e| match e {
-            StoreError::Invalid(violations) => Interrupted::Hopeless {
-                reason: "INVALID_ARGUMENT",
-                message: format!("the criteria do not hold any more: {violations}"),
-            },
-            other => other.into(),
-        })?;
-        self.advance(&mut tx, progress("offers", 0, size.candidates, 0)).await?;
+        let size = keep_lease(self.app, self.held, freezing)
+            .await
+            .map_err(|e| match e {
+                StoreError::Invalid(violations) => Interrupted::Hopeless {
+                    reason: "INVALID_ARGUMENT",
+                    message: format!("the criteria do not hold any more: {violations}"),
+                },
+                other => other.into(),
+            })?;
+        self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
+            .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -175,7 +179,8 @@ impl Launch<'_> {
         offer::make(&mut tx, self.tenant.id, &source, &terms).await?;
         let next = if until < total { "offers" } else { "documents" };
         let done = if until < total { until } else { 0 };
-        self.advance(&mut tx, progress(next, done, total, 0)).await?;
+        self.advance(&mut tx, progress(next, done, total, 0))
+            .await?;
         tx.commit().await?;
         Ok(())
     }
@@ -192,7 +197,8 @@ impl Launch<'_> {
         };
         let drafts = offer::content(&mut tx, self.tenant.id, of).await?;
         let Some(last) = drafts.last().and_then(|d| d.member_seq) else {
-            self.advance(&mut tx, progress("messages", 0, total, 0)).await?;
+            self.advance(&mut tx, progress("messages", 0, total, 0))
+                .await?;
             tx.commit().await?;
             return Ok(());
         };
@@ -205,7 +211,8 @@ impl Launch<'_> {
         let mut tx = self.app.store.begin(self.tenant.id).await?;
         offer::open_with_documents(&mut tx, self.tenant.id, &made).await?;
         let failed = failed + i64::try_from(errors.len()).unwrap_or(0);
-        self.advance(&mut tx, progress("documents", last, total, failed)).await?;
+        self.advance(&mut tx, progress("documents", last, total, failed))
+            .await?;
         operation::note_errors(&mut tx, self.held, &errors).await?;
         tx.commit().await?;
         Ok(())
@@ -218,12 +225,14 @@ impl Launch<'_> {
         let mut tx = self.app.store.begin(self.tenant.id).await?;
         steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
         if until < total {
-            self.advance(&mut tx, progress("messages", until, total, 0)).await?;
+            self.advance(&mut tx, progress("messages", until, total, 0))
+                .await?;
             tx.commit().await?;
         } else {
             let size = steps::audience_size(&mut tx, self.tenant.id, self.phase()).await?;
             steps::activate(&mut tx, self.tenant.id, self.phase()).await?;
-            self.advance(&mut tx, progress("finished", total, total, 0)).await?;
+            self.advance(&mut tx, progress("finished", total, total, 0))
+                .await?;
             let response = serde_json::json!({
                 "phase": self.plan.phase, "candidates": size.candidates, "members": size.members,
             });

@@ -12,8 +12,9 @@ use crate::{Conn, Result};
 /// The customer that a row belongs to.
 pub(crate) const CUSTOMER: Reference = Reference {
     field: "customer_number",
-    join: "LEFT JOIN LATERAL (SELECT id FROM customer
-                   WHERE tenant_id = $1 AND number = s.customer_number OFFSET 0) c ON true",
+    join:
+        "LEFT JOIN LATERAL (SELECT id FROM customer
+                   WHERE tenant_id = (SELECT $1) AND number = s.customer_number OFFSET 0) c ON true",
     good: "c.id IS NOT NULL",
     reason: "'there is no customer with this number'",
 };

@@ -1,13 +1,14 @@
 //! One statement that writes many rows of one table: built of the column names of a [`Spec`], all
 //! of them literals of this crate; every value is a bind.
 //!
-//! The statement takes the same time per row whatever the size of the table and the age of its
-//! statistics, because it leaves the planner little to choose. What rows refer to is looked up row
-//! by row, by lateral joins fenced with `OFFSET 0`; joined openly, all rows of the tenant are read
-//! and sorted for each chunk. What is there already is found by `ON CONFLICT` in the unique index
-//! of the key; a join that left out unchanged rows before could be planned over another index, and
-//! a chunk that takes half a second then took minutes. The price: unchanged rows are locked for
-//! the moment, though not written anew.
+//! A row shall take the same time whatever the size of the table and the age of its statistics, so
+//! the planner is left little to choose. What is there already is found by `ON CONFLICT`, in the
+//! unique index of the key; unchanged rows are locked for the moment, but not written anew. What
+//! rows refer to is looked up row by row, by lateral joins fenced with `OFFSET 0`: joined openly,
+//! all rows of the tenant are read and sorted for each chunk. In these the tenant is written
+//! `(SELECT $1)`, so that the planner reckons with an average tenant. Seeing the id itself, it
+//! takes a tenant that is newer than the statistics for one without rows, to which any index that
+//! begins with the tenant is as good as the one of the number; a chunk then took minutes.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -101,7 +102,7 @@ columns! {
 pub(crate) struct Reference {
     /// The column that is to blame when it is not there.
     pub field: &'static str,
-    /// Finds it; `$1` is the tenant. A fenced lateral join, see the module.
+    /// Finds it; `(SELECT $1)` is the tenant. A fenced lateral join, see the module.
     pub join: &'static str,
     /// True for rows that are good.
     pub good: &'static str,

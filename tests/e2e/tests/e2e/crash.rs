@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anklang_local::smtp::{Fault, Faults, Matching};
-use anklang_proto::anklang::messages::v1::{
-    AttemptOutcome, ListMessagesRequest, MessageState,
-};
+use anklang_proto::anklang::messages::v1::{AttemptOutcome, ListMessagesRequest, MessageState};
 use anklang_testkit::{Client, Options, TestServer};
 use rand::RngExt;
 
@@ -32,7 +30,9 @@ async fn server(ambiguous: &'static str) -> TestServer {
 async fn slow_server(ambiguous: &'static str, milliseconds: u64) -> TestServer {
     let server = server(ambiguous).await;
     let slow = Fault::Slow(Duration::from_millis(milliseconds));
-    server.sink.set_faults(Faults::none().with(Matching::All, slow));
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, slow));
     server
 }
 
@@ -42,7 +42,11 @@ async fn client(server: &TestServer) -> Client {
 
 /// How often the only operation was taken up.
 async fn taken_up(server: &TestServer) -> u32 {
-    let attempt = server.database.one("SELECT attempt FROM operation").await.unwrap();
+    let attempt = server
+        .database
+        .one("SELECT attempt FROM operation")
+        .await
+        .unwrap();
     attempt.parse().unwrap()
 }
 
@@ -71,7 +75,10 @@ async fn check_rows(server: &TestServer, members: usize) {
         )
         .await
         .unwrap();
-    assert_eq!(numbers, format!("A-00000001 A-{members:08} {members} {members}"));
+    assert_eq!(
+        numbers,
+        format!("A-00000001 A-{members:08} {members} {members}")
+    );
     let leases = "SELECT count(*) FROM message WHERE lease IS NOT NULL OR submitted_at IS NOT NULL";
     assert_eq!(server.database.one(leases).await.unwrap(), "0");
 }
@@ -96,8 +103,14 @@ async fn a_launch_survives_kills_at_any_moment() {
     }
     let client = client(&server).await;
     let response = launched(&over(&client, &operation.name).await);
-    assert_eq!((response.candidates, response.members, response.excluded), (300, 300, 0));
-    assert!(taken_up(&server).await > 1, "no kill interrupted the launch");
+    assert_eq!(
+        (response.candidates, response.members, response.excluded),
+        (300, 300, 0)
+    );
+    assert!(
+        taken_up(&server).await > 1,
+        "no kill interrupted the launch"
+    );
 
     let campaign = response.campaign.unwrap().name;
     until_over(&client, &campaign).await;
@@ -120,7 +133,10 @@ async fn kill_while_sending(server: &mut TestServer, members: usize) -> (Client,
     let mut random = seeded();
     let first = tenant(server, members).await;
     let operation = begin(&first, SLIP).await;
-    let campaign = launched(&over(&first, &operation.name).await).campaign.unwrap().name;
+    let campaign = launched(&over(&first, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
     let waiting = "SELECT count(*) FROM message WHERE state IN ('queued', 'sending')";
     for _ in 0..5 {
         let before = server.sink.count();
@@ -147,12 +163,18 @@ async fn held_mails_never_arrive_twice_though_the_server_is_killed() {
     assert!(books.arrived.values().all(|mails| mails.len() == 1));
 
     let held = ambiguous(&client, &campaign).await;
-    assert!(!held.is_empty(), "no kill came between hand-over and answer");
+    assert!(
+        !held.is_empty(),
+        "no kill came between hand-over and answer"
+    );
     let arrived: BTreeSet<String> = books.arrived.keys().cloned().collect();
     let everybody: BTreeSet<String> = (0..MEMBERS).map(address).collect();
     assert_eq!(&arrived | &held, everybody);
-    let sent: BTreeSet<String> =
-        books.in_state(MessageState::Sent).into_iter().map(str::to_owned).collect();
+    let sent: BTreeSet<String> = books
+        .in_state(MessageState::Sent)
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     assert_eq!(&sent | &held, everybody);
     assert_eq!(&sent & &held, BTreeSet::new());
 }
@@ -165,7 +187,12 @@ async fn ambiguous(client: &Client, campaign: &str) -> BTreeSet<String> {
         states: vec![MessageState::Ambiguous.into()],
         ..Default::default()
     };
-    let listed = client.messages().list_messages(request).await.unwrap().into_inner();
+    let listed = client
+        .messages()
+        .list_messages(request)
+        .await
+        .unwrap()
+        .into_inner();
     listed.messages.into_iter().map(|m| m.address).collect()
 }
 
@@ -177,8 +204,14 @@ async fn mails_that_may_be_resent_all_arrive_though_the_server_is_killed() {
     let books = balanced(&server, &client, &campaign, MEMBERS).await;
     assert_eq!(books.in_state(MessageState::Sent).len(), MEMBERS);
     assert_eq!(books.arrived.len(), MEMBERS);
-    let doubts = books.ledger.values().filter(|m| attempts(m, AttemptOutcome::Ambiguous) > 0);
-    assert!(doubts.count() > 0, "no kill came between hand-over and answer");
+    let doubts = books
+        .ledger
+        .values()
+        .filter(|m| attempts(m, AttemptOutcome::Ambiguous) > 0);
+    assert!(
+        doubts.count() > 0,
+        "no kill came between hand-over and answer"
+    );
     twice_only_in_doubt(&books);
 }
 
@@ -189,7 +222,10 @@ async fn two_servers_share_the_work() {
     let client = tenant(&server, MEMBERS).await;
     let _second = server.further().await.unwrap();
     let operation = begin(&client, SLIP).await;
-    let campaign = launched(&over(&client, &operation.name).await).campaign.unwrap().name;
+    let campaign = launched(&over(&client, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
     until_figures(&client, &campaign, |m| m.sent == 1_000).await;
     check_rows(&server, MEMBERS).await;
     let received = server.sink.received();
@@ -203,8 +239,15 @@ async fn a_stopped_server_comes_back_too_late_to_change_anything() {
     let server = slow_server("hold", 20).await;
     let first = tenant(&server, MEMBERS).await;
     let operation = begin(&first, SLIP).await;
-    let campaign = launched(&over(&first, &operation.name).await).campaign.unwrap().name;
-    server.sink.wait_for(5, Duration::from_secs(20)).await.unwrap();
+    let campaign = launched(&over(&first, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
+    server
+        .sink
+        .wait_for(5, Duration::from_secs(20))
+        .await
+        .unwrap();
     server.signal("STOP").unwrap();
 
     // The other one sends what the first has not claimed, and rescues the rest.
@@ -213,13 +256,22 @@ async fn a_stopped_server_comes_back_too_late_to_change_anything() {
     until_over(&client, &campaign).await;
     let before = balanced(&server, &client, &campaign, MEMBERS).await;
     let held = ambiguous(&client, &campaign).await;
-    assert!(!held.is_empty(), "the first server had nothing in its hands");
+    assert!(
+        !held.is_empty(),
+        "the first server had nothing in its hands"
+    );
 
     // The first goes on where it was, sends what it has, and is not believed.
     server.signal("CONT").unwrap();
-    server.sink.wait_for(300, Duration::from_secs(20)).await.unwrap();
+    server
+        .sink
+        .wait_for(300, Duration::from_secs(20))
+        .await
+        .unwrap();
     until("outcomes that are refused", async || {
-        server.log().contains("outcomes of messages whose lease was lost")
+        server
+            .log()
+            .contains("outcomes of messages whose lease was lost")
     })
     .await;
     let after = balanced(&server, &client, &campaign, MEMBERS).await;
@@ -239,7 +291,9 @@ async fn lost_database_connections_cost_nothing() {
     .await
     .unwrap();
     let slow = Fault::Slow(Duration::from_millis(30));
-    server.sink.set_faults(Faults::none().with(Matching::All, slow));
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, slow));
     let client = tenant(&server, MEMBERS).await;
     let killer = server.database.connect().await.unwrap();
     let operation = begin(&client, SLIP).await;
@@ -255,7 +309,10 @@ async fn lost_database_connections_cost_nothing() {
     }
     assert!(killed > 5, "it was all too fast");
 
-    let campaign = launched(&over(&client, &operation.name).await).campaign.unwrap().name;
+    let campaign = launched(&over(&client, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
     until_over(&client, &campaign).await;
     check_rows(&server, MEMBERS).await;
     let books = balanced(&server, &client, &campaign, MEMBERS).await;

@@ -12,8 +12,8 @@ use anklang_testkit::{Options, TestServer};
 use prost::Message as _;
 
 use crate::mailing::{
-    SLIP, address, balanced, begin, import, launch, launched, ledger, make_due, over, tenant, until,
-    until_figures, until_over,
+    SLIP, address, balanced, begin, import, launch, launched, ledger, make_due, over, tenant,
+    until, until_figures, until_over,
 };
 
 /// Longer than the plugin waits in these tests.
@@ -61,10 +61,16 @@ async fn each_answer_of_a_mail_server_has_its_outcome() {
     use AttemptOutcome as Outcome;
     let server = impatient("hold").await;
     server.sink.set_faults(each(vec![
-        (Fault::RejectRecipient(reply(450, "4.2.0 come back")), Some(1)),
+        (
+            Fault::RejectRecipient(reply(450, "4.2.0 come back")),
+            Some(1),
+        ),
         (Fault::RejectMail(reply(451, "4.3.0 come back")), Some(1)),
         (Fault::HangBeforeData(HANG), Some(1)),
-        (Fault::RejectRecipient(reply(550, "5.1.1 User unknown")), None),
+        (
+            Fault::RejectRecipient(reply(550, "5.1.1 User unknown")),
+            None,
+        ),
         (Fault::RejectMail(reply(554, "5.6.0 No such content")), None),
         (Fault::HangAfterDot(HANG), Some(1)),
         (Fault::CloseAfterDot { keep: true }, Some(1)),
@@ -86,8 +92,15 @@ async fn each_answer_of_a_mail_server_has_its_outcome() {
     }
     assert_eq!(books.message(0).detail, "450 4.2.0 come back");
     assert_eq!(books.message(1).detail, "451 4.3.0 come back");
-    assert!(books.message(2).detail.starts_with("CONNECT "), "{:?}", books.message(2));
-    for (failed, words) in [(3, "550 5.1.1 User unknown"), (4, "554 5.6.0 No such content")] {
+    assert!(
+        books.message(2).detail.starts_with("CONNECT "),
+        "{:?}",
+        books.message(2)
+    );
+    for (failed, words) in [
+        (3, "550 5.1.1 User unknown"),
+        (4, "554 5.6.0 No such content"),
+    ] {
         let message = books.message(failed);
         assert_eq!(message.state(), MessageState::Failed, "{message:?}");
         assert_eq!(message.detail, words);
@@ -109,7 +122,10 @@ async fn each_answer_of_a_mail_server_has_its_outcome() {
     until_figures(&client, &campaign, |m| m.queued == 0 && m.sending == 0).await;
     let later = balanced(&server, &client, &campaign, 12).await;
     for sent in 0..3 {
-        assert_eq!(outcomes(later.message(sent)), [Outcome::Transient, Outcome::Accepted]);
+        assert_eq!(
+            outcomes(later.message(sent)),
+            [Outcome::Transient, Outcome::Accepted]
+        );
     }
     for unchanged in 3..12 {
         assert_eq!(later.message(unchanged), books.message(unchanged));
@@ -160,7 +176,9 @@ async fn a_mail_server_that_is_down_is_tried_again() {
     until_figures(&client, &campaign, |m| m.queued == 4 && m.sending == 0).await;
     until("an attempt each", async || {
         let ledger = ledger(&client, &campaign).await;
-        ledger.values().all(|m| m.attempt_count == 1 && m.state() == MessageState::Queued)
+        ledger
+            .values()
+            .all(|m| m.attempt_count == 1 && m.state() == MessageState::Queued)
     })
     .await;
     let books = balanced(&server, &client, &campaign, 4).await;
@@ -181,7 +199,9 @@ async fn a_mail_server_that_is_down_is_tried_again() {
 async fn who_withdraws_or_is_blocked_before_sending_gets_nothing() {
     let server = impatient("hold").await;
     let later = Fault::RejectRecipient(reply(450, "4.2.0 come back"));
-    server.sink.set_faults(Faults::none().with(Matching::All, later));
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, later));
     let client = tenant(&server, 4).await;
     let campaign = launch(&client, SLIP).await;
     until_figures(&client, &campaign, |m| m.queued == 4 && m.sending == 0).await;
@@ -210,13 +230,22 @@ async fn who_withdraws_or_is_blocked_before_sending_gets_nothing() {
 async fn what_comes_back_after_its_launch_was_given_up_is_cancelled() {
     let server = impatient("hold").await;
     let later = Fault::RejectRecipient(reply(450, "4.2.0 come back"));
-    server.sink.set_faults(Faults::none().with(Matching::All, later));
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, later));
     let client = tenant(&server, 2).await;
     let campaign = launch(&client, SLIP).await;
     until_figures(&client, &campaign, |m| m.queued == 2 && m.sending == 0).await;
     // As if the launch had been cancelled while these were with the mail server.
-    let sql = "UPDATE phase SET state = 'cancelled'";
-    server.database.connect().await.unwrap().batch_execute(sql).await.unwrap();
+    let sql = "UPDATE phase SET state = 'cancelled'; UPDATE offer SET state = 'withdrawn'";
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(sql)
+        .await
+        .unwrap();
     server.sink.set_faults(Faults::none());
     make_due(&server).await;
     until_over(&client, &campaign).await;
@@ -229,7 +258,10 @@ async fn what_comes_back_after_its_launch_was_given_up_is_cancelled() {
 async fn a_launch_waits_for_its_document_store() {
     let server = TestServer::start().await.unwrap();
     let client = tenant(&server, 20).await;
-    let (folder, away) = (server.documents(), server.documents().with_extension("away"));
+    let (folder, away) = (
+        server.documents(),
+        server.documents().with_extension("away"),
+    );
     std::fs::rename(&folder, &away).unwrap();
     std::fs::write(&folder, "a file where the folder was").unwrap();
 
@@ -238,11 +270,19 @@ async fn a_launch_waits_for_its_document_store() {
         let request = lro::GetOperationRequest {
             name: operation.name.clone(),
         };
-        let found = client.operations().get_operation(request).await.unwrap().into_inner();
+        let found = client
+            .operations()
+            .get_operation(request)
+            .await
+            .unwrap()
+            .into_inner();
         assert!(!found.done, "{found:?}");
         let metadata = OperationMetadata::decode(&found.metadata.unwrap().value[..]).unwrap();
         metadata.phase == "documents"
-            && metadata.last_errors.iter().any(|error| error.contains("document store"))
+            && metadata
+                .last_errors
+                .iter()
+                .any(|error| error.contains("document store"))
     })
     .await;
     std::fs::remove_file(&folder).unwrap();

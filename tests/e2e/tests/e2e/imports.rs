@@ -182,7 +182,11 @@ async fn bad_rows_are_told_by_line_and_good_ones_stay() -> Result<()> {
     assert_eq!(why(10), "repeats line 2");
 
     let request = customers::ListCustomersRequest::default();
-    let list = client.customers().list_customers(request).await?.into_inner();
+    let list = client
+        .customers()
+        .list_customers(request)
+        .await?
+        .into_inner();
     let names: Vec<_> = list.customers.into_iter().map(|c| c.last_name).collect();
     assert_eq!(names, ["Müller", "Good; \"quoted\""]);
     Ok(())

@@ -9,7 +9,9 @@ use std::time::Duration;
 use anklang_local::smtp::Received;
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::imports::v1::ImportEntity;
-use anklang_proto::anklang::messages::v1::{self as messages, AttemptOutcome, Message, MessageState};
+use anklang_proto::anklang::messages::v1::{
+    self as messages, AttemptOutcome, Message, MessageState,
+};
 use anklang_proto::anklang::selections::v1 as selections;
 use anklang_proto::anklang::templates::v1 as templates;
 use anklang_proto::google::longrunning as lro;
@@ -50,23 +52,41 @@ pub async fn tenant(server: &TestServer, customers: usize) -> Client {
         csv
     };
     let files = [
-        (ImportEntity::Brands, "code,name,sender_email\nsw,Stadtwerke,info@sw.example\n".to_owned()),
-        (ImportEntity::Products, "number,name,division,brand_code\nP,Strom,electricity,sw\n".to_owned()),
+        (
+            ImportEntity::Brands,
+            "code,name,sender_email\nsw,Stadtwerke,info@sw.example\n".to_owned(),
+        ),
+        (
+            ImportEntity::Products,
+            "number,name,division,brand_code\nP,Strom,electricity,sw\n".to_owned(),
+        ),
         (
             ImportEntity::ProductVersions,
             "product_number,code,name,valid_from,base_price_per_year,unit_price_per_kwh,currency\n\
              P,OLD,Alt,2020-01-01,120,0.34,EUR\nP,NEW,Neu,2020-01-01,110,0.31,EUR\n"
                 .to_owned(),
         ),
-        (ImportEntity::Customers, rows("number,kind,last_name", &|csv, i| {
-            writeln!(csv, "{i:04},person,Muster").unwrap();
-        })),
-        (ImportEntity::ContactPoints, rows("customer_number,channel,address", &|csv, i| {
-            writeln!(csv, "{i:04},mail,{}", address(i)).unwrap();
-        })),
-        (ImportEntity::Consents, rows("customer_number,channel,purpose,state,recorded_at", &|csv, i| {
-            writeln!(csv, "{i:04},mail,marketing,granted,2025-05-01T10:00:00Z").unwrap();
-        })),
+        (
+            ImportEntity::Customers,
+            rows("number,kind,last_name", &|csv, i| {
+                writeln!(csv, "{i:04},person,Muster").unwrap();
+            }),
+        ),
+        (
+            ImportEntity::ContactPoints,
+            rows("customer_number,channel,address", &|csv, i| {
+                writeln!(csv, "{i:04},mail,{}", address(i)).unwrap();
+            }),
+        ),
+        (
+            ImportEntity::Consents,
+            rows(
+                "customer_number,channel,purpose,state,recorded_at",
+                &|csv, i| {
+                    writeln!(csv, "{i:04},mail,marketing,granted,2025-05-01T10:00:00Z").unwrap();
+                },
+            ),
+        ),
         (
             ImportEntity::Contracts,
             rows(
@@ -81,9 +101,11 @@ pub async fn tenant(server: &TestServer, customers: usize) -> Client {
     }
     let slip = templates::Template {
         name: format!("brands/sw/templates/{SLIP}.de"),
-        content: Some(templates::template::Content::Document(templates::DocumentContent {
-            typst_source: "Angebot #sys.inputs.offer.number".into(),
-        })),
+        content: Some(templates::template::Content::Document(
+            templates::DocumentContent {
+                typst_source: "Angebot #sys.inputs.offer.number".into(),
+            },
+        )),
         ..Default::default()
     };
     let request = templates::UpdateTemplateRequest {
@@ -140,13 +162,21 @@ pub fn request(document_template: &str) -> campaigns::LaunchCampaignRequest {
 /// Begins a launch.
 pub async fn begin(client: &Client, document_template: &str) -> lro::Operation {
     let request = request(document_template);
-    client.campaigns().launch_campaign(request).await.unwrap().into_inner()
+    client
+        .campaigns()
+        .launch_campaign(request)
+        .await
+        .unwrap()
+        .into_inner()
 }
 
 /// Launches to all customers, waits for the operation's end and gives the campaign's name.
 pub async fn launch(client: &Client, document_template: &str) -> String {
     let operation = begin(client, document_template).await;
-    launched(&over(client, &operation.name).await).campaign.unwrap().name
+    launched(&over(client, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name
 }
 
 /// Waits until an operation is over, whatever becomes of single calls; for at most a minute.
@@ -212,7 +242,14 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() 
 /// Lets messages that wait for another attempt be tried now.
 pub async fn make_due(server: &TestServer) {
     let sql = "UPDATE message SET next_attempt_at = now() WHERE state = 'queued'";
-    server.database.connect().await.unwrap().batch_execute(sql).await.unwrap();
+    server
+        .database
+        .connect()
+        .await
+        .unwrap()
+        .batch_execute(sql)
+        .await
+        .unwrap();
 }
 
 /// The ledger of a campaign, with all attempts, by address.
@@ -224,11 +261,21 @@ pub async fn ledger(client: &Client, campaign: &str) -> BTreeMap<String, Message
     };
     let mut ledger = BTreeMap::new();
     loop {
-        let page = client.messages().list_messages(request.clone()).await.unwrap().into_inner();
+        let page = client
+            .messages()
+            .list_messages(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
         for listed in page.messages {
             let name = listed.name.clone();
             let get = messages::GetMessageRequest { name };
-            let message = client.messages().get_message(get).await.unwrap().into_inner();
+            let message = client
+                .messages()
+                .get_message(get)
+                .await
+                .unwrap()
+                .into_inner();
             let before = ledger.insert(message.address.clone(), message);
             assert_eq!(before, None, "two messages to one address");
         }
@@ -267,7 +314,11 @@ impl Books {
 
 /// How often attempts of a message ended so.
 pub fn attempts(message: &Message, outcome: AttemptOutcome) -> usize {
-    message.attempts.iter().filter(|a| a.outcome() == outcome).count()
+    message
+        .attempts
+        .iter()
+        .filter(|a| a.outcome() == outcome)
+        .count()
 }
 
 /// Balances the books: each of `members` has one message; the infoboard counts what the ledger
@@ -285,17 +336,26 @@ pub async fn balanced(
     let mut arrived: HashMap<String, Vec<Received>> = HashMap::new();
     for mail in server.sink.received() {
         assert_eq!(mail.rcpt_to.len(), 1);
-        arrived.entry(mail.rcpt_to[0].clone()).or_default().push(mail);
+        arrived
+            .entry(mail.rcpt_to[0].clone())
+            .or_default()
+            .push(mail);
     }
     for address in arrived.keys() {
-        assert!(ledger.contains_key(address), "nobody wanted a mail to {address}");
+        assert!(
+            ledger.contains_key(address),
+            "nobody wanted a mail to {address}"
+        );
     }
     for (address, message) in &ledger {
         check_attempts(message);
         let id = message.name.strip_prefix("messages/").unwrap();
         let mails = arrived.get(address).map_or(&[][..], |mails| mails);
         for mail in mails {
-            assert_eq!(mail.message_id.as_deref(), Some(&format!("<{id}@sw.example>")[..]));
+            assert_eq!(
+                mail.message_id.as_deref(),
+                Some(&format!("<{id}@sw.example>")[..])
+            );
         }
         let known = attempts(message, AttemptOutcome::Accepted);
         let unknown = attempts(message, AttemptOutcome::Ambiguous);
@@ -357,6 +417,10 @@ fn check_attempts(message: &Message) {
     };
     assert!(fits, "{message:?}");
     let accepted = attempts(message, Outcome::Accepted);
-    assert_eq!(accepted, usize::from(message.state() == MessageState::Sent), "{message:?}");
+    assert_eq!(
+        accepted,
+        usize::from(message.state() == MessageState::Sent),
+        "{message:?}"
+    );
     assert_eq!(message.send_time.is_some(), accepted == 1, "{message:?}");
 }

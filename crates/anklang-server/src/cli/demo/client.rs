@@ -49,7 +49,9 @@ const ANSWERS_AT_ONCE: usize = 16;
 impl Client {
     /// Connects to a server.
     pub async fn connect(addr: SocketAddr, tenant: &str) -> anyhow::Result<Self> {
-        let channel = Endpoint::try_from(format!("http://{addr}"))?.connect().await?;
+        let channel = Endpoint::try_from(format!("http://{addr}"))?
+            .connect()
+            .await?;
         let calls = InterceptedService::new(channel.clone(), Tenant(tenant.parse()?));
         Ok(Self {
             channel,
@@ -79,23 +81,30 @@ impl Client {
         let criteria = all([
             compare("division", Operator::Equal, [text("electricity")]),
             compare("supply_status", Operator::In, [text("AU"), text("AB")]),
-            compare("annual_quantity_kwh", Operator::Between, [number("1500"), number("8000")]),
-            compare("site_postal_code", Operator::Between, [text("35000"), text("35999")]),
+            compare(
+                "annual_quantity_kwh",
+                Operator::Between,
+                [number("1500"), number("8000")],
+            ),
+            compare(
+                "site_postal_code",
+                Operator::Between,
+                [text("35000"), text("35999")],
+            ),
             compare("product_version", Operator::In, versions),
         ]);
-        let saved = selections::selection_service_client::SelectionServiceClient::new(
-            self.calls.clone(),
-        )
-        .create_selection(selections::CreateSelectionRequest {
-            selection: Some(selections::Selection {
-                display_name: "Electricity on old tariffs".into(),
-                subject: selections::Subject::Contract.into(),
-                criteria: Some(criteria),
-                ..Default::default()
-            }),
-            ..Default::default()
-        })
-        .await?;
+        let saved =
+            selections::selection_service_client::SelectionServiceClient::new(self.calls.clone())
+                .create_selection(selections::CreateSelectionRequest {
+                    selection: Some(selections::Selection {
+                        display_name: "Electricity on old tariffs".into(),
+                        subject: selections::Subject::Contract.into(),
+                        criteria: Some(criteria),
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                })
+                .await?;
         Ok(saved.into_inner().name)
     }
 
@@ -105,14 +114,13 @@ impl Client {
         selection: &str,
     ) -> anyhow::Result<selections::PreviewSelectionResponse> {
         let source = selections::preview_selection_request::Source::Selection(selection.to_owned());
-        let preview = selections::selection_service_client::SelectionServiceClient::new(
-            self.calls.clone(),
-        )
-        .preview_selection(selections::PreviewSelectionRequest {
-            source: Some(source),
-            sample_size: 5,
-        })
-        .await?;
+        let preview =
+            selections::selection_service_client::SelectionServiceClient::new(self.calls.clone())
+                .preview_selection(selections::PreviewSelectionRequest {
+                    source: Some(source),
+                    sample_size: 5,
+                })
+                .await?;
         Ok(preview.into_inner())
     }
 
@@ -169,7 +177,10 @@ impl Client {
             .excluded
             .iter()
             .map(|e| {
-                let word = e.reason().as_str_name().trim_start_matches("EXCLUSION_REASON_");
+                let word = e
+                    .reason()
+                    .as_str_name()
+                    .trim_start_matches("EXCLUSION_REASON_");
                 (word.to_lowercase().replace('_', " "), e.count)
             })
             .collect())
@@ -247,16 +258,15 @@ impl Client {
         let Some(offer) = page.offers.into_iter().next() else {
             return Ok(None);
         };
-        let events = customers::customer_service_client::CustomerServiceClient::new(
-            self.calls.clone(),
-        )
-        .list_customer_events(customers::ListCustomerEventsRequest {
-            parent: offer.customer.clone(),
-            page_size: 20,
-            ..Default::default()
-        })
-        .await?
-        .into_inner();
+        let events =
+            customers::customer_service_client::CustomerServiceClient::new(self.calls.clone())
+                .list_customer_events(customers::ListCustomerEventsRequest {
+                    parent: offer.customer.clone(),
+                    page_size: 20,
+                    ..Default::default()
+                })
+                .await?
+                .into_inner();
         let lines = events
             .customer_events
             .iter()
@@ -330,7 +340,10 @@ async fn answer_one(calls: Calls, name: &str, fate: Option<bool>) -> anyhow::Res
 
 /// How far an operation is.
 pub fn metadata(operation: &lro::Operation) -> anyhow::Result<OperationMetadata> {
-    let any = operation.metadata.as_ref().context("metadata of an operation")?;
+    let any = operation
+        .metadata
+        .as_ref()
+        .context("metadata of an operation")?;
     Ok(OperationMetadata::decode(&any.value[..])?)
 }
 

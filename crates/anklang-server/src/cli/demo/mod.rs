@@ -88,13 +88,19 @@ async fn with_cluster(args: &DemoArgs, folder: &Path, cluster: &Cluster) -> anyh
         ..SinkOptions::default()
     })
     .await?;
-    say(&format!("smtp://{}, mails in {}", sink.addr(), mails.display()));
+    say(&format!(
+        "smtp://{}, mails in {}",
+        sink.addr(),
+        mails.display()
+    ));
 
     heading("The server");
     let app = match serve::open(config(args, folder, cluster, sink.addr())?).await {
         Ok(app) => app,
         Err(StartError::Config(violations)) => {
-            anyhow::bail!("{violations}\nThe mail plugin is built by `cargo build -p anklang-plugin-mail`.")
+            anyhow::bail!(
+                "{violations}\nThe mail plugin is built by `cargo build -p anklang-plugin-mail`."
+            )
         }
         Err(StartError::Other(error)) => return Err(error),
     };
@@ -169,7 +175,10 @@ async fn story(
         preview.count, preview.customers
     ));
     for row in &preview.sample {
-        say(&format!("  {:<24} {:<28} {}", row.contract, row.display_name, row.place));
+        say(&format!(
+            "  {:<24} {:<28} {}",
+            row.contract, row.display_name, row.place
+        ));
     }
 
     heading("3. It launches the campaign");
@@ -188,7 +197,9 @@ async fn story(
 
     heading("5. Customers accept, reject and keep silent");
     let bar = bar("answers", u64::try_from(launched.members).unwrap_or(0));
-    let (accepted, rejected) = client.answer(&campaign, args.seed, |n| bar.set_position(n)).await?;
+    let (accepted, rejected) = client
+        .answer(&campaign, args.seed, |n| bar.set_position(n))
+        .await?;
     bar.finish_and_clear();
     say(&format!("{accepted} accepted, {rejected} rejected"));
 
@@ -225,7 +236,10 @@ async fn launch(
     let mut shown: Option<(String, ProgressBar)> = None;
     while !operation.done {
         let metadata = client::metadata(&operation)?;
-        if shown.as_ref().is_none_or(|(phase, _)| *phase != metadata.phase) {
+        if shown
+            .as_ref()
+            .is_none_or(|(phase, _)| *phase != metadata.phase)
+        {
             finish(shown.take());
             let total = u64::try_from(metadata.total).unwrap_or(0);
             shown = Some((metadata.phase.clone(), bar(&metadata.phase, total)));
@@ -267,7 +281,11 @@ async fn send(
             bar.finish_and_clear();
             say(&format!(
                 "{} sent, {} failed, {} ambiguous; the mail server has {} mails over {} connections",
-                messages.sent, messages.failed, messages.ambiguous, sink.count(), sink.connections()
+                messages.sent,
+                messages.failed,
+                messages.ambiguous,
+                sink.count(),
+                sink.connections()
             ));
             return Ok(());
         }
@@ -302,7 +320,10 @@ fn print_infoboard(board: &Infoboard) {
             reason = "a share of forty blocks"
         )]
         let blocks = "█".repeat((share * 40.0).round() as usize);
-        say(&format!("{label:<14} {n:>8} {:>5.1} % {blocks}", share * 100.0));
+        say(&format!(
+            "{label:<14} {n:>8} {:>5.1} % {blocks}",
+            share * 100.0
+        ));
     }
 }
 
