@@ -148,6 +148,8 @@ CREATE TABLE offer (
 CREATE INDEX offer_customer ON offer (tenant_id, customer_id);
 CREATE INDEX offer_contract ON offer (tenant_id, contract_id);
 CREATE INDEX offer_campaign ON offer (tenant_id, campaign_id, number);
+CREATE INDEX offer_open ON offer (tenant_id, valid_until) WHERE state = 'open';
+CREATE INDEX offer_draft ON offer (tenant_id, created_at) WHERE state = 'draft' AND phase_id IS NULL;
 SELECT anklang_secure('offer');
 
 -- The PDF of an offer; its bytes lie in the document store under their SHA-256.

@@ -39,6 +39,7 @@ CREATE INDEX message_due ON message (tenant_id, account, next_attempt_at) WHERE 
 CREATE INDEX message_leased ON message (tenant_id, lease_until) WHERE state = 'sending';
 CREATE INDEX message_campaign ON message (tenant_id, campaign_id, id);
 CREATE INDEX message_customer ON message (tenant_id, customer_id, id);
+CREATE INDEX message_trouble ON message (tenant_id, id) WHERE state IN ('failed', 'ambiguous', 'bounced');
 CREATE INDEX message_offer ON message (tenant_id, offer_id);
 SELECT anklang_secure('message');
 

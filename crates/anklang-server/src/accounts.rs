@@ -6,11 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anklang_channels::proto::AmbiguousPolicy as PluginPolicy;
-use anklang_channels::{Instance, Plugin, Sha256};
+use anklang_channels::{Instance, InstanceOptions, Plugin, Sha256};
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
+use anklang_store::tenant::Tenant;
 
 use crate::config::AccountConfig;
+
+/// A call may take long: the mail plugin waits for each of up to eight steps of a dialogue for at
+/// most ten minutes. Giving a call up makes its messages ambiguous; its lease is kept meanwhile.
+const OPTIONS: InstanceOptions = InstanceOptions {
+    open_deadline: Duration::from_secs(60),
+    call_deadline: Duration::from_secs(90 * 60),
+    event_capacity: 1_024,
+};
 
 /// An open channel account.
 pub struct Account {
@@ -26,9 +35,15 @@ pub struct Account {
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,
+    tenants: Vec<String>,
 }
 
 impl Account {
+    /// Whether the tenant may use it.
+    pub fn is_for(&self, tenant: &Tenant) -> bool {
+        self.tenants.is_empty() || self.tenants.contains(&tenant.slug)
+    }
+
     /// The channel that it serves.
     pub fn channel(&self) -> &str {
         &self.plugin.manifest().channel
@@ -72,7 +87,7 @@ impl Accounts {
         }
         let mut accounts = BTreeMap::new();
         for (id, config, plugin) in loaded {
-            let opened = plugin.open(&config.config).await;
+            let opened = plugin.open_with(&config.config, OPTIONS).await;
             let Some(instance) = violations.check(format!("channel_accounts.{id}.config"), opened)
             else {
                 continue;
@@ -82,9 +97,9 @@ impl Accounts {
         violations.finish(Accounts(accounts))
     }
 
-    /// The account with that id.
-    pub fn get(&self, id: &str) -> Option<&Arc<Account>> {
-        self.0.get(id)
+    /// The account with that id, if the tenant may use it.
+    pub fn get(&self, tenant: &Tenant, id: &str) -> Option<&Arc<Account>> {
+        self.0.get(id).filter(|account| account.is_for(tenant))
     }
 
     /// All of them, by id.
@@ -121,6 +136,7 @@ fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance)
         policy,
         batch: i64::from(batch),
         calls: usize::try_from(calls).unwrap_or(1),
+        tenants: config.tenants.clone(),
         plugin,
         instance,
     }

@@ -17,7 +17,7 @@ use secrecy::SecretString;
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
 
 /// Variables of the program that are no settings.
-const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "PG_BIN", "SERVER", "TENANT"];
+const OTHER_VARIABLES: [&str; 6] = ["CACHE", "CONFIG", "PG_BIN", "SERVER", "TENANT", "VENV"];
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct AccountConfig {
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,
+    /// Slugs of the tenants that may use it; all when empty.
+    pub tenants: Vec<String>,
     /// The plugin's own settings, secrets included.
     pub config: serde_json::Value,
 }
@@ -290,6 +292,7 @@ impl Reader {
         };
         let batch = self.optional(&path("batch"), |r, k| r.whole(k, 1..=1_000));
         let calls = self.optional(&path("calls"), |r, k| r.whole(k, 1..=64));
+        let tenants = self.words(&path("tenants"));
         let config = match self.take(&path("config")) {
             None => serde_json::json!({}),
             Some(value) => serde_json::to_value(value).unwrap_or_default(),
@@ -300,6 +303,7 @@ impl Reader {
             ambiguous,
             batch: i64::try_from(batch.unwrap_or(50)).ok()?,
             calls: usize::try_from(calls.unwrap_or(4)).ok()?,
+            tenants,
             config,
         })
     }
@@ -369,6 +373,30 @@ impl Reader {
             );
         }
         found
+    }
+
+    /// A list of texts; empty when it is missing.
+    fn words(&mut self, path: &str) -> Vec<String> {
+        let values = match self.take(path) {
+            None => return Vec::new(),
+            Some(Value::Array(_, values)) => values,
+            Some(_) => {
+                self.violations.add(path, "must be a list of texts");
+                return Vec::new();
+            }
+        };
+        values
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, value)| {
+                let word = value.into_string();
+                if word.is_none() {
+                    self.violations
+                        .add(format!("{path}[{i}]"), "must be a text");
+                }
+                word
+            })
+            .collect()
     }
 
     fn flag(&mut self, path: &str) -> Option<bool> {
@@ -483,6 +511,7 @@ mod tests {
             format = 'xml'
             [channel_accounts.Relay]
             ambiguous = 'perhaps'
+            tenants = 'acme'
             sha256 = 'abc'
             retries = 3";
         let found = read(
@@ -503,11 +532,12 @@ mod tests {
             "channel_accounts.Relay",
             "channel_accounts.Relay.plugin",
             "channel_accounts.Relay.ambiguous",
+            "channel_accounts.Relay.tenants",
             "channel_accounts.Relay.sha256",
             "channel_accounts.Relay.retries",
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 13, "{found:?}");
+        assert_eq!(fields.len(), 14, "{found:?}");
     }
 }

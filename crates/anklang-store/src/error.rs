@@ -44,6 +44,17 @@ impl StoreError {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         match self {
             StoreError::Pool(_) => true,
+            // Diesel names few kinds and hides the SQLSTATE: 57P01, 57P03, 53300 and 40P01 come as
+            // Unknown with PostgreSQL's own words.
+            StoreError::Query(Error::DatabaseError(Kind::Unknown, info)) => [
+                "terminating connection",
+                "the database system is",
+                "too many clients",
+                "deadlock detected",
+                "connection closed",
+            ]
+            .iter()
+            .any(|words| info.message().contains(words)),
             StoreError::Query(Error::DatabaseError(kind, _)) => matches!(
                 kind,
                 Kind::SerializationFailure | Kind::ClosedConnection | Kind::UnableToSendCommand

@@ -74,8 +74,17 @@ pub async fn queue_messages(
     .await?)
 }
 
-/// Opens the phase: everything is made.
+/// Opens the phase: everything is made. Offers whose document could not be made are withdrawn;
+/// nobody has seen them.
 pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE offer SET state = 'withdrawn', updated_at = now()
+         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .execute(conn)
+    .await?;
     diesel::sql_query("UPDATE phase SET state = 'active' WHERE tenant_id = $1 AND id = $2")
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(phase.0)

@@ -40,6 +40,14 @@ pub struct Claimed {
     pub message_template: String,
 }
 
+#[derive(QueryableByName)]
+struct Moved {
+    #[diesel(embed)]
+    claimed: Claimed,
+    #[diesel(sql_type = Text)]
+    state: String,
+}
+
 /// Messages of one account, claimed together by one statement.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -49,6 +57,8 @@ pub struct Batch {
     pub lease: Uuid,
     /// The messages.
     pub messages: Vec<Claimed>,
+    /// So many more were due, but must not be sent any more.
+    pub barred: usize,
 }
 
 #[derive(QueryableByName)]
@@ -84,7 +94,7 @@ pub async fn claim(
 ) -> Result<Batch> {
     let lease = Uuid::now_v7();
     let mut tx = store.begin(tenant).await?;
-    let mut messages: Vec<Claimed> = diesel::sql_query(
+    let moved: Vec<Moved> = diesel::sql_query(
         "WITH due AS (
              SELECT m.id FROM message m
              WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
@@ -96,8 +106,10 @@ pub async fn claim(
                           WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open'
                           AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date)
                       THEN 'the offer is not open any more'
+                      -- Blocked are addresses of contact points: a text message's is a mobile number.
                       WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
-                          AND s.channel = m.channel AND s.address_hash = m.address_hash)
+                          AND s.channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END
+                          AND s.address_hash = m.address_hash)
                       THEN 'the address is blocked'
                       WHEN NOT EXISTS (SELECT FROM consent c WHERE c.tenant_id = $1
                           AND c.customer_id = m.customer_id AND c.channel = m.channel
@@ -125,9 +137,9 @@ pub async fn claim(
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
-         SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id, o.message_template
-         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id
-         WHERE moved.state = 'sending'",
+         SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id,
+                o.message_template, moved.state
+         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
@@ -137,10 +149,17 @@ pub async fn claim(
     .load(&mut tx)
     .await?;
     tx.commit().await?;
+    let all = moved.len();
+    let mut messages: Vec<Claimed> = moved
+        .into_iter()
+        .filter(|m| m.state == "sending")
+        .map(|m| m.claimed)
+        .collect();
     messages.sort_by_key(|m| m.id);
     Ok(Batch {
         tenant,
         lease,
+        barred: all - messages.len(),
         messages,
     })
 }
@@ -273,12 +292,14 @@ fn printable(text: &str) -> String {
 }
 
 /// Takes back messages of an account whose lease has run out. Those that were not handed over are
-/// queued again; of those that may have been nobody knows, so the account's policy decides.
-/// Returns how many of each.
+/// queued again; of those that may have been nobody knows, so the account's policy decides. Leases
+/// that this process still works on (`ours`) are left: after an outage of the database they may have
+/// run out, and be completed all the same. Returns how many of each.
 pub async fn rescue(
     store: &Store,
     account: &str,
     policy: AmbiguousPolicy,
+    ours: &[Uuid],
 ) -> Result<(usize, usize)> {
     #[derive(QueryableByName)]
     struct Rescued {
@@ -292,6 +313,7 @@ pub async fn rescue(
         "WITH lost AS (
              SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
              WHERE account = $1 AND state = 'sending' AND lease_until < now()
+               AND lease <> ALL($4)
              ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
          moved AS (
              UPDATE message m SET
@@ -326,6 +348,7 @@ pub async fn rescue(
         AmbiguousPolicy::Hold => "hold",
     })
     .bind::<Integer, _>(MAX_FAILURES)
+    .bind::<Array<SqlUuid>, _>(ours)
     .get_result(&mut tx)
     .await?;
     tx.commit().await?;

@@ -308,6 +308,7 @@ pub async fn make(
     .bind::<SqlUuid, _>(tenant.0)
     .execute(conn)
     .await?;
+    leave_out_without_quantity(conn, tenant, source).await?;
     let (phase, after, until, contract, id) = match source {
         Source::Members {
             phase,
@@ -369,6 +370,93 @@ pub async fn make(
     .execute(conn)
     .await?;
     Ok(events)
+}
+
+/// Members whose contract has lost its quantity since the audience was frozen have no price: they
+/// are left out, as they would have been then. The contracts are locked, so that it stays so.
+async fn leave_out_without_quantity(
+    conn: &mut Conn,
+    tenant: TenantId,
+    source: &Source,
+) -> Result<()> {
+    let Source::Members {
+        phase,
+        after,
+        until,
+    } = source
+    else {
+        return Ok(());
+    };
+    diesel::sql_query(
+        "WITH priced AS MATERIALIZED (
+             SELECT m.seq, c.annual_quantity_kwh FROM audience_member m
+             JOIN contract c ON c.tenant_id = $1 AND c.id = m.contract_id
+             WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
+               AND m.exclusion IS NULL
+             FOR SHARE OF c),
+         left_out AS (
+             UPDATE audience_member m SET exclusion = 'no_quantity' FROM priced p
+             WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq = p.seq
+               AND p.annual_quantity_kwh IS NULL
+             RETURNING 1)
+         UPDATE audience SET members = members - (SELECT count(*) FROM left_out)
+         WHERE tenant_id = $1 AND phase_id = $2 AND EXISTS (SELECT FROM left_out)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<BigInt, _>(*after)
+    .bind::<BigInt, _>(*until)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Offers whose validity is over become expired, at most `limit` of them; their customers' histories
+/// tell it. Returns how many.
+pub async fn expire(
+    conn: &mut Conn,
+    tenant: TenantId,
+    today: NaiveDate,
+    limit: i64,
+) -> Result<usize> {
+    Ok(diesel::sql_query(
+        "WITH over AS (
+             SELECT id FROM offer
+             WHERE tenant_id = $1 AND state = 'open' AND valid_until < $2
+             ORDER BY valid_until LIMIT $3 FOR UPDATE SKIP LOCKED),
+         expired AS (
+             UPDATE offer o SET state = 'expired', updated_at = now() FROM over
+             WHERE o.tenant_id = $1 AND o.id = over.id
+             RETURNING o.customer_id, o.number, o.campaign_id)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id)
+         SELECT $1, customer_id, 'offer.expired', 'offers/' || number, campaign_id FROM expired",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Date, _>(today)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?)
+}
+
+/// Single offers that wait for their document since more than a minute: whoever made them was
+/// interrupted.
+pub async fn interrupted(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<OfferId>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT id FROM offer
+         WHERE tenant_id = $1 AND state = 'draft' AND phase_id IS NULL
+           AND created_at < now() - interval '1 minute'
+         ORDER BY created_at LIMIT $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|r| OfferId(r.id)).collect())
 }
 
 /// Everything that a letter or mail of an offer shows, and what picks its templates.
@@ -553,6 +641,9 @@ pub struct Candidate {
     /// The exclusion that holds, of those that do not concern channels.
     #[diesel(sql_type = Nullable<Text>)]
     pub exclusion: Option<String>,
+    /// Code of its brand.
+    #[diesel(sql_type = Text)]
+    pub brand_code: String,
 }
 
 impl Candidate {
@@ -585,8 +676,10 @@ pub async fn candidate(
     today: NaiveDate,
 ) -> Result<Option<Candidate>> {
     Ok(diesel::sql_query(format!(
-        "SELECT subject.id AS contract_id, subject.customer_id, CASE {CONTRACT_EXCLUSIONS} END AS exclusion
-         FROM contract subject,
+        "SELECT subject.id AS contract_id, subject.customer_id, CASE {CONTRACT_EXCLUSIONS} END AS exclusion,
+                b.code AS brand_code
+         FROM contract subject
+         JOIN brand b ON b.tenant_id = subject.tenant_id AND b.id = subject.brand_id,
               (SELECT v.id, p.division, $4 AS today FROM product_version v
                JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
                WHERE v.tenant_id = $1 AND v.id = $3) target

@@ -210,12 +210,13 @@ pub async fn brand_exists(conn: &mut Conn, tenant: TenantId, code: &str) -> Resu
     Ok(rows > 0)
 }
 
-/// Brands that have no stored template of a key in any language, by code.
+/// Brands that have no stored template of a key in a language, by code.
 pub async fn brands_without(
     conn: &mut Conn,
     tenant: TenantId,
     key: &str,
     kind: &str,
+    language: &str,
 ) -> Result<Vec<String>> {
     #[derive(QueryableByName)]
     struct Row {
@@ -225,12 +226,13 @@ pub async fn brands_without(
     let rows: Vec<Row> = diesel::sql_query(
         "SELECT b.code FROM brand b WHERE b.tenant_id = $1 AND NOT EXISTS (
              SELECT FROM template t WHERE t.tenant_id = $1 AND t.brand_id = b.id AND t.key = $2
-               AND t.kind = $3)
-         ORDER BY b.code LIMIT 20",
+               AND t.kind = $3 AND t.language = $4)
+         ORDER BY b.code",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(key)
     .bind::<Text, _>(kind)
+    .bind::<Text, _>(language)
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|r| r.code).collect())

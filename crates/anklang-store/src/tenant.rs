@@ -1,6 +1,6 @@
 //! Tenants.
 
-use anklang_domain::TenantId;
+use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
 use diesel::sql_types::{Text, Uuid as SqlUuid};
@@ -57,6 +57,16 @@ impl From<Row> for Tenant {
 /// Adds a tenant, or changes name and zone of the one with that slug.
 pub async fn upsert(store: &Store, slug: &str, name: &str, time_zone: Tz) -> Result<Tenant> {
     let mut tx = store.begin_plain().await?;
+    // The database knows fewer names of zones than we do where old ones are packaged apart.
+    let known = diesel::sql_query("SELECT 1 FROM pg_timezone_names WHERE name = $1")
+        .bind::<Text, _>(time_zone.name())
+        .execute(&mut tx)
+        .await?;
+    if known == 0 {
+        let mut violations = Violations::new();
+        violations.add("time_zone", "is not known to this PostgreSQL");
+        return Err(violations.into());
+    }
     let row: Row = diesel::sql_query(
         "INSERT INTO tenant (id, slug, name, time_zone) VALUES ($1, $2, $3, $4)
          ON CONFLICT (slug) DO UPDATE SET name = excluded.name, time_zone = excluded.time_zone

@@ -61,7 +61,7 @@ pub(crate) struct Config {
     messages_per_connection: u32,
     /// Patience with each step of the dialogue, in seconds; body and its answer are one step.
     #[serde(default = "default_timeout_seconds")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = 1, max = 600))]
     timeout_seconds: u32,
     /// PEM file of a further authority to trust.
     ca_file: Option<PathBuf>,

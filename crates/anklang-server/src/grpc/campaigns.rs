@@ -21,7 +21,7 @@ use super::page::Page;
 use super::selections::{criteria_to_proto, prepare_ad_hoc};
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::accounts::Account;
-use crate::content::{OFFER_LETTER, OFFER_MAIL};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
 use crate::work::App;
 use crate::work::launch::{self, Plan};
 
@@ -197,7 +197,7 @@ impl CampaignsApi {
             );
         }
         let account = wanted.account.as_ref().and_then(|id| {
-            let found = self.app.accounts.get(id).map(AsRef::as_ref);
+            let found = self.app.accounts.get(tenant, id).map(AsRef::as_ref);
             if found.is_none() {
                 violations.add("outbound.channel_account", "does not exist");
             }
@@ -495,13 +495,14 @@ async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> A
         if key == ships {
             continue;
         }
-        let without = template::brands_without(conn, tenant.id, key, kind).await?;
+        let without =
+            template::brands_without(conn, tenant.id, key, kind, FALLBACK_LANGUAGE).await?;
         if let Some(brand) = without.first() {
             return Err(ApiError::Precondition {
                 reason: ErrorReason::Precondition,
                 resource: format!("brands/{brand}/templates/{key}"),
                 description: format!(
-                    "brands without this {kind} template: {}",
+                    "brands without this {kind} template in {FALLBACK_LANGUAGE}: {}",
                     without.join(", ")
                 ),
             });
@@ -595,6 +596,7 @@ pub async fn launch_response(
         candidates: number("candidates"),
         members: number("members"),
         excluded: number("candidates") - number("members"),
+        failed_documents: number("failed_documents"),
     })
 }
 

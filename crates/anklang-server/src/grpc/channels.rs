@@ -1,5 +1,7 @@
 //! Channel accounts, as the service is configured.
 
+use anklang_channels::CallError;
+use anklang_channels::proto::health_reply::Status as Health;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::channels::v1 as pb;
@@ -37,13 +39,13 @@ impl ChannelsApi {
         &self,
         request: Request<pb::GetChannelAccountRequest>,
     ) -> ApiResult<pb::ChannelAccount> {
-        caller(&self.app.store, &request).await?;
+        let tenant = caller(&self.app.store, &request).await?;
         let name = request.into_inner().name;
         let mut violations = Violations::new();
         let id = violations.check("name", name::parse(&name, ["channelAccounts"]));
         violations.finish(())?;
         let id = id.map(|[id]| id).unwrap_or_default();
-        match self.app.accounts.get(&id) {
+        match self.app.accounts.get(&tenant, &id) {
             Some(account) => Ok(wire(account).await),
             None => Err(ApiError::NotFound(name)),
         }
@@ -53,9 +55,9 @@ impl ChannelsApi {
         &self,
         request: Request<pb::ListChannelAccountsRequest>,
     ) -> ApiResult<pb::ListChannelAccountsResponse> {
-        caller(&self.app.store, &request).await?;
+        let tenant = caller(&self.app.store, &request).await?;
         let mut channel_accounts = Vec::new();
-        for account in self.app.accounts.all() {
+        for account in self.app.accounts.all().filter(|a| a.is_for(&tenant)) {
             channel_accounts.push(wire(account).await);
         }
         Ok(pb::ListChannelAccountsResponse { channel_accounts })
@@ -65,7 +67,11 @@ impl ChannelsApi {
 async fn wire(account: &Account) -> pb::ChannelAccount {
     let manifest = account.plugin.manifest();
     let (state, state_detail) = match account.instance.health().await {
-        Ok(_) => (pb::ChannelAccountState::Open, String::new()),
+        Ok(health) if health.status() == Health::NotServing => {
+            (pb::ChannelAccountState::Closed, health.detail)
+        }
+        // A busy plugin is one at work.
+        Ok(_) | Err(CallError::Busy) => (pb::ChannelAccountState::Open, String::new()),
         Err(error) => (pb::ChannelAccountState::Closed, error.to_string()),
     };
     pb::ChannelAccount {

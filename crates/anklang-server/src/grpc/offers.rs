@@ -17,7 +17,7 @@ use super::campaigns::{check_word, phase_resource, valid_until};
 use super::page::Page;
 use super::templates::full_name;
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
-use crate::content::OFFER_LETTER;
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
 use crate::documents::DocumentError;
 use crate::work::App;
 use crate::work::launch::finish_single;
@@ -343,9 +343,9 @@ async fn make(
         Some(other) => return Err(refuse(other)),
     }
     if terms.document_template != OFFER_LETTER {
-        let without =
-            template::brands_without(conn, tenant.id, terms.document_template, "document").await?;
-        if !without.is_empty() {
+        let (key, language) = (terms.document_template, FALLBACK_LANGUAGE);
+        let without = template::brands_without(conn, tenant.id, key, "document", language).await?;
+        if without.contains(&found.brand_code) {
             return Err(refuse("its brand has no such document template"));
         }
     }

@@ -1,13 +1,13 @@
 //! Sends messages: claims batches, makes their content, hands them to the channel, records what
 //! came of it. One task for each account, with a bounded number of calls at the same time.
 //!
-//! A batch is marked in the ledger just before it is handed over. So a crash before that mark costs
-//! nothing, and after it the messages of that batch are ambiguous, which the account's policy
-//! decides on.
+//! A few messages at a time are marked in the ledger just before they are handed over, and their
+//! outcomes recorded before the next few. So a crash before that mark costs nothing, and after it
+//! just those few are ambiguous, which the account's policy decides on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anklang_channels::CallError;
@@ -35,12 +35,27 @@ const LONGEST_RECORD_WAIT: Duration = Duration::from_secs(5);
 /// So many tries, about ten minutes; then the lease has run out anyhow, or the database refuses.
 const RECORD_TRIES: u32 = 120;
 
+/// So many messages of a call are handed over together. After a crash nobody knows of at most
+/// these; the rest of the batch was not handed over.
+const IN_DOUBT: usize = 8;
+
+/// The leases that this process works on.
+#[derive(Clone, Default)]
+struct Leases(Arc<Mutex<HashSet<Uuid>>>);
+
+impl Leases {
+    fn set(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Sends an account's messages until told to stop; then waits for the calls under way.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
     let calls = Arc::new(Semaphore::new(account.calls));
-    let tasks = TaskTracker::new();
+    let (tasks, leases) = (TaskTracker::new(), Leases::default());
     while !stop.is_cancelled() {
-        let found = match rescue_and_send(&app, &account, &calls, &tasks, &stop).await {
+        let round = rescue_and_send(&app, &account, &calls, &tasks, &leases, &stop);
+        let found = match round.await {
             Ok(found) => found,
             Err(error) => {
                 tracing::warn!(account = account.id, %error, "dispatch");
@@ -65,9 +80,12 @@ async fn rescue_and_send(
     account: &Arc<Account>,
     calls: &Arc<Semaphore>,
     tasks: &TaskTracker,
+    leases: &Leases,
     stop: &CancellationToken,
 ) -> Result<bool, StoreError> {
-    let (requeued, unknown) = message::rescue(&app.store, &account.id, account.policy).await?;
+    let ours: Vec<Uuid> = leases.set().iter().copied().collect();
+    let (requeued, unknown) =
+        message::rescue(&app.store, &account.id, account.policy, &ours).await?;
     if requeued + unknown > 0 {
         tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
     }
@@ -81,7 +99,6 @@ async fn rescue_and_send(
         let claimed =
             message::claim(&app.store, tenant, &account.id, account.batch, lease(app)).await;
         let batch = match claimed {
-            Ok(batch) if batch.messages.is_empty() => continue,
             Ok(batch) => batch,
             // The tenants after this one must not wait for it.
             Err(error) => {
@@ -89,10 +106,17 @@ async fn rescue_and_send(
                 continue;
             }
         };
+        found |= batch.barred > 0;
+        if batch.messages.is_empty() {
+            continue;
+        }
         found = true;
-        let (app, account) = (app.clone(), Arc::clone(account));
+        leases.set().insert(batch.lease);
+        let (app, account, leases) = (app.clone(), Arc::clone(account), leases.clone());
         tasks.spawn(async move {
+            let lease = batch.lease;
             send(&app, &account, batch).await;
+            leases.set().remove(&lease);
             drop(place);
         });
     }
@@ -125,8 +149,25 @@ async fn keep_lease(app: &App, account: &Account, batch: &Batch) -> Infallible {
 }
 
 async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), StoreError> {
-    let (ready, unready) = make_content(app, account, batch).await?;
-    let mut ended: Vec<(Claimed, Outcome, String)> = unready;
+    let (mut ready, unready) = make_content(app, account, batch).await?;
+    record(app, account, batch, unready).await?;
+    while !ready.is_empty() {
+        let rest = ready.split_off(ready.len().min(IN_DOUBT));
+        let ended = hand_over_some(app, account, batch, ready).await?;
+        record(app, account, batch, ended).await?;
+        ready = rest;
+    }
+    Ok(())
+}
+
+/// Marks some messages as handed over and hands them over; gives their outcomes.
+async fn hand_over_some(
+    app: &App,
+    account: &Account,
+    batch: &Batch,
+    ready: Ready,
+) -> Result<Unready, StoreError> {
+    let mut ended = Vec::new();
     let ids: Vec<Uuid> = ready.iter().map(|(claimed, _)| claimed.id).collect();
     let ours = message::mark_submitted(&app.store, batch, &ids, lease(app)).await?;
     let ready: Vec<(Claimed, proto::Message)> = ready
@@ -150,7 +191,7 @@ async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), St
                 .map(|(claimed, (outcome, detail))| (claimed, outcome, detail)),
         );
     }
-    record(app, account, batch, ended).await
+    Ok(ended)
 }
 
 async fn record(
@@ -159,6 +200,9 @@ async fn record(
     batch: &Batch,
     ended: Vec<(Claimed, Outcome, String)>,
 ) -> Result<(), StoreError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
     let now = Utc::now();
     let ended: Vec<Ended> = ended
         .into_iter()

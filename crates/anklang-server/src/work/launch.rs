@@ -126,7 +126,7 @@ impl Launch<'_> {
 
     /// Step 1: one statement decides for every candidate whether it is a member, or why not.
     async fn freeze(&mut self) -> Result<(), Interrupted> {
-        // Only once: it counts as progress, and a step that fails again and again must end.
+        // Only once: it counts as progress, and the waits between tries grow without.
         if self.held.operation.step.is_empty() {
             let mut tx = self.app.store.begin(self.tenant.id).await?;
             self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
@@ -197,7 +197,7 @@ impl Launch<'_> {
         };
         let drafts = offer::content(&mut tx, self.tenant.id, of).await?;
         let Some(last) = drafts.last().and_then(|d| d.member_seq) else {
-            self.advance(&mut tx, progress("messages", 0, total, 0))
+            self.advance(&mut tx, progress("messages", 0, total, failed))
                 .await?;
             tx.commit().await?;
             return Ok(());
@@ -221,20 +221,22 @@ impl Launch<'_> {
     /// Step 4: a message for each member; with the last of them the phase is active.
     async fn queue_messages(&mut self) -> Result<(), Interrupted> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
+        let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin(self.tenant.id).await?;
         steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
         if until < total {
-            self.advance(&mut tx, progress("messages", until, total, 0))
+            self.advance(&mut tx, progress("messages", until, total, failed))
                 .await?;
             tx.commit().await?;
         } else {
             let size = steps::audience_size(&mut tx, self.tenant.id, self.phase()).await?;
             steps::activate(&mut tx, self.tenant.id, self.phase()).await?;
-            self.advance(&mut tx, progress("finished", total, total, 0))
+            self.advance(&mut tx, progress("finished", total, total, failed))
                 .await?;
             let response = serde_json::json!({
                 "phase": self.plan.phase, "candidates": size.candidates, "members": size.members,
+                "failed_documents": failed,
             });
             operation::finish(&mut tx, self.held, End::Succeeded(response)).await?;
             tx.commit().await?;
@@ -254,7 +256,7 @@ fn progress(step: &str, done: i64, total: i64, failed: i64) -> Progress<'_> {
 }
 
 /// Does work that may take longer than a lease, and keeps the lease meanwhile.
-async fn keep_lease<T, E: From<StoreError>>(
+pub(super) async fn keep_lease<T, E: From<StoreError>>(
     app: &App,
     held: &Leased,
     work: impl Future<Output = Result<T, E>>,

@@ -6,6 +6,7 @@
 pub mod dispatch;
 pub mod launch;
 pub mod operations;
+pub mod sweep;
 
 use std::sync::Arc;
 

@@ -114,7 +114,8 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         }
     };
     if let Some(phase) = launch::phase_of(&held.operation) {
-        abandon(&mut tx, &end, held, phase).await?;
+        // A million offers take longer than a lease.
+        launch::keep_lease(app, held, abandon(&mut tx, &end, held, phase)).await?;
     }
     operation::finish(&mut tx, held, end).await?;
     tx.commit().await

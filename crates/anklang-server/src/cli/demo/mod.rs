@@ -136,6 +136,7 @@ fn config(
         ambiguous: None,
         batch: 50,
         calls: 4,
+        tenants: Vec::new(),
         config: serde_json::json!({
             "host": sink.ip().to_string(), "port": sink.port(), "tls": "none", "connections": 8,
         }),

@@ -1,0 +1,69 @@
+//! What the passing of time asks for: offers expire, interrupted single offers get their document.
+
+use std::time::Duration;
+
+use anklang_store::StoreError;
+use anklang_store::offer;
+use anklang_store::tenant::{self, Tenant};
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, launch};
+
+/// How often to look.
+const EVERY: Duration = Duration::from_secs(60);
+/// Offers that expire in one transaction.
+const OFFERS_PER_CHUNK: i64 = 5_000;
+/// Interrupted offers that are finished in one round.
+const INTERRUPTED_PER_ROUND: i64 = 100;
+
+/// Looks at all tenants again and again until told to stop. Several servers may do so at once.
+pub async fn run(app: App, stop: CancellationToken) {
+    loop {
+        if let Err(error) = round(&app, &stop).await {
+            tracing::warn!(%error, "sweep");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    for tenant in tenant::all(&app.store).await? {
+        if stop.is_cancelled() {
+            break;
+        }
+        expire(app, &tenant).await?;
+        finish_interrupted(app, &tenant).await?;
+    }
+    Ok(())
+}
+
+async fn expire(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
+    loop {
+        let mut tx = app.store.begin(tenant.id).await?;
+        let today = tenant.day(Utc::now());
+        let expired = offer::expire(&mut tx, tenant.id, today, OFFERS_PER_CHUNK).await?;
+        tx.commit().await?;
+        if expired == 0 {
+            return Ok(());
+        }
+        tracing::info!(tenant = tenant.slug, expired, "offers expired");
+    }
+}
+
+async fn finish_interrupted(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
+    let mut tx = app.store.begin(tenant.id).await?;
+    let offers = offer::interrupted(&mut tx, tenant.id, INTERRUPTED_PER_ROUND).await?;
+    tx.commit().await?;
+    for id in offers {
+        match launch::finish_single(app, tenant, id.0).await {
+            Ok(Ok(())) => tracing::info!(offer = %id, "interrupted offer has its document"),
+            Ok(Err(reason)) => tracing::warn!(offer = %id, reason, "offer without document"),
+            Err(error) => tracing::warn!(offer = %id, %error, "offer without document"),
+        }
+    }
+    Ok(())
+}
