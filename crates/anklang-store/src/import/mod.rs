@@ -1,6 +1,6 @@
 //! Bulk import of master data, and the one write path of all master data.
 //!
-//! A chunk of rows is one transaction and, per entity, one statement (see [`load`]): references
+//! A chunk of rows is one transaction and, per entity, one statement (see `load.rs`): references
 //! are resolved, rows with unknown ones are reported and left out, the rest is inserted or updated
 //! by the tenant's own numbers. Rows that are here already, just so, are not written anew.
 //!

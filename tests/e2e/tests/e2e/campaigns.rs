@@ -286,6 +286,48 @@ async fn a_brand_without_the_template_cannot_send() {
     assert_eq!(campaigns(&client).await, []);
 }
 
+/// An account of others is not there: not in the list, not by its name, not for a launch.
+#[tokio::test]
+async fn an_account_serves_only_its_tenants() {
+    use anklang_proto::anklang::channels::v1 as channels;
+    let config = "[channel_accounts.other]\nplugin = \"mail\"\ntenants = [\"somebody\"]\n\
+                  [channel_accounts.other.config]\nhost = \"127.0.0.1\"\nport = 9\ntls = \"none\"";
+    let server = TestServer::start_with(Options {
+        config: config.into(),
+        ..Options::default()
+    })
+    .await
+    .unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let somebody = server.client("somebody").await.unwrap();
+    let mut seen = Vec::new();
+    for client in [&client, &somebody] {
+        let list = channels::ListChannelAccountsRequest {};
+        let listed = client.channels().list_channel_accounts(list).await.unwrap();
+        let accounts = listed.into_inner().channel_accounts;
+        seen.push(accounts.into_iter().map(|a| a.name).collect::<Vec<_>>());
+    }
+    assert_eq!(seen[0], ["channelAccounts/mail"]);
+    assert_eq!(seen[1], ["channelAccounts/mail", "channelAccounts/other"]);
+    let get = channels::GetChannelAccountRequest {
+        name: "channelAccounts/other".into(),
+    };
+    let status = client
+        .channels()
+        .get_channel_account(get)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), tonic::Code::NotFound);
+    let mut request = utility.launch();
+    outbound(&mut request).channel_account = "channelAccounts/other".into();
+    let status = ask(&client, request).await.unwrap_err();
+    let found = anklang_testkit::violations(&status);
+    assert_eq!(
+        found,
+        [("outbound.channel_account".into(), "does not exist".into())]
+    );
+}
+
 #[tokio::test]
 async fn a_repeated_launch_launches_once() {
     let server = TestServer::start().await.unwrap();

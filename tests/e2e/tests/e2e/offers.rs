@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::refused;
 use crate::story::{download, pdf_text};
-use crate::utility::{Case, FEW, OVER, TARGET, Utility, german_money, money, with_utility};
+use crate::utility::{Case, FEW, OVER, TARGET, Utility, german_money, money, until, with_utility};
 
 async fn create(client: &Client, request: pb::CreateOfferRequest) -> Result<pb::Offer, Status> {
     client
@@ -299,6 +299,72 @@ async fn an_expired_offer_takes_no_answer() {
     );
     let last_day = accept(&client, &open.name).await.unwrap();
     assert_eq!(last_day.state(), OfferState::Accepted);
+}
+
+/// What only reads as expired becomes so by itself: for selections, and in the history.
+#[tokio::test]
+async fn an_offer_expires_by_itself() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let expired = switch(&client, &utility).await;
+    let open = switch(&client, &utility).await;
+    let moved = format!(
+        "UPDATE offer SET valid_until = '{}'::date - 1 WHERE number = '{}'",
+        utility.today, expired.number
+    );
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(&moved).await.unwrap();
+    // It looks when it starts, and then every minute.
+    server.restart().await.unwrap();
+    let states = "SELECT string_agg(state, ',' ORDER BY number) FROM offer";
+    until("the offer has expired", || async {
+        server.database.one(states).await.unwrap() == "expired,open"
+    })
+    .await;
+    let told = "SELECT resource FROM customer_event WHERE kind = 'offer.expired'";
+    assert_eq!(server.database.one(told).await.unwrap(), expired.name);
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    assert_eq!(get(&client, &open.name).await.state(), OfferState::Open);
+}
+
+/// Only the brand of the contract matters.
+#[tokio::test]
+async fn a_letter_of_the_contracts_own_brand_is_enough() {
+    use anklang_proto::anklang::templates::v1 as templates;
+    let server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let source = templates::DocumentContent {
+        typst_source: "Angebot #sys.inputs.offer.number".into(),
+    };
+    let template = templates::Template {
+        name: "brands/linden/templates/gas_letter.de".into(),
+        content: Some(templates::template::Content::Document(source)),
+        ..Default::default()
+    };
+    let save = templates::UpdateTemplateRequest {
+        template: Some(template),
+        allow_missing: true,
+    };
+    client.templates().update_template(save).await.unwrap();
+
+    let (mut made, mut refused) = (0, 0);
+    for contract in utility.members().values() {
+        let mut request = utility.switch(contract);
+        request.document_template = "gas_letter".into();
+        match create(&client, request).await {
+            Ok(offer) => {
+                let template = offer.document.unwrap().template;
+                assert_eq!(template, "brands/linden/templates/gas_letter.de");
+                made += 1;
+            }
+            Err(status) => {
+                let (_, why) = refused::precondition(&status, "PRECONDITION");
+                assert!(why.contains("its brand"), "{why}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
 }
 
 #[tokio::test]
