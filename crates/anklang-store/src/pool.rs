@@ -88,7 +88,8 @@ impl Store {
         Ok(Tx { conn: Some(conn) })
     }
 
-    /// A connection of its own for bulk loads with COPY, logged in but in no transaction yet.
+    /// A connection of its own for loads with COPY, logged in as whoever the URL names: no tenant,
+    /// no row-level security. Tests fill databases with it; the server does not use it.
     pub async fn bulk_client(&self) -> Result<tokio_postgres::Client> {
         let (client, connection) =
             tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await?;

@@ -29,8 +29,8 @@ use crate::config::Config;
 use crate::mime::Mail;
 use crate::pool::{Pool, Worker};
 
-/// No mail of a batch is begun later than this. The host loses patience with a call after five
-/// minutes, and then has to doubt all of its mails, also those that the server took.
+/// No mail of a batch is begun later than this. A host loses patience with a call some day, and
+/// then has to doubt all of its mails, also those that the server took.
 const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 /// When to come back with the mails that were not begun.
 const RETRY_LATE: Duration = Duration::from_secs(5);

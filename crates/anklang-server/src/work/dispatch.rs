@@ -47,6 +47,26 @@ impl Leases {
     fn set(&self) -> MutexGuard<'_, HashSet<Uuid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Notes a lease until the guard is dropped, also by a panic: else nobody would rescue it.
+    fn hold(&self, lease: Uuid) -> HeldLease {
+        self.set().insert(lease);
+        HeldLease {
+            leases: self.clone(),
+            lease,
+        }
+    }
+}
+
+struct HeldLease {
+    leases: Leases,
+    lease: Uuid,
+}
+
+impl Drop for HeldLease {
+    fn drop(&mut self) {
+        self.leases.set().remove(&self.lease);
+    }
 }
 
 /// Sends an account's messages until told to stop; then waits for the calls under way.
@@ -111,13 +131,11 @@ async fn rescue_and_send(
             continue;
         }
         found = true;
-        leases.set().insert(batch.lease);
-        let (app, account, leases) = (app.clone(), Arc::clone(account), leases.clone());
+        let held = leases.hold(batch.lease);
+        let (app, account) = (app.clone(), Arc::clone(account));
         tasks.spawn(async move {
-            let lease = batch.lease;
             send(&app, &account, batch).await;
-            leases.set().remove(&lease);
-            drop(place);
+            drop((held, place));
         });
     }
     Ok(found)
