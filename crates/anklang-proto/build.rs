@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Build scripts run in the folder of their crate. Nothing absolute: another clone of the
+    // repository may share the target folder, and this program with it.
+    let root = Path::new("../..");
     let (ours, google) = (root.join("proto"), root.join("third_party/googleapis"));
     println!("cargo:rerun-if-changed={}", ours.display());
     println!("cargo:rerun-if-changed={}", google.display());

@@ -341,11 +341,11 @@ async fn hanging_up() {
 async fn down_for_a_while() {
     let sink = sink().await;
     let mut open = Client::new(&sink).await;
-    sink.refuse_connections(SHORT).await.unwrap();
+    let down = sink.refuse_connections().await.unwrap();
     let error = TcpStream::connect(sink.addr()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(open.say("NOOP").await, 250, "open connections stay");
-    tokio::time::sleep(SHORT * 2).await;
+    down.end().await.unwrap();
     assert_eq!(Client::new(&sink).await.send("b@x.example").await, 250);
 }
 

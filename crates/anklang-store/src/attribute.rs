@@ -1,6 +1,6 @@
 //! Attributes of customers and contracts. The first value of a key fixes its type.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anklang_domain::TenantId;
 use anklang_domain::master::{AttributeRow, AttributeValue};
@@ -11,56 +11,29 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::import::{
-    Load, Loaded, Numbered, Reference, Spec, date, decimal, flag, text, text_or_null,
-};
+use crate::import::{Load, Reference, Spec, date, decimal, flag, text, text_or_null};
 use crate::{Conn, Result, StoreError};
 
 impl Load for AttributeRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        define(conn, tenant, rows).await?;
-        let mut loaded = Loaded::default();
-        for spec in [customer_spec(), contract_spec()] {
-            let part = spec.run(conn, tenant, rows, given).await?;
-            loaded.created += part.created;
-            loaded.updated += part.updated;
-            loaded.faults.extend(part.faults);
-        }
-        Ok(loaded)
+    fn specs() -> Vec<Spec<Self>> {
+        vec![customer_spec().before(DEFINE), contract_spec()]
     }
 }
 
 /// Fixes the types of keys that are new, in the order of the rows; those of customers and
 /// contracts that do not exist fix nothing.
-async fn define(conn: &mut Conn, tenant: TenantId, rows: &[Numbered<AttributeRow>]) -> Result<()> {
-    let column =
-        |get: fn(&AttributeRow) -> &str| rows.iter().map(|r| get(&r.row)).collect::<Vec<_>>();
-    diesel::sql_query(
-        "INSERT INTO attribute_definition (tenant_id, entity, key, value_type)
-         SELECT DISTINCT ON (s.entity, s.key) $1, s.entity, s.key, s.value_type
-         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[])
-              WITH ORDINALITY AS s (entity, number, key, value_type, place)
-         WHERE CASE s.entity
-             WHEN 'customer' THEN EXISTS (SELECT FROM customer c WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
-             ELSE EXISTS (SELECT FROM contract c WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
-         END
-         ORDER BY s.entity, s.key, s.place
-         ON CONFLICT DO NOTHING",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<Text>, _>(column(|r| r.entity))
-    .bind::<Array<Text>, _>(column(|r| &r.number))
-    .bind::<Array<Text>, _>(column(|r| &r.key))
-    .bind::<Array<Text>, _>(column(|r| r.value.type_name()))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
+const DEFINE: &str = "
+    INSERT INTO attribute_definition (tenant_id, entity, key, value_type)
+    SELECT DISTINCT ON (s.entity, s.key) $1, s.entity, s.key, s.value_type
+    FROM {rows}
+    WHERE CASE s.entity
+        WHEN 'customer' THEN EXISTS (SELECT FROM customer c
+            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
+        ELSE EXISTS (SELECT FROM contract c
+            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
+    END
+    ORDER BY s.entity, s.key, s.row_line
+    ON CONFLICT DO NOTHING";
 
 fn customer_spec() -> Spec<AttributeRow> {
     spec("customer_attribute")

@@ -1,7 +1,5 @@
 //! Brands.
 
-use std::collections::HashSet;
-
 use anklang_domain::TenantId;
 use anklang_domain::master::BrandRow;
 use chrono::{DateTime, Utc};
@@ -9,7 +7,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
-use crate::import::{self, Load, Loaded, Numbered, Spec, text};
+use crate::import::{self, Load, Spec, text};
 use crate::{Conn, Result, Store, StoreError};
 
 /// A brand.
@@ -60,13 +58,8 @@ pub struct Brand {
 }
 
 impl Load for BrandRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("brand")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("brand")
             .with_id()
             .stamped()
             .key(text("code", |r| &r.code))
@@ -85,9 +78,8 @@ impl Load for BrandRow {
             .value(text("bank_line", |r| &r.bank_line))
             .value(text("sender_name", |r| &r.sender_name))
             .value(text("sender_email", |r| &r.sender_email))
-            .value(text("reply_to", |r| &r.reply_to))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(text("reply_to", |r| &r.reply_to));
+        vec![spec]
     }
 }
 

@@ -1,7 +1,5 @@
 //! Contracts with items and attributes.
 
-use std::collections::HashSet;
-
 use anklang_domain::TenantId;
 use anklang_domain::master::{AttributeRow, AttributeValue, ContractItemRow, ContractRow};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -15,7 +13,7 @@ use uuid::Uuid;
 
 use crate::attribute::{self, Owner};
 use crate::customer::{CUSTOMER, grouped};
-use crate::import::{self, Load, Loaded, Numbered, Reference, Spec, date, decimal, text};
+use crate::import::{self, Load, Reference, Spec, date, decimal, text};
 use crate::product::BRAND;
 use crate::{Conn, Result, Store, StoreError};
 
@@ -104,12 +102,7 @@ pub struct ContractUpdate {
 }
 
 impl Load for ContractRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
+    fn specs() -> Vec<Spec<Self>> {
         let product = Reference {
             field: "product_number",
             join: "LEFT JOIN LATERAL (SELECT id FROM product
@@ -124,7 +117,7 @@ impl Load for ContractRow {
             good: "p.id IS NULL OR v.id IS NOT NULL",
             reason: "'the product has no version with this code'",
         };
-        Spec::<Self>::new("contract")
+        let spec = Spec::<Self>::new("contract")
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
@@ -152,20 +145,14 @@ impl Load for ContractRow {
             )
             .value(date("start_date", |r| r.start_date))
             .value(date("end_date", |r| r.end_date))
-            .value(date("notice_date", |r| r.notice_date))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(date("notice_date", |r| r.notice_date));
+        vec![spec]
     }
 }
 
 impl Load for ContractItemRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("contract_item")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("contract_item")
             .send(text("contract_number", |r| &r.contract_number))
             .reference(Reference {
                 field: "contract_number",
@@ -177,9 +164,8 @@ impl Load for ContractItemRow {
             .key_from("contract_id", "k.id")
             .key(text("code", |r| &r.code))
             .value(text("name", |r| &r.name))
-            .value(decimal("quantity", |r| r.quantity))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(decimal("quantity", |r| r.quantity));
+        vec![spec]
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong in the store.
 
 use anklang_domain::Violations;
+use tokio_postgres::error::SqlState;
 
 /// An error of the store. Only `Invalid`, `Missing` and `Refused` are for callers; the rest is
 /// logged and shown as an incident.
@@ -30,11 +31,18 @@ pub enum StoreError {
     #[error(transparent)]
     Query(#[from] diesel::result::Error),
     /// The database refused a statement of a bulk load.
-    #[error(transparent)]
+    #[error("{}", said(.0))]
     Bulk(#[from] tokio_postgres::Error),
     /// A stored value does not read as what it should be.
     #[error("stored value: {0}")]
     Stored(String),
+}
+
+/// What the database said; the error itself says "db error".
+fn said(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |e| e.message().to_owned())
 }
 
 impl StoreError {
@@ -60,8 +68,21 @@ impl StoreError {
                 Kind::SerializationFailure | Kind::ClosedConnection | Kind::UnableToSendCommand
             ),
             StoreError::Query(Error::BrokenTransactionManager) => true,
-            StoreError::Bulk(e) => e.is_closed(),
+            StoreError::Bulk(e) => e.is_closed() || e.code().is_some_and(is_transient_code),
             _ => false,
         }
     }
+}
+
+/// Conflicts with other transactions, and a database that has no connection or is going down.
+fn is_transient_code(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ]
+    .contains(code)
 }

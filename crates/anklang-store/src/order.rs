@@ -1,7 +1,5 @@
 //! Orders: the sales history.
 
-use std::collections::HashSet;
-
 use anklang_domain::TenantId;
 use anklang_domain::master::{OrderLineRow, OrderRow};
 use chrono::{DateTime, Utc};
@@ -14,7 +12,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
 use crate::customer::{CUSTOMER, grouped};
-use crate::import::{self, Load, Loaded, Numbered, Reference, Spec, decimal, int, text, time};
+use crate::import::{self, Load, Reference, Spec, decimal, int, text, time};
 use crate::product::BRAND;
 use crate::{Conn, Result, Store, StoreError};
 
@@ -93,13 +91,8 @@ pub struct OrderUpdate {
 }
 
 impl Load for OrderRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("sales_order")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("sales_order")
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
@@ -113,20 +106,14 @@ impl Load for OrderRow {
             })
             .value_from("brand_id", "b.id", &["brand_code"])
             .value(time("ordered_at", |r| r.ordered_at))
-            .value(text("currency", |r| &r.currency))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(text("currency", |r| &r.currency));
+        vec![spec]
     }
 }
 
 impl Load for OrderLineRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("order_line")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("order_line")
             .send(text("order_number", |r| &r.order_number))
             .reference(Reference {
                 field: "order_number",
@@ -141,9 +128,8 @@ impl Load for OrderLineRow {
             .value(text("product_name", |r| &r.product_name))
             .value(text("product_group", |r| &r.product_group))
             .value(decimal("quantity", |r| Some(r.quantity)))
-            .value(decimal("unit_price", |r| Some(r.unit_price)))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(decimal("unit_price", |r| Some(r.unit_price)));
+        vec![spec]
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use anklang_domain::TenantId;
+use deadpool::managed;
 use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
@@ -17,21 +18,31 @@ pub type Conn = AsyncPgConnection;
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 
+/// Connections for imports, besides the others: so many chunks are written at the same time. Each
+/// keeps a core of the database busy.
+const BULK_CONNECTIONS: usize = 4;
+
 /// A transaction whose server sends nothing for so long is ended by the database. A server that is
 /// stopped or cut off in the middle of one would else keep its locks, and with them the messages
 /// and operations that others are to rescue. No transaction waits for anything but the database.
 const LONGEST_IDLE: &str = "10s";
 
+/// Makes a transaction that of a tenant, `$1`, and of the role that owns nothing.
+const AS_TENANT: &str = "SELECT set_config('role', 'anklang_app', true),
+                                set_config('anklang.tenant', $1::uuid::text, true),
+                                set_config('idle_in_transaction_session_timeout', $2, true)";
+
 /// The database: a pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<AsyncPgConnection>,
+    bulk: managed::Pool<BulkManager>,
     url: String,
 }
 
 impl Store {
     /// A store on a database by its URL (`postgres://…` or `key=value` pairs), with at most
-    /// `connections` connections; none is opened yet.
+    /// `connections` connections and [`BULK_CONNECTIONS`] for imports; none is opened yet.
     pub fn new(url: &str, connections: usize) -> Result<Self> {
         let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
         let pool = Pool::builder(manager)
@@ -42,8 +53,15 @@ impl Store {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Pool(e.to_string()))?;
+        let bulk = managed::Pool::builder(BulkManager::new(url)?)
+            .max_size(BULK_CONNECTIONS)
+            .create_timeout(Some(WAIT_FOR_CONNECTION))
+            .runtime(deadpool::Runtime::Tokio1)
+            .build()
+            .map_err(|e| StoreError::Pool(e.to_string()))?;
         Ok(Self {
             pool,
+            bulk,
             url: url.to_owned(),
         })
     }
@@ -52,15 +70,11 @@ impl Store {
     /// table, under row-level security.
     pub async fn begin(&self, tenant: TenantId) -> Result<Tx> {
         let mut tx = self.begin_plain().await?;
-        diesel::sql_query(
-            "SELECT set_config('role', 'anklang_app', true),
-                    set_config('anklang.tenant', $1::text, true),
-                    set_config('idle_in_transaction_session_timeout', $2, true)",
-        )
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(LONGEST_IDLE)
-        .execute(&mut tx)
-        .await?;
+        diesel::sql_query(AS_TENANT)
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<Text, _>(LONGEST_IDLE)
+            .execute(&mut tx)
+            .await?;
         Ok(tx)
     }
 
@@ -88,17 +102,22 @@ impl Store {
         Ok(Tx { conn: Some(conn) })
     }
 
-    /// A connection of its own for loads with COPY, logged in as whoever the URL names: no tenant,
-    /// no row-level security. Tests fill databases with it; the server does not use it.
-    pub async fn bulk_client(&self) -> Result<tokio_postgres::Client> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "bulk connection ended");
-            }
-        });
-        Ok(client)
+    /// A connection for loads with COPY, which diesel does not know, logged in as whoever the URL
+    /// names; see [`begin_bulk`]. There are few, and whoever wants one waits for it.
+    pub(crate) async fn bulk(&self) -> Result<managed::Object<BulkManager>> {
+        self.bulk.get().await.map_err(|error| match error {
+            managed::PoolError::Backend(error) => StoreError::Bulk(error),
+            other => StoreError::Pool(other.to_string()),
+        })
+    }
+
+    /// Gathers the statistics of tables anew, so that plans fit what was loaded. Whoever is at it
+    /// already is not waited for; one who does not own the tables only causes a warning there.
+    pub(crate) async fn analyze(&self, tables: &[&'static str]) -> Result<()> {
+        let mut tx = self.begin_plain().await?;
+        let sql = format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", "));
+        diesel::sql_query(sql).execute(&mut tx).await?;
+        tx.commit().await
     }
 
     /// The URL that it was made with.
@@ -112,6 +131,55 @@ impl Store {
             return false;
         };
         diesel::sql_query("SELECT 1").execute(&mut tx).await.is_ok()
+    }
+}
+
+/// Begins a transaction as [`Store::begin`] does.
+pub(crate) async fn begin_bulk(
+    client: &mut tokio_postgres::Client,
+    tenant: TenantId,
+) -> Result<tokio_postgres::Transaction<'_>> {
+    let tx = client.transaction().await?;
+    tx.query(AS_TENANT, &[&tenant.0, &LONGEST_IDLE]).await?;
+    Ok(tx)
+}
+
+/// Opens connections for imports.
+pub(crate) struct BulkManager {
+    config: tokio_postgres::Config,
+}
+
+impl BulkManager {
+    fn new(url: &str) -> Result<Self> {
+        Ok(BulkManager {
+            config: url.parse()?,
+        })
+    }
+}
+
+impl managed::Manager for BulkManager {
+    type Type = tokio_postgres::Client;
+    type Error = tokio_postgres::Error;
+
+    async fn create(&self) -> std::result::Result<Self::Type, Self::Error> {
+        let (client, connection) = self.config.connect(tokio_postgres::NoTls).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::warn!(%error, "a connection for imports ended");
+            }
+        });
+        Ok(client)
+    }
+
+    async fn recycle(
+        &self,
+        client: &mut Self::Type,
+        _: &managed::Metrics,
+    ) -> managed::RecycleResult<Self::Error> {
+        if client.is_closed() {
+            return Err(managed::RecycleError::message("closed"));
+        }
+        Ok(())
     }
 }
 

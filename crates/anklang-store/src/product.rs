@@ -1,7 +1,5 @@
 //! Products and product versions.
 
-use std::collections::HashSet;
-
 use anklang_domain::TenantId;
 use anklang_domain::master::{ProductRow, ProductVersionRow};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -10,7 +8,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
-use crate::import::{self, Load, Loaded, Numbered, Reference, Spec, date, decimal, text};
+use crate::import::{self, Load, Reference, Spec, date, decimal, text};
 use crate::{Conn, Result, Store, StoreError};
 
 /// A product.
@@ -73,13 +71,8 @@ pub(crate) const BRAND: Reference = Reference {
 };
 
 impl Load for ProductRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("product")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("product")
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
@@ -87,20 +80,14 @@ impl Load for ProductRow {
             .value(text("division", |r| &r.division))
             .send(text("brand_code", |r| &r.brand_code))
             .reference(BRAND)
-            .value_from("brand_id", "b.id", &["brand_code"])
-            .run(conn, tenant, rows, given)
-            .await
+            .value_from("brand_id", "b.id", &["brand_code"]);
+        vec![spec]
     }
 }
 
 impl Load for ProductVersionRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("product_version")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("product_version")
             .with_id()
             .stamped()
             .send(text("product_number", |r| &r.product_number))
@@ -123,9 +110,8 @@ impl Load for ProductVersionRow {
             .value(decimal("unit_price_per_kwh", |r| {
                 Some(r.unit_price_per_kwh)
             }))
-            .value(text("currency", |r| &r.currency))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(text("currency", |r| &r.currency));
+        vec![spec]
     }
 }
 

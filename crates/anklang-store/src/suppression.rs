@@ -1,7 +1,5 @@
 //! Blocked addresses, under their hashes.
 
-use std::collections::HashSet;
-
 use anklang_domain::TenantId;
 use anklang_domain::master::SuppressionRow;
 use anklang_domain::master::contact::address_hash;
@@ -10,7 +8,7 @@ use diesel::sql_types::{Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
-use crate::import::{Load, Loaded, Numbered, Spec, bytes, text};
+use crate::import::{Load, Spec, bytes, text};
 use crate::{Conn, Result};
 
 /// A blocked address.
@@ -28,20 +26,14 @@ pub struct Suppression {
 }
 
 impl Load for SuppressionRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("suppression")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("suppression")
             .key(text("channel", |r| &r.channel))
             .key(bytes("address_hash", |tenant, r| {
                 address_hash(tenant, &r.channel, &r.address).to_vec()
             }))
-            .value(text("reason", |r| &r.reason))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(text("reason", |r| &r.reason));
+        vec![spec]
     }
 }
 

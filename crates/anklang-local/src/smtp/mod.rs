@@ -176,17 +176,18 @@ impl Sink {
         *self.shared.faults() = faults;
     }
 
-    /// Refuses new connections for a while, as a server that is down does (the client sees
-    /// "connection refused"); open ones stay. The port is kept meanwhile. Returns as soon as
-    /// connections are refused.
+    /// Refuses new connections, as a server that is down does (the client sees "connection
+    /// refused"), until [`Down::end`] or until the value is dropped; open ones stay. The port is
+    /// kept meanwhile. Returns as soon as connections are refused.
     ///
     /// # Errors
     /// The sink has lost its port.
-    pub async fn refuse_connections(&self, duration: Duration) -> Result<()> {
+    pub async fn refuse_connections(&self) -> Result<Down> {
         let (done, refusing) = oneshot::channel();
-        let gone = "the mail sink does not listen any more";
-        self.refusals.send((duration, done)).await.context(gone)?;
-        refusing.await.context(gone)
+        let (end, ended) = oneshot::channel();
+        self.refusals.send((done, ended)).await.context(GONE)?;
+        refusing.await.context(GONE)?;
+        Ok(Down { end })
     }
 
     /// Closes the port and all connections.
@@ -203,8 +204,29 @@ impl Drop for Sink {
     }
 }
 
-/// For how long to refuse connections, and whom to tell when that begins.
-type Refusal = (Duration, oneshot::Sender<()>);
+const GONE: &str = "the mail sink does not listen any more";
+
+/// While it lives, a sink refuses connections.
+#[derive(Debug)]
+pub struct Down {
+    end: oneshot::Sender<oneshot::Sender<()>>,
+}
+
+impl Down {
+    /// Returns as soon as the sink listens again.
+    ///
+    /// # Errors
+    /// The sink has lost its port.
+    pub async fn end(self) -> Result<()> {
+        let (up, listening) = oneshot::channel();
+        // When the sink is gone, waiting says so.
+        let _ = self.end.send(up);
+        listening.await.context(GONE)
+    }
+}
+
+/// Whom to tell that connections are refused; when to end that, and whom to tell then.
+type Refusal = (oneshot::Sender<()>, oneshot::Receiver<oneshot::Sender<()>>);
 
 /// What the connections share.
 #[derive(Debug)]
@@ -324,13 +346,17 @@ async fn accept(
     }
 }
 
-/// Not listening for a while; the old listener must be closed already.
-async fn refuse(addr: SocketAddr, (duration, begun): Refusal) -> std::io::Result<TcpListener> {
+/// Not listening until told; the old listener must be closed already.
+async fn refuse(addr: SocketAddr, (begun, ended): Refusal) -> std::io::Result<TcpListener> {
     let held = hold(addr)?;
-    // The one who asked may have stopped waiting.
+    // The one who asked may have stopped waiting, here and below.
     let _ = begun.send(());
-    tokio::time::sleep(duration).await;
-    held.listen(BACKLOG)
+    let up = ended.await;
+    let listener = held.listen(BACKLOG)?;
+    if let Ok(up) = up {
+        let _ = up.send(());
+    }
+    Ok(listener)
 }
 
 fn greet(stream: TcpStream, sessions: &mut JoinSet<()>, shared: &Arc<Shared>) {

@@ -203,7 +203,10 @@ async fn run<R: Load>(
         let least = if ended { 1 } else { CHUNK };
         commit(&mut session, &mut rows, least, client).await?;
         if ended {
-            let sums = session.map(|s| s.sums()).unwrap_or_default();
+            let sums = match session {
+                Some(session) => session.finish().await,
+                None => Sums::default(),
+            };
             return client.tell(sums, Vec::new(), true).await;
         }
     }

@@ -1,13 +1,9 @@
 //! Customers, contact points and consents on their way into the tables.
 
-use std::collections::HashSet;
-
-use anklang_domain::TenantId;
 use anklang_domain::master::contact::address_hash;
 use anklang_domain::master::{ConsentRow, ContactPointRow, CustomerRow};
 
-use crate::import::{Load, Loaded, Numbered, Reference, Spec, bytes, date, int, text, time};
-use crate::{Conn, Result};
+use crate::import::{Load, Reference, Spec, bytes, date, int, text, time};
 
 /// The customer that a row belongs to.
 pub(crate) const CUSTOMER: Reference = Reference {
@@ -20,13 +16,8 @@ pub(crate) const CUSTOMER: Reference = Reference {
 };
 
 impl Load for CustomerRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("customer")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("customer")
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
@@ -44,20 +35,14 @@ impl Load for CustomerRow {
             .value(text("house_number", |r| &r.house_number))
             .value(text("postal_code", |r| &r.postal_code))
             .value(text("city", |r| &r.city))
-            .value(text("country", |r| &r.country))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(text("country", |r| &r.country));
+        vec![spec]
     }
 }
 
 impl Load for ContactPointRow {
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("contact_point")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("contact_point")
             .with_id()
             .stamped()
             .send(text("customer_number", |r| &r.customer_number))
@@ -71,22 +56,16 @@ impl Load for ContactPointRow {
                 }),
                 &["address"],
             )
-            .value(int("position", |r| r.position))
-            .run(conn, tenant, rows, given)
-            .await
+            .value(int("position", |r| r.position));
+        vec![spec]
     }
 }
 
 impl Load for ConsentRow {
     /// What is older than the stored consent changes nothing: a withdrawal is not undone by an
     /// old list.
-    async fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        Spec::<Self>::new("consent")
+    fn specs() -> Vec<Spec<Self>> {
+        let spec = Spec::<Self>::new("consent")
             .stamped()
             .send(text("customer_number", |r| &r.customer_number))
             .reference(CUSTOMER)
@@ -104,8 +83,7 @@ impl Load for ConsentRow {
                      SELECT $1, customer_id, 'consent.' || state, recorded_at,
                             jsonb_build_object('channel', channel, 'purpose', purpose, 'source', source)
                      FROM written ORDER BY customer_id, channel, purpose)",
-            )
-            .run(conn, tenant, rows, given)
-            .await
+            );
+        vec![spec]
     }
 }

@@ -1,5 +1,6 @@
 //! One statement that writes many rows of one table: built of the column names of a [`Spec`], all
-//! of them literals of this crate; every value is a bind.
+//! of them literals of this crate. Values come as rows of a temporary table (a chunk of an import,
+//! see `copy.rs`) or as bound arrays (a single update), never as text of the statement.
 //!
 //! A row shall take the same time whatever the size of the table and the age of its statistics, so
 //! the planner is left little to choose. What is there already is found by `ON CONFLICT`, in the
@@ -17,28 +18,15 @@ use anklang_domain::TenantId;
 use anklang_domain::master::Row;
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::pg::Pg;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
-use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Date, Integer, Nullable, Numeric, Text, Timestamptz,
-    Uuid as SqlUuid,
-};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{BigInt, Integer, Text};
 use rust_decimal::Decimal;
 
-use super::{Fault, Numbered};
-use crate::{Conn, Result};
+use super::Fault;
 
 /// Rows that the store can write.
 pub trait Load: Row {
-    /// Writes rows whose keys differ, in the caller's transaction. `given` are the columns that
-    /// may change what is there already; without it, all.
-    fn load(
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<Self>],
-        given: Option<&HashSet<String>>,
-    ) -> impl Future<Output = Result<Loaded>> + Send;
+    /// How rows become rows of tables, in this order. All of them send the same columns.
+    fn specs() -> Vec<Spec<Self>>;
 }
 
 /// What came of rows; those not counted were here already, just so.
@@ -52,8 +40,23 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
 }
 
+impl Loaded {
+    /// Adds a line of the result of a spec's statement.
+    pub(super) fn add<R>(&mut self, spec: &Spec<R>, found: Found) {
+        match usize::try_from(found.what) {
+            Ok(reference) => self.faults.push(Fault {
+                line: found.number,
+                field: spec.references[reference].field.to_owned(),
+                reason: found.reason,
+            }),
+            Err(_) if found.what == CREATED => self.created += found.number,
+            Err(_) => self.updated += found.number,
+        }
+    }
+}
+
 /// How a value is taken out of a row.
-pub(crate) enum Get<R> {
+pub(super) enum Get<R> {
     Text(fn(&R) -> &str),
     TextOrNull(fn(&R) -> Option<&str>),
     Int(fn(&R) -> i32),
@@ -66,8 +69,8 @@ pub(crate) enum Get<R> {
 
 /// A value that is sent, under the name of its column.
 pub(crate) struct Column<R> {
-    name: &'static str,
-    get: Get<R>,
+    pub(super) name: &'static str,
+    pub(super) get: Get<R>,
 }
 
 macro_rules! columns {
@@ -120,9 +123,10 @@ struct Target {
 }
 
 /// How rows become rows of a table.
-pub(crate) struct Spec<R> {
-    table: &'static str,
-    sent: Vec<Column<R>>,
+pub struct Spec<R> {
+    pub(super) table: &'static str,
+    pub(super) sent: Vec<Column<R>>,
+    before: &'static str,
     only: &'static str,
     references: Vec<Reference>,
     key: Vec<Target>,
@@ -135,10 +139,11 @@ pub(crate) struct Spec<R> {
 
 impl<R: Row> Spec<R> {
     /// Into this table.
-    pub fn new(table: &'static str) -> Self {
+    pub(crate) fn new(table: &'static str) -> Self {
         Spec {
             table,
             sent: Vec::new(),
+            before: "",
             only: "true",
             references: Vec::new(),
             key: Vec::new(),
@@ -151,25 +156,25 @@ impl<R: Row> Spec<R> {
     }
 
     /// The table has an `id`; new rows get one.
-    pub fn with_id(mut self) -> Self {
+    pub(crate) fn with_id(mut self) -> Self {
         self.with_id = true;
         self
     }
 
     /// The table has an `updated_at`.
-    pub fn stamped(mut self) -> Self {
+    pub(crate) fn stamped(mut self) -> Self {
         self.stamped = true;
         self
     }
 
     /// Part of the key, of the same name in rows and table.
-    pub fn key(mut self, column: Column<R>) -> Self {
+    pub(crate) fn key(mut self, column: Column<R>) -> Self {
         self.key.push(Target::same(column.name));
         self.send(column)
     }
 
     /// Part of the key that is looked up.
-    pub fn key_from(mut self, column: &'static str, value: &'static str) -> Self {
+    pub(crate) fn key_from(mut self, column: &'static str, value: &'static str) -> Self {
         self.key.push(Target {
             column,
             value,
@@ -179,13 +184,13 @@ impl<R: Row> Spec<R> {
     }
 
     /// A value of the same name in rows and table.
-    pub fn value(mut self, column: Column<R>) -> Self {
+    pub(crate) fn value(mut self, column: Column<R>) -> Self {
         self.values.push(Target::same(column.name));
         self.send(column)
     }
 
     /// A value of which any of the columns `from` decides.
-    pub fn value_of(mut self, column: Column<R>, from: &'static [&'static str]) -> Self {
+    pub(crate) fn value_of(mut self, column: Column<R>, from: &'static [&'static str]) -> Self {
         self.values.push(Target {
             from,
             ..Target::same(column.name)
@@ -194,7 +199,7 @@ impl<R: Row> Spec<R> {
     }
 
     /// A value that is looked up by the columns `from`.
-    pub fn value_from(
+    pub(crate) fn value_from(
         mut self,
         column: &'static str,
         value: &'static str,
@@ -209,77 +214,56 @@ impl<R: Row> Spec<R> {
     }
 
     /// Sends a column that the table does not have.
-    pub fn send(mut self, column: Column<R>) -> Self {
+    pub(crate) fn send(mut self, column: Column<R>) -> Self {
         self.sent.push(column);
         self
     }
 
     /// Takes only rows for which this holds.
-    pub fn only(mut self, condition: &'static str) -> Self {
+    pub(crate) fn only(mut self, condition: &'static str) -> Self {
         self.only = condition;
         self
     }
 
     /// Rows refer to something.
-    pub fn reference(mut self, reference: Reference) -> Self {
+    pub(crate) fn reference(mut self, reference: Reference) -> Self {
         self.references.push(reference);
         self
     }
 
     /// A stored row `t` is replaced by the row `excluded` only if this holds.
-    pub fn guard(mut self, condition: &'static str) -> Self {
+    pub(crate) fn guard(mut self, condition: &'static str) -> Self {
         self.guard = condition;
         self
     }
 
     /// A further WITH query over `written`, the rows created or updated.
-    pub fn then(mut self, query: &'static str) -> Self {
+    pub(crate) fn then(mut self, query: &'static str) -> Self {
         self.then = query;
         self
     }
 
-    /// Writes the rows.
-    pub async fn run(
-        &self,
-        conn: &mut Conn,
-        tenant: TenantId,
-        rows: &[Numbered<R>],
-        given: Option<&HashSet<String>>,
-    ) -> Result<Loaded> {
-        let lines: Vec<i64> = rows.iter().map(|r| r.line).collect();
-        let mut query = diesel::sql_query(self.sql(given))
-            .into_boxed::<Pg>()
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Array<BigInt>, _>(lines);
-        for column in &self.sent {
-            query = column.bind(query, tenant, rows);
-        }
-        let found: Vec<Found> = query.load(conn).await?;
-        let mut loaded = Loaded::default();
-        for found in found {
-            match usize::try_from(found.what) {
-                Ok(reference) => loaded.faults.push(Fault {
-                    line: found.number,
-                    field: self.references[reference].field.to_owned(),
-                    reason: found.reason,
-                }),
-                Err(_) if found.what == CREATED => loaded.created = found.number,
-                Err(_) => loaded.updated = found.number,
-            }
-        }
-        Ok(loaded)
+    /// A statement to be executed first; `{rows}` in it are the rows sent, as `s`.
+    pub(crate) fn before(mut self, statement: &'static str) -> Self {
+        self.before = statement;
+        self
     }
 
-    /// The statement: `s` the rows sent, `staged` with what they refer to, `written` those created
-    /// or updated.
-    fn sql(&self, given: Option<&HashSet<String>>) -> String {
+    /// [`Spec::before`] over the rows; none when it is empty.
+    pub(super) fn preceding(&self, rows: &str) -> Option<String> {
+        (!self.before.is_empty()).then(|| self.before.replace("{rows}", rows))
+    }
+
+    /// The statement over `rows`, something to select from, named `s`: `staged` are they with what
+    /// they refer to, `written` those created or updated. Its result are [`Found`]s.
+    pub(super) fn sql(&self, rows: &str, given: Option<&HashSet<String>>) -> String {
         let updates: Vec<&str> = self
             .values
             .iter()
             .filter(|t| given.is_none_or(|given| t.is_given(given)))
             .map(|t| t.column)
             .collect();
-        let mut sql = self.staged();
+        let mut sql = self.staged(rows);
         sql += &self.written(&updates);
         sql += self.then;
         sql += " SELECT -1 AS what, count(*) AS number, '' AS reason FROM written WHERE created
@@ -293,12 +277,7 @@ impl<R: Row> Spec<R> {
         sql
     }
 
-    fn staged(&self) -> String {
-        let arrays: Vec<String> = (3..)
-            .zip(&self.sent)
-            .map(|(i, column)| format!("${i}::{}[]", column.sql_type()))
-            .collect();
-        let names: Vec<&str> = self.sent.iter().map(|c| c.name).collect();
+    fn staged(&self, rows: &str) -> String {
         let mut looked_up = String::new();
         for target in self.key.iter().chain(&self.values) {
             if target.value != target.column {
@@ -316,11 +295,7 @@ impl<R: Row> Spec<R> {
         }
         format!(
             "WITH staged AS MATERIALIZED (
-                 SELECT s.*{looked_up}
-                 FROM unnest($2::bigint[], {}) AS s (row_line, {}){joins}
-                 WHERE {})",
-            arrays.join(", "),
-            names.join(", "),
+                 SELECT s.*{looked_up} FROM {rows}{joins} WHERE {})",
             self.only,
         )
     }
@@ -389,15 +364,15 @@ const CREATED: i32 = -1;
 
 /// A line of the result: a count, or a row with a reference that is not there.
 #[derive(QueryableByName)]
-struct Found {
+pub(super) struct Found {
     /// Below 0 a count, else the number of the reference.
     #[diesel(sql_type = Integer)]
-    what: i32,
+    pub what: i32,
     /// The count or the line.
     #[diesel(sql_type = BigInt)]
-    number: i64,
+    pub number: i64,
     #[diesel(sql_type = Text)]
-    reason: String,
+    pub reason: String,
 }
 
 impl Target {
@@ -418,10 +393,8 @@ impl Target {
     }
 }
 
-type Boxed<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
-
 impl<R> Column<R> {
-    fn sql_type(&self) -> &'static str {
+    pub(super) fn sql_type(&self) -> &'static str {
         match self.get {
             Get::Text(_) | Get::TextOrNull(_) => "text",
             Get::Int(_) => "integer",
@@ -430,25 +403,6 @@ impl<R> Column<R> {
             Get::Time(_) => "timestamptz",
             Get::Decimal(_) => "numeric",
             Get::Bytes(_) => "bytea",
-        }
-    }
-
-    /// Binds the values of all rows as an array.
-    fn bind<'f>(&self, query: Boxed<'f>, tenant: TenantId, rows: &'f [Numbered<R>]) -> Boxed<'f> {
-        fn all<'f, R, T>(rows: &'f [Numbered<R>], get: impl Fn(&'f R) -> T) -> Vec<T> {
-            rows.iter().map(|r| get(&r.row)).collect()
-        }
-        match self.get {
-            Get::Text(get) => query.bind::<Array<Text>, _>(all(rows, get)),
-            Get::TextOrNull(get) => query.bind::<Array<Nullable<Text>>, _>(all(rows, get)),
-            Get::Int(get) => query.bind::<Array<Integer>, _>(all(rows, get)),
-            Get::Flag(get) => query.bind::<Array<Nullable<Bool>>, _>(all(rows, get)),
-            Get::Date(get) => query.bind::<Array<Nullable<Date>>, _>(all(rows, get)),
-            Get::Time(get) => query.bind::<Array<Timestamptz>, _>(all(rows, get)),
-            Get::Decimal(get) => query.bind::<Array<Nullable<Numeric>>, _>(all(rows, get)),
-            Get::Bytes(get) => {
-                query.bind::<Array<Bytea>, _>(all(rows, move |row| get(tenant, row)))
-            }
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Bulk import of master data, and the one write path of all master data.
 //!
-//! A chunk of rows is one transaction and, per entity, one statement (see `load.rs`): references
-//! are resolved, rows with unknown ones are reported and left out, the rest is inserted or updated
-//! by the tenant's own numbers. Rows that are here already, just so, are not written anew.
+//! A chunk of rows is one transaction: the rows go by `COPY` into a temporary table (`copy.rs`),
+//! and one statement per table (`load.rs`) resolves references, reports and leaves out rows with
+//! unknown ones, and inserts or updates the rest by the tenant's own numbers. Rows that are here
+//! already, just so, are not written anew. A single update (`single.rs`) is the same statement over
+//! bound arrays, in a transaction with all else that belongs to it.
 //!
-//! Rows go as arrays to `unnest`, not by `COPY` into a temporary table: a single update and a
-//! chunk of ten thousand rows are then the same statement on a pooled connection, and no catalog
-//! rows are made and dropped per call.
-//!
-//! Two imports at once do not deadlock: rows are written in the order of their keys. Statistics
-//! are left to autovacuum, for the role that imports owns no table.
+//! Two imports at once do not deadlock: rows are written in the order of their keys. After a large
+//! import the statistics of its tables are gathered anew: the planner would else take a new tenant
+//! for an empty one.
 
+mod copy;
 mod load;
 mod single;
 
@@ -20,16 +20,19 @@ use std::collections::hash_map::Entry;
 
 use anklang_domain::master::Key;
 use anklang_domain::{TenantId, Violations};
-use diesel::result::{DatabaseErrorKind, Error};
+use tokio_postgres::error::SqlState;
 
-pub use load::{Load, Loaded};
-pub(crate) use load::{Reference, Spec, bytes, date, decimal, flag, int, text, text_or_null, time};
+pub use load::{Load, Loaded, Spec};
+pub(crate) use load::{Reference, bytes, date, decimal, flag, int, text, text_or_null, time};
 pub(crate) use single::{all, id_of, one};
 
 use crate::{Result, Store, StoreError};
 
 /// The most rows in a chunk.
 pub const CHUNK: usize = 10_000;
+
+/// An import that writes so many rows has the statistics gathered anew.
+const MANY: i64 = 10_000;
 
 /// How often a chunk is tried when it runs into another transaction.
 const TRIES: usize = 3;
@@ -171,22 +174,41 @@ impl<R: Load> Session<R> {
     }
 
     async fn try_load(&self, rows: &[Numbered<R>]) -> Result<Loaded> {
-        let mut tx = self.store.begin(self.tenant).await?;
-        let loaded = R::load(&mut tx, self.tenant, rows, Some(&self.given)).await?;
-        if !self.validate_only {
+        let mut client = self.store.bulk().await?;
+        let tx = crate::pool::begin_bulk(&mut client, self.tenant).await?;
+        let loaded = copy::load(&tx, self.tenant, rows, &self.given).await?;
+        if self.validate_only {
+            tx.rollback().await?;
+        } else {
             tx.commit().await?;
         }
         Ok(loaded)
+    }
+
+    /// Ends the import. After a large one the statistics of its tables are gathered anew; what is
+    /// committed stays, whether or not that succeeds.
+    pub async fn finish(self) -> Sums {
+        if !self.validate_only && self.sums.created + self.sums.updated >= MANY {
+            let tables: Vec<&str> = R::specs().iter().map(|spec| spec.table).collect();
+            if let Err(error) = self.store.analyze(&tables).await {
+                tracing::warn!(%error, ?tables, "gathering statistics");
+            }
+        }
+        self.sums
     }
 }
 
 /// True when another transaction was in the way, e.g. deleted a customer that a row refers to.
 fn is_conflict(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Query(Error::DatabaseError(
-            DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ForeignKeyViolation,
-            _
-        ))
-    )
+    let StoreError::Bulk(error) = error else {
+        return false;
+    };
+    error.code().is_some_and(|code| {
+        [
+            &SqlState::T_R_SERIALIZATION_FAILURE,
+            &SqlState::T_R_DEADLOCK_DETECTED,
+            &SqlState::FOREIGN_KEY_VIOLATION,
+        ]
+        .contains(&code)
+    })
 }

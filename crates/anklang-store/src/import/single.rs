@@ -1,14 +1,21 @@
-//! Single updates over the write path of the import.
+//! Single updates: the statements of the import over a few rows, which go as bound arrays, in the
+//! caller's transaction.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use anklang_domain::{TenantId, Violations};
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::pg::Pg;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Date, Integer, Nullable, Numeric, Text, Timestamptz,
+    Uuid as SqlUuid,
+};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::load::{Column, Found, Get, Spec};
 use super::{Load, Loaded, Numbered};
 use crate::{Conn, Result, StoreError};
 
@@ -39,7 +46,7 @@ pub(crate) async fn id_of(
 /// Writes one row; violations are named by its columns.
 pub(crate) async fn one<R: Load>(conn: &mut Conn, tenant: TenantId, row: R) -> Result<()> {
     let rows = [Numbered { line: 0, row }];
-    refuse(R::load(conn, tenant, &rows, None).await?, |_, field| field)?;
+    refuse(load(conn, tenant, &rows).await?, |_, field| field)?;
     Ok(())
 }
 
@@ -70,7 +77,7 @@ pub(crate) async fn all<R: Load>(
     if numbered.is_empty() {
         return Ok(false);
     }
-    let loaded = R::load(conn, tenant, &numbered, None).await?;
+    let loaded = load(conn, tenant, &numbered).await?;
     let changed = loaded.created + loaded.updated > 0;
     refuse(loaded, |line, field| format!("{parts}[{line}].{field}"))?;
     Ok(changed)
@@ -83,4 +90,76 @@ fn refuse(loaded: Loaded, path: impl Fn(i64, String) -> String) -> Result<()> {
         violations.add(path(fault.line, fault.field), fault.reason);
     }
     violations.finish(()).map_err(StoreError::Invalid)
+}
+
+/// Writes rows whose keys differ.
+async fn load<R: Load>(conn: &mut Conn, tenant: TenantId, rows: &[Numbered<R>]) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    for spec in R::specs() {
+        let source = arrays(&spec);
+        if let Some(first) = spec.preceding(&source) {
+            bound(&spec, first, tenant, rows).execute(conn).await?;
+        }
+        let statement = spec.sql(&source, None);
+        let found: Vec<Found> = bound(&spec, statement, tenant, rows).load(conn).await?;
+        for found in found {
+            loaded.add(&spec, found);
+        }
+    }
+    Ok(loaded)
+}
+
+/// The rows as arrays from `$2` on.
+fn arrays<R>(spec: &Spec<R>) -> String {
+    let arrays: Vec<String> = (3..)
+        .zip(&spec.sent)
+        .map(|(i, column)| format!("${i}::{}[]", column.sql_type()))
+        .collect();
+    let names: Vec<&str> = spec.sent.iter().map(|c| c.name).collect();
+    format!(
+        "unnest($2::bigint[], {}) AS s (row_line, {})",
+        arrays.join(", "),
+        names.join(", ")
+    )
+}
+
+type Boxed<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
+
+fn bound<'f, R>(
+    spec: &Spec<R>,
+    statement: String,
+    tenant: TenantId,
+    rows: &'f [Numbered<R>],
+) -> Boxed<'f> {
+    let lines: Vec<i64> = rows.iter().map(|r| r.line).collect();
+    let mut query = diesel::sql_query(statement)
+        .into_boxed::<Pg>()
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Array<BigInt>, _>(lines);
+    for column in &spec.sent {
+        query = bind(column, query, tenant, rows);
+    }
+    query
+}
+
+/// Binds the values of all rows as an array.
+fn bind<'f, R>(
+    column: &Column<R>,
+    query: Boxed<'f>,
+    tenant: TenantId,
+    rows: &'f [Numbered<R>],
+) -> Boxed<'f> {
+    fn all<'f, R, T>(rows: &'f [Numbered<R>], get: impl Fn(&'f R) -> T) -> Vec<T> {
+        rows.iter().map(|r| get(&r.row)).collect()
+    }
+    match column.get {
+        Get::Text(get) => query.bind::<Array<Text>, _>(all(rows, get)),
+        Get::TextOrNull(get) => query.bind::<Array<Nullable<Text>>, _>(all(rows, get)),
+        Get::Int(get) => query.bind::<Array<Integer>, _>(all(rows, get)),
+        Get::Flag(get) => query.bind::<Array<Nullable<Bool>>, _>(all(rows, get)),
+        Get::Date(get) => query.bind::<Array<Nullable<Date>>, _>(all(rows, get)),
+        Get::Time(get) => query.bind::<Array<Timestamptz>, _>(all(rows, get)),
+        Get::Decimal(get) => query.bind::<Array<Nullable<Numeric>>, _>(all(rows, get)),
+        Get::Bytes(get) => query.bind::<Array<Bytea>, _>(all(rows, move |row| get(tenant, row))),
+    }
 }

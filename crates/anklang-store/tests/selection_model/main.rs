@@ -48,10 +48,11 @@ impl Lab {
             .await
             .unwrap();
         cluster.ensure_database("model").await.unwrap();
-        let store = Store::new(&cluster.url("model"), 4).unwrap();
+        let url = cluster.url("model");
+        let store = Store::new(&url, 4).unwrap();
         migrate::up(&store).await.unwrap();
-        let (tenant, world) = make::tenant(&store, "one", 1).await;
-        let (other, _) = make::tenant(&store, "two", 2).await;
+        let (tenant, world) = make::tenant(&store, &url, "one", 1).await;
+        let (other, _) = make::tenant(&store, &url, "two", 2).await;
         Lab {
             tenant,
             other,

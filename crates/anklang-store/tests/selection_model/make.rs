@@ -551,7 +551,7 @@ const TABLES: [&str; 20] = [
 
 /// Makes a tenant with its world. Another `seed` makes another world of the same ids; an even one
 /// gives them to other brands, products and phases, too.
-pub async fn tenant(store: &Store, slug: &str, seed: u8) -> (Tenant, World) {
+pub async fn tenant(store: &Store, url: &str, slug: &str, seed: u8) -> (Tenant, World) {
     let tenant = tenant::upsert(store, slug, slug, Tz::Europe__Berlin)
         .await
         .expect("a tenant");
@@ -580,7 +580,10 @@ pub async fn tenant(store: &Store, slug: &str, seed: u8) -> (Tenant, World) {
     maker.orders();
     maker.offers(&versions, &phases);
     maker.messages(&phases);
-    let client = store.bulk_client().await.expect("a connection");
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
     for table in TABLES {
         let Some((_, rows)) = maker.tables.iter().find(|(name, _)| *name == table) else {
             continue;

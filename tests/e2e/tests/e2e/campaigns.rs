@@ -562,7 +562,7 @@ async fn a_cancelled_launch_takes_its_offers_back() {
 /// cancelled: two are being sent, the others wait, the rest is not there yet.
 #[tokio::test]
 async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
-    let (wait, later) = (Duration::from_secs(4), Reply::new(451, "4.3.0 later"));
+    let (wait, later) = (Duration::from_secs(10), Reply::new(451, "4.3.0 later"));
     let slow = Sink::start(SinkOptions {
         faults: Faults::none()
             .with(Matching::Mail(1), Fault::Slow(wait))

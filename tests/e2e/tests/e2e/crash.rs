@@ -245,7 +245,7 @@ async fn a_stopped_server_comes_back_too_late_to_change_anything() {
         .name;
     server
         .sink
-        .wait_for(5, Duration::from_secs(20))
+        .wait_for(5, Duration::from_secs(120))
         .await
         .unwrap();
     server.signal("STOP").unwrap();
@@ -265,7 +265,7 @@ async fn a_stopped_server_comes_back_too_late_to_change_anything() {
     server.signal("CONT").unwrap();
     server
         .sink
-        .wait_for(300, Duration::from_secs(20))
+        .wait_for(300, Duration::from_secs(120))
         .await
         .unwrap();
     until("outcomes that are refused", async || {
@@ -304,7 +304,7 @@ async fn lost_database_connections_cost_nothing() {
                           AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS backends";
         killer.batch_execute(one).await.unwrap();
         killed += 1;
-        assert!(killed < 200, "the work does not move on");
+        assert!(killed < 1_000, "the work does not move on");
         tokio::time::sleep(Duration::from_millis(random.random_range(50..250))).await;
     }
     assert!(killed > 5, "it was all too fast");

@@ -179,16 +179,16 @@ pub async fn launch(client: &Client, document_template: &str) -> String {
         .name
 }
 
-/// Waits until an operation is over, whatever becomes of single calls; for at most a minute.
+/// Waits until an operation is over, whatever becomes of single calls; for at most three minutes.
 pub async fn over(client: &Client, name: &str) -> lro::Operation {
-    for _ in 0..600 {
+    for _ in 0..1_800 {
         let request = lro::GetOperationRequest { name: name.into() };
         match client.operations().get_operation(request).await {
             Ok(found) if found.get_ref().done => return found.into_inner(),
             _ => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
-    panic!("not over within a minute: {name}");
+    panic!("not over within three minutes: {name}");
 }
 
 /// What a launch that succeeded has made.
@@ -228,15 +228,26 @@ pub async fn until_over(client: &Client, campaign: &str) {
     until_figures(client, campaign, |m| m.queued == 0 && m.sending == 0).await;
 }
 
-/// Looks until something is so, for at most 40 seconds.
+/// Waits until each message was tried and `waiting` of them wait for another attempt.
+pub async fn until_tried(client: &Client, campaign: &str, waiting: usize) {
+    until("an attempt each", async || {
+        let ledger = ledger(client, campaign).await;
+        let tried = |m: &Message| m.attempt_count > 0 && m.state() != MessageState::Sending;
+        let queued = |m: &&Message| m.state() == MessageState::Queued;
+        ledger.values().all(tried) && ledger.values().filter(queued).count() == waiting
+    })
+    .await;
+}
+
+/// Looks until something is so, for at most two minutes.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
-    for _ in 0..800 {
+    for _ in 0..2_400 {
         if look().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within 40 seconds: {what}");
+    panic!("not within two minutes: {what}");
 }
 
 /// Lets messages that wait for another attempt be tried now.
