@@ -51,6 +51,8 @@ pub struct Offer {
     pub currency: String,
     /// The product that the customer has today, if known.
     pub current_product_name: Option<String>,
+    /// True when a document of it goes along with its messages.
+    pub has_document: bool,
 }
 
 /// The person or company that receives the offer, at its postal address.
@@ -176,6 +178,7 @@ impl OfferData {
                 annual_amount: Decimal::new(117_640, 2),
                 currency: "EUR".into(),
                 current_product_name: Some("Lahn Strom Basis".into()),
+                has_document: true,
             },
             customer: sample_customer(),
             contract: Contract {

@@ -42,6 +42,8 @@ pub struct Config {
     pub operation_workers: usize,
     /// Lease of an operation.
     pub operation_lease: Duration,
+    /// Whether to send messages.
+    pub dispatch: bool,
     /// Lease of a message.
     pub dispatch_lease: Duration,
     /// How often to look for due messages.
@@ -183,6 +185,7 @@ impl Reader {
         let plugins = self.text("plugins.folder");
         let operation_workers = self.whole("operations.workers", 1..=64);
         let operation_lease = self.whole("operations.lease_seconds", 1..=3_600);
+        let dispatch = self.flag("dispatch.enabled");
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
         let log_filter = self.text("log.filter").and_then(|filter| {
@@ -218,6 +221,7 @@ impl Reader {
             },
             operation_workers: usize::try_from(operation_workers?).ok()?,
             operation_lease: Duration::from_secs(operation_lease?),
+            dispatch: dispatch?,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
             log_filter: log_filter?,

@@ -155,7 +155,8 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         workers.spawn(operations::run(app.clone(), stop.clone()));
     }
     workers.spawn(sweep::run(app.clone(), stop.clone()));
-    for account in app.accounts.all() {
+    let accounts = app.accounts.all().filter(|_| app.config.dispatch);
+    for account in accounts {
         workers.spawn(dispatch::run(
             app.clone(),
             Arc::clone(account),

@@ -287,12 +287,12 @@ pub struct Terms<'a> {
     pub offer_date: NaiveDate,
     /// Last day on which it can be accepted.
     pub valid_until: NaiveDate,
-    /// Key of the document template.
+    /// Key of the document template; empty when they get no document.
     pub document_template: &'a str,
 }
 
-/// Makes draft offers with gapless numbers and writes them to the customers' histories. Returns
-/// how many.
+/// Makes offers with gapless numbers and writes them to the customers' histories: drafts, or open
+/// ones when they get no document. Returns how many.
 ///
 /// annual amount = round(base price + unit price × annual quantity, 2), half away from zero, as in
 /// `anklang_domain::offer::annual_amount`.
@@ -343,7 +343,8 @@ pub async fn make(
                  currency, offer_date, valid_until)
              SELECT $1, coalesce($10, anklang_uuid7()),
                  'A-' || lpad((range.first + m.place)::text, greatest(8, length((range.first + m.place)::text)), '0'),
-                 m.customer_id, m.contract_id, v.id, m.campaign_id, m.phase_id, m.seq, $6, 'draft',
+                 m.customer_id, m.contract_id, v.id, m.campaign_id, m.phase_id, m.seq, $6,
+                 CASE WHEN $6 = '' THEN 'open' ELSE 'draft' END,
                  v.base_price_per_year, v.unit_price_per_kwh, c.annual_quantity_kwh,
                  round(v.base_price_per_year + v.unit_price_per_kwh * c.annual_quantity_kwh, 2),
                  v.currency, $7, $8
@@ -528,7 +529,8 @@ pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Re
                         'unit_price_per_kwh', o.unit_price_per_kwh::text,
                         'annual_quantity_kwh', o.annual_quantity_kwh::text,
                         'annual_amount', o.annual_amount::text, 'currency', o.currency,
-                        'current_product_name', cpr.name),
+                        'current_product_name', cpr.name,
+                        'has_document', o.document_template <> ''),
                     'customer', jsonb_build_object(
                         'number', cu.number, 'kind', cu.kind, 'salutation', cu.salutation,
                         'title', cu.title, 'first_name', cu.first_name,

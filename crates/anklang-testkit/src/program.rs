@@ -27,11 +27,12 @@ pub fn program() -> &'static Program {
                 cargo.env_remove(&name);
             }
         }
+        let (target, profile) = built_in();
         let built = cargo
-            .args(["build", "--message-format=json"])
+            .args(["build", "--message-format=json", "--profile", &profile])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
             .arg("--target-dir")
-            .arg(target_folder())
+            .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .expect("cargo runs");
@@ -62,12 +63,21 @@ pub fn program() -> &'static Program {
     })
 }
 
-/// The target folder that the running test was built in, so that nothing is built twice.
-fn target_folder() -> PathBuf {
-    // <target>/<profile>/deps/<test>
-    let test = std::env::current_exe().expect("a process has a program");
-    test.ancestors()
-        .nth(3)
-        .expect("cargo puts tests three folders deep")
-        .to_path_buf()
+/// The target folder and the profile that the running program was built in, so that nothing is
+/// built twice.
+fn built_in() -> (PathBuf, String) {
+    // <target>/<profile>/deps/<test> or <target>/<profile>/<program>
+    let program = std::env::current_exe().expect("a process has a program");
+    let mut folders = program.ancestors().skip(1);
+    let mut folder = folders.next().expect("a file has a folder");
+    if folder.ends_with("deps") {
+        folder = folders.next().expect("deps has a folder");
+    }
+    let profile = folder.file_name().expect("it has a name").to_string_lossy();
+    let target = folder.parent().expect("a profile has a folder");
+    let profile = match &profile[..] {
+        "debug" => "dev",
+        other => other,
+    };
+    (target.to_path_buf(), profile.to_owned())
 }

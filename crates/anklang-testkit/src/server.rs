@@ -25,6 +25,8 @@ pub struct Options {
     pub relay: Option<String>,
     /// Leases run out after so many seconds; 2 when 0, so that tests need not wait long.
     pub lease_seconds: u64,
+    /// Sends nothing: messages stay queued.
+    pub no_dispatch: bool,
 }
 
 /// A running server with its own database, folder and SMTP sink.
@@ -103,8 +105,12 @@ impl TestServer {
 
     /// Starts one that differs.
     pub async fn start_with(options: Options) -> Result<Self> {
+        Self::start_on(Database::create().await?, options).await
+    }
+
+    /// Starts one on a database that is there already; it may still want its migrations.
+    pub async fn start_on(database: Database, options: Options) -> Result<Self> {
         let sink = Sink::start(SinkOptions::default()).await?;
-        let database = Database::create().await?;
         let folder = tempfile::tempdir()?;
         std::fs::write(
             folder.path().join("anklang.toml"),
@@ -132,6 +138,11 @@ impl TestServer {
     /// documents and mail server. Its log goes to the same file.
     pub async fn further(&self) -> Result<Process> {
         Process::start(&self.config_file(), &self.log_file()).await
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
     }
 
     /// Sends the process a signal by its name, e.g. "STOP".
@@ -228,7 +239,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
          [documents]\nfolder = '{folder}/documents'\n\
          [plugins]\nfolder = '{plugins}'\n\
          [operations]\nlease_seconds = {lease}\n\
-         [dispatch]\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
+         [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
@@ -236,6 +247,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
         folder = folder.path().display(),
         plugins = program().plugins.display(),
         ambiguous = options.ambiguous,
+        dispatch = !options.no_dispatch,
         mail = options.mail,
         more = options.config,
     )

@@ -40,6 +40,7 @@ fn offer(offer: &Offer) -> Result<Value, RenderError> {
         ("annual_amount", decimal(offer.annual_amount)?),
         ("currency", text(&offer.currency)),
         ("current_product_name", current.map_or(Value::None, text)),
+        ("has_document", Value::Bool(offer.has_document)),
     ])))
 }
 

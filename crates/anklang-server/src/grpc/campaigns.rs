@@ -385,12 +385,20 @@ fn read_launch(
         &spec.message_template,
         OFFER_MAIL,
     );
-    let document_template = word(
-        "outbound.document_template",
-        &spec.document_template,
-        OFFER_LETTER,
-    );
+    let document_template = if spec.without_document {
+        String::new()
+    } else {
+        word(
+            "outbound.document_template",
+            &spec.document_template,
+            OFFER_LETTER,
+        )
+    };
     let purpose = word("outbound.purpose", &spec.purpose, "marketing");
+    if spec.without_document && !spec.document_template.is_empty() {
+        let reason = "must be empty when no document shall go along";
+        violations.add("outbound.document_template", reason);
+    }
     Wanted {
         campaign,
         audience,
@@ -492,7 +500,7 @@ async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> A
         (&wanted.message_template, "message", OFFER_MAIL),
         (&wanted.document_template, "document", OFFER_LETTER),
     ] {
-        if key == ships {
+        if key == ships || key.is_empty() {
             continue;
         }
         let without =

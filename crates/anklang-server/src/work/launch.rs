@@ -41,7 +41,7 @@ pub struct Plan {
     pub channel: String,
     /// Purpose for which consent is needed.
     pub purpose: String,
-    /// Key of the document template.
+    /// Key of the document template; empty when no document goes along.
     pub document_template: String,
     /// The launch's day, in the tenant's time zone.
     pub today: NaiveDate,
@@ -159,7 +159,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Step 2: a draft offer for each member.
+    /// Step 2: an offer for each member, a draft if it gets a document.
     async fn make_offers(&mut self) -> Result<(), Interrupted> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let until = (done + ROWS_PER_CHUNK).min(total);
@@ -177,7 +177,11 @@ impl Launch<'_> {
             document_template: &document_template,
         };
         offer::make(&mut tx, self.tenant.id, &source, &terms).await?;
-        let next = if until < total { "offers" } else { "documents" };
+        let next = match until < total {
+            true => "offers",
+            false if document_template.is_empty() => "messages",
+            false => "documents",
+        };
         let done = if until < total { until } else { 0 };
         self.advance(&mut tx, progress(next, done, total, 0))
             .await?;

@@ -1,0 +1,153 @@
+//! Measures Anklang with many customers against the same work by hand, in one run on one database.
+//!
+//! Machines are noisy: ratios count, seconds are only shown beside them. Each measurement says what
+//! its baseline is.
+//!
+//! ```text
+//! cargo run --release -p anklang-load -- --accounts 1000000
+//! ```
+
+mod data;
+mod import;
+mod launch;
+mod messages;
+mod pages;
+mod report;
+mod rpc;
+mod selection;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use anklang_local::cluster::{Cluster, Options as ClusterOptions};
+use anklang_testkit::{Client, Database, Options, TestServer};
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use report::Report;
+
+/// What to measure, and how much.
+#[derive(Parser)]
+struct Args {
+    /// Customers, each with one contract, mail address and consent.
+    #[arg(long, default_value_t = 100_000)]
+    accounts: usize,
+    /// Messages to send in the measurement of sending; at most the accounts.
+    #[arg(long, default_value_t = 20_000)]
+    messages: usize,
+    /// Measurements, in this order; all by default. All others need the import.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Folder for the database, removed at the end; a temporary one by default.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Writes the plans of statements that take longer than so many milliseconds to
+    /// load-postgres.log in the current folder.
+    #[arg(long)]
+    explain: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Import,
+    Selection,
+    Pages,
+    Rpc,
+    Launch,
+    Messages,
+}
+
+/// What measurements share.
+struct Bench {
+    accounts: usize,
+    messages: usize,
+    server: TestServer,
+    client: Client,
+    /// As the owner of the database.
+    db: tokio_postgres::Client,
+    report: Report,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let args = Args::parse();
+    let folder = match &args.folder {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    };
+    // As root, PostgreSQL runs as another user, who must get in.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    let mut options = ClusterOptions::test(folder.path().join("postgresql"));
+    options.durable = true;
+    options.shared_buffers_mib = 2_048;
+    options.settings = [
+        ("max_wal_size", "16GB"),
+        ("maintenance_work_mem", "256MB"),
+        ("random_page_cost", "1.1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let cluster = Cluster::start(options).await?;
+    cluster.ensure_database("load").await?;
+    let database = Database {
+        name: "load".into(),
+        url: cluster.url("load"),
+    };
+    let db = database.connect().await?;
+    if let Some(milliseconds) = args.explain {
+        let settings = format!(
+            "ALTER DATABASE load SET session_preload_libraries = 'auto_explain';
+             ALTER DATABASE load SET auto_explain.log_min_duration = {milliseconds};
+             ALTER DATABASE load SET auto_explain.log_analyze = on;
+             ALTER DATABASE load SET auto_explain.log_nested_statements = on;
+             ALTER DATABASE load SET auto_explain.log_triggers = on"
+        );
+        db.batch_execute(&settings).await?;
+    }
+    let server = TestServer::start_on(
+        database,
+        Options {
+            // Sending is measured apart; until then the messages stay where they are.
+            no_dispatch: true,
+            lease_seconds: 60,
+            ..Options::default()
+        },
+    )
+    .await?;
+    let client = server.client(data::TENANT).await?;
+    let mut bench = Bench {
+        accounts: args.accounts,
+        messages: args.messages.min(args.accounts),
+        server,
+        client,
+        db,
+        report: Report::begin(args.accounts)?,
+    };
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    import::run(&mut bench, wanted(Part::Import))
+        .await
+        .context("import")?;
+    if wanted(Part::Selection) {
+        selection::run(&mut bench).await.context("selection")?;
+    }
+    if wanted(Part::Pages) {
+        pages::run(&mut bench).await.context("pages")?;
+    }
+    if wanted(Part::Rpc) {
+        rpc::run(&mut bench).await.context("rpc")?;
+    }
+    if wanted(Part::Launch) {
+        launch::run(&mut bench).await.context("launch")?;
+    }
+    if wanted(Part::Messages) {
+        messages::run(&mut bench).await.context("messages")?;
+    }
+    println!("\n{}", bench.report.markdown());
+    drop(bench);
+    cluster.stop().await?;
+    if args.explain.is_some() {
+        let log = folder.path().join("postgresql/postgres.log");
+        std::fs::copy(log, "load-postgres.log")?;
+    }
+    Ok(())
+}
