@@ -1,5 +1,8 @@
 //! The set-based steps of a launch. Each runs in its chunk's transaction, together with
 //! [`crate::operation::advance`].
+//!
+//! The rows are new, and so unknown to the planner: what belongs to a member is looked up by
+//! lateral joins, fenced with `OFFSET 0` as in the import, and [`gather_statistics`] follows.
 
 use anklang_domain::channel::contact_channel;
 use anklang_domain::selection::{Criteria, Subject};
@@ -12,7 +15,7 @@ use diesel_async::RunQueryDsl;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
-use crate::{Conn, Result, StoreError};
+use crate::{Conn, Result, Store, StoreError};
 
 /// How large an audience is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
@@ -40,6 +43,19 @@ pub async fn audience_size(
     .await?)
 }
 
+/// From so many candidates on statistics are gathered.
+const MANY: i64 = 10_000;
+
+/// Gathers the statistics of the tables that a launch fills, after a step that wrote many rows.
+pub async fn gather_statistics(store: &Store, candidates: i64) -> Result<()> {
+    if candidates < MANY {
+        return Ok(());
+    }
+    store
+        .analyze(&["audience_member", "offer", "message", "customer_event"])
+        .await
+}
+
 /// Queues one message for each member with `after < seq <= until`. A member whose offer has no
 /// document, or whose address is gone, gets a failed message that says so: the ledger adds up.
 pub async fn queue_messages(
@@ -61,8 +77,10 @@ pub async fn queue_messages(
          FROM audience_member m
          JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
          JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.phase_id = m.phase_id
-         JOIN offer o ON o.tenant_id = m.tenant_id AND o.phase_id = m.phase_id AND o.member_seq = m.seq
-         LEFT JOIN contact_point cp ON cp.tenant_id = m.tenant_id AND cp.id = m.contact_point_id
+         JOIN LATERAL (SELECT id, state FROM offer WHERE tenant_id = m.tenant_id
+                       AND phase_id = m.phase_id AND member_seq = m.seq OFFSET 0) o ON true
+         LEFT JOIN LATERAL (SELECT id, address, address_hash FROM contact_point
+                            WHERE tenant_id = m.tenant_id AND id = m.contact_point_id OFFSET 0) cp ON true
          WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
            AND m.exclusion IS NULL",
     )

@@ -93,7 +93,7 @@ pub async fn claim(
     lease_for: TimeDelta,
 ) -> Result<Batch> {
     let lease = Uuid::now_v7();
-    let mut tx = store.begin(tenant).await?;
+    let mut tx = store.begin_work(tenant).await?;
     let moved: Vec<Moved> = diesel::sql_query(
         "WITH due AS (
              SELECT m.id FROM message m
@@ -172,7 +172,7 @@ pub async fn mark_submitted(
     ids: &[Uuid],
     lease_for: TimeDelta,
 ) -> Result<Vec<Uuid>> {
-    let mut tx = store.begin(batch.tenant).await?;
+    let mut tx = store.begin_work(batch.tenant).await?;
     let rows: Vec<TenantRow> = diesel::sql_query(
         "UPDATE message SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
          WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
@@ -191,7 +191,7 @@ pub async fn mark_submitted(
 /// Prolongs the lease of all of a batch that are still under way.
 pub async fn prolong(store: &Store, batch: &Batch, lease_for: TimeDelta) -> Result<()> {
     let ids: Vec<Uuid> = batch.messages.iter().map(|m| m.id).collect();
-    let mut tx = store.begin(batch.tenant).await?;
+    let mut tx = store.begin_work(batch.tenant).await?;
     diesel::sql_query(
         "UPDATE message SET lease_until = now() + make_interval(secs => $4)
          WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'",
@@ -226,7 +226,7 @@ const MAX_DETAIL: usize = 500;
 /// Records outcomes. Only what is still under the same lease and attempt moves; returns how many
 /// did.
 pub async fn complete(store: &Store, batch: &Batch, ended: &[Ended]) -> Result<usize> {
-    let mut tx = store.begin(batch.tenant).await?;
+    let mut tx = store.begin_work(batch.tenant).await?;
     let state = |e: &Ended| match e.next {
         Next::Sent => "sent",
         Next::Failed => "failed",

@@ -30,7 +30,8 @@ const LONGEST_IDLE: &str = "10s";
 /// Makes a transaction that of a tenant, `$1`, and of the role that owns nothing.
 const AS_TENANT: &str = "SELECT set_config('role', 'anklang_app', true),
                                 set_config('anklang.tenant', $1::uuid::text, true),
-                                set_config('idle_in_transaction_session_timeout', $2, true)";
+                                set_config('idle_in_transaction_session_timeout', $2, true),
+                                set_config('plan_cache_mode', $3, true)";
 
 /// The database: a pool of connections. Cheap to clone.
 #[derive(Clone)]
@@ -69,10 +70,23 @@ impl Store {
     /// Begins a transaction that sees this tenant only: the role `anklang_app`, which owns no
     /// table, under row-level security.
     pub async fn begin(&self, tenant: TenantId) -> Result<Tx> {
+        self.begin_as(tenant, "auto").await
+    }
+
+    /// As [`Store::begin`], for statements over many rows by their keys: they are planned without
+    /// looking at the values. Else the planner expects next to nothing of a tenant or a phase that
+    /// is newer than the statistics, takes any index that begins with it for as good as the one of
+    /// the whole key, and compares each row with each.
+    pub async fn begin_work(&self, tenant: TenantId) -> Result<Tx> {
+        self.begin_as(tenant, "force_generic_plan").await
+    }
+
+    async fn begin_as(&self, tenant: TenantId, plans: &str) -> Result<Tx> {
         let mut tx = self.begin_plain().await?;
         diesel::sql_query(AS_TENANT)
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<Text, _>(LONGEST_IDLE)
+            .bind::<Text, _>(plans)
             .execute(&mut tx)
             .await?;
         Ok(tx)
@@ -113,7 +127,7 @@ impl Store {
 
     /// Gathers the statistics of tables anew, so that plans fit what was loaded. Whoever is at it
     /// already is not waited for; one who does not own the tables only causes a warning there.
-    pub(crate) async fn analyze(&self, tables: &[&'static str]) -> Result<()> {
+    pub async fn analyze(&self, tables: &[&'static str]) -> Result<()> {
         let mut tx = self.begin_plain().await?;
         let sql = format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", "));
         diesel::sql_query(sql).execute(&mut tx).await?;
@@ -140,7 +154,8 @@ pub(crate) async fn begin_bulk(
     tenant: TenantId,
 ) -> Result<tokio_postgres::Transaction<'_>> {
     let tx = client.transaction().await?;
-    tx.query(AS_TENANT, &[&tenant.0, &LONGEST_IDLE]).await?;
+    tx.query(AS_TENANT, &[&tenant.0, &LONGEST_IDLE, &"auto"])
+        .await?;
     Ok(tx)
 }
 

@@ -323,7 +323,7 @@ async fn make_content(
     batch: &Batch,
 ) -> Result<(Ready, Unready), StoreError> {
     let offers: Vec<Uuid> = batch.messages.iter().map(|m| m.offer_id).collect();
-    let mut tx = app.store.begin(batch.tenant).await?;
+    let mut tx = app.store.begin_work(batch.tenant).await?;
     let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
     let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
     brands.sort_unstable();

@@ -128,7 +128,7 @@ impl Launch<'_> {
     async fn freeze(&mut self) -> Result<(), Interrupted> {
         // Only once: it counts as progress, and the waits between tries grow without.
         if self.held.operation.step.is_empty() {
-            let mut tx = self.app.store.begin(self.tenant.id).await?;
+            let mut tx = self.app.store.begin_work(self.tenant.id).await?;
             self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
             tx.commit().await?;
         }
@@ -156,14 +156,22 @@ impl Launch<'_> {
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;
         tx.commit().await?;
+        self.gather_statistics(size.candidates).await;
         Ok(())
+    }
+
+    /// Better plans for the steps that follow; they work without.
+    async fn gather_statistics(&self, candidates: i64) {
+        if let Err(error) = steps::gather_statistics(&self.app.store, candidates).await {
+            tracing::warn!(%error, "gathering statistics");
+        }
     }
 
     /// Step 2: an offer for each member, a draft if it gets a document.
     async fn make_offers(&mut self) -> Result<(), Interrupted> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let until = (done + ROWS_PER_CHUNK).min(total);
-        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
         let source = Source::Members {
             phase: self.phase(),
             after: done,
@@ -186,6 +194,9 @@ impl Launch<'_> {
         self.advance(&mut tx, progress(next, done, total, 0))
             .await?;
         tx.commit().await?;
+        if until == total {
+            self.gather_statistics(total).await;
+        }
         Ok(())
     }
 
@@ -193,7 +204,7 @@ impl Launch<'_> {
     async fn make_documents(&mut self) -> Result<(), Interrupted> {
         let (done, failed) = (self.held.operation.done, self.held.operation.failed);
         let total = self.held.operation.total;
-        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
         let of = ContentOf::Drafts {
             phase: self.phase(),
             after: done,
@@ -212,7 +223,7 @@ impl Launch<'_> {
         let making = make_documents(self.app, newest, drafts);
         let (made, errors) = keep_lease(self.app, self.held, making).await?;
 
-        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
         offer::open_with_documents(&mut tx, self.tenant.id, &made).await?;
         let failed = failed + i64::try_from(errors.len()).unwrap_or(0);
         self.advance(&mut tx, progress("documents", last, total, failed))
@@ -227,7 +238,7 @@ impl Launch<'_> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
-        let mut tx = self.app.store.begin(self.tenant.id).await?;
+        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
         steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
         if until < total {
             self.advance(&mut tx, progress("messages", until, total, failed))
@@ -244,6 +255,7 @@ impl Launch<'_> {
             });
             operation::finish(&mut tx, self.held, End::Succeeded(response)).await?;
             tx.commit().await?;
+            self.gather_statistics(total).await;
         }
         self.app.wake.messages.notify_waiters();
         Ok(())
@@ -285,7 +297,7 @@ async fn heartbeats(app: &App, held: &Leased) -> StoreError {
 }
 
 async fn heartbeat(app: &App, held: &Leased) -> Result<(), StoreError> {
-    let mut tx = app.store.begin(held.operation.tenant()).await?;
+    let mut tx = app.store.begin_work(held.operation.tenant()).await?;
     operation::heartbeat(&mut tx, held).await?;
     tx.commit().await
 }
@@ -374,7 +386,7 @@ pub async fn finish_single(
     tenant: &Tenant,
     offer_id: Uuid,
 ) -> Result<Result<(), String>, Interrupted> {
-    let mut tx = app.store.begin(tenant.id).await?;
+    let mut tx = app.store.begin_work(tenant.id).await?;
     let mut contents = offer::content(&mut tx, tenant.id, ContentOf::Offers(&[offer_id])).await?;
     let newest = newest_of(&mut tx, tenant, &contents).await?;
     tx.commit().await?;
@@ -384,7 +396,7 @@ pub async fn finish_single(
     match make_document(app, Arc::new(newest), content).await? {
         Err(error) => Ok(Err(error)),
         Ok(document) => {
-            let mut tx = app.store.begin(tenant.id).await?;
+            let mut tx = app.store.begin_work(tenant.id).await?;
             offer::open_with_documents(&mut tx, tenant.id, &[document]).await?;
             tx.commit().await?;
             Ok(Ok(()))

@@ -34,8 +34,12 @@ impl Compiler {
         self.out.push(sql);
     }
 
+    /// In parentheses, so that the planner reckons with an average tenant. Of one that is newer
+    /// than its statistics it would else expect no rows, and compare each with each.
     fn tenant(&mut self) {
+        self.sql("(SELECT ");
         self.out.push_bind::<SqlUuid, _>(self.tenant.0);
+        self.sql(")");
     }
 
     fn column(&mut self, alias: Alias, column: &'static str) {

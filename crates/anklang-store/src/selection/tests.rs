@@ -36,20 +36,25 @@ fn sql(subject: Subject, criteria: Criteria) -> (String, Vec<String>) {
     let text = checked(subject, &criteria).expect("right criteria");
     let (sql, binds) = text.split_once(" -- binds: ").expect("binds");
     let sql = sql
-        .strip_prefix("(subject.tenant_id = $1 AND ")
+        .strip_prefix("(subject.tenant_id = (SELECT $1) AND ")
         .and_then(|sql| sql.strip_suffix(')'))
         .expect("the tenant first");
     let mut kept = String::new();
     let mut rest = sql;
     while let Some((before, after)) = rest.split_once('$') {
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        kept.push_str(before);
-        kept.push_str(if before.ends_with("tenant_id = ") {
-            "$T"
-        } else {
-            "$"
-        });
         rest = &after[digits..];
+        match before.strip_suffix("(SELECT ") {
+            Some(before) => {
+                kept += before;
+                kept += "$T";
+                rest = rest.strip_prefix(')').expect("the tenant alone");
+            }
+            None => {
+                kept += before;
+                kept += "$";
+            }
+        }
     }
     kept.push_str(rest);
     let nil = Uuid::nil().to_string();
