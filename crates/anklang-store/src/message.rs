@@ -82,6 +82,27 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
     Ok(rows.into_iter().map(|r| TenantId(r.id)).collect())
 }
 
+const NOT_OPEN: &str = "the offer is not open any more";
+
+/// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].
+const REASON: &str = "CASE
+    WHEN o.state IS DISTINCT FROM 'open' OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date
+    THEN 'the offer is not open any more'
+    WHEN s.blocked THEN 'the address is blocked'
+    WHEN c.state IS DISTINCT FROM 'granted' THEN 'no consent any more' END";
+
+/// What a message's fate depends on, row by row by whole keys (fenced, see [`crate::launch`]).
+/// Blocked are addresses of contact points: a text message's is a mobile number.
+const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
+    LEFT JOIN LATERAL (SELECT state, valid_until FROM offer
+        WHERE tenant_id = $1 AND id = m.offer_id OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
+        WHERE tenant_id = $1 AND address_hash = m.address_hash
+          AND channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END OFFSET 0) s ON true
+    LEFT JOIN LATERAL (SELECT state FROM consent
+        WHERE tenant_id = $1 AND customer_id = m.customer_id AND channel = m.channel
+          AND purpose = m.purpose OFFSET 0) c ON true";
+
 /// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
 /// again: who may not be contacted any more is `suppressed` here. A message that came back to the
 /// queue after its launch was given up is `cancelled` here.
@@ -95,31 +116,17 @@ pub async fn claim(
     let lease = Uuid::now_v7();
     let mut tx = store.begin_work(tenant).await?;
     let moved: Vec<Moved> = diesel::sql_query(
-        "WITH due AS (
-             SELECT m.id FROM message m
+        format!("WITH due AS MATERIALIZED (
+             SELECT m.id, m.customer_id, m.offer_id, m.channel, m.purpose, m.address_hash
+             FROM message m
              WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
                AND m.next_attempt_at <= now()
              ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
-         barred AS (
-             SELECT m.id,
-                 CASE WHEN NOT EXISTS (SELECT FROM offer o JOIN tenant t ON t.id = $1
-                          WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open'
-                          AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date)
-                      THEN 'the offer is not open any more'
-                      -- Blocked are addresses of contact points: a text message's is a mobile number.
-                      WHEN EXISTS (SELECT FROM suppression s WHERE s.tenant_id = $1
-                          AND s.channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END
-                          AND s.address_hash = m.address_hash)
-                      THEN 'the address is blocked'
-                      WHEN NOT EXISTS (SELECT FROM consent c WHERE c.tenant_id = $1
-                          AND c.customer_id = m.customer_id AND c.channel = m.channel
-                          AND c.purpose = m.purpose AND c.state = 'granted')
-                      THEN 'no consent any more' END AS reason
-             FROM due JOIN message m ON m.tenant_id = $1 AND m.id = due.id),
+         barred AS MATERIALIZED (SELECT m.id, {REASON} AS reason FROM due m {LOOKED_UP}),
          moved AS (
              UPDATE message m SET
                  state = CASE WHEN b.reason IS NULL THEN 'sending'
-                              WHEN b.reason = 'the offer is not open any more' THEN 'cancelled'
+                              WHEN b.reason = '{NOT_OPEN}' THEN 'cancelled'
                               ELSE 'suppressed' END,
                  attempt = m.attempt + CASE WHEN b.reason IS NULL THEN 1 ELSE 0 END,
                  detail = coalesce(b.reason, m.detail),
@@ -139,7 +146,7 @@ pub async fn claim(
              FROM moved WHERE state = 'suppressed')
          SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id,
                 o.message_template, moved.state
-         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id",
+         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id"),
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
@@ -165,7 +172,9 @@ pub async fn claim(
 }
 
 /// Marks messages as about to be handed to the channel, and prolongs the lease. Returns those that
-/// are still this lease's: only they may be handed over.
+/// are still this lease's: only they may be handed over. Between claim and hand-over of a batch's
+/// last messages time goes by, so all is looked at once more: what must not be sent any more goes
+/// back to the queue, where the next claim says why.
 pub async fn mark_submitted(
     store: &Store,
     batch: &Batch,
@@ -173,11 +182,28 @@ pub async fn mark_submitted(
     lease_for: TimeDelta,
 ) -> Result<Vec<Uuid>> {
     let mut tx = store.begin_work(batch.tenant).await?;
-    let rows: Vec<TenantRow> = diesel::sql_query(
-        "UPDATE message SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
-         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
-         RETURNING id",
-    )
+    let rows: Vec<TenantRow> = diesel::sql_query(format!(
+        "WITH mine AS MATERIALIZED (
+             SELECT m.id, m.customer_id, m.offer_id, m.channel, m.purpose, m.address_hash
+             FROM message m
+             WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
+             FOR UPDATE),
+         looked AS MATERIALIZED (SELECT m.id, {REASON} IS NULL AS good FROM mine m {LOOKED_UP}),
+         moved AS (
+             UPDATE message m SET state = CASE WHEN l.good THEN 'sending' ELSE 'queued' END,
+                 submitted_at = CASE WHEN l.good THEN now() END,
+                 lease = CASE WHEN l.good THEN m.lease END,
+                 lease_until = CASE WHEN l.good THEN now() + make_interval(secs => $4) END
+             FROM looked l WHERE m.tenant_id = $1 AND m.id = l.id
+             RETURNING m.id, m.attempt, m.state),
+         noted AS (
+             UPDATE message_attempt a SET ended_at = now(), outcome = 'not_submitted',
+                 detail = 'barred before hand-over'
+             FROM moved
+             WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt
+               AND moved.state = 'queued')
+         SELECT id FROM moved WHERE state = 'sending'"
+    ))
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<SqlUuid, _>(batch.lease)

@@ -19,6 +19,7 @@
 //! that the connection was stale: nothing was taken, see [`Verdict::Stale`].
 
 use std::error::Error as _;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,7 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
 use lettre::transport::smtp::extension::{Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::{Security, Settings};
@@ -137,7 +139,11 @@ impl Connection {
     }
 
     async fn body(mut self, patience: Duration, mail: &Mail) -> Verdict {
-        match step(patience, self.smtp.message(&mail.bytes)).await {
+        let sent = match std::str::from_utf8(&mail.bytes) {
+            Ok(text) => step(patience, self.smtp.command(Body(text))).await,
+            Err(_) => step(patience, self.smtp.message(&mail.bytes)).await,
+        };
+        match sent {
             Ok(response) if (200..300).contains(&u16::from(response.code())) => {
                 let detail = shortened(&joined(&response));
                 let outcome = Outcome::accepted(queue_id(&detail), SystemTime::now(), detail);
@@ -210,6 +216,21 @@ impl Connection {
     }
 }
 
+/// A mail and the end of it in one write. lettre writes the end apart; the network holds that back
+/// until the other side has confirmed the rest, which it does 40 ms later.
+struct Body<'m>(&'m str);
+
+impl fmt::Display for Body<'_> {
+    /// With dots at the beginning of lines doubled (RFC 5321, section 4.5.2).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with('.') {
+            f.write_str(".")?;
+        }
+        f.write_str(&self.0.replace("\r\n.", "\r\n.."))?;
+        f.write_str("\r\n.\r\n")
+    }
+}
+
 async fn connect(settings: &Settings) -> Result<AsyncSmtpConnection, Failure> {
     let Settings {
         host,
@@ -218,14 +239,27 @@ async fn connect(settings: &Settings) -> Result<AsyncSmtpConnection, Failure> {
         client_id,
         ..
     } = settings;
-    let implicit = match &settings.security {
-        Security::Implicit(tls) => Some(tls.clone()),
-        Security::None | Security::StartTls(_) => None,
-    };
     let server = (host.as_str(), *port);
-    let connecting =
-        AsyncSmtpConnection::connect_tokio1(server, Some(*patience), client_id, implicit, None);
-    let mut smtp = step(*patience, connecting).await?;
+    let mut smtp = match &settings.security {
+        Security::Implicit(tls) => {
+            let (limit, tls) = (Some(*patience), Some(tls.clone()));
+            let connecting =
+                AsyncSmtpConnection::connect_tokio1(server, limit, client_id, tls, None);
+            step(*patience, connecting).await?
+        }
+        Security::None | Security::StartTls(_) => {
+            let stream = match timeout(*patience, TcpStream::connect(server)).await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => return Err(Failure::Broken(error.to_string())),
+                Err(_) => return Err(Failure::Broken(format!("no answer within {patience:?}"))),
+            };
+            // Whether small segments go out at once matters for speed alone.
+            let _ = stream.set_nodelay(true);
+            let connecting =
+                AsyncSmtpConnection::connect_with_transport(Box::new(stream), client_id);
+            step(*patience, connecting).await?
+        }
+    };
     if let Security::StartTls(tls) = &settings.security {
         if !smtp.can_starttls() {
             let text = "the server does not offer STARTTLS";
@@ -327,6 +361,18 @@ mod tests {
         assert_eq!(enhanced("5.7.26"), Some("5.7.26"));
         assert_eq!(enhanced("5.7.x"), None);
         assert_eq!(enhanced(""), None);
+    }
+
+    #[test]
+    fn dots_at_the_beginning_of_lines_are_doubled() {
+        for (mail, sent) in [
+            ("a\r\n.\r\nb", "a\r\n..\r\nb\r\n.\r\n"),
+            (".a\r\n..b.\r\n", "..a\r\n...b.\r\n\r\n.\r\n"),
+            ("\r\n.\r\n.\r\n", "\r\n..\r\n..\r\n\r\n.\r\n"),
+            ("a\n.b", "a\n.b\r\n.\r\n"),
+        ] {
+            assert_eq!(Body(mail).to_string(), sent);
+        }
     }
 
     #[test]

@@ -127,6 +127,7 @@ async fn every_fault_of_a_launch_is_named() {
             message_template: "Mail!".into(),
             document_template: "_x".into(),
             purpose: "9".into(),
+            ..Default::default()
         }),
         request_id: "once".into(),
     };
@@ -166,6 +167,13 @@ async fn each_fault_of_a_launch_is_found() {
     let unknown_field = compare("shoe_size", selections::Operator::IsSet, []);
     type Change<'a> = (&'a str, Box<dyn FnOnce(&mut Request) + 'a>);
     let changes: Vec<Change<'_>> = vec![
+        (
+            "outbound.document_template",
+            Box::new(|r| {
+                outbound(r).document_template = "offer_letter".into();
+                outbound(r).without_document = true;
+            }),
+        ),
         (
             "selection",
             Box::new(|r| r.audience = Some(Audience::Selection(of_customers))),

@@ -217,6 +217,43 @@ async fn who_withdraws_or_is_blocked_before_sending_gets_nothing() {
     assert_eq!((books.arrivals(2), books.arrivals(3)), (1, 1));
 }
 
+/// All messages are claimed together and handed over eight at a time.
+#[tokio::test]
+async fn who_withdraws_while_a_batch_is_sent_gets_nothing_more() {
+    const MEMBERS: usize = 24;
+    let server = TestServer::start().await.unwrap();
+    let slow = Fault::HangAfterDot(Duration::from_secs(4));
+    server
+        .sink
+        .set_faults(Faults::none().with(Matching::All, slow));
+    let client = tenant(&server, MEMBERS).await;
+    let campaign = launch(&client, SLIP).await;
+    until("the first are handed over", async || {
+        server.sink.count() > 0
+    })
+    .await;
+
+    let mut withdrawn = "customer_number,channel,purpose,state,recorded_at\n".to_owned();
+    for customer in 0..MEMBERS {
+        withdrawn += &format!("{customer:04},mail,marketing,withdrawn,2026-01-01T10:00:00Z\n");
+    }
+    import(&client, ImportEntity::Consents, withdrawn).await;
+    let before = server.sink.count();
+    server.sink.set_faults(Faults::none());
+    until_over(&client, &campaign).await;
+
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    let sent = books.in_state(MessageState::Sent).len();
+    let suppressed = books.in_state(MessageState::Suppressed);
+    assert_eq!(sent + suppressed.len(), MEMBERS);
+    // What was on its way when the withdrawals came in: at most eight of a call, for one call.
+    assert!(
+        sent <= usize::try_from(before).unwrap() + 8,
+        "{sent} after {before}"
+    );
+    assert!(suppressed.len() >= MEMBERS - 16, "{suppressed:?}");
+}
+
 #[tokio::test]
 async fn what_comes_back_after_its_launch_was_given_up_is_cancelled() {
     let server = impatient("hold").await;

@@ -1,5 +1,6 @@
 //! A brand's own templates: versions, and what is refused.
 
+use anklang_proto::anklang::offers::v1::OfferState;
 use anklang_proto::anklang::templates::v1 as pb;
 use anklang_testkit::{Client, TestServer, violations};
 use mail_parser::MessageParser;
@@ -58,6 +59,28 @@ async fn get(client: &Client, name: &str) -> Result<pb::Template, Status> {
         .get_template(request)
         .await
         .map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn mails_can_go_without_documents() {
+    let server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let mut request = utility.launch();
+    request.outbound.as_mut().unwrap().without_document = true;
+    let campaign = launch(&client, request).await.campaign.unwrap().name;
+    until_sent(&client, &campaign, utility.members().len()).await;
+    for offer in offers_of(&client, &campaign).await.into_values() {
+        assert_eq!(offer.document, None);
+        assert_eq!(offer.state(), OfferState::Open);
+    }
+    for mail in server.sink.received() {
+        let mail = MessageParser::default().parse(&mail.data).unwrap();
+        assert_eq!(mail.attachment_count(), 0);
+        let text = mail.body_text(0).unwrap();
+        assert!(text.contains("genügt eine kurze Antwort"), "{text}");
+        assert!(!text.contains("angehängt"), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(server.documents()).unwrap().count(), 0);
 }
 
 #[tokio::test]
