@@ -5,7 +5,9 @@
 mod campaigns;
 mod crash;
 mod faults;
+mod hold;
 mod imports;
+mod interrupted;
 mod lists;
 mod mailing;
 mod master_data;
