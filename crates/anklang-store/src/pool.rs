@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anklang_domain::TenantId;
 use deadpool::managed;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 
 use crate::{Result, StoreError};
@@ -27,11 +28,17 @@ const BULK_CONNECTIONS: usize = 4;
 /// and operations that others are to rescue. No transaction waits for anything but the database.
 const LONGEST_IDLE: &str = "10s";
 
-/// Makes a transaction that of a tenant, `$1`, and of the role that owns nothing.
-const AS_TENANT: &str = "SELECT set_config('role', 'anklang_app', true),
-                                set_config('anklang.tenant', $1::uuid::text, true),
-                                set_config('idle_in_transaction_session_timeout', $2, true),
-                                set_config('plan_cache_mode', $3, true)";
+/// Makes a transaction that of a tenant, and of the role that owns nothing. In one message with
+/// BEGIN, which takes no binds: a UUID is hexadecimal digits and hyphens, the rest is ours.
+fn as_tenant(tenant: TenantId, plans: &'static str) -> String {
+    format!(
+        "SELECT set_config('role', 'anklang_app', true),
+                set_config('anklang.tenant', '{}', true),
+                set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
+                set_config('plan_cache_mode', '{plans}', true)",
+        tenant.0.hyphenated()
+    )
+}
 
 /// The database: a pool of connections. Cheap to clone.
 #[derive(Clone)]
@@ -45,7 +52,12 @@ impl Store {
     /// A store on a database by its URL (`postgres://…` or `key=value` pairs), with at most
     /// `connections` connections and [`BULK_CONNECTIONS`] for imports; none is opened yet.
     pub fn new(url: &str, connections: usize) -> Result<Self> {
-        let manager = AsyncDieselConnectionManager::<AsyncPgConnection>::new(url);
+        // A connection that was closed is not given out again; a query to find out about others
+        // would cost each transaction a round trip.
+        let mut config = ManagerConfig::default();
+        config.recycling_method = RecyclingMethod::Fast;
+        let manager =
+            AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(url, config);
         let pool = Pool::builder(manager)
             .max_size(connections)
             .wait_timeout(Some(WAIT_FOR_CONNECTION))
@@ -81,39 +93,39 @@ impl Store {
         self.begin_as(tenant, "force_generic_plan").await
     }
 
-    async fn begin_as(&self, tenant: TenantId, plans: &str) -> Result<Tx> {
-        let mut tx = self.begin_plain().await?;
-        diesel::sql_query(AS_TENANT)
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Text, _>(LONGEST_IDLE)
-            .bind::<Text, _>(plans)
-            .execute(&mut tx)
-            .await?;
-        Ok(tx)
+    async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
+        self.begin_with(&format!("BEGIN; {}", as_tenant(tenant, plans)))
+            .await
     }
 
     /// Begins a transaction that sees all tenants: for claims of queues and nothing else.
     pub async fn begin_worker(&self) -> Result<Tx> {
-        let mut tx = self.begin_plain().await?;
-        diesel::sql_query(
-            "SELECT set_config('role', 'anklang_worker', true),
-                    set_config('idle_in_transaction_session_timeout', $1, true)",
-        )
-        .bind::<Text, _>(LONGEST_IDLE)
-        .execute(&mut tx)
-        .await?;
-        Ok(tx)
+        self.begin_with(&format!(
+            "BEGIN; SELECT set_config('role', 'anklang_worker', true),
+                           set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true)"
+        ))
+        .await
     }
 
     /// Begins a transaction as whoever the URL logs in: for migrations and tenants.
     pub(crate) async fn begin_plain(&self) -> Result<Tx> {
+        self.begin_with("BEGIN").await
+    }
+
+    async fn begin_with(&self, sql: &str) -> Result<Tx> {
         let mut conn = self
             .pool
             .get()
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
-        AnsiTransactionManager::begin_transaction(&mut *conn).await?;
-        Ok(Tx { conn: Some(conn) })
+        match AnsiTransactionManager::begin_transaction_sql(&mut *conn, sql).await {
+            Ok(()) => Ok(Tx { conn: Some(conn) }),
+            Err(error) => {
+                // It may be inside of a transaction that failed: nobody else shall get it.
+                drop(Object::take(conn));
+                Err(error.into())
+            }
+        }
     }
 
     /// A connection for loads with COPY, which diesel does not know, logged in as whoever the URL
@@ -154,8 +166,7 @@ pub(crate) async fn begin_bulk(
     tenant: TenantId,
 ) -> Result<tokio_postgres::Transaction<'_>> {
     let tx = client.transaction().await?;
-    tx.query(AS_TENANT, &[&tenant.0, &LONGEST_IDLE, &"auto"])
-        .await?;
+    tx.batch_execute(&as_tenant(tenant, "auto")).await?;
     Ok(tx)
 }
 
