@@ -474,11 +474,11 @@ fn metadata(
 }
 
 /// Holds a launch up behind the server's back until it is told to go on.
-struct Hold(tokio_postgres::Client);
+pub struct Hold(tokio_postgres::Client);
 
 impl Hold {
     /// Before rows of a table are inserted, those that a condition on NEW picks.
-    async fn inserts(server: &TestServer, table: &str, condition: &str) -> Self {
+    pub async fn inserts(server: &TestServer, table: &str, condition: &str) -> Self {
         let connection = server.database.connect().await.unwrap();
         let sql = format!(
             "SELECT pg_advisory_lock(1);
@@ -492,7 +492,7 @@ impl Hold {
     }
 
     /// Until somebody waits.
-    async fn reached(&self) {
+    pub async fn reached(&self) {
         until("the launch gets to where it is held", async || {
             let waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1
                            AND NOT granted AND database = (SELECT oid FROM pg_database
@@ -502,7 +502,7 @@ impl Hold {
         .await;
     }
 
-    async fn release(&self) {
+    pub async fn release(&self) {
         self.0
             .batch_execute("SELECT pg_advisory_unlock(1)")
             .await

@@ -5,12 +5,14 @@
 mod campaigns;
 mod crash;
 mod faults;
+mod handover;
 mod imports;
 mod lists;
 mod mailing;
 mod master_data;
 mod offers;
 mod raw;
+mod receiver;
 mod refused;
 mod relays;
 mod selections;
