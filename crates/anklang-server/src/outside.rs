@@ -345,4 +345,66 @@ mod tests {
             .to_string();
         assert!(allowed.contains("refused"), "{allowed}");
     }
+
+    /// Answers one call by TLS with 204, under a certificate of its own for `localhost`.
+    async fn tls_receiver() -> (u16, RootCertStore) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        let certificate = made.cert.der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a certificate");
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key.into())
+            .expect("they belong together");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Who does not trust us hangs up.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"the body") && stream.read_buf(&mut seen).await.is_ok() {}
+                let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+                stream.write_all(answer).await.expect("it listens");
+            }
+        });
+        (port, roots)
+    }
+
+    #[tokio::test]
+    async fn https_is_for_those_whose_certificate_is_trusted() {
+        let (port, roots) = tls_receiver().await;
+        let rules = Rules {
+            allow_http: false,
+            allowed: vec!["127.0.0.0/8".parse().expect("a network")],
+        };
+        let post = async |roots, host: &str| {
+            Outside::with_roots(rules.clone(), Duration::from_secs(20), roots)
+                .expect("no settings that could be wrong")
+                .post(
+                    &format!("https://{host}:{port}/"),
+                    HeaderMap::new(),
+                    Bytes::from_static(b"the body"),
+                )
+                .await
+        };
+        let taken = post(roots.clone(), "localhost")
+            .await
+            .expect("it is trusted");
+        assert_eq!(taken.status, http::StatusCode::NO_CONTENT);
+        for (roots, host) in [(RootCertStore::empty(), "localhost"), (roots, "127.0.0.1")] {
+            let refused = post(roots, host).await.expect_err(host).to_string();
+            assert!(refused.contains("certificate"), "{refused}");
+        }
+    }
 }

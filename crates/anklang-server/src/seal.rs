@@ -1,18 +1,23 @@
 //! Sealing: what must not be read or changed by whoever sees it at rest or on its way.
 //!
-//! XChaCha20-Poly1305 with a random nonce of 192 bits, so that any number of values can be sealed
-//! under one key. A sealed value is a version byte, the length and text of the key's id, the nonce,
+//! ChaCha20-Poly1305 under a key of its own for each value: HKDF-SHA256 of our key and 256 random
+//! bits, the salt. No key ever seals twice, so that the nonce is always zero and any number of values
+//! can be sealed. A sealed value is a version byte, the length and text of the key's id, the salt,
 //! and the ciphertext with its tag. What it belongs to, its *context*, is bound to it: moved
 //! elsewhere it does not open.
 //!
 //! The first key seals, all of them open: a new key is put first, and the old one stays as long as
 //! values sealed with it do.
 
-use chacha20poly1305::aead::{Aead, Generate, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
 
 const VERSION: u8 = 1;
-const NONCE: usize = 24;
+/// Bytes of a salt.
+const SALT: usize = 32;
+/// What the derived keys are for.
+const PURPOSE: &[u8] = b"anklang seal 1";
 /// The most bytes of a key's id.
 pub const MAX_KEY_ID: usize = 32;
 
@@ -46,34 +51,30 @@ pub enum SealError {
 }
 
 /// The keys of this server.
-pub struct Keys(Vec<(String, XChaCha20Poly1305)>);
+pub struct Keys(Vec<SealingKey>);
 
 impl Keys {
     /// The first of them seals.
     pub fn new(keys: &[SealingKey]) -> Keys {
-        let cipher = |key: &SealingKey| XChaCha20Poly1305::new(&key.key.into());
-        Keys(keys.iter().map(|k| (k.id.clone(), cipher(k))).collect())
+        Keys(keys.to_vec())
     }
 
     /// Seals.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let (id, cipher) = self.0.first().ok_or(SealError::NoKey)?;
-        let mut sealed = vec![
-            VERSION,
-            u8::try_from(id.len()).map_err(|_| SealError::NoKey)?,
-        ];
-        sealed.extend(id.bytes());
-        let nonce = XNonce::generate();
-        let aad = [&sealed[..], context.as_bytes()].concat();
-        let payload = Payload {
-            msg: plain,
-            aad: &aad,
-        };
-        let ciphertext = cipher
-            .encrypt(&nonce, payload)
+        let key = self.0.first().ok_or(SealError::NoKey)?;
+        let length = u8::try_from(key.id.len()).map_err(|_| SealError::NoKey)?;
+        let mut sealed = vec![VERSION, length];
+        sealed.extend(key.id.bytes());
+        let aad = Aad::from([&sealed[..], context.as_bytes()].concat());
+        let mut salt = [0; SALT];
+        let random = SystemRandom::new().fill(&mut salt);
+        random.map_err(|_| SealError::NoKey)?;
+        let mut text = plain.to_vec();
+        once(&key.key, &salt)?
+            .seal_in_place_append_tag(zero(), aad, &mut text)
             .map_err(|_| SealError::Broken)?;
-        sealed.extend(nonce);
-        sealed.extend(ciphertext);
+        sealed.extend(salt);
+        sealed.extend(text);
         Ok(sealed)
     }
 
@@ -85,22 +86,34 @@ impl Keys {
         let (id, rest) = rest
             .split_at_checked(usize::from(*length))
             .ok_or(SealError::Broken)?;
-        let (nonce, ciphertext) = rest.split_at_checked(NONCE).ok_or(SealError::Broken)?;
-        let (_, cipher) = self
+        let (salt, text) = rest.split_at_checked(SALT).ok_or(SealError::Broken)?;
+        let key = self
             .0
             .iter()
-            .find(|(known, _)| known.as_bytes() == id)
+            .find(|known| known.id.as_bytes() == id)
             .ok_or_else(|| SealError::UnknownKey(String::from_utf8_lossy(id).into_owned()))?;
-        let nonce = XNonce::try_from(nonce).map_err(|_| SealError::Broken)?;
         let header = &sealed[..2 + id.len()];
-        let payload = Payload {
-            msg: ciphertext,
-            aad: &[header, context.as_bytes()].concat(),
-        };
-        cipher
-            .decrypt(&nonce, payload)
-            .map_err(|_| SealError::Broken)
+        let aad = Aad::from([header, context.as_bytes()].concat());
+        let mut text = text.to_vec();
+        let plain = once(&key.key, salt)?
+            .open_in_place(zero(), aad, &mut text)
+            .map_err(|_| SealError::Broken)?;
+        Ok(plain.to_vec())
     }
+}
+
+/// The key of one value.
+fn once(key: &[u8; 32], salt: &[u8]) -> Result<LessSafeKey, SealError> {
+    let derived = Salt::new(HKDF_SHA256, salt).extract(key);
+    let derived = derived
+        .expand(&[PURPOSE], &CHACHA20_POLY1305)
+        .map_err(|_| SealError::Broken)?;
+    Ok(LessSafeKey::new(UnboundKey::from(derived)))
+}
+
+/// Each key seals one value.
+fn zero() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 #[cfg(test)]
