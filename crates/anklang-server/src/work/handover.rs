@@ -3,7 +3,8 @@
 //!
 //! A task takes one webhook for one batch, so that a slow webhook holds up none but itself: there is
 //! a bounded number of such tasks, one of each webhook at a time in a server, and each does a
-//! bounded number of calls. While a webhook fails, it gets one call at a time. Between claim and
+//! bounded number of calls; what comes meanwhile for the same webhook waits for the batch's end, at
+//! most four times as long as a call may take. While a webhook fails, it gets one call at a time. Between claim and
 //! record no transaction is open; a delivery whose record is lost is delivered again.
 
 use std::collections::HashSet;

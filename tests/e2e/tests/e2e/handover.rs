@@ -580,13 +580,19 @@ async fn a_slow_receiver_holds_up_nobody_else() {
     })
     .await;
     let quick = Receiver::start().await;
-    let hooks = [
-        create(&client, webhook(slow.url("/"), &[])).await.unwrap(),
+    let paused = pb::Webhook {
+        paused: true,
+        ..webhook(slow.url("/"), &[])
+    };
+    let mut hooks = [
+        create(&client, paused).await.unwrap(),
         create(&client, webhook(quick.url("/"), &[])).await.unwrap(),
     ];
     for _ in 0..10 {
         send_test(&client, &hooks[0].name).await;
     }
+    hooks[0].paused = false;
+    update(&client, hooks[0].clone()).await.unwrap();
     until("the slow one is busy", async || {
         asked.load(Ordering::Relaxed) == 3
     })
