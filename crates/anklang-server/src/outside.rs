@@ -4,7 +4,7 @@
 //! [`Rules`] allow; a name is looked up here, and the connection goes to an address of that very
 //! answer; no redirect is followed and no proxy of the environment used; an answer counts by its
 //! status, its body is read up to [`MAX_BODY`] and thrown away; nothing lasts longer than the
-//! timeout. An idle connection is kept for [`IDLE`], so that a name is looked up again at least so
+//! timeout. An idle connection is kept for ten seconds, so that a name is looked up again at least so
 //! often.
 
 use std::error::Error;
