@@ -51,6 +51,10 @@ typed_ids! {
     OfferId,
     /// A message; also its idempotency key.
     MessageId,
+    /// A webhook.
+    WebhookId,
+    /// An event that is handed over; also what receivers tell repetitions by.
+    EventId,
     /// A long-running operation.
     OperationId,
 }

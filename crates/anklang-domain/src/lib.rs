@@ -2,6 +2,7 @@
 //! addresses, offers, message outcomes. No I/O, no clock, no async: time is passed in.
 
 pub mod channel;
+pub mod handover;
 pub mod id;
 pub mod master;
 pub mod message;

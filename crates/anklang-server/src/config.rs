@@ -1,6 +1,8 @@
 //! Configuration: the defaults of `anklang.toml`, the user's file over them, `ANKLANG_…` variables
 //! over both. Every fault is found before any is reported.
 
+mod handover;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,10 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
 use secrecy::SecretString;
+
+pub use handover::{DATABASE_KEY, HandoverConfig};
+
+use crate::seal::SealingKey;
 
 /// The documented file that holds every default.
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
@@ -48,6 +54,10 @@ pub struct Config {
     pub dispatch_lease: Duration,
     /// How often to look for due messages.
     pub dispatch_poll: Duration,
+    /// How events are handed over.
+    pub handover: HandoverConfig,
+    /// Keys that seal secrets; the first seals.
+    pub sealing: Vec<SealingKey>,
     /// What to log.
     pub log_filter: String,
     /// Log as JSON.
@@ -188,6 +198,8 @@ impl Reader {
         let dispatch = self.flag("dispatch.enabled");
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
+        let handover = self.handover();
+        let sealing = self.sealing();
         let log_filter = self.text("log.filter").and_then(|filter| {
             let parsed = tracing_subscriber::EnvFilter::try_new(&filter)
                 .map_err(|e| format!("is no filter: {e}"));
@@ -224,6 +236,8 @@ impl Reader {
             dispatch: dispatch?,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
+            handover: handover?,
+            sealing,
             log_filter: log_filter?,
             log_json: log_json?,
             channel_accounts: accounts?,
@@ -511,6 +525,11 @@ mod tests {
             [database]
             connections = 0
             migrate = 'maybe'
+            [handover]
+            attempts = 0
+            allow_networks = ['10.0.0.0/8', 'inside']
+            [keys]
+            sealing = ['a', 'b:AAAA']
             [log]
             format = 'xml'
             [channel_accounts.Relay]
@@ -532,6 +551,10 @@ mod tests {
             "server.colour",
             "database.connections",
             "database.migrate",
+            "handover.attempts",
+            "handover.allow_networks[1]",
+            "keys.sealing[0]",
+            "keys.sealing[1]",
             "log.format",
             "channel_accounts.Relay",
             "channel_accounts.Relay.plugin",
@@ -542,6 +565,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 14, "{found:?}");
+        assert_eq!(fields.len(), 18, "{found:?}");
     }
 }

@@ -7,5 +7,8 @@ pub mod config;
 pub mod content;
 pub mod documents;
 pub mod grpc;
+pub mod outside;
+pub mod seal;
 pub mod serve;
+pub mod webhook;
 pub mod work;

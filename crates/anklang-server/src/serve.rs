@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anklang_domain::Violations;
 use anklang_proto as proto;
-use anklang_store::{Store, migrate};
+use anklang_store::{Store, handover as handover_store, migrate};
 use anyhow::Context;
 use axum::serve::ListenerExt;
 use secrecy::ExposeSecret;
@@ -19,11 +19,13 @@ use tonic_health::ServingStatus;
 use tower_http::trace::TraceLayer;
 
 use crate::accounts::Accounts;
-use crate::config::Config;
+use crate::config::{Config, DATABASE_KEY};
 use crate::content::Templates;
 use crate::documents::Documents;
 use crate::grpc;
-use crate::work::{App, dispatch, operations, sweep};
+use crate::outside::Outside;
+use crate::seal::{Keys, SealingKey};
+use crate::work::{App, dispatch, handover, operations, sweep};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -60,15 +62,36 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         }
     }
     let documents = Documents::local(&config.documents).context("documents.folder")?;
+    let keys = Arc::new(keys(&store, &config.sealing).await?);
+    let settings = &config.handover;
+    let outside = Outside::open(settings.rules.clone(), settings.timeout).context("TLS")?;
     Ok(App {
         store,
         documents,
         accounts,
         templates: Templates::default(),
+        outside,
+        keys,
         config: Arc::new(config),
         wake: Arc::default(),
         stopping: CancellationToken::new(),
     })
+}
+
+/// The configured keys, and the one in the database, which seals when there is no other and else
+/// opens what it sealed before there was.
+async fn keys(store: &Store, configured: &[SealingKey]) -> anyhow::Result<Keys> {
+    if configured.is_empty() {
+        tracing::warn!(
+            "keys.sealing is empty: secrets are sealed with a key that lies in the database itself"
+        );
+    }
+    let found = handover_store::server_key(store)
+        .await
+        .context("server_key")?;
+    let key = found.try_into().ok().context("server_key: 32 bytes")?;
+    let id = DATABASE_KEY.to_owned();
+    Ok(Keys::new(&[configured, &[SealingKey { id, key }]].concat()))
 }
 
 /// A running server.
@@ -155,6 +178,7 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         workers.spawn(operations::run(app.clone(), stop.clone()));
     }
     workers.spawn(sweep::run(app.clone(), stop.clone()));
+    workers.spawn(handover::run(app.clone(), stop.clone()));
     let accounts = app.accounts.all().filter(|_| app.config.dispatch);
     for account in accounts {
         workers.spawn(dispatch::run(
@@ -233,6 +257,8 @@ fn routes(
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },
         pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },
         pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },
+        pb::handover::v1::webhook_service_server::WebhookServiceServer<_> => grpc::webhooks::WebhooksApi { app: app() },
+        pb::handover::v1::delivery_service_server::DeliveryServiceServer<_> => grpc::deliveries::DeliveriesApi { app: app() },
         proto::google::longrunning::operations_server::OperationsServer<_> => grpc::operations::OperationsApi { app: app() },
     };
     let reflection = tonic_reflection::server::Builder::configure()

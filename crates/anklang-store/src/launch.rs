@@ -12,6 +12,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Date, Jsonb, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
+use crate::handover::event::ANNOUNCE;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
@@ -114,9 +115,19 @@ pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Resu
 /// Gives a launch up: unanswered offers are withdrawn, unsent messages cancelled. `state` is
 /// cancelled or failed.
 pub async fn abandon(conn: &mut Conn, tenant: TenantId, phase: PhaseId, state: &str) -> Result<()> {
+    // Nobody has seen a draft; that an open offer is withdrawn is news.
+    let withdraw = format!(
+        "WITH changed AS (
+             UPDATE offer SET state = 'withdrawn', updated_at = now()
+             WHERE tenant_id = $1 AND phase_id = $2 AND state = 'open' AND $3 <> ''
+             RETURNING offer.*),
+         {ANNOUNCE}
+         SELECT FROM changed LIMIT 0"
+    );
     for statement in [
+        &withdraw[..],
         "UPDATE offer SET state = 'withdrawn', updated_at = now()
-         WHERE tenant_id = $1 AND phase_id = $2 AND state IN ('draft', 'open') AND $3 <> ''",
+         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft' AND $3 <> ''",
         "UPDATE message SET state = 'cancelled', updated_at = now()
          WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued' AND $3 <> ''",
         "UPDATE phase SET state = $3 WHERE tenant_id = $1 AND id = $2",

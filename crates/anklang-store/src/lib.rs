@@ -10,6 +10,7 @@ pub mod campaign;
 pub mod contract;
 pub mod customer;
 pub mod error;
+pub mod handover;
 pub mod import;
 pub mod infoboard;
 pub mod launch;

@@ -15,6 +15,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::handover::event::ANNOUNCE;
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -233,16 +234,17 @@ pub async fn answer(
         Ok(Answered::Changes) => {}
     }
     let state = given.answer.state().as_str();
-    diesel::sql_query(
-        "WITH answered AS (
+    diesel::sql_query(format!(
+        "WITH changed AS (
              UPDATE offer SET state = $3, answered_at = now(), answer_source = $4,
                               reject_reason = $5, updated_at = now()
              WHERE tenant_id = $1 AND id = $2
-             RETURNING tenant_id, customer_id, number, campaign_id)
+             RETURNING offer.*),
+         {ANNOUNCE}
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT tenant_id, customer_id, 'offer.' || $3, 'offers/' || number, campaign_id, $6
-         FROM answered",
-    )
+         FROM changed"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(found.id)
     .bind::<Text, _>(state)
@@ -420,18 +422,19 @@ pub async fn expire(
     today: NaiveDate,
     limit: i64,
 ) -> Result<usize> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "WITH over AS (
              SELECT id FROM offer
              WHERE tenant_id = $1 AND state = 'open' AND valid_until < $2
              ORDER BY valid_until LIMIT $3 FOR UPDATE SKIP LOCKED),
-         expired AS (
+         changed AS (
              UPDATE offer o SET state = 'expired', updated_at = now() FROM over
              WHERE o.tenant_id = $1 AND o.id = over.id
-             RETURNING o.customer_id, o.number, o.campaign_id)
+             RETURNING o.*),
+         {ANNOUNCE}
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id)
-         SELECT $1, customer_id, 'offer.expired', 'offers/' || number, campaign_id FROM expired",
-    )
+         SELECT $1, customer_id, 'offer.expired', 'offers/' || number, campaign_id FROM changed"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Date, _>(today)
     .bind::<BigInt, _>(limit)

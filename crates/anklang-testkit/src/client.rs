@@ -79,6 +79,10 @@ impl Client {
         channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
         /// Messages.
         messages: pb::messages::v1::message_service_client::MessageServiceClient<Calls>,
+        /// Webhooks.
+        webhooks: pb::handover::v1::webhook_service_client::WebhookServiceClient<Calls>,
+        /// Deliveries to webhooks.
+        deliveries: pb::handover::v1::delivery_service_client::DeliveryServiceClient<Calls>,
         /// Operations.
         operations: lro::operations_client::OperationsClient<Calls>,
     }

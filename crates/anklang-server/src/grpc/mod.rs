@@ -12,6 +12,7 @@ pub mod campaigns;
 pub mod channels;
 pub mod contracts;
 pub mod customers;
+pub mod deliveries;
 pub mod imports;
 pub mod infoboard;
 pub mod messages;
@@ -21,6 +22,7 @@ pub mod orders;
 pub mod products;
 pub mod selections;
 pub mod templates;
+pub mod webhooks;
 
 use anklang_domain::{TenantId, Violations};
 use anklang_store::request_log::{self, Known};

@@ -265,6 +265,7 @@ impl OffersApi {
         match offer::answer(&mut tx, tenant.id, &number, &given, today).await? {
             AnswerResult::Answered(offer) => {
                 tx.commit().await?;
+                self.app.wake.handover.notify_one();
                 Ok(to_wire(&offer))
             }
             AnswerResult::Missing => Err(ApiError::NotFound(name.to_owned())),

@@ -4,6 +4,7 @@
 //! one database and any of them may die at any time.
 
 pub mod dispatch;
+pub mod handover;
 pub mod launch;
 pub mod operations;
 pub mod sweep;
@@ -18,6 +19,8 @@ use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::content::Templates;
 use crate::documents::Documents;
+use crate::outside::Outside;
+use crate::seal::Keys;
 
 /// What handlers and workers share. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +33,10 @@ pub struct App {
     pub accounts: Accounts,
     /// Compiled templates.
     pub templates: Templates,
+    /// HTTP to addresses that tenants name.
+    pub outside: Outside,
+    /// What seals secrets.
+    pub keys: Arc<Keys>,
     /// The settings.
     pub config: Arc<Config>,
     /// Wakes whoever waits for work; looking anyhow is what finds it.
@@ -45,4 +52,6 @@ pub struct Wake {
     pub operations: Notify,
     /// Messages were queued.
     pub messages: Notify,
+    /// An event is to be handed over.
+    pub handover: Notify,
 }

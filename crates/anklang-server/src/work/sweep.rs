@@ -1,4 +1,5 @@
-//! What the passing of time asks for: offers expire, interrupted single offers get their document.
+//! What the passing of time asks for: offers expire, interrupted single offers get their document,
+//! what was handed over long ago is removed.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use anklang_store::tenant::{self, Tenant};
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, launch};
+use super::{App, handover, launch};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(60);
@@ -37,6 +38,7 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
         }
         expire(app, &tenant).await?;
         finish_interrupted(app, &tenant).await?;
+        handover::purge(app, &tenant, stop).await?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::tenants::populate;
 use tonic::Code;
 
 /// All methods that give pages, with what they need, and the field of their items.
-fn lists(phase: &str, customer: &str) -> Vec<(&'static str, Value, &'static str)> {
+fn lists(phase: &str, customer: &str, webhook: &str) -> Vec<(&'static str, Value, &'static str)> {
     vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",
@@ -77,6 +77,16 @@ fn lists(phase: &str, customer: &str) -> Vec<(&'static str, Value, &'static str)
             "messages",
         ),
         (
+            "anklang.handover.v1.WebhookService/ListWebhooks",
+            json!({}),
+            "webhooks",
+        ),
+        (
+            "anklang.handover.v1.DeliveryService/ListDeliveries",
+            json!({"parent": webhook}),
+            "deliveries",
+        ),
+        (
             "google.longrunning.Operations/ListOperations",
             json!({}),
             "operations",
@@ -96,7 +106,7 @@ async fn pages_are_the_list_in_parts() {
     let server = TestServer::start().await.unwrap();
     let world = populate(&server).await;
     let raw = Raw::connect(server.addr).await;
-    let lists = lists(&world.phase, &world.customer);
+    let lists = lists(&world.phase, &world.customer, &world.webhook);
     let known: Vec<&str> = lists.iter().map(|(method, ..)| *method).collect();
     let paged = raw::methods().filter(|m| m.input().get_field_by_name("page_token").is_some());
     for method in paged {

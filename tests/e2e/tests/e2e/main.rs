@@ -5,6 +5,7 @@
 mod campaigns;
 mod crash;
 mod faults;
+mod handover;
 mod hold;
 mod imports;
 mod interrupted;
@@ -13,6 +14,7 @@ mod mailing;
 mod master_data;
 mod offers;
 mod raw;
+mod receiver;
 mod refused;
 mod relays;
 mod selections;

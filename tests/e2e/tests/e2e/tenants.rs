@@ -27,6 +27,8 @@ pub struct World {
     pub contract: String,
     pub offer: String,
     pub message: String,
+    pub webhook: String,
+    pub delivery: String,
 }
 
 /// Fills the tenant `linden`.
@@ -62,6 +64,8 @@ pub async fn populate(server: &TestServer) -> World {
     }
     let selection = save_selection(&client).await;
     save_selection(&client).await;
+    save_webhook(&client).await;
+    let (webhook, delivery) = save_webhook(&client).await;
     for key in ["spring_mail", "summer_mail"] {
         save_template(&client, key).await;
     }
@@ -90,6 +94,8 @@ pub async fn populate(server: &TestServer) -> World {
         contract: offer.contract,
         offer: offer.name,
         message: listed.messages[0].name.clone(),
+        webhook,
+        delivery,
         client,
         utility,
     }
@@ -108,6 +114,32 @@ async fn save_selection(client: &Client) -> String {
     let saved = client.selections().create_selection(request).await.unwrap();
     saved.into_inner().name
 }
+
+/// A webhook that waits, with two deliveries.
+async fn save_webhook(client: &Client) -> (String, String) {
+    use anklang_proto::anklang::handover::v1 as handover;
+    let request = handover::CreateWebhookRequest {
+        webhook: Some(handover::Webhook {
+            display_name: "ERP".into(),
+            url: WEBHOOK.into(),
+            paused: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = client.webhooks().create_webhook(request).await.unwrap();
+    let name = made.into_inner().name;
+    let mut delivery = String::new();
+    for _ in 0..2 {
+        let request = handover::SendTestEventRequest { name: name.clone() };
+        let queued = client.webhooks().send_test_event(request).await.unwrap();
+        delivery = queued.into_inner().name;
+    }
+    (name, delivery)
+}
+
+/// An address that may be called, and never is: the webhooks wait.
+const WEBHOOK: &str = "https://1.1.1.1/hook";
 
 async fn save_template(client: &Client, key: &str) {
     let request = templates::UpdateTemplateRequest {
@@ -276,6 +308,40 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.message}),
         ),
         (
+            "anklang.handover.v1.WebhookService/GetWebhook",
+            json!({"name": w.webhook}),
+        ),
+        (
+            "anklang.handover.v1.WebhookService/UpdateWebhook",
+            json!({"webhook": {
+                "name": w.webhook, "displayName": "Neu", "url": WEBHOOK, "paused": true,
+            }}),
+        ),
+        (
+            "anklang.handover.v1.WebhookService/RotateWebhookSecret",
+            json!({"name": w.webhook}),
+        ),
+        (
+            "anklang.handover.v1.WebhookService/SendTestEvent",
+            json!({"name": w.webhook}),
+        ),
+        (
+            "anklang.handover.v1.DeliveryService/ListDeliveries",
+            json!({"parent": w.webhook}),
+        ),
+        (
+            "anklang.handover.v1.DeliveryService/GetDelivery",
+            json!({"name": w.delivery}),
+        ),
+        (
+            "anklang.handover.v1.DeliveryService/ReplayDelivery",
+            json!({"name": w.delivery}),
+        ),
+        (
+            "anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",
+            json!({"parent": w.webhook}),
+        ),
+        (
             "google.longrunning.Operations/GetOperation",
             json!({"name": w.operation}),
         ),
@@ -308,11 +374,15 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             "anklang.selections.v1.SelectionService/DeleteSelection",
             json!({"name": w.selection}),
         ),
+        (
+            "anklang.handover.v1.WebhookService/DeleteWebhook",
+            json!({"name": w.webhook}),
+        ),
     ]
 }
 
 /// Lists without a parent.
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 11] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -322,15 +392,17 @@ const LISTS: [&str; 10] = [
     "anklang.campaigns.v1.CampaignService/ListCampaigns",
     "anklang.offers.v1.OfferService/ListOffers",
     "anklang.messages.v1.MessageService/ListMessages",
+    "anklang.handover.v1.WebhookService/ListWebhooks",
     "google.longrunning.Operations/ListOperations",
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.channels.v1.ChannelService/GetChannelAccount",
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
     "anklang.customers.v1.CustomerService/CreateSuppression",
+    "anklang.handover.v1.WebhookService/CreateWebhook",
     "anklang.imports.v1.ImportService/Import",
     "anklang.selections.v1.SelectionService/CreateSelection",
     "anklang.selections.v1.SelectionService/ListSelectionFields",

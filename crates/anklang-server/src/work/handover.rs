@@ -1,0 +1,405 @@
+//! Hands events over: claims deliveries, posts them, records what came of it; and removes what is
+//! over.
+//!
+//! A task takes one webhook for one batch, so that a slow webhook holds up none but itself: there is
+//! a bounded number of such tasks, one of each webhook at a time in a server, and each does a
+//! bounded number of calls; what comes meanwhile for the same webhook waits for the batch's end, at
+//! most four times as long as a call may take. While a webhook fails, it gets one call at a time. Between claim and
+//! record no transaction is open; a delivery whose record is lost is delivered again.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anklang_domain::handover::{Next, Outcome, after_attempt, retry_after};
+use anklang_store::StoreError;
+use anklang_store::handover::queue::{self, Batch, Claimed, Due, Ended};
+use anklang_store::tenant::Tenant;
+use bytes::Bytes;
+use chrono::Utc;
+use futures::StreamExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::App;
+use crate::outside::{Answer, BODY_TIME, OutsideError};
+use crate::webhook::{self, Secret};
+
+/// A batch has at most so many deliveries for each call that is made at the same time.
+const ROUNDS: u32 = 4;
+/// A lease lasts so much longer than the calls of a batch can take: time to record them.
+const RECORD_TIME: Duration = Duration::from_secs(10);
+/// Tries to record, the waits between them doubling from the first: six seconds in all.
+const RECORD_TRIES: u32 = 7;
+const FIRST_RECORD_WAIT: Duration = Duration::from_millis(100);
+/// Rows that are removed in one transaction.
+const PURGED_PER_CHUNK: i64 = 5_000;
+/// The most characters of an error that are kept.
+const MAX_DETAIL: usize = 300;
+
+/// The webhooks that this process works on.
+#[derive(Clone, Default)]
+struct Busy(Arc<Mutex<HashSet<Uuid>>>);
+
+impl Busy {
+    fn set(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a webhook's place until it is dropped, also by a panic.
+struct Place {
+    busy: Busy,
+    webhook: Uuid,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.busy.set().remove(&self.webhook);
+    }
+}
+
+/// Hands over until told to stop; then waits for the calls under way.
+pub async fn run(app: App, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(app.config.handover.webhooks));
+    let (tasks, busy, ended) = (TaskTracker::new(), Busy::default(), Arc::new(Notify::new()));
+    let mut rescued: Option<Instant> = None;
+    while !stop.is_cancelled() {
+        // Between polls, only finished batches come by here: leases do not run out so fast.
+        if rescued.is_none_or(|at| at.elapsed() >= app.config.handover.poll) {
+            rescue(&app).await;
+            rescued = Some(Instant::now());
+        }
+        if let Err(error) = begin(&app, &places, &tasks, &busy, &ended, &stop).await {
+            tracing::warn!(%error, "looking for deliveries");
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = app.wake.handover.notified() => {}
+            () = ended.notified() => {}
+            () = tokio::time::sleep(app.config.handover.poll) => {}
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn rescue(app: &App) {
+    match queue::rescue(&app.store).await {
+        Ok(0) => {}
+        Ok(rescued) => tracing::warn!(rescued, "rescued deliveries"),
+        Err(error) => tracing::warn!(%error, "rescuing deliveries"),
+    }
+}
+
+/// Begins a batch for each webhook that has something due, as far as there are places.
+async fn begin(
+    app: &App,
+    places: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+    busy: &Busy,
+    ended: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    let free = i64::try_from(places.available_permits()).unwrap_or(i64::MAX);
+    if free == 0 {
+        return Ok(());
+    }
+    let taken: Vec<Uuid> = busy.set().iter().copied().collect();
+    for due in queue::due(&app.store, &taken, free).await? {
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
+            break;
+        };
+        busy.set().insert(due.id);
+        let place = Place {
+            busy: busy.clone(),
+            webhook: due.id,
+            _permit: permit,
+        };
+        let (app, ended, stop) = (app.clone(), Arc::clone(ended), stop.clone());
+        tasks.spawn(async move {
+            let delivered = match deliver(&app, &due, &stop).await {
+                Ok(delivered) => delivered,
+                Err(error) => {
+                    tracing::warn!(webhook = %due.id, %error, "a batch is left to its lease");
+                    0
+                }
+            };
+            drop(place);
+            // There may be more at once. After none, waiting for the next poll is enough.
+            if delivered > 0 {
+                ended.notify_one();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// What the deliveries of a batch share.
+struct Sending<'a> {
+    app: &'a App,
+    due: &'a Due,
+    url: &'a str,
+    secrets: Result<Vec<Secret>, String>,
+    stop: &'a CancellationToken,
+    /// The receiver has asked to be left alone.
+    held: AtomicBool,
+}
+
+/// Claims a batch of a webhook's deliveries, posts them and records what came of it. Returns how
+/// many were claimed.
+async fn deliver(app: &App, due: &Due, stop: &CancellationToken) -> Result<usize, StoreError> {
+    let settings = &app.config.handover;
+    let (calls, rounds) = if due.failing {
+        (1, 1)
+    } else {
+        (settings.calls, ROUNDS)
+    };
+    let limit = calls.saturating_mul(usize::try_from(rounds).unwrap_or(1));
+    let lease = (settings.timeout + BODY_TIME) * rounds + RECORD_TIME;
+    let wanted = i64::try_from(limit).unwrap_or(1);
+    let Batch {
+        url,
+        secrets,
+        deliveries,
+    } = queue::claim(&app.store, due, wanted, lease).await?;
+    let claimed = deliveries.len();
+    if claimed == 0 {
+        return Ok(0);
+    }
+    let sending = Sending {
+        app,
+        due,
+        url: &url,
+        secrets: open(app, due, &secrets),
+        stop,
+        held: AtomicBool::new(false),
+    };
+    let attempts = deliveries
+        .into_iter()
+        .map(|claimed| sending.attempt(claimed));
+    let mut ended = futures::stream::iter(attempts)
+        .buffer_unordered(calls)
+        .ready_chunks(limit);
+    while let Some(some) = ended.next().await {
+        record(app, due, &some).await?;
+    }
+    Ok(claimed)
+}
+
+/// Opens the secrets; in words, why that is not possible.
+fn open(app: &App, due: &Due, sealed: &[queue::SealedSecret]) -> Result<Vec<Secret>, String> {
+    let opened: Result<Vec<Secret>, String> = sealed
+        .iter()
+        .map(|s| {
+            Secret::open(&app.keys, due.tenant(), due.webhook(), s.id, &s.sealed)
+                .map_err(|e| format!("its secret {e}"))
+        })
+        .collect();
+    match opened {
+        Ok(none) if none.is_empty() => Err("it has no valid secret".into()),
+        other => other,
+    }
+}
+
+impl Sending<'_> {
+    /// Posts one delivery and decides what becomes of it.
+    async fn attempt(&self, claimed: Claimed) -> Ended {
+        let (outcome, status, detail) = self.post(&claimed).await;
+        let now = Utc::now();
+        let hold_until = match outcome {
+            Outcome::Failed {
+                retry_after: Some(wait),
+            } => {
+                self.held.store(true, Ordering::Relaxed);
+                Some(now + wait)
+            }
+            _ => None,
+        };
+        let policy = &self.app.config.handover.retry;
+        let next = after_attempt(
+            outcome,
+            claimed.failures,
+            policy,
+            now,
+            jitter(claimed.event.event_id),
+        );
+        if next == Next::Dead {
+            tracing::warn!(
+                webhook = %self.due.id, event = %claimed.event.event_id, detail, "delivery given up"
+            );
+        }
+        Ended {
+            event_id: claimed.event.event_id,
+            attempt: claimed.attempt,
+            next,
+            failed: matches!(outcome, Outcome::Failed { .. }),
+            status: status.map(|s| i32::from(s.as_u16())),
+            detail,
+            hold_until,
+        }
+    }
+
+    async fn post(&self, claimed: &Claimed) -> (Outcome, Option<StatusCode>, String) {
+        let not_sent = |why: &str| (Outcome::NotSent, None, printable(why));
+        if self.stop.is_cancelled() {
+            return not_sent("the server stopped");
+        }
+        if self.held.load(Ordering::Relaxed) {
+            return not_sent("the receiver asked to be left alone");
+        }
+        let secrets = match &self.secrets {
+            Ok(secrets) => secrets,
+            Err(why) => {
+                tracing::error!(webhook = %self.due.id, why, "nothing can be signed");
+                return not_sent(why);
+            }
+        };
+        let body = webhook::body(&self.due.tenant_slug, &claimed.event);
+        let headers = headers(secrets, claimed.event.event_id, &body);
+        let answer = self
+            .app
+            .outside
+            .post(self.url, headers, Bytes::from(body))
+            .await;
+        judge(answer)
+    }
+}
+
+fn headers(secrets: &[Secret], event: Uuid, body: &str) -> HeaderMap {
+    let (id, now) = (event.to_string(), Utc::now().timestamp());
+    let signatures = webhook::signatures(secrets, &id, now, body);
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(webhook::CONTENT_TYPE),
+    );
+    for (name, value) in [
+        ("webhook-id", id),
+        ("webhook-timestamp", now.to_string()),
+        ("webhook-signature", signatures),
+    ] {
+        let value = HeaderValue::try_from(value).expect("digits, hyphens and base64");
+        headers.insert(name, value);
+    }
+    headers
+}
+
+/// Only 2xx is a yes. Of the others, 429 and 503 may ask to wait.
+fn judge(answer: Result<Answer, OutsideError>) -> (Outcome, Option<StatusCode>, String) {
+    let answer = match answer {
+        Ok(answer) if answer.status.is_success() => {
+            return (Outcome::Taken, Some(answer.status), String::new());
+        }
+        Ok(answer) => answer,
+        Err(error) => {
+            let failed = Outcome::Failed { retry_after: None };
+            return (failed, None, printable(&error.to_string()));
+        }
+    };
+    let status = answer.status;
+    let detail = if status.is_redirection() {
+        format!("HTTP {status}: redirects are not followed")
+    } else {
+        format!("HTTP {status}")
+    };
+    let may_ask = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ]
+    .contains(&status);
+    let asked = answer.retry_after.filter(|_| may_ask);
+    let failed = Outcome::Failed {
+        retry_after: asked.and_then(|value| retry_after(&value, Utc::now())),
+    };
+    (failed, Some(status), printable(&detail))
+}
+
+/// A number in 0..1 out of an event's id: its last bytes are random.
+fn jitter(id: Uuid) -> f64 {
+    f64::from(u16::from_be_bytes([id.as_bytes()[14], id.as_bytes()[15]])) / 65_536.0
+}
+
+/// What comes from outside goes to a log line and a database that knows no NUL.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_DETAIL)
+        .collect()
+}
+
+/// Records what attempts came to, for as long as the lease surely lasts. Recording twice changes
+/// nothing; what cannot be recorded is delivered again when its lease has run out.
+async fn record(app: &App, due: &Due, ended: &[Ended]) -> Result<(), StoreError> {
+    let mut wait = FIRST_RECORD_WAIT;
+    let mut tries = 1;
+    let moved = loop {
+        match queue::complete(&app.store, due, ended).await {
+            Ok(moved) => break moved,
+            Err(error) if tries >= RECORD_TRIES => return Err(error),
+            Err(error) => tracing::warn!(%error, tries, "recording deliveries; trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+        tries += 1;
+    };
+    if moved < ended.len() {
+        let lost = ended.len() - moved;
+        tracing::warn!(webhook = %due.id, lost, "outcomes of deliveries that were lost or deleted");
+    }
+    Ok(())
+}
+
+/// Removes what was delivered long ago, and what belongs to deleted webhooks.
+pub async fn purge(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Result<(), StoreError> {
+    let before = Utc::now() - app.config.handover.retention;
+    let chunk = usize::try_from(PURGED_PER_CHUNK).unwrap_or(usize::MAX);
+    while !stop.is_cancelled() {
+        let rows = queue::purge(&app.store, tenant.id, before, PURGED_PER_CHUNK).await?;
+        if rows < chunk {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, retry_after: Option<&str>) -> (Outcome, String) {
+        let (outcome, _, detail) = judge(Ok(Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            retry_after: retry_after.map(str::to_owned),
+        }));
+        (outcome, detail)
+    }
+
+    #[test]
+    fn only_2xx_is_taken_and_only_429_and_503_may_ask_to_wait() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(answered(status, None).0, Outcome::Taken, "{status}");
+        }
+        let wait = |seconds| Outcome::Failed {
+            retry_after: Some(chrono::TimeDelta::seconds(seconds)),
+        };
+        let failed = Outcome::Failed { retry_after: None };
+        for status in [429, 503] {
+            assert_eq!(answered(status, Some("7")).0, wait(7));
+            assert_eq!(answered(status, Some("soon")).0, failed);
+            assert_eq!(answered(status, None).0, failed);
+        }
+        for status in [304, 400, 404, 410, 500, 502] {
+            assert_eq!(answered(status, Some("7")).0, failed, "{status}");
+        }
+        let (outcome, detail) = answered(302, None);
+        assert_eq!(outcome, failed);
+        assert_eq!(detail, "HTTP 302 Found: redirects are not followed");
+    }
+}
