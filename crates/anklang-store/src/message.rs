@@ -83,8 +83,9 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
 }
 
 /// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
-/// again: who may not be contacted any more is `suppressed` here. A message that came back to the
-/// queue after its launch was given up is `cancelled` here.
+/// again: who may not be contacted any more is `suppressed` here. A message whose offer was taken
+/// back after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the
+/// queue, and are not walked over: it is read phase by phase.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -95,15 +96,32 @@ pub async fn claim(
     let lease = Uuid::now_v7();
     let mut tx = store.begin(tenant).await?;
     let moved: Vec<Moved> = diesel::sql_query(
-        "WITH due AS (
-             SELECT m.id FROM message m
-             WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
-               AND m.next_attempt_at <= now()
-             ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+        "WITH RECURSIVE waiting AS (
+             -- Phases with queued messages: one jump in the index for each.
+             (SELECT phase_id FROM message
+              WHERE tenant_id = $1 AND account = $2 AND state = 'queued'
+              ORDER BY phase_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT m.phase_id FROM message m
+                     WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
+                       AND m.phase_id > w.phase_id ORDER BY m.phase_id LIMIT 1)
+             FROM waiting w WHERE w.phase_id IS NOT NULL),
+         due AS MATERIALIZED (
+             SELECT d.id FROM waiting w
+             JOIN phase p ON p.tenant_id = $1 AND p.id = w.phase_id AND NOT p.paused
+             JOIN campaign c ON c.tenant_id = $1 AND c.id = p.campaign_id AND NOT c.paused
+             CROSS JOIN LATERAL (
+                 SELECT m.id, m.next_attempt_at FROM message m
+                 WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = w.phase_id
+                   AND m.state = 'queued' AND m.next_attempt_at <= now()
+                 ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED) d
+             ORDER BY d.next_attempt_at LIMIT $3),
          barred AS (
              SELECT m.id,
                  CASE WHEN NOT EXISTS (SELECT FROM offer o JOIN tenant t ON t.id = $1
+                          JOIN phase p ON p.tenant_id = $1 AND p.id = m.phase_id
                           WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open'
+                          AND p.state <> 'cancelled'
                           AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date)
                       THEN 'the offer is not open any more'
                       -- Blocked are addresses of contact points: a text message's is a mobile number.
@@ -165,7 +183,8 @@ pub async fn claim(
 }
 
 /// Marks messages as about to be handed to the channel, and prolongs the lease. Returns those that
-/// are still this lease's: only they may be handed over.
+/// are still this lease's: only they may be handed over. What was paused or taken back since the
+/// claim is not marked; it goes back to the queue with the lease.
 pub async fn mark_submitted(
     store: &Store,
     batch: &Batch,
@@ -174,9 +193,15 @@ pub async fn mark_submitted(
 ) -> Result<Vec<Uuid>> {
     let mut tx = store.begin(batch.tenant).await?;
     let rows: Vec<TenantRow> = diesel::sql_query(
-        "UPDATE message SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
-         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
-         RETURNING id",
+        "UPDATE message m SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
+         WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
+           AND EXISTS (SELECT FROM phase p
+               JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
+               WHERE p.tenant_id = $1 AND p.id = m.phase_id AND p.state <> 'cancelled'
+                 AND NOT p.paused AND NOT c.paused)
+           AND EXISTS (SELECT FROM offer o
+               WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open')
+         RETURNING m.id",
     )
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<Array<SqlUuid>, _>(ids)
