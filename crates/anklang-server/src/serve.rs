@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::content::Templates;
 use crate::documents::Documents;
 use crate::grpc;
-use crate::work::{App, dispatch, operations, sweep};
+use crate::work::{App, dispatch, operations, phases, sweep};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -155,6 +155,7 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         workers.spawn(operations::run(app.clone(), stop.clone()));
     }
     workers.spawn(sweep::run(app.clone(), stop.clone()));
+    workers.spawn(phases::run(app.clone(), stop.clone()));
     for account in app.accounts.all() {
         workers.spawn(dispatch::run(
             app.clone(),
