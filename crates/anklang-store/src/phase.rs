@@ -187,25 +187,25 @@ pub async fn wind_up(
     limit: i64,
 ) -> Result<bool> {
     for statement in [
-        "WITH some AS (
+        "WITH part AS (
              SELECT id FROM offer
              WHERE tenant_id = $1 AND phase_id = $2 AND state IN ('draft', 'open')
              LIMIT $3 FOR UPDATE SKIP LOCKED),
          withdrawn AS (
              UPDATE offer o SET state = 'withdrawn', withdrawn_at = now(),
                                 withdraw_reason = 'the phase was cancelled', updated_at = now()
-             FROM some WHERE o.tenant_id = $1 AND o.id = some.id
+             FROM part WHERE o.tenant_id = $1 AND o.id = part.id
              RETURNING o.customer_id, o.number, o.campaign_id)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
                 '{\"reason\": \"the phase was cancelled\"}'
          FROM withdrawn",
-        "WITH some AS (
+        "WITH part AS (
              SELECT id FROM message WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued'
              LIMIT $3 FOR UPDATE SKIP LOCKED)
          UPDATE message m SET state = 'cancelled', detail = 'the phase was cancelled',
                               updated_at = now()
-         FROM some WHERE m.tenant_id = $1 AND m.id = some.id",
+         FROM part WHERE m.tenant_id = $1 AND m.id = part.id",
     ] {
         diesel::sql_query(statement)
             .bind::<SqlUuid, _>(tenant.0)

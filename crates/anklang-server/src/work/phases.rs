@@ -14,6 +14,8 @@ use super::App;
 
 /// How often to look when nobody wakes the worker.
 const EVERY: Duration = Duration::from_secs(1);
+/// Rest between two chunks.
+const BETWEEN_CHUNKS: Duration = Duration::from_millis(10);
 /// Offers, and messages, that are taken back in one transaction.
 pub const OFFERS_PER_CHUNK: i64 = 5_000;
 
@@ -42,9 +44,23 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
         app.wake.operations.notify_waiters();
     }
     for (tenant, phase) in phase::winding_up(&app.store).await? {
-        while !stop.is_cancelled() && !wind_up(app, tenant, phase, OFFERS_PER_CHUNK).await? {
-            tokio::task::yield_now().await;
+        // The phases after this one must not wait for it.
+        if let Err(error) = wind_up_all(app, stop, tenant, phase).await {
+            tracing::warn!(%tenant, %phase, %error, "taking offers back");
         }
+    }
+    Ok(())
+}
+
+async fn wind_up_all(
+    app: &App,
+    stop: &CancellationToken,
+    tenant: TenantId,
+    phase: PhaseId,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() && !wind_up(app, tenant, phase, OFFERS_PER_CHUNK).await? {
+        // Rows that somebody else has locked are skipped: no need to hurry back to them.
+        tokio::time::sleep(BETWEEN_CHUNKS).await;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::utility::{
 
 type Request = pb::LaunchCampaignRequest;
 
-async fn ask(client: &Client, request: Request) -> Result<lro::Operation, Status> {
+pub async fn ask(client: &Client, request: Request) -> Result<lro::Operation, Status> {
     client
         .campaigns()
         .launch_campaign(request)
@@ -45,7 +45,7 @@ async fn operations(client: &Client) -> Vec<lro::Operation> {
     listed.unwrap().into_inner().operations
 }
 
-async fn get_operation(client: &Client, name: &str) -> Result<lro::Operation, Status> {
+pub async fn get_operation(client: &Client, name: &str) -> Result<lro::Operation, Status> {
     let request = lro::GetOperationRequest { name: name.into() };
     client
         .operations()
@@ -63,7 +63,7 @@ async fn delete_operation(client: &Client, name: &str) -> Result<(), Status> {
         .map(tonic::Response::into_inner)
 }
 
-async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
+pub async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
     let request = lro::CancelOperationRequest { name: name.into() };
     client
         .operations()
@@ -72,7 +72,7 @@ async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
         .map(tonic::Response::into_inner)
 }
 
-async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
+pub async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
     let request = pb::ListPhasesRequest {
         parent: campaign.into(),
     };
@@ -129,6 +129,7 @@ async fn every_fault_of_a_launch_is_named() {
             purpose: "9".into(),
         }),
         request_id: "once".into(),
+        ..Default::default()
     };
     refused::names(
         &ask(&client, request).await.unwrap_err(),
@@ -460,7 +461,7 @@ async fn operations_can_be_looked_at_and_kept() {
     );
 }
 
-fn metadata(
+pub fn metadata(
     operation: &lro::Operation,
 ) -> anklang_proto::anklang::operations::v1::OperationMetadata {
     use prost::Message;
@@ -474,11 +475,11 @@ fn metadata(
 }
 
 /// Holds a launch up behind the server's back until it is told to go on.
-struct Hold(tokio_postgres::Client);
+pub struct Hold(tokio_postgres::Client);
 
 impl Hold {
     /// Before rows of a table are inserted, those that a condition on NEW picks.
-    async fn inserts(server: &TestServer, table: &str, condition: &str) -> Self {
+    pub async fn inserts(server: &TestServer, table: &str, condition: &str) -> Self {
         let connection = server.database.connect().await.unwrap();
         let sql = format!(
             "SELECT pg_advisory_lock(1);
@@ -492,7 +493,7 @@ impl Hold {
     }
 
     /// Until somebody waits.
-    async fn reached(&self) {
+    pub async fn reached(&self) {
         until("the launch gets to where it is held", async || {
             let waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1
                            AND NOT granted AND database = (SELECT oid FROM pg_database
@@ -502,7 +503,7 @@ impl Hold {
         .await;
     }
 
-    async fn release(&self) {
+    pub async fn release(&self) {
         self.0
             .batch_execute("SELECT pg_advisory_unlock(1)")
             .await

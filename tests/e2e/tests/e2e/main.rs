@@ -4,12 +4,15 @@
 
 mod campaigns;
 mod crash;
+mod desk;
 mod faults;
+mod followups;
 mod imports;
 mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod phases;
 mod raw;
 mod refused;
 mod relays;
