@@ -5,7 +5,7 @@ DROP INDEX message_due_phase;
 ALTER TABLE number_range DROP COLUMN prefix;
 DROP INDEX offer_phase_unanswered;
 ALTER TABLE offer
-    DROP COLUMN reject_code,
+    DROP COLUMN reject_reason_code,
     DROP COLUMN withdraw_reason,
     DROP COLUMN withdrawn_at,
     DROP COLUMN superseded_by,

@@ -41,8 +41,8 @@ ALTER TABLE offer
     ADD COLUMN superseded_by   uuid,
     ADD COLUMN withdrawn_at    timestamptz,
     ADD COLUMN withdraw_reason text NOT NULL DEFAULT '',
-    ADD COLUMN reject_code     text NOT NULL DEFAULT ''
-                               CHECK (reject_code IN ('', 'price', 'term', 'service', 'competitor',
+    ADD COLUMN reject_reason_code     text NOT NULL DEFAULT ''
+                               CHECK (reject_reason_code IN ('', 'price', 'term', 'service', 'competitor',
                                       'satisfied', 'moving', 'not_interested', 'other'));
 CREATE INDEX offer_phase_unanswered ON offer (tenant_id, phase_id) WHERE state IN ('draft', 'open');
 

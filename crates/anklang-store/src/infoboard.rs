@@ -43,7 +43,7 @@ pub async fn counts(
          FROM offer o JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
          WHERE o.tenant_id = $1 AND o.campaign_id = $2 GROUP BY 1, 3
          UNION ALL
-         SELECT phase_id, 'rejection', reject_code, count(*)
+         SELECT phase_id, 'rejection', reject_reason_code, count(*)
          FROM offer WHERE tenant_id = $1 AND campaign_id = $2 AND state = 'rejected' GROUP BY 1, 3
          UNION ALL
          SELECT phase_id, 'message', state, count(*)

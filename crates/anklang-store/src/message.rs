@@ -85,7 +85,7 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
 /// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
 /// again: who may not be contacted any more is `suppressed` here. A message whose offer was taken
 /// back after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the
-/// queue, and are not walked over: it is read phase by phase.
+/// queue, and are not walked over: it is read phase by phase, the one that has waited longest first.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -106,16 +106,24 @@ pub async fn claim(
                      WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
                        AND m.phase_id > w.phase_id ORDER BY m.phase_id LIMIT 1)
              FROM waiting w WHERE w.phase_id IS NOT NULL),
-         due AS MATERIALIZED (
-             SELECT d.id FROM waiting w
+         turn AS MATERIALIZED (
+             SELECT w.phase_id FROM waiting w
              JOIN phase p ON p.tenant_id = $1 AND p.id = w.phase_id AND NOT p.paused
              JOIN campaign c ON c.tenant_id = $1 AND c.id = p.campaign_id AND NOT c.paused
              CROSS JOIN LATERAL (
-                 SELECT m.id, m.next_attempt_at FROM message m
+                 SELECT m.next_attempt_at FROM message m
                  WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = w.phase_id
                    AND m.state = 'queued' AND m.next_attempt_at <= now()
+                 ORDER BY m.next_attempt_at LIMIT 1) first
+             ORDER BY first.next_attempt_at),
+         due AS MATERIALIZED (
+             -- Phase after phase until there are enough: no more is locked than is claimed.
+             SELECT d.id FROM turn CROSS JOIN LATERAL (
+                 SELECT m.id FROM message m
+                 WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = turn.phase_id
+                   AND m.state = 'queued' AND m.next_attempt_at <= now()
                  ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED) d
-             ORDER BY d.next_attempt_at LIMIT $3),
+             LIMIT $3),
          barred AS (
              SELECT m.id,
                  CASE WHEN NOT EXISTS (SELECT FROM offer o JOIN tenant t ON t.id = $1

@@ -93,7 +93,7 @@ pub struct Offer {
     pub reject_reason: String,
     /// Why it was rejected, of the closed set; empty when not told.
     #[diesel(sql_type = Text)]
-    pub reject_code: String,
+    pub reject_reason_code: String,
     /// When it was withdrawn.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub withdrawn_at: Option<DateTime<Utc>>,
@@ -142,7 +142,7 @@ fn select(rest: &str) -> String {
                 v.code AS product_version_code, o.campaign_id, p.number AS phase_number,
                 {STATE} AS state, o.base_price_per_year, o.unit_price_per_kwh,
                 o.annual_quantity_kwh, o.annual_amount, o.currency, o.offer_date, o.valid_until,
-                o.answered_at, o.answer_source, o.reject_reason, o.reject_code, o.withdrawn_at,
+                o.answered_at, o.answer_source, o.reject_reason, o.reject_reason_code, o.withdrawn_at,
                 o.withdraw_reason, (SELECT s.number FROM offer s WHERE s.tenant_id = o.tenant_id
                     AND s.id = o.superseded_by) AS superseded_by, o.created_at,
                 d.sha256, d.size_bytes, d.pages, b.code AS brand_code, o.document_template,
@@ -214,7 +214,7 @@ pub async fn list(
          AND ($7 IS NULL OR (o.campaign_id = $7 AND p.number = $8))
          AND ($9 IS NULL OR co.number = $9) AND ($10 IS NULL OR co.division = $10)
          AND ($11 IS NULL OR o.currency = $11) AND ($12 IS NULL OR o.valid_until <= $12)
-         AND (cardinality($13) = 0 OR (o.state = 'rejected' AND o.reject_code = ANY($13)))
+         AND (cardinality($13) = 0 OR (o.state = 'rejected' AND o.reject_reason_code = ANY($13)))
          ORDER BY o.number LIMIT $14"
     )))
     .bind::<SqlUuid, _>(tenant.0)
@@ -296,7 +296,7 @@ pub async fn answer(
     diesel::sql_query(
         "WITH answered AS (
              UPDATE offer SET state = $3, answered_at = now(), answer_source = $4,
-                              reject_reason = $5, reject_code = $7, updated_at = now()
+                              reject_reason = $5, reject_reason_code = $7, updated_at = now()
              WHERE tenant_id = $1 AND id = $2
              RETURNING tenant_id, customer_id, number, campaign_id)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)

@@ -580,7 +580,8 @@ fn to_wire(o: &Offer) -> pb::Offer {
             template_version: o.template_version.unwrap_or(0),
         }),
         create_time: Some(wire::timestamp(o.created_at)),
-        reject_reason_code: reject_reason_to_wire(RejectReason::parse(&o.reject_code)).into(),
+        reject_reason_code: reject_reason_to_wire(RejectReason::parse(&o.reject_reason_code))
+            .into(),
         withdraw_time: o.withdrawn_at.map(wire::timestamp),
         withdraw_reason: o.withdraw_reason.clone(),
         superseded_by: o

@@ -48,7 +48,7 @@ pub(super) fn has_shown(
                 return rejected.sql(")");
             }
             rejected
-                .sql(" AND r.reject_code = ANY(")
+                .sql(" AND r.reject_reason_code = ANY(")
                 .bind::<Array<Text>, _>(reject_words(&reaction.reject_reasons))
                 .sql("))")
         }

@@ -43,22 +43,18 @@ pub async fn open_figures(
     expiring_until: NaiveDate,
 ) -> Result<Vec<OpenFigures>> {
     Ok(diesel::sql_query(
-        "WITH open AS MATERIALIZED (
-             SELECT c.division, o.currency, o.annual_amount, o.number, o.created_at, o.valid_until
-             FROM offer o
-             JOIN contract c ON c.tenant_id = o.tenant_id AND c.id = o.contract_id
-             LEFT JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
-             WHERE o.tenant_id = $1 AND o.state = 'open' AND o.valid_until >= $2
-               AND p.state IS DISTINCT FROM 'cancelled')
-         SELECT f.*, (SELECT o.number FROM open o
-                      WHERE o.division = f.division AND o.currency = f.currency
-                        AND o.created_at = f.oldest_created_at
-                      ORDER BY o.number LIMIT 1) AS oldest
-         FROM (SELECT division, currency, count(*) AS count, sum(annual_amount) AS amount,
-                      min(created_at) AS oldest_created_at,
-                      count(*) FILTER (WHERE valid_until <= $3) AS expiring
-               FROM open GROUP BY division, currency) f
-         ORDER BY division, currency",
+        // One pass: the least pair of time and number is that of the oldest.
+        "SELECT c.division, o.currency, count(*) AS count, sum(o.annual_amount) AS amount,
+                (min(ARRAY[to_char(o.created_at AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'),
+                           o.number]))[2] AS oldest,
+                min(o.created_at) AS oldest_created_at,
+                count(*) FILTER (WHERE o.valid_until <= $3) AS expiring
+         FROM offer o
+         JOIN contract c ON c.tenant_id = o.tenant_id AND c.id = o.contract_id
+         LEFT JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
+         WHERE o.tenant_id = $1 AND o.state = 'open' AND o.valid_until >= $2
+           AND p.state IS DISTINCT FROM 'cancelled'
+         GROUP BY c.division, o.currency ORDER BY c.division, o.currency",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Date, _>(today)

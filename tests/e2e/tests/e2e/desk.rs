@@ -410,6 +410,9 @@ async fn the_cockpit_counts_open_offers_and_lists_are_behind_it() {
     assert_eq!(gas.annual_amount, gas_offer.annual_amount);
     assert_eq!(cockpit(&client, 6).await.rows[1].expiring_count, 0);
 
+    let other = server.client("other").await.unwrap();
+    assert_eq!(cockpit(&other, 7).await.rows, [], "each tenant has its own");
+
     let behind = |division: &str, until| pb::ListOffersRequest {
         states: vec![OfferState::Open.into()],
         division: division.into(),

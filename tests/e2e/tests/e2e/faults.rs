@@ -204,7 +204,14 @@ async fn who_withdraws_or_is_blocked_before_sending_gets_nothing() {
         .set_faults(Faults::none().with(Matching::All, later));
     let client = tenant(&server, 4).await;
     let campaign = launch(&client, SLIP).await;
-    until_figures(&client, &campaign, |m| m.queued == 4 && m.sending == 0).await;
+    // All four are queued before the first attempt, too.
+    until("an attempt each", async || {
+        let ledger = ledger(&client, &campaign).await;
+        ledger
+            .values()
+            .all(|m| m.attempt_count == 1 && m.state() == MessageState::Queued)
+    })
+    .await;
 
     let withdrawn = "customer_number,channel,purpose,state,recorded_at\n\
                      0000,mail,marketing,withdrawn,2026-01-01T10:00:00Z\n";

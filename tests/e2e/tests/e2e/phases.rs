@@ -551,6 +551,47 @@ async fn a_cancelled_phase_takes_everything_back() {
     until_state(&client, &second, PhaseState::Completed).await;
 }
 
+/// It holds at once, though an offer is in use elsewhere and cannot be written yet; and when the
+/// server dies before the rest is written, it is written afterwards.
+#[tokio::test]
+async fn what_was_cancelled_is_so_before_all_is_written() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let first = launch(&client, utility.launch()).await;
+    let (campaign, name) = (first.campaign.unwrap().name, first.phase.unwrap().name);
+    until_sent(&client, &campaign, 4).await;
+    let locked = server.database.connect().await.unwrap();
+    let lock = "BEGIN; SELECT FROM offer WHERE number = 'A-00000001' FOR UPDATE";
+    locked.batch_execute(lock).await.unwrap();
+    cancel(&client, &name).await.unwrap();
+    let states = "SELECT string_agg(state, ' ' ORDER BY number) FROM offer";
+    assert_eq!(
+        server.database.one(states).await.unwrap(),
+        "open withdrawn withdrawn withdrawn"
+    );
+    assert_eq!(
+        figures(&client, &campaign).await.offers.unwrap().withdrawn,
+        4
+    );
+    let get = offers::GetOfferRequest {
+        name: "offers/A-00000001".into(),
+    };
+    let read = client.offers().get_offer(get).await.unwrap().into_inner();
+    assert_eq!(read.state(), offers::OfferState::Withdrawn);
+    server.kill();
+    locked.batch_execute("ROLLBACK").await.unwrap();
+    server.restart().await.unwrap();
+    until("the last one is written", async || {
+        server.database.one(states).await.unwrap() == ["withdrawn"; 4].join(" ")
+    })
+    .await;
+    let left = "SELECT count(*) FROM phase WHERE winding_up";
+    until("nothing is left to do", async || {
+        server.database.one(left).await.unwrap() == "0"
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_cancelled_campaign_takes_all_its_phases_along() {
     let server = TestServer::start().await.unwrap();

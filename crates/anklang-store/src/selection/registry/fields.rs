@@ -279,22 +279,18 @@ pub(super) const OFFER: &[Field] = &[
     ),
     column("answer_source", Text, "Where the answer came from."),
     column("reject_reason", Text, "Why it was rejected, in words."),
-    field(
+    word(
         "reject_reason_code",
-        Text,
-        Source::Word(
-            "reject_code",
-            &[
-                "price",
-                "term",
-                "service",
-                "competitor",
-                "satisfied",
-                "moving",
-                "not_interested",
-                "other",
-            ],
-        ),
+        &[
+            "price",
+            "term",
+            "service",
+            "competitor",
+            "satisfied",
+            "moving",
+            "not_interested",
+            "other",
+        ],
         "Why it was rejected: price, term, service, competitor, satisfied, moving, not_interested \
          or other; not set when not told.",
     ),
