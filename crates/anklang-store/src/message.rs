@@ -203,12 +203,12 @@ pub async fn mark_submitted(
     let rows: Vec<TenantRow> = diesel::sql_query(
         "UPDATE message m SET submitted_at = now(), lease_until = now() + make_interval(secs => $4)
          WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
-           AND EXISTS (SELECT FROM phase p
+           AND NOT EXISTS (SELECT FROM phase p
                JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
-               WHERE p.tenant_id = $1 AND p.id = m.phase_id AND p.state <> 'cancelled'
-                 AND NOT p.paused AND NOT c.paused)
-           AND EXISTS (SELECT FROM offer o
-               WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state = 'open')
+               WHERE p.tenant_id = $1 AND p.id = m.phase_id
+                 AND (p.state = 'cancelled' OR p.paused OR c.paused))
+           AND NOT EXISTS (SELECT FROM offer o
+               WHERE o.tenant_id = $1 AND o.id = m.offer_id AND o.state <> 'open')
          RETURNING m.id",
     )
     .bind::<SqlUuid, _>(batch.tenant.0)
