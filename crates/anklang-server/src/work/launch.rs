@@ -223,7 +223,9 @@ impl Launch<'_> {
             document_template: &document_template,
             open_offers: self.plan.open_offers,
         };
-        offer::make(&mut tx, self.tenant.id, &source, &terms).await?;
+        // Launches of a tenant make offers in turn, so that it may take longer than a lease.
+        let making = offer::make(&mut tx, self.tenant.id, &source, &terms);
+        keep_lease(self.app, self.held, making).await?;
         let next = if until < total { "offers" } else { "documents" };
         let done = if until < total { until } else { 0 };
         self.advance(&mut tx, progress(next, done, total, 0))
@@ -271,7 +273,8 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin(self.tenant.id).await?;
-        steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
+        let queueing = steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until);
+        keep_lease(self.app, self.held, queueing).await?;
         if until < total {
             self.advance(&mut tx, progress("messages", until, total, failed))
                 .await?;
