@@ -3,7 +3,7 @@
 use anklang_domain::offer::RejectReason;
 use anklang_domain::phase::{Control, MAX_AGE_DAYS, ReactionKind};
 use anklang_domain::schedule::{Overlap, Slot, Stage, arrange};
-use anklang_domain::{CampaignId, Violations, name};
+use anklang_domain::{CampaignId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::google::r#type::Date;
 use anklang_store::{campaign, phase};
@@ -12,7 +12,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::control::settled;
-use super::{CampaignsApi, find_phase, phase_name};
+use super::{CampaignsApi, find_phase, phase_name, phase_resource};
 use crate::grpc::offers::read_reject_reason;
 use crate::grpc::{ApiError, ApiResult, caller, wire};
 
@@ -331,12 +331,5 @@ pub(super) fn moved_along(
 
 /// Names of the phases of a campaign with these numbers.
 pub(super) fn names(campaign: CampaignId, numbers: impl Iterator<Item = i32>) -> Vec<String> {
-    numbers
-        .map(|n| {
-            name::format(&[
-                ("campaigns", &campaign.to_string()),
-                ("phases", &n.to_string()),
-            ])
-        })
-        .collect()
+    numbers.map(|n| phase_resource(campaign, n)).collect()
 }
