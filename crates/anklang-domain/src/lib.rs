@@ -1,5 +1,5 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
-//! addresses, offers, message outcomes. No I/O, no clock, no async: time is passed in.
+//! addresses, offers, phases and their dates, message outcomes. No I/O, no clock, no async: time is passed in.
 
 pub mod channel;
 pub mod handover;
@@ -8,6 +8,8 @@ pub mod master;
 pub mod message;
 pub mod name;
 pub mod offer;
+pub mod phase;
+pub mod schedule;
 pub mod selection;
 pub mod violation;
 

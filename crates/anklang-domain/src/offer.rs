@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 use rust_decimal::{Decimal, RoundingStrategy};
+use serde::{Deserialize, Serialize};
 
 /// State of an offer. Nothing leaves a final state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,113 @@ pub fn answer(
     }
 }
 
+/// Decides what withdrawing an offer on `today` does to it: what nobody has answered can be taken
+/// back.
+pub fn withdraw(
+    state: OfferState,
+    valid_until: NaiveDate,
+    today: NaiveDate,
+) -> Result<Answered, AnswerError> {
+    match state {
+        OfferState::Withdrawn => Ok(Answered::AlreadySo),
+        OfferState::Open if today > valid_until => Err(AnswerError::Expired(valid_until)),
+        OfferState::Draft | OfferState::Open => Ok(Answered::Changes),
+        OfferState::Expired => Err(AnswerError::Expired(valid_until)),
+        other => Err(AnswerError::Illegal(other)),
+    }
+}
+
+/// Why an offer was rejected, of a closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// Too expensive.
+    Price,
+    /// The term or notice period does not suit.
+    Term,
+    /// Not content with the service.
+    Service,
+    /// Goes to a competitor.
+    Competitor,
+    /// Is content with what there is.
+    Satisfied,
+    /// Gives the site up.
+    Moving,
+    /// Wants no offers of this kind.
+    NotInterested,
+    /// Anything else.
+    Other,
+}
+
+impl RejectReason {
+    /// All of them, with the words of the ledger.
+    pub const WORDS: [(RejectReason, &'static str); 8] = [
+        (RejectReason::Price, "price"),
+        (RejectReason::Term, "term"),
+        (RejectReason::Service, "service"),
+        (RejectReason::Competitor, "competitor"),
+        (RejectReason::Satisfied, "satisfied"),
+        (RejectReason::Moving, "moving"),
+        (RejectReason::NotInterested, "not_interested"),
+        (RejectReason::Other, "other"),
+    ];
+
+    /// The word of the ledger.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize].1
+    }
+
+    /// Reads the word of the ledger; the empty one is "not told".
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS
+            .into_iter()
+            .find_map(|(reason, w)| (w == word).then_some(reason))
+    }
+}
+
+/// What a new offer does about open ones for the same contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenOffers {
+    /// Several may be open.
+    #[default]
+    Allow,
+    /// There is no new one while one is open.
+    Block,
+    /// The new one takes the place of the others once it is open.
+    Supersede,
+}
+
+impl OpenOffers {
+    /// The word of the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OpenOffers::Allow => "allow",
+            OpenOffers::Block => "block",
+            OpenOffers::Supersede => "supersede",
+        }
+    }
+
+    /// Reads the word of the ledger.
+    pub fn parse(word: &str) -> Option<Self> {
+        [OpenOffers::Allow, OpenOffers::Block, OpenOffers::Supersede]
+            .into_iter()
+            .find(|p| p.as_str() == word)
+    }
+}
+
+/// The greatest number that an offer can have.
+pub const MAX_OFFER_NUMBER: i64 = 999_999_999_999;
+
+/// Whether numbers of offers can begin so: at most 16 of A–Z, 0–9 and `./_-`, and no digit at the
+/// end, so that prefix and number can be told apart and no two pairs of them look the same.
+pub fn is_number_prefix(prefix: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"./_-".contains(&b);
+    prefix.len() <= 16
+        && prefix.bytes().all(fits)
+        && !prefix.ends_with(|c: char| c.is_ascii_digit())
+}
+
 /// Cost of a year: base price + unit price × quantity, rounded to two decimals, half away from
 /// zero. The store computes the same in SQL (`round(numeric, 2)`); a test compares both.
 pub fn annual_amount(base_price: Decimal, unit_price: Decimal, quantity: Decimal) -> Decimal {
@@ -134,6 +242,50 @@ mod tests {
             answer(Accepted, day(30), Answer::Accept, day(31)),
             Ok(Answered::AlreadySo)
         );
+    }
+
+    #[test]
+    fn only_what_is_not_answered_is_withdrawn() {
+        use OfferState::*;
+        let day = |d| NaiveDate::from_ymd_opt(2026, 3, d).expect("a day of March");
+        for (state, expected) in [
+            (Draft, Ok(Answered::Changes)),
+            (Open, Ok(Answered::Changes)),
+            (Accepted, Err(AnswerError::Illegal(Accepted))),
+            (Rejected, Err(AnswerError::Illegal(Rejected))),
+            (Expired, Err(AnswerError::Expired(day(31)))),
+            (Withdrawn, Ok(Answered::AlreadySo)),
+        ] {
+            assert_eq!(withdraw(state, day(31), day(31)), expected);
+        }
+        assert_eq!(
+            withdraw(Open, day(30), day(31)),
+            Err(AnswerError::Expired(day(30)))
+        );
+    }
+
+    #[test]
+    fn words_are_read_as_they_are_written() {
+        for (reason, word) in RejectReason::WORDS {
+            assert_eq!(
+                (reason.as_str(), RejectReason::parse(word)),
+                (word, Some(reason))
+            );
+        }
+        assert_eq!(RejectReason::parse(""), None);
+        for policy in [OpenOffers::Allow, OpenOffers::Block, OpenOffers::Supersede] {
+            assert_eq!(OpenOffers::parse(policy.as_str()), Some(policy));
+        }
+    }
+
+    #[test]
+    fn prefixes_end_before_the_number() {
+        for good in ["", "A-", "2026/", "ANG.", "X", "ABCDEFGHIJKLMNO-"] {
+            assert!(is_number_prefix(good), "{good}");
+        }
+        for bad in ["a-", "A1", "A ", "Ä-", "A-\n", "ABCDEFGHIJKLMNOP-"] {
+            assert!(!is_number_prefix(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::documents::Documents;
 use crate::grpc;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-use crate::work::{App, dispatch, handover, operations, sweep};
+use crate::work::{App, dispatch, handover, operations, phases, sweep};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -178,6 +178,7 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         workers.spawn(operations::run(app.clone(), stop.clone()));
     }
     workers.spawn(sweep::run(app.clone(), stop.clone()));
+    workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
     let accounts = app.accounts.all().filter(|_| app.config.dispatch);
     for account in accounts {

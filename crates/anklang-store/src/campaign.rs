@@ -1,16 +1,19 @@
 //! Campaigns, phases, outbounds and audiences.
 
+use anklang_domain::offer::OpenOffers;
+use anklang_domain::phase::Reaction;
+use anklang_domain::schedule::{Slot, Stage};
 use anklang_domain::{CampaignId, OperationId, OutboundId, PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Date, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Date, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Conn, Result};
+use crate::{Conn, Result, StoreError};
 
 /// A campaign.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -24,6 +27,12 @@ pub struct Campaign {
     /// When it is planned to start.
     #[diesel(sql_type = Nullable<Date>)]
     pub planned_start: Option<NaiveDate>,
+    /// active or cancelled.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    /// Whether it is held.
+    #[diesel(sql_type = Bool)]
+    pub paused: bool,
     /// When it was created.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -38,7 +47,7 @@ pub async fn create(
 ) -> Result<Campaign> {
     Ok(diesel::sql_query(
         "INSERT INTO campaign (tenant_id, id, name, planned_start) VALUES ($1, $2, $3, $4)
-         RETURNING id, name, planned_start, created_at",
+         RETURNING id, name, planned_start, state, paused, created_at",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(CampaignId::new().0)
@@ -51,7 +60,20 @@ pub async fn create(
 /// One campaign.
 pub async fn get(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> Result<Option<Campaign>> {
     Ok(diesel::sql_query(
-        "SELECT id, name, planned_start, created_at FROM campaign WHERE tenant_id = $1 AND id = $2",
+        "SELECT id, name, planned_start, state, paused, created_at FROM campaign WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// One campaign, locked: whoever adds phases to it or controls it takes turns.
+pub async fn lock(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> Result<Option<Campaign>> {
+    Ok(diesel::sql_query(
+        "SELECT id, name, planned_start, state, paused, created_at FROM campaign
+         WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
@@ -68,7 +90,7 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Campaign>> {
     Ok(diesel::sql_query(
-        "SELECT id, name, planned_start, created_at FROM campaign
+        "SELECT id, name, planned_start, state, paused, created_at FROM campaign
          WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
     )
     .bind::<SqlUuid, _>(tenant.0)
@@ -102,7 +124,7 @@ pub struct Phase {
     /// Last day on which its offers can be accepted.
     #[diesel(sql_type = Date)]
     pub offer_valid_until: NaiveDate,
-    /// launching, active, failed or cancelled.
+    /// A word of [`anklang_domain::phase::PhaseState`].
     #[diesel(sql_type = Text)]
     pub state: String,
     /// Its launch.
@@ -117,6 +139,45 @@ pub struct Phase {
     /// The frozen criteria.
     #[diesel(sql_type = Jsonb)]
     pub criteria: Value,
+    /// The reaction to an earlier phase that its audience has shown, as stored.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub reaction: Option<Value>,
+    /// Campaign of that earlier phase.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub reaction_campaign_id: Option<Uuid>,
+    /// Number of that earlier phase.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub reaction_number: Option<i32>,
+    /// Held by itself.
+    #[diesel(sql_type = Bool)]
+    pub paused: bool,
+    /// First planned day.
+    #[diesel(sql_type = Nullable<Date>)]
+    pub start_date: Option<NaiveDate>,
+    /// Last planned day.
+    #[diesel(sql_type = Nullable<Date>)]
+    pub end_date: Option<NaiveDate>,
+    /// Number of the first of those that are parallel; its own when it is alone.
+    #[diesel(sql_type = Integer)]
+    pub parallel_group: i32,
+    /// Numbers of the phases that it comes after.
+    #[diesel(sql_type = Array<Integer>)]
+    pub predecessors: Vec<i32>,
+    /// A word of [`anklang_domain::offer::OpenOffers`].
+    #[diesel(sql_type = Text)]
+    pub open_offers: String,
+    /// One offer for each household.
+    #[diesel(sql_type = Bool)]
+    pub one_per_household: bool,
+    /// Without contracts that end within so many days.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub ending_within_days: Option<i32>,
+    /// When it started.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was completed.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub completed_at: Option<DateTime<Utc>>,
     /// When it was created.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -141,6 +202,16 @@ pub struct NewPhase<'a> {
     pub criteria: Value,
     /// Numbers of unticked contracts.
     pub deselected: &'a [String],
+    /// Only those who have shown this reaction to an earlier phase.
+    pub reaction: Option<&'a Reaction>,
+    /// What happens with contracts that have an open offer.
+    pub open_offers: OpenOffers,
+    /// One offer for each household.
+    pub one_per_household: bool,
+    /// Without contracts that end within so many days, from 1.
+    pub ending_within_days: Option<i32>,
+    /// Its place and its dates; the stage says whether it waits.
+    pub slot: Slot,
     /// How its offers go out.
     pub outbound: NewOutbound<'a>,
 }
@@ -160,34 +231,43 @@ pub struct NewOutbound<'a> {
     pub purpose: &'a str,
 }
 
-/// Adds a phase with its (still empty) audience and its outbound.
+/// Adds a phase with its (still empty) audience and its outbound. The campaign is locked by the
+/// caller, who got the phase's number by [`crate::phase::slots`].
 pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> Result<Phase> {
     let id = PhaseId::new();
-    // Phases of one campaign are numbered in turn.
-    diesel::sql_query("SELECT 1 FROM campaign WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<SqlUuid, _>(new.campaign.0)
-        .execute(conn)
-        .await?;
+    let (slot, waits) = (&new.slot, new.slot.stage == Stage::Waiting);
     diesel::sql_query(
         "INSERT INTO phase (tenant_id, id, campaign_id, number, name, product_version_id,
-                            offer_valid_until, operation_id)
-         SELECT $1, $2, $3, n, CASE WHEN $4 = '' THEN 'Phase ' || n ELSE $4 END, $5, $6, $7
-         FROM (SELECT coalesce(max(number), 0) + 1 AS n FROM phase
-               WHERE tenant_id = $1 AND campaign_id = $3) next",
+             offer_valid_until, operation_id, state, started_at, start_date, end_date,
+             parallel_group, predecessors, open_offers, one_per_household, ending_within_days)
+         VALUES ($1, $2, $3, $4, CASE WHEN $5 = '' THEN 'Phase ' || $4 ELSE $5 END, $6, $7, $8,
+             CASE WHEN $9 THEN 'planned' ELSE 'launching' END, CASE WHEN NOT $9 THEN now() END,
+             $10, $11, nullif($12, $4), $13, $14, $15, $16)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
     .bind::<SqlUuid, _>(new.campaign.0)
+    .bind::<Integer, _>(slot.number)
     .bind::<Text, _>(new.name)
     .bind::<SqlUuid, _>(new.product_version.0)
     .bind::<Date, _>(new.offer_valid_until)
     .bind::<SqlUuid, _>(new.operation.0)
+    .bind::<Bool, _>(waits)
+    .bind::<Nullable<Date>, _>(slot.start)
+    .bind::<Nullable<Date>, _>(slot.end)
+    .bind::<Integer, _>(slot.group)
+    .bind::<Array<Integer>, _>(&slot.predecessors)
+    .bind::<Text, _>(new.open_offers.as_str())
+    .bind::<Bool, _>(new.one_per_household)
+    .bind::<Nullable<Integer>, _>(new.ending_within_days)
     .execute(conn)
     .await?;
+    let reaction = new.reaction.map(serde_json::to_value).transpose();
+    let reaction = reaction.map_err(|e| StoreError::Stored(format!("a reaction: {e}")))?;
     diesel::sql_query(
-        "INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria, deselected)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria,
+                               deselected, reaction)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
@@ -195,6 +275,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Nullable<Integer>, _>(new.selection.map(|s| s.1))
     .bind::<Jsonb, _>(new.criteria)
     .bind::<Array<Text>, _>(new.deselected)
+    .bind::<Nullable<Jsonb>, _>(reaction)
     .execute(conn)
     .await?;
     diesel::sql_query(
@@ -215,7 +296,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     let mut phases = phases(conn, tenant, new.campaign, Some(id)).await?;
     phases
         .pop()
-        .ok_or_else(|| crate::StoreError::Stored("a phase without audience".into()))
+        .ok_or_else(|| StoreError::Stored("a phase without audience".into()))
 }
 
 /// A campaign's phases in order, or one of them.
@@ -228,9 +309,14 @@ pub async fn phases(
     Ok(diesel::sql_query(
         "SELECT p.id, p.campaign_id, p.number, p.name, pr.number AS product_number,
                 v.code AS product_version_code, p.offer_valid_until, p.state, p.operation_id,
-                a.selection_id, a.selection_version, a.criteria, p.created_at
+                a.selection_id, a.selection_version, a.criteria, a.reaction,
+                r.campaign_id AS reaction_campaign_id, r.number AS reaction_number, p.paused,
+                p.start_date, p.end_date, coalesce(p.parallel_group, p.number) AS parallel_group,
+                p.predecessors, p.open_offers, p.one_per_household, p.ending_within_days,
+                p.started_at, p.completed_at, p.created_at
          FROM phase p
          JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
+         LEFT JOIN phase r ON r.tenant_id = p.tenant_id AND r.id = (a.reaction->>'phase')::uuid
          JOIN product_version v ON v.tenant_id = p.tenant_id AND v.id = p.product_version_id
          JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
          WHERE p.tenant_id = $1 AND p.campaign_id = $2 AND ($3 IS NULL OR p.id = $3)
@@ -347,7 +433,7 @@ pub async fn candidates(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .bind::<BigInt, _>(after)
-    .bind::<Nullable<diesel::sql_types::Bool>, _>(match side {
+    .bind::<Nullable<Bool>, _>(match side {
         Side::Both => None,
         Side::Members => Some(true),
         Side::Excluded => Some(false),

@@ -15,7 +15,8 @@ pub struct Count {
     /// The phase.
     #[diesel(sql_type = SqlUuid)]
     pub phase_id: Uuid,
-    /// offer, message, member (key is the exclusion, empty for members).
+    /// offer, message, member (key is the exclusion, empty for members), rejection (key is the
+    /// reason, empty when not told).
     #[diesel(sql_type = Text)]
     pub what: String,
     /// The state.
@@ -34,10 +35,16 @@ pub async fn counts(
     today: NaiveDate,
 ) -> Result<Vec<Count>> {
     Ok(diesel::sql_query(
-        "SELECT phase_id, 'offer' AS what,
-                CASE WHEN state = 'open' AND valid_until < $3 THEN 'expired' ELSE state END AS key,
+        "SELECT o.phase_id, 'offer' AS what,
+                CASE WHEN o.state IN ('draft', 'open') AND p.state = 'cancelled' THEN 'withdrawn'
+                     WHEN o.state = 'open' AND o.valid_until < $3 THEN 'expired'
+                     ELSE o.state END AS key,
                 count(*) AS n
-         FROM offer WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 3
+         FROM offer o JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
+         WHERE o.tenant_id = $1 AND o.campaign_id = $2 GROUP BY 1, 3
+         UNION ALL
+         SELECT phase_id, 'rejection', reject_reason_code, count(*)
+         FROM offer WHERE tenant_id = $1 AND campaign_id = $2 AND state = 'rejected' GROUP BY 1, 3
          UNION ALL
          SELECT phase_id, 'message', state, count(*)
          FROM message WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 3

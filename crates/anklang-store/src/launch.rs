@@ -4,12 +4,16 @@
 //! The rows are new, and so unknown to the planner: what belongs to a member is looked up by
 //! lateral joins, fenced with `OFFSET 0` as in the import, and [`gather_statistics`] follows.
 
+mod reaction;
+
 use anklang_domain::channel::contact_channel;
+use anklang_domain::offer::OpenOffers;
+use anklang_domain::phase::Reaction;
 use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Date, Jsonb, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Date, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::handover::event::ANNOUNCE;
@@ -58,7 +62,8 @@ pub async fn gather_statistics(store: &Store, candidates: i64) -> Result<()> {
 }
 
 /// Queues one message for each member with `after < seq <= until`. A member whose offer has no
-/// document, or whose address is gone, gets a failed message that says so: the ledger adds up.
+/// document, or whose address is gone, gets a failed message that says so, and one whose offer was
+/// withdrawn or answered meanwhile a cancelled one: the ledger adds up.
 pub async fn queue_messages(
     conn: &mut Conn,
     tenant: TenantId,
@@ -72,9 +77,11 @@ pub async fn queue_messages(
          SELECT $1, anklang_uuid7(), p.campaign_id, p.id, ob.id, m.seq, m.customer_id, o.id,
              ob.channel, ob.account, coalesce(cp.address, ''), coalesce(cp.address_hash, ''),
              ob.purpose,
-             CASE WHEN o.state = 'draft' OR cp.id IS NULL THEN 'failed' ELSE 'queued' END,
+             CASE WHEN o.state = 'draft' OR cp.id IS NULL THEN 'failed'
+                  WHEN o.state <> 'open' THEN 'cancelled' ELSE 'queued' END,
              CASE WHEN o.state = 'draft' THEN 'its document could not be made'
-                  WHEN cp.id IS NULL THEN 'the address was removed' ELSE '' END
+                  WHEN cp.id IS NULL THEN 'the address was removed'
+                  WHEN o.state <> 'open' THEN 'the offer is not open any more' ELSE '' END
          FROM audience_member m
          JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
          JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.phase_id = m.phase_id
@@ -94,43 +101,51 @@ pub async fn queue_messages(
 }
 
 /// Opens the phase: everything is made. Offers whose document could not be made are withdrawn;
-/// nobody has seen them.
-pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+/// nobody has seen them. Says whether the phase was still being launched; else it was cancelled, and
+/// the caller rolls back.
+pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
     diesel::sql_query(
-        "UPDATE offer SET state = 'withdrawn', updated_at = now()
+        "UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
+                withdraw_reason = 'its document could not be made', updated_at = now()
          WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft'",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .execute(conn)
     .await?;
-    diesel::sql_query("UPDATE phase SET state = 'active' WHERE tenant_id = $1 AND id = $2")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<SqlUuid, _>(phase.0)
-        .execute(conn)
-        .await?;
-    Ok(())
+    let activated = diesel::sql_query(
+        "UPDATE phase SET state = 'active' WHERE tenant_id = $1 AND id = $2 AND state = 'launching'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .execute(conn)
+    .await?;
+    Ok(activated == 1)
 }
 
 /// Gives a launch up: unanswered offers are withdrawn, unsent messages cancelled. `state` is
-/// cancelled or failed.
+/// cancelled or failed; a phase that was cancelled stays so.
 pub async fn abandon(conn: &mut Conn, tenant: TenantId, phase: PhaseId, state: &str) -> Result<()> {
     // Nobody has seen a draft; that an open offer is withdrawn is news.
     let withdraw = format!(
         "WITH changed AS (
-             UPDATE offer SET state = 'withdrawn', updated_at = now()
-             WHERE tenant_id = $1 AND phase_id = $2 AND state = 'open' AND $3 <> ''
+             UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
+                 withdraw_reason = 'the launch was ' || $3, updated_at = now()
+             WHERE tenant_id = $1 AND phase_id = $2 AND state = 'open'
              RETURNING offer.*),
          {ANNOUNCE}
          SELECT FROM changed LIMIT 0"
     );
     for statement in [
         &withdraw[..],
-        "UPDATE offer SET state = 'withdrawn', updated_at = now()
-         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft' AND $3 <> ''",
+        "UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
+                withdraw_reason = 'the launch was ' || $3, updated_at = now()
+         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft'",
         "UPDATE message SET state = 'cancelled', updated_at = now()
          WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued' AND $3 <> ''",
-        "UPDATE phase SET state = $3 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE phase SET state = CASE WHEN state = 'cancelled' THEN state ELSE $3 END,
+                paused = false
+         WHERE tenant_id = $1 AND id = $2",
     ] {
         diesel::sql_query(statement)
             .bind::<SqlUuid, _>(tenant.0)
@@ -155,7 +170,22 @@ pub struct Freeze<'a> {
     pub purpose: &'a str,
     /// The launch's day, in the tenant's time zone.
     pub today: NaiveDate,
+    /// What happens with contracts that have an open offer.
+    pub open_offers: OpenOffers,
+    /// One member for each household.
+    pub one_per_household: bool,
+    /// Contracts that end on this day or before are left out.
+    pub ending_by: Option<NaiveDate>,
 }
+
+/// A contract with an open offer, or one being made, gets no other. Follows the contract's own
+/// exclusions, for the same `subject` and `target`.
+const OPEN_OFFER: &str = "
+    WHEN EXISTS (SELECT FROM offer o WHERE o.tenant_id = subject.tenant_id
+        AND o.contract_id = subject.id AND o.state IN ('draft', 'open')
+        AND o.valid_until >= target.today AND NOT EXISTS (
+            SELECT FROM phase op WHERE op.tenant_id = o.tenant_id AND op.id = o.phase_id
+              AND op.state = 'cancelled')) THEN 'open_offer'";
 
 /// Freezes the audience: every contract that the stored criteria find at `now` becomes a
 /// candidate, a member unless one of the exclusions holds. The address is the best one that is not
@@ -167,7 +197,7 @@ pub async fn freeze(
     now: DateTime<Utc>,
 ) -> Result<AudienceSize> {
     let stored: Stored = diesel::sql_query(
-        "SELECT criteria, deselected FROM audience WHERE tenant_id = $1 AND phase_id = $2",
+        "SELECT criteria, deselected, reaction FROM audience WHERE tenant_id = $1 AND phase_id = $2",
     )
     .bind::<SqlUuid, _>(tenant.id.0)
     .bind::<SqlUuid, _>(what.phase.0)
@@ -176,6 +206,14 @@ pub async fn freeze(
     let criteria: Criteria = serde_json::from_value(stored.criteria)
         .map_err(|e| StoreError::Stored(format!("criteria of an audience: {e}")))?;
     let prepared = selection::prepare(conn, tenant, Subject::Contract, &criteria, now).await?;
+    let reaction = stored
+        .reaction
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|e| StoreError::Stored(format!("reaction of an audience: {e}")))?;
+    let shown = reaction.map_or_else(Statement::default, |r: Reaction| {
+        reaction::has_shown(tenant.id, &r, now, what.today)
+    });
 
     Statement::new(
         "INSERT INTO audience_member (tenant_id, phase_id, seq, customer_id, contract_id,
@@ -191,6 +229,13 @@ pub async fn freeze(
     .bind::<Array<Text>, _>(stored.deselected)
     .sql(") THEN 'deselected'")
     .sql(CONTRACT_EXCLUSIONS)
+    .sql(" WHEN subject.end_date <= ")
+    .bind::<Nullable<Date>, _>(what.ending_by)
+    .sql(" THEN 'contract_ending'")
+    .sql(match what.open_offers {
+        OpenOffers::Block => OPEN_OFFER,
+        OpenOffers::Allow | OpenOffers::Supersede => "",
+    })
     .sql(
         " WHEN point.id IS NULL THEN 'no_address'
           WHEN point.blocked THEN 'suppressed'
@@ -227,8 +272,12 @@ pub async fn freeze(
     .bind::<Text, _>(what.purpose.to_owned())
     .sql(" WHERE ")
     .criteria(&prepared)
+    .append(&shown)
     .execute(conn)
     .await?;
+    if what.one_per_household {
+        leave_out_households(conn, tenant.id, what.phase).await?;
+    }
 
     Ok(diesel::sql_query(
         "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members
@@ -243,10 +292,51 @@ pub async fn freeze(
     .await?)
 }
 
+/// Of the members that are persons with the same address, all but the first are left out.
+async fn leave_out_households(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE audience_member m SET exclusion = 'duplicate_household', contact_point_id = NULL
+         FROM (SELECT seq, row_number() OVER (PARTITION BY household ORDER BY seq) AS place
+               FROM (SELECT m.seq, anklang_household(c.street, c.house_number, c.postal_code,
+                                                     c.country) AS household
+                     FROM audience_member m
+                     JOIN customer c ON c.tenant_id = m.tenant_id AND c.id = m.customer_id
+                     WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL
+                       AND c.kind = 'person') lives
+               WHERE household IS NOT NULL) placed
+         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq = placed.seq AND placed.place > 1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether the version that a phase offers is not valid any more on that day.
+pub async fn target_is_over(
+    conn: &mut Conn,
+    tenant: TenantId,
+    version: ProductVersionId,
+    today: NaiveDate,
+) -> Result<bool> {
+    Ok(diesel::sql_query(
+        "SELECT 1 FROM product_version WHERE tenant_id = $1 AND id = $2 AND valid_to < $3",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(version.0)
+    .bind::<Date, _>(today)
+    .execute(conn)
+    .await?
+        > 0)
+}
+
 #[derive(QueryableByName)]
 struct Stored {
     #[diesel(sql_type = Jsonb)]
     criteria: serde_json::Value,
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    reaction: Option<serde_json::Value>,
     #[diesel(sql_type = Array<Text>)]
     deselected: Vec<String>,
 }

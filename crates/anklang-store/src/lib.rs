@@ -19,6 +19,7 @@ pub mod migrate;
 pub mod offer;
 pub mod operation;
 pub mod order;
+pub mod phase;
 pub mod product;
 pub mod request_log;
 pub mod selection;

@@ -86,7 +86,8 @@ const NOT_OPEN: &str = "the offer is not open any more";
 
 /// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].
 const REASON: &str = "CASE
-    WHEN o.state IS DISTINCT FROM 'open' OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date
+    WHEN o.state IS DISTINCT FROM 'open' OR p.state = 'cancelled'
+         OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date
     THEN 'the offer is not open any more'
     WHEN s.blocked THEN 'the address is blocked'
     WHEN c.state IS DISTINCT FROM 'granted' THEN 'no consent any more' END";
@@ -96,6 +97,9 @@ const REASON: &str = "CASE
 const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
     LEFT JOIN LATERAL (SELECT state, valid_until FROM offer
         WHERE tenant_id = $1 AND id = m.offer_id OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT p.state, p.paused OR ca.paused AS paused FROM phase p
+        JOIN campaign ca ON ca.tenant_id = p.tenant_id AND ca.id = p.campaign_id
+        WHERE p.tenant_id = $1 AND p.id = m.phase_id OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
         WHERE tenant_id = $1 AND address_hash = m.address_hash
           AND channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END OFFSET 0) s ON true
@@ -104,8 +108,9 @@ const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
           AND purpose = m.purpose OFFSET 0) c ON true";
 
 /// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
-/// again: who may not be contacted any more is `suppressed` here. A message that came back to the
-/// queue after its launch was given up is `cancelled` here.
+/// again: who may not be contacted any more is `suppressed` here. A message whose offer was taken
+/// back after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the
+/// queue, and are not walked over: it is read phase by phase, the one that has waited longest first.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -116,12 +121,36 @@ pub async fn claim(
     let lease = Uuid::now_v7();
     let mut tx = store.begin_work(tenant).await?;
     let moved: Vec<Moved> = diesel::sql_query(
-        format!("WITH due AS MATERIALIZED (
-             SELECT m.id, m.customer_id, m.offer_id, m.channel, m.purpose, m.address_hash
-             FROM message m
-             WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
-               AND m.next_attempt_at <= now()
-             ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
+        format!("WITH RECURSIVE waiting AS (
+             -- Phases with queued messages: one jump in the index for each.
+             (SELECT phase_id FROM message
+              WHERE tenant_id = $1 AND account = $2 AND state = 'queued'
+              ORDER BY phase_id LIMIT 1)
+             UNION ALL
+             SELECT (SELECT m.phase_id FROM message m
+                     WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
+                       AND m.phase_id > w.phase_id ORDER BY m.phase_id LIMIT 1)
+             FROM waiting w WHERE w.phase_id IS NOT NULL),
+         turn AS MATERIALIZED (
+             SELECT w.phase_id FROM waiting w
+             JOIN phase p ON p.tenant_id = $1 AND p.id = w.phase_id AND NOT p.paused
+             JOIN campaign c ON c.tenant_id = $1 AND c.id = p.campaign_id AND NOT c.paused
+             CROSS JOIN LATERAL (
+                 SELECT m.next_attempt_at FROM message m
+                 WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = w.phase_id
+                   AND m.state = 'queued' AND m.next_attempt_at <= now()
+                 ORDER BY m.next_attempt_at LIMIT 1) first
+             ORDER BY first.next_attempt_at),
+         due AS MATERIALIZED (
+             -- Phase after phase until there are enough: no more is locked than is claimed.
+             SELECT d.* FROM turn CROSS JOIN LATERAL (
+                 SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
+                        m.address_hash
+                 FROM message m
+                 WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = turn.phase_id
+                   AND m.state = 'queued' AND m.next_attempt_at <= now()
+                 ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED) d
+             LIMIT $3),
          barred AS MATERIALIZED (SELECT m.id, {REASON} AS reason FROM due m {LOOKED_UP}),
          moved AS (
              UPDATE message m SET
@@ -173,8 +202,8 @@ pub async fn claim(
 
 /// Marks messages as about to be handed to the channel, and prolongs the lease. Returns those that
 /// are still this lease's: only they may be handed over. Between claim and hand-over of a batch's
-/// last messages time goes by, so all is looked at once more: what must not be sent any more goes
-/// back to the queue, where the next claim says why.
+/// last messages time goes by, so all is looked at once more: what must not be sent any more, or not
+/// now, goes back to the queue, where the next claim says why.
 pub async fn mark_submitted(
     store: &Store,
     batch: &Batch,
@@ -184,11 +213,13 @@ pub async fn mark_submitted(
     let mut tx = store.begin_work(batch.tenant).await?;
     let rows: Vec<TenantRow> = diesel::sql_query(format!(
         "WITH mine AS MATERIALIZED (
-             SELECT m.id, m.customer_id, m.offer_id, m.channel, m.purpose, m.address_hash
+             SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
+                    m.address_hash
              FROM message m
              WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
              FOR UPDATE),
-         looked AS MATERIALIZED (SELECT m.id, {REASON} IS NULL AS good FROM mine m {LOOKED_UP}),
+         looked AS MATERIALIZED (
+             SELECT m.id, {REASON} IS NULL AND NOT p.paused AS good FROM mine m {LOOKED_UP}),
          moved AS (
              UPDATE message m SET state = CASE WHEN l.good THEN 'sending' ELSE 'queued' END,
                  submitted_at = CASE WHEN l.good THEN now() END,
@@ -198,7 +229,7 @@ pub async fn mark_submitted(
              RETURNING m.id, m.attempt, m.state),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), outcome = 'not_submitted',
-                 detail = 'barred before hand-over'
+                 detail = 'barred or paused before hand-over'
              FROM moved
              WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt
                AND moved.state = 'queued')

@@ -1,6 +1,11 @@
 //! Offers and their documents.
 
-use anklang_domain::offer::{self, Answer, Answered, OfferState};
+mod cockpit;
+mod make;
+mod numbers;
+mod withdraw;
+
+use anklang_domain::offer::{self, Answer, Answered, OfferState, RejectReason};
 use anklang_domain::{
     CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId,
 };
@@ -16,6 +21,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::handover::event::ANNOUNCE;
+pub use cockpit::{OpenFigures, open_figures};
+pub use make::{Source, Terms, make};
+pub use numbers::{NumberRange, number_range, set_number_range};
+pub use withdraw::withdraw;
+
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -48,7 +58,8 @@ pub struct Offer {
     /// Number of its phase.
     #[diesel(sql_type = Nullable<Integer>)]
     pub phase_number: Option<i32>,
-    /// Its state on the day asked for: an open one whose validity is over is expired.
+    /// Its state on the day asked for: an open one whose validity is over is expired, one of a
+    /// cancelled phase withdrawn.
     #[diesel(sql_type = Text)]
     pub state: String,
     /// Price per year.
@@ -81,6 +92,18 @@ pub struct Offer {
     /// Why it was rejected.
     #[diesel(sql_type = Text)]
     pub reject_reason: String,
+    /// Why it was rejected, of the closed set; empty when not told.
+    #[diesel(sql_type = Text)]
+    pub reject_reason_code: String,
+    /// When it was withdrawn.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub withdrawn_at: Option<DateTime<Utc>>,
+    /// Why it was withdrawn.
+    #[diesel(sql_type = Text)]
+    pub withdraw_reason: String,
+    /// Number of the newer offer because of which it was withdrawn.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub superseded_by: Option<String>,
     /// When it was made.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -107,9 +130,10 @@ pub struct Offer {
     pub template_version: Option<i32>,
 }
 
-/// The state on the day `$2`.
+/// The state on the day `$2`, for the phase `p`.
 const STATE: &str =
-    "CASE WHEN o.state = 'open' AND o.valid_until < $2 THEN 'expired' ELSE o.state END";
+    "CASE WHEN o.state IN ('draft', 'open') AND p.state = 'cancelled' THEN 'withdrawn'
+    WHEN o.state = 'open' AND o.valid_until < $2 THEN 'expired' ELSE o.state END";
 
 /// `$1` is the tenant, `$2` the day.
 fn select(rest: &str) -> String {
@@ -119,7 +143,9 @@ fn select(rest: &str) -> String {
                 v.code AS product_version_code, o.campaign_id, p.number AS phase_number,
                 {STATE} AS state, o.base_price_per_year, o.unit_price_per_kwh,
                 o.annual_quantity_kwh, o.annual_amount, o.currency, o.offer_date, o.valid_until,
-                o.answered_at, o.answer_source, o.reject_reason, o.created_at,
+                o.answered_at, o.answer_source, o.reject_reason, o.reject_reason_code, o.withdrawn_at,
+                o.withdraw_reason, (SELECT s.number FROM offer s WHERE s.tenant_id = o.tenant_id
+                    AND s.id = o.superseded_by) AS superseded_by, o.created_at,
                 d.sha256, d.size_bytes, d.pages, b.code AS brand_code, o.document_template,
                 d.template_language, d.template_version
          FROM offer o
@@ -159,6 +185,18 @@ pub struct Filter {
     pub customer_number: Option<String>,
     /// Only in one of these states; all when empty.
     pub states: Vec<OfferState>,
+    /// Only of this phase of a campaign.
+    pub phase: Option<(CampaignId, i32)>,
+    /// Only for this contract, by number.
+    pub contract_number: Option<String>,
+    /// Only for contracts of this division.
+    pub division: Option<String>,
+    /// Only in this currency.
+    pub currency: Option<String>,
+    /// Only those whose last day is not after this one.
+    pub valid_until_max: Option<NaiveDate>,
+    /// Only rejected ones with one of these reasons, `None` for "not told"; all when empty.
+    pub reject_reasons: Vec<Option<RejectReason>>,
 }
 
 /// Offers after the number `after`, by number.
@@ -174,7 +212,11 @@ pub async fn list(
     Ok(diesel::sql_query(select(&format!(
         "AND o.number > $3 AND ($4 IS NULL OR o.campaign_id = $4)
          AND ($5 IS NULL OR cu.number = $5) AND (cardinality($6) = 0 OR {STATE} = ANY($6))
-         ORDER BY o.number LIMIT $7"
+         AND ($7 IS NULL OR (o.campaign_id = $7 AND p.number = $8))
+         AND ($9 IS NULL OR co.number = $9) AND ($10 IS NULL OR co.division = $10)
+         AND ($11 IS NULL OR o.currency = $11) AND ($12 IS NULL OR o.valid_until <= $12)
+         AND (cardinality($13) = 0 OR (o.state = 'rejected' AND o.reject_reason_code = ANY($13)))
+         ORDER BY o.number LIMIT $14"
     )))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Date, _>(today)
@@ -182,9 +224,24 @@ pub async fn list(
     .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
     .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
     .bind::<Array<Text>, _>(states)
+    .bind::<Nullable<SqlUuid>, _>(filter.phase.map(|(campaign, _)| campaign.0))
+    .bind::<Nullable<Integer>, _>(filter.phase.map(|(_, number)| number))
+    .bind::<Nullable<Text>, _>(filter.contract_number.as_deref())
+    .bind::<Nullable<Text>, _>(filter.division.as_deref())
+    .bind::<Nullable<Text>, _>(filter.currency.as_deref())
+    .bind::<Nullable<Date>, _>(filter.valid_until_max)
+    .bind::<Array<Text>, _>(reject_words(&filter.reject_reasons))
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?)
+}
+
+/// The words of the ledger for reasons of rejection; the empty one is "not told".
+pub(crate) fn reject_words(reasons: &[Option<RejectReason>]) -> Vec<&'static str> {
+    reasons
+        .iter()
+        .map(|r| r.map_or("", RejectReason::as_str))
+        .collect()
 }
 
 /// A customer's answer as it came.
@@ -196,6 +253,8 @@ pub struct GivenAnswer<'a> {
     pub source: &'a str,
     /// Why not.
     pub reason: &'a str,
+    /// Why not, of the closed set.
+    pub reject_reason: Option<RejectReason>,
 }
 
 /// What an answer came to.
@@ -234,10 +293,11 @@ pub async fn answer(
         Ok(Answered::Changes) => {}
     }
     let state = given.answer.state().as_str();
+    let code = given.reject_reason.map_or("", RejectReason::as_str);
     diesel::sql_query(format!(
         "WITH changed AS (
              UPDATE offer SET state = $3, answered_at = now(), answer_source = $4,
-                              reject_reason = $5, updated_at = now()
+                              reject_reason = $5, reject_reason_code = $7, updated_at = now()
              WHERE tenant_id = $1 AND id = $2
              RETURNING offer.*),
          {ANNOUNCE}
@@ -250,168 +310,14 @@ pub async fn answer(
     .bind::<Text, _>(state)
     .bind::<Text, _>(given.source)
     .bind::<Text, _>(given.reason)
-    .bind::<Jsonb, _>(json!({ "source": given.source, "reason": given.reason }))
+    .bind::<Jsonb, _>(json!({ "source": given.source, "reason": given.reason, "code": code }))
+    .bind::<Text, _>(code)
     .execute(conn)
     .await?;
     get(conn, tenant, number, today)
         .await?
         .map(|offer| AnswerResult::Answered(Box::new(offer)))
         .ok_or_else(|| StoreError::Missing(format!("offers/{number}")))
-}
-
-/// What makes offers: the same statement for a campaign's chunk and for a single switch.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// Members of a phase's audience with `after < seq <= until`.
-    Members {
-        /// The phase.
-        phase: PhaseId,
-        /// After this seq.
-        after: i64,
-        /// Up to this seq.
-        until: i64,
-    },
-    /// One contract, without a campaign; the offer gets this id.
-    Contract {
-        /// The contract.
-        contract: ContractId,
-        /// The offer's id.
-        offer: OfferId,
-    },
-}
-
-/// The terms of new offers.
-#[derive(Debug, Clone)]
-pub struct Terms<'a> {
-    /// The version that is offered.
-    pub product_version: ProductVersionId,
-    /// Day of the offer.
-    pub offer_date: NaiveDate,
-    /// Last day on which it can be accepted.
-    pub valid_until: NaiveDate,
-    /// Key of the document template; empty when they get no document.
-    pub document_template: &'a str,
-}
-
-/// Makes offers with gapless numbers and writes them to the customers' histories: drafts, or open
-/// ones when they get no document. Returns how many.
-///
-/// annual amount = round(base price + unit price × annual quantity, 2), half away from zero, as in
-/// `anklang_domain::offer::annual_amount`.
-pub async fn make(
-    conn: &mut Conn,
-    tenant: TenantId,
-    source: &Source,
-    terms: &Terms<'_>,
-) -> Result<usize> {
-    diesel::sql_query(
-        "INSERT INTO number_range (tenant_id, kind) VALUES ($1, 'offer') ON CONFLICT DO NOTHING",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .execute(conn)
-    .await?;
-    leave_out_without_quantity(conn, tenant, source).await?;
-    let (phase, after, until, contract, id) = match source {
-        Source::Members {
-            phase,
-            after,
-            until,
-        } => (Some(phase.0), *after, *until, None, None),
-        Source::Contract { contract, offer } => (None, 0, 0, Some(contract.0), Some(offer.0)),
-    };
-    let members = if phase.is_some() {
-        "SELECT m.customer_id, m.contract_id, p.campaign_id, m.phase_id, m.seq
-         FROM audience_member m
-         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
-           AND m.exclusion IS NULL AND $5 IS NULL"
-    } else {
-        "SELECT c.customer_id, c.id AS contract_id, NULL::uuid AS campaign_id,
-                NULL::uuid AS phase_id, NULL::bigint AS seq
-         FROM contract c
-         WHERE c.tenant_id = $1 AND c.id = $5 AND $2 IS NULL AND $3 = $4"
-    };
-    let events = diesel::sql_query(format!(
-        "WITH member AS MATERIALIZED (
-             SELECT s.*, row_number() OVER (ORDER BY s.seq) - 1 AS place FROM ({members}) s),
-         range AS (
-             UPDATE number_range SET next_value = next_value + (SELECT count(*) FROM member)
-             WHERE tenant_id = $1 AND kind = 'offer'
-             RETURNING next_value - (SELECT count(*) FROM member) AS first),
-         made AS (
-             INSERT INTO offer (tenant_id, id, number, customer_id, contract_id,
-                 product_version_id, campaign_id, phase_id, member_seq, document_template, state,
-                 base_price_per_year, unit_price_per_kwh, annual_quantity_kwh, annual_amount,
-                 currency, offer_date, valid_until)
-             SELECT $1, coalesce($10, anklang_uuid7()),
-                 'A-' || lpad((range.first + m.place)::text, greatest(8, length((range.first + m.place)::text)), '0'),
-                 m.customer_id, m.contract_id, v.id, m.campaign_id, m.phase_id, m.seq, $6,
-                 CASE WHEN $6 = '' THEN 'open' ELSE 'draft' END,
-                 v.base_price_per_year, v.unit_price_per_kwh, c.annual_quantity_kwh,
-                 round(v.base_price_per_year + v.unit_price_per_kwh * c.annual_quantity_kwh, 2),
-                 v.currency, $7, $8
-             FROM member m
-             CROSS JOIN range
-             JOIN contract c ON c.tenant_id = $1 AND c.id = m.contract_id
-             JOIN product_version v ON v.tenant_id = $1 AND v.id = $9
-             RETURNING tenant_id, customer_id, number, campaign_id, annual_amount, currency)
-         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
-         SELECT tenant_id, customer_id, 'offer.created', 'offers/' || number, campaign_id,
-                jsonb_build_object('annual_amount', annual_amount::text, 'currency', currency)
-         FROM made"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(phase)
-    .bind::<BigInt, _>(after)
-    .bind::<BigInt, _>(until)
-    .bind::<Nullable<SqlUuid>, _>(contract)
-    .bind::<Text, _>(terms.document_template)
-    .bind::<Date, _>(terms.offer_date)
-    .bind::<Date, _>(terms.valid_until)
-    .bind::<SqlUuid, _>(terms.product_version.0)
-    .bind::<Nullable<SqlUuid>, _>(id)
-    .execute(conn)
-    .await?;
-    Ok(events)
-}
-
-/// Members whose contract has lost its quantity since the audience was frozen have no price: they
-/// are left out, as they would have been then. The contracts are locked, so that it stays so.
-async fn leave_out_without_quantity(
-    conn: &mut Conn,
-    tenant: TenantId,
-    source: &Source,
-) -> Result<()> {
-    let Source::Members {
-        phase,
-        after,
-        until,
-    } = source
-    else {
-        return Ok(());
-    };
-    diesel::sql_query(
-        "WITH priced AS MATERIALIZED (
-             SELECT m.seq, c.annual_quantity_kwh FROM audience_member m
-             JOIN contract c ON c.tenant_id = $1 AND c.id = m.contract_id
-             WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
-               AND m.exclusion IS NULL
-             FOR SHARE OF c),
-         left_out AS (
-             UPDATE audience_member m SET exclusion = 'no_quantity' FROM priced p
-             WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq = p.seq
-               AND p.annual_quantity_kwh IS NULL
-             RETURNING 1)
-         UPDATE audience SET members = members - (SELECT count(*) FROM left_out)
-         WHERE tenant_id = $1 AND phase_id = $2 AND EXISTS (SELECT FROM left_out)",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
-    .bind::<BigInt, _>(*after)
-    .bind::<BigInt, _>(*until)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Offers whose validity is over become expired, at most `limit` of them; their customers' histories
@@ -594,13 +500,16 @@ pub struct NewDocument {
     pub template_version: i32,
 }
 
-/// Records documents and opens their offers, both or neither. An offer that is no draft any more
+/// Records documents and opens their offers, both or neither; with those that supersede, the open
+/// ones before them are withdrawn. An offer that is no draft any more
 /// is left as it is: somebody else was faster, or withdrew it.
 pub async fn open_with_documents(
     conn: &mut Conn,
     tenant: TenantId,
     documents: &[NewDocument],
 ) -> Result<()> {
+    let offers: Vec<Uuid> = documents.iter().map(|d| d.offer_id).collect();
+    let superseding = withdraw::lock_superseding(conn, tenant, &offers).await?;
     diesel::sql_query(
         "WITH opened AS (
              UPDATE offer SET state = 'open', updated_at = now()
@@ -613,7 +522,7 @@ pub async fn open_with_documents(
          JOIN opened ON opened.id = made.offer_id",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(documents.iter().map(|d| d.offer_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(&offers)
     .bind::<Array<Bytea>, _>(documents.iter().map(|d| &d.sha256[..]).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(documents.iter().map(|d| d.size_bytes).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(documents.iter().map(|d| d.pages).collect::<Vec<_>>())
@@ -631,6 +540,9 @@ pub async fn open_with_documents(
     )
     .execute(conn)
     .await?;
+    if superseding {
+        withdraw::supersede(conn, tenant, &offers).await?;
+    }
     Ok(())
 }
 

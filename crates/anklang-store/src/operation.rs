@@ -155,6 +155,25 @@ pub async fn plan(
     .await?)
 }
 
+/// Lets an operation that was just created wait in a step until somebody makes it due, in the same
+/// transaction. Asking it to stop makes it due as well.
+pub async fn wait(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: OperationId,
+    step: &str,
+) -> Result<Operation> {
+    Ok(diesel::sql_query(format!(
+        "UPDATE operation SET step = $3, run_at = 'infinity' WHERE tenant_id = $1 AND id = $2
+         RETURNING {COLUMNS}"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .bind::<Text, _>(step)
+    .get_result(conn)
+    .await?)
+}
+
 /// One operation.
 pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<Option<Operation>> {
     Ok(diesel::sql_query(format!(

@@ -1,32 +1,28 @@
 //! Campaigns: launch, look, control.
 
-use anklang_domain::selection::{Criteria, Subject};
-use anklang_domain::{CampaignId, OperationId, SelectionId, TenantId, Violations, name};
+mod control;
+mod launch;
+mod schedule;
+
+use anklang_domain::phase::{CampaignState, Control, PhaseState, Reaction};
+use anklang_domain::{CampaignId, TenantId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
-use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::selections::v1 as selections_pb;
 use anklang_proto::google::longrunning as lro;
-use anklang_store::campaign::{self, Campaign, NewOutbound, NewPhase, Outbound, Phase};
-use anklang_store::operation::{self, NewOperation, Operation};
-use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError, selection, template};
+use anklang_store::Conn;
+use anklang_store::campaign::{self, Campaign, Outbound, Phase};
+use anklang_store::operation::Operation;
 use chrono::{Months, NaiveDate, Utc};
-use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::infoboard;
-use super::operations::OperationsApi;
+use super::offers::{policy_to_wire, reject_reason_to_wire};
 use super::page::Page;
-use super::selections::{criteria_to_proto, prepare_ad_hoc};
-use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
-use crate::accounts::Account;
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
+use super::selections::criteria_to_proto;
+use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::App;
-use crate::work::launch::{self, Plan};
 
-/// At most so many unticked contracts in a launch.
-const MAX_DESELECTED: usize = 10_000;
 /// Offers are valid for at most so long.
 const LONGEST_VALIDITY: Months = Months::new(24);
 
@@ -43,6 +39,67 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::LaunchCampaignRequest>,
     ) -> Result<Response<lro::Operation>, Status> {
         reply(self.launch(request).await)
+    }
+
+    async fn pause_campaign(
+        &self,
+        request: Request<pb::PauseCampaignRequest>,
+    ) -> Result<Response<pb::Campaign>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control_all(&tenant, &name, Control::Pause).await)
+    }
+
+    async fn resume_campaign(
+        &self,
+        request: Request<pb::ResumeCampaignRequest>,
+    ) -> Result<Response<pb::Campaign>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control_all(&tenant, &name, Control::Resume).await)
+    }
+
+    async fn cancel_campaign(
+        &self,
+        request: Request<pb::CancelCampaignRequest>,
+    ) -> Result<Response<pb::Campaign>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control_all(&tenant, &name, Control::Cancel).await)
+    }
+
+    async fn pause_phase(
+        &self,
+        request: Request<pb::PausePhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control(&tenant, &name, Control::Pause).await)
+    }
+
+    async fn resume_phase(
+        &self,
+        request: Request<pb::ResumePhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control(&tenant, &name, Control::Resume).await)
+    }
+
+    async fn cancel_phase(
+        &self,
+        request: Request<pb::CancelPhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let name = request.into_inner().name;
+        reply(self.control(&tenant, &name, Control::Cancel).await)
+    }
+
+    async fn reschedule_phase(
+        &self,
+        request: Request<pb::ReschedulePhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        reply(self.reschedule(request).await)
     }
 
     async fn get_campaign(
@@ -81,155 +138,7 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
     }
 }
 
-/// What a launch asks for, as far as its words are right by themselves.
-struct Wanted {
-    campaign: Option<CampaignTarget>,
-    audience: Option<Audience>,
-    product: Option<[String; 2]>,
-    valid_until: Option<NaiveDate>,
-    deselected: Vec<String>,
-    account: Option<String>,
-    message_template: String,
-    document_template: String,
-    purpose: String,
-}
-
-enum CampaignTarget {
-    New {
-        name: String,
-        planned_start: Option<NaiveDate>,
-    },
-    Existing(CampaignId),
-}
-
-enum Audience {
-    AdHoc(selections_pb::AdHocCriteria),
-    Saved(SelectionId),
-}
-
-/// The same with what it names looked up: nothing is wrong any more.
-struct Resolved<'a> {
-    campaign: &'a CampaignTarget,
-    product_version: Uuid,
-    valid_until: NaiveDate,
-    criteria: serde_json::Value,
-    selection: Option<(Uuid, i32)>,
-    account: &'a Account,
-}
-
 impl CampaignsApi {
-    async fn launch(
-        &self,
-        request: Request<pb::LaunchCampaignRequest>,
-    ) -> ApiResult<lro::Operation> {
-        let tenant = caller(&self.app.store, &request).await?;
-        let request = request.into_inner();
-        let body = request.encode_to_vec();
-        let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
-
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let once = Once::new(tenant.id, id, "LaunchCampaign", &body);
-        if let Some(before) = once.before::<lro::Operation>(&mut tx).await? {
-            return Ok(before);
-        }
-        let today = tenant.day(Utc::now());
-        let wanted = read_launch(&request, today, &mut violations);
-        let resolved = self
-            .resolve(&mut tx, &tenant, &wanted, today, &mut violations)
-            .await?;
-        violations.finish(())?;
-        let resolved = resolved
-            .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
-        check_templates(&mut tx, &tenant, &wanted).await?;
-
-        let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, today).await?;
-        let operation = OperationsApi {
-            app: self.app.clone(),
-        }
-        .wire(operation)
-        .await?;
-        once.after(&mut tx, &operation).await?;
-        tx.commit().await?;
-        self.app.wake.operations.notify_waiters();
-        Ok(operation)
-    }
-
-    /// Looks up all that a launch names, also when something else is wrong.
-    async fn resolve<'a>(
-        &'a self,
-        conn: &mut Conn,
-        tenant: &Tenant,
-        wanted: &'a Wanted,
-        today: NaiveDate,
-        violations: &mut Violations,
-    ) -> ApiResult<Option<Resolved<'a>>> {
-        if let Some(CampaignTarget::Existing(id)) = wanted.campaign
-            && campaign::get(conn, tenant.id, id).await?.is_none()
-        {
-            violations.add("campaign", "does not exist");
-        }
-        let audience = match &wanted.audience {
-            Some(audience) => resolve_audience(conn, tenant, audience, violations).await?,
-            None => None,
-        };
-        let target = match &wanted.product {
-            Some([number, code]) => {
-                let found = campaign::target(conn, tenant.id, number, code).await?;
-                if found.is_none() {
-                    violations.add("target_product_version", "does not exist");
-                }
-                found
-            }
-            None => None,
-        };
-        if target
-            .as_ref()
-            .and_then(|t| t.valid_to)
-            .is_some_and(|to| to < today)
-        {
-            violations.add("target_product_version", "is not valid any more");
-        }
-        for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
-            violations.add(
-                "deselected_contracts",
-                format!("contract {number} does not exist"),
-            );
-        }
-        let account = wanted.account.as_ref().and_then(|id| {
-            let found = self.app.accounts.get(tenant, id).map(AsRef::as_ref);
-            if found.is_none() {
-                violations.add("outbound.channel_account", "does not exist");
-            }
-            found
-        });
-        let (
-            Some(campaign),
-            Some(valid_until),
-            Some((criteria, selection)),
-            Some(target),
-            Some(account),
-        ) = (
-            &wanted.campaign,
-            wanted.valid_until,
-            audience,
-            target,
-            account,
-        )
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Resolved {
-            campaign,
-            product_version: target.id,
-            valid_until,
-            criteria: serde_json::to_value(&criteria)
-                .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
-            selection,
-            account,
-        }))
-    }
-
     async fn get(&self, request: Request<pb::GetCampaignRequest>) -> ApiResult<pb::Campaign> {
         let tenant = caller(&self.app.store, &request).await?;
         let id = campaign_id("name", &request.into_inner().name)?;
@@ -296,122 +205,6 @@ impl CampaignsApi {
     }
 }
 
-fn read_launch(
-    request: &pb::LaunchCampaignRequest,
-    today: NaiveDate,
-    violations: &mut Violations,
-) -> Wanted {
-    use pb::launch_campaign_request as wire_pb;
-    let campaign = match &request.campaign_target {
-        None => {
-            violations.add("campaign_target", "is required: new_campaign or campaign");
-            None
-        }
-        Some(wire_pb::CampaignTarget::Campaign(name)) => violations
-            .check("campaign", name::parse_uuid(name, "campaigns"))
-            .map(|id| CampaignTarget::Existing(CampaignId(id))),
-        Some(wire_pb::CampaignTarget::NewCampaign(new)) => {
-            text_of(
-                violations,
-                "new_campaign.display_name",
-                &new.display_name,
-                1,
-                200,
-            );
-            let planned_start = new.planned_start_date.as_ref().and_then(|date| {
-                violations.check("new_campaign.planned_start_date", wire::naive_date(date))
-            });
-            Some(CampaignTarget::New {
-                name: new.display_name.trim().to_owned(),
-                planned_start,
-            })
-        }
-    };
-    text_of(
-        violations,
-        "phase_display_name",
-        &request.phase_display_name,
-        0,
-        200,
-    );
-    let audience = match &request.audience {
-        None => {
-            violations.add("audience", "is required: selection or criteria");
-            None
-        }
-        Some(wire_pb::Audience::Selection(name)) => violations
-            .check("selection", name::parse_uuid(name, "selections"))
-            .map(|id| Audience::Saved(SelectionId(id))),
-        Some(wire_pb::Audience::Criteria(criteria)) => Some(Audience::AdHoc(criteria.clone())),
-    };
-    let product = violations.check(
-        "target_product_version",
-        name::parse(&request.target_product_version, ["products", "versions"]),
-    );
-    let until = &request.offer_valid_until_date;
-    let valid_until = valid_until("offer_valid_until_date", until, today, violations);
-    if request.deselected_contracts.len() > MAX_DESELECTED {
-        violations.add(
-            "deselected_contracts",
-            format!("must be at most {MAX_DESELECTED}"),
-        );
-    }
-    let deselected = request
-        .deselected_contracts
-        .iter()
-        .take(MAX_DESELECTED)
-        .enumerate()
-        .filter_map(|(i, name)| {
-            let field = format!("deselected_contracts[{i}]");
-            violations
-                .check(field, name::parse(name, ["contracts"]))
-                .map(|[n]| n)
-        })
-        .collect();
-    let spec = request.outbound.clone().unwrap_or_default();
-    let account = violations
-        .check(
-            "outbound.channel_account",
-            name::parse(&spec.channel_account, ["channelAccounts"]),
-        )
-        .map(|[id]| id);
-    let mut word = |field: &str, text: &str, default: &str| {
-        let text = if text.is_empty() { default } else { text };
-        check_word(violations, field, text);
-        text.to_owned()
-    };
-    let message_template = word(
-        "outbound.message_template",
-        &spec.message_template,
-        OFFER_MAIL,
-    );
-    let document_template = if spec.without_document {
-        String::new()
-    } else {
-        word(
-            "outbound.document_template",
-            &spec.document_template,
-            OFFER_LETTER,
-        )
-    };
-    let purpose = word("outbound.purpose", &spec.purpose, "marketing");
-    if spec.without_document && !spec.document_template.is_empty() {
-        let reason = "must be empty when no document shall go along";
-        violations.add("outbound.document_template", reason);
-    }
-    Wanted {
-        campaign,
-        audience,
-        product,
-        valid_until,
-        deselected,
-        account,
-        message_template,
-        document_template,
-        purpose,
-    }
-}
-
 /// Reads the last day of an offer's validity.
 pub fn valid_until(
     field: &str,
@@ -431,7 +224,13 @@ pub fn valid_until(
     Some(day)
 }
 
-fn text_of(violations: &mut Violations, field: &str, text: &str, min: usize, max: usize) {
+pub(super) fn text_of(
+    violations: &mut Violations,
+    field: &str,
+    text: &str,
+    min: usize,
+    max: usize,
+) {
     let length = text.trim().chars().count();
     if !(min..=max).contains(&length) {
         violations.add(field, format!("must have {min} to {max} characters"));
@@ -450,137 +249,6 @@ pub fn check_word(violations: &mut Violations, field: &str, text: &str) {
     if !fits {
         violations.add(field, "must be 1 to 64 of a–z, 0–9 and _, first a letter");
     }
-}
-
-/// The criteria of a launch's audience and the selection that they are from, when they are right.
-async fn resolve_audience(
-    conn: &mut Conn,
-    tenant: &Tenant,
-    audience: &Audience,
-    violations: &mut Violations,
-) -> ApiResult<Option<(Criteria, Option<(Uuid, i32)>)>> {
-    let now = Utc::now();
-    let (subject, criteria, saved, field) = match audience {
-        Audience::AdHoc(ad_hoc) => {
-            match prepare_ad_hoc(conn, tenant, ad_hoc, "criteria", now, violations).await? {
-                None => return Ok(None),
-                Some(p) => (p.subject(), p.criteria().clone(), None, "criteria.subject"),
-            }
-        }
-        Audience::Saved(id) => match selection::get(conn, tenant.id, *id).await {
-            Err(StoreError::Missing(_)) => {
-                violations.add("selection", "does not exist");
-                return Ok(None);
-            }
-            found => {
-                let s = found?;
-                // Fields of attributes may have changed since it was saved.
-                match selection::prepare(conn, tenant, s.subject, &s.criteria, now).await {
-                    Err(StoreError::Invalid(found)) => violations.extend_under("selection.", found),
-                    other => drop(other?),
-                }
-                (
-                    s.subject,
-                    s.criteria,
-                    Some((s.id.0, s.version)),
-                    "selection",
-                )
-            }
-        },
-    };
-    if subject != Subject::Contract {
-        violations.add(field, "must select contracts");
-    }
-    Ok(Some((criteria, saved)))
-}
-
-/// Every brand needs the templates; those that ship are there for all.
-async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> ApiResult<()> {
-    for (key, kind, ships) in [
-        (&wanted.message_template, "message", OFFER_MAIL),
-        (&wanted.document_template, "document", OFFER_LETTER),
-    ] {
-        if key == ships || key.is_empty() {
-            continue;
-        }
-        let without =
-            template::brands_without(conn, tenant.id, key, kind, FALLBACK_LANGUAGE).await?;
-        if let Some(brand) = without.first() {
-            return Err(ApiError::Precondition {
-                reason: ErrorReason::Precondition,
-                resource: format!("brands/{brand}/templates/{key}"),
-                description: format!(
-                    "brands without this {kind} template in {FALLBACK_LANGUAGE}: {}",
-                    without.join(", ")
-                ),
-            });
-        }
-    }
-    Ok(())
-}
-
-async fn start(
-    conn: &mut Conn,
-    tenant: &Tenant,
-    request: &pb::LaunchCampaignRequest,
-    wanted: &Wanted,
-    resolved: &Resolved<'_>,
-    today: NaiveDate,
-) -> ApiResult<Operation> {
-    let account = resolved.account;
-    let campaign = match resolved.campaign {
-        CampaignTarget::New {
-            name,
-            planned_start,
-        } => CampaignId(
-            campaign::create(conn, tenant.id, name, *planned_start)
-                .await?
-                .id,
-        ),
-        CampaignTarget::Existing(id) => *id,
-    };
-    let operation_id = OperationId::new();
-    let new = NewOperation {
-        id: operation_id,
-        kind: launch::KIND,
-        resource: format!("campaigns/{campaign}"),
-        request: serde_json::Value::Null,
-    };
-    operation::create(conn, tenant.id, new).await?;
-    let phase = campaign::add_phase(
-        conn,
-        tenant.id,
-        NewPhase {
-            campaign,
-            name: request.phase_display_name.trim(),
-            product_version: anklang_domain::ProductVersionId(resolved.product_version),
-            offer_valid_until: resolved.valid_until,
-            operation: operation_id,
-            selection: resolved.selection,
-            criteria: resolved.criteria.clone(),
-            deselected: &wanted.deselected,
-            outbound: NewOutbound {
-                channel: account.channel(),
-                account: &account.id,
-                message_template: &wanted.message_template,
-                document_template: &wanted.document_template,
-                purpose: &wanted.purpose,
-            },
-        },
-    )
-    .await?;
-    let plan = Plan {
-        phase: phase.id,
-        product_version: resolved.product_version,
-        channel: account.channel().to_owned(),
-        purpose: wanted.purpose.clone(),
-        document_template: wanted.document_template.clone(),
-        today,
-        valid_until: resolved.valid_until,
-    };
-    let resource = phase_resource(campaign, phase.number);
-    let plan = serde_json::to_value(plan).map_err(|e| ApiError::Internal(e.to_string()))?;
-    Ok(operation::plan(conn, tenant.id, operation_id, &resource, plan).await?)
 }
 
 /// The response of a launch that succeeded.
@@ -641,6 +309,13 @@ fn campaign_to_wire(c: &Campaign) -> pb::Campaign {
         display_name: c.name.clone(),
         planned_start_date: c.planned_start.map(wire::date),
         create_time: Some(wire::timestamp(c.created_at)),
+        state: match CampaignState::parse(&c.state) {
+            Some(CampaignState::Active) => pb::CampaignState::Active,
+            Some(CampaignState::Cancelled) => pb::CampaignState::Cancelled,
+            None => pb::CampaignState::Unspecified,
+        }
+        .into(),
+        paused: c.paused,
     }
 }
 
@@ -653,11 +328,47 @@ async fn load_phases(
     let outbounds = campaign::outbounds(conn, tenant, id).await?;
     phases
         .iter()
-        .map(|p| phase_to_wire(p, &outbounds))
+        .map(|p| phase_to_wire(p, &phases, &outbounds))
         .collect()
 }
 
-fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
+async fn find_phase(
+    conn: &mut Conn,
+    tenant: TenantId,
+    campaign: CampaignId,
+    number: i32,
+) -> ApiResult<pb::Phase> {
+    let name = phase_resource(campaign, number);
+    load_phases(conn, tenant, campaign)
+        .await?
+        .into_iter()
+        .find(|p| p.name == name)
+        .ok_or(ApiError::NotFound(name))
+}
+
+fn reaction_to_wire(p: &Phase) -> ApiResult<Option<pb::Reaction>> {
+    let Some(stored) = &p.reaction else {
+        return Ok(None);
+    };
+    let reaction: Reaction = serde_json::from_value(stored.clone())
+        .map_err(|e| ApiError::Internal(format!("reaction of phase {}: {e}", p.id)))?;
+    let earlier = p.reaction_campaign_id.zip(p.reaction_number);
+    let kind = schedule::REACTIONS
+        .iter()
+        .find(|(_, kind)| *kind == reaction.kind);
+    Ok(Some(pb::Reaction {
+        phase: earlier.map_or_else(String::new, |(id, n)| phase_resource(CampaignId(id), n)),
+        kind: kind.map_or(0, |(kind, _)| (*kind).into()),
+        min_age_days: reaction.min_age_days,
+        reject_reasons: reaction
+            .reject_reasons
+            .into_iter()
+            .map(|r| reject_reason_to_wire(r).into())
+            .collect(),
+    }))
+}
+
+fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
     let name = phase_resource(CampaignId(p.campaign_id), p.number);
     let criteria = serde_json::from_value(p.criteria.clone())
         .map_err(|e| ApiError::Internal(format!("criteria of {name}: {e}")))?;
@@ -667,12 +378,14 @@ fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
             ("products", &p.product_number),
             ("versions", &p.product_version_code),
         ]),
-        state: match &p.state[..] {
-            "launching" => pb::PhaseState::Launching,
-            "active" => pb::PhaseState::Active,
-            "failed" => pb::PhaseState::Failed,
-            "cancelled" => pb::PhaseState::Cancelled,
-            _ => pb::PhaseState::Unspecified,
+        state: match PhaseState::parse(&p.state) {
+            Some(PhaseState::Planned) => pb::PhaseState::Planned,
+            Some(PhaseState::Launching) => pb::PhaseState::Launching,
+            Some(PhaseState::Active) => pb::PhaseState::Active,
+            Some(PhaseState::Completed) => pb::PhaseState::Completed,
+            Some(PhaseState::Failed) => pb::PhaseState::Failed,
+            Some(PhaseState::Cancelled) => pb::PhaseState::Cancelled,
+            None => pb::PhaseState::Unspecified,
         }
         .into(),
         operation: format!("operations/{}", p.operation_id),
@@ -698,6 +411,22 @@ fn phase_to_wire(p: &Phase, outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
             })
             .collect(),
         create_time: Some(wire::timestamp(p.created_at)),
+        paused: p.paused,
+        planned_start_date: p.start_date.map(wire::date),
+        planned_end_date: p.end_date.map(wire::date),
+        predecessors: schedule::names(CampaignId(p.campaign_id), p.predecessors.iter().copied()),
+        parallels: schedule::names(
+            CampaignId(p.campaign_id),
+            all.iter()
+                .filter(|o| o.parallel_group == p.parallel_group && o.number != p.number)
+                .map(|o| o.number),
+        ),
+        start_time: p.started_at.map(wire::timestamp),
+        complete_time: p.completed_at.map(wire::timestamp),
+        reaction: reaction_to_wire(p)?,
+        open_offers: policy_to_wire(&p.open_offers).into(),
+        one_per_household: p.one_per_household,
+        ending_within_days: p.ending_within_days.unwrap_or(0),
         name,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anklang_domain::CampaignId;
+use anklang_domain::offer::RejectReason;
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_store::infoboard::{self, Count};
 use anklang_store::tenant::Tenant;
@@ -11,6 +12,7 @@ use chrono::{DateTime, Utc};
 
 use super::audience::exclusion;
 use super::campaigns::phase_resource;
+use super::offers::reject_reason_to_wire;
 use super::{ApiResult, wire};
 
 /// Counts a campaign as of now.
@@ -92,5 +94,13 @@ fn figures<'a>(counts: impl Iterator<Item = &'a Count>) -> pb::InfoboardFigures 
                 })
                 .collect(),
         }),
+        rejections: sums
+            .iter()
+            .filter(|((what, _), _)| *what == "rejection")
+            .map(|((_, code), n)| pb::RejectionFigure {
+                reason: reject_reason_to_wire(RejectReason::parse(code)).into(),
+                count: *n,
+            })
+            .collect(),
     }
 }

@@ -10,6 +10,7 @@ pub mod audience;
 pub mod brands;
 pub mod campaigns;
 pub mod channels;
+pub mod cockpit;
 pub mod contracts;
 pub mod customers;
 pub mod deliveries;

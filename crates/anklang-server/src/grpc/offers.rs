@@ -1,6 +1,6 @@
 //! Offers: made one by one, answered one by one, and their documents.
 
-use anklang_domain::offer::{Answer, AnswerError, OfferState};
+use anklang_domain::offer::{Answer, AnswerError, OfferState, OpenOffers, RejectReason};
 use anklang_domain::{CampaignId, OfferId, ProductVersionId, Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::offers::v1 as pb;
@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::campaigns::{check_word, phase_resource, valid_until};
+use super::campaigns::{check_word, phase_name, phase_resource, valid_until};
 use super::page::Page;
 use super::templates::full_name;
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
@@ -65,8 +65,10 @@ impl pb::offer_service_server::OfferService for OffersApi {
                 answer: Answer::Accept,
                 source: &request.source,
                 reason: "",
+                reject_reason: None,
             };
-            self.answer(&tenant, &request.name, given).await
+            self.answer(&tenant, &request.name, given, Violations::new())
+                .await
         };
         reply(result.await)
     }
@@ -78,14 +80,45 @@ impl pb::offer_service_server::OfferService for OffersApi {
         let result = async {
             let tenant = caller(&self.app.store, &request).await?;
             let request = request.into_inner();
+            let mut violations = Violations::new();
+            let code = violations.check("reason_code", read_reject_reason(request.reason_code));
             let given = GivenAnswer {
                 answer: Answer::Reject,
                 source: &request.source,
                 reason: &request.reason,
+                reject_reason: code.flatten(),
             };
-            self.answer(&tenant, &request.name, given).await
+            self.answer(&tenant, &request.name, given, violations).await
         };
         reply(result.await)
+    }
+
+    async fn withdraw_offer(
+        &self,
+        request: Request<pb::WithdrawOfferRequest>,
+    ) -> Result<Response<pb::Offer>, Status> {
+        reply(self.withdraw(request).await)
+    }
+
+    async fn get_cockpit(
+        &self,
+        request: Request<pb::GetCockpitRequest>,
+    ) -> Result<Response<pb::Cockpit>, Status> {
+        reply(self.cockpit(request).await)
+    }
+
+    async fn get_offer_number_range(
+        &self,
+        request: Request<pb::GetOfferNumberRangeRequest>,
+    ) -> Result<Response<pb::OfferNumberRange>, Status> {
+        reply(self.number_range(request).await)
+    }
+
+    async fn update_offer_number_range(
+        &self,
+        request: Request<pb::UpdateOfferNumberRangeRequest>,
+    ) -> Result<Response<pb::OfferNumberRange>, Status> {
+        reply(self.set_number_range(request).await)
     }
 
     type DownloadOfferDocumentStream =
@@ -125,6 +158,7 @@ impl OffersApi {
             key => key,
         };
         check_word(&mut violations, "document_template", template);
+        let open_offers = read_policy("open_offers", request.open_offers, &mut violations);
         violations.finish(())?;
         let (Some(contract), Some([product, code]), Some(until)) = (contract, version, until)
         else {
@@ -150,6 +184,7 @@ impl OffersApi {
                     offer_date: today,
                     valid_until: until,
                     document_template: template,
+                    open_offers,
                 };
                 let made = make(&mut tx, &tenant, &contract, &terms).await?;
                 once.after(&mut tx, &to_wire(&made)).await?;
@@ -216,10 +251,12 @@ impl OffersApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let filter = read_filter(&request, &mut violations);
-        let query = format!(
-            "ListOffers {} {} {:?}",
-            request.campaign, request.customer, request.states
-        );
+        let query = pb::ListOffersRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let query = format!("ListOffers {query:?}");
         let page = Page::read(
             request.page_size,
             &request.page_token,
@@ -244,40 +281,42 @@ impl OffersApi {
         tenant: &Tenant,
         name: &str,
         given: GivenAnswer<'_>,
+        mut violations: Violations,
     ) -> ApiResult<pb::Offer> {
-        let mut violations = Violations::new();
         let number = violations.check("name", name::parse(name, ["offers"]));
         for (field, text, max) in [
             ("source", given.source, 64),
             ("reason", given.reason, 1_000),
         ] {
-            if text.chars().count() > max {
-                violations.add(field, format!("must have at most {max} characters"));
-            }
-            if text.chars().any(|c| c.is_control() && c != '\n') {
-                violations.add(field, "must not have control characters");
-            }
+            check_remark(&mut violations, field, text, max);
         }
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
         let mut tx = self.app.store.begin(tenant.id).await?;
         let today = tenant.day(Utc::now());
-        match offer::answer(&mut tx, tenant.id, &number, &given, today).await? {
-            AnswerResult::Answered(offer) => {
-                tx.commit().await?;
-                self.app.wake.handover.notify_one();
-                Ok(to_wire(&offer))
-            }
-            AnswerResult::Missing => Err(ApiError::NotFound(name.to_owned())),
-            AnswerResult::Refused(refused) => Err(ApiError::Precondition {
-                reason: match refused {
-                    AnswerError::Illegal(_) => ErrorReason::IllegalTransition,
-                    AnswerError::Expired(_) => ErrorReason::OfferExpired,
-                },
-                resource: name.to_owned(),
-                description: refused.to_string(),
-            }),
-        }
+        let answered = offer::answer(&mut tx, tenant.id, &number, &given, today).await?;
+        let offer = answered_or_refused(answered, name)?;
+        tx.commit().await?;
+        self.app.wake.handover.notify_one();
+        Ok(offer)
+    }
+
+    async fn withdraw(&self, request: Request<pb::WithdrawOfferRequest>) -> ApiResult<pb::Offer> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let number = violations.check("name", name::parse(&request.name, ["offers"]));
+        check_remark(&mut violations, "reason", &request.reason, 1_000);
+        violations.finish(())?;
+        let [number] = number.unwrap_or_default();
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let today = tenant.day(Utc::now());
+        let withdrawn =
+            offer::withdraw(&mut tx, tenant.id, &number, &request.reason, today).await?;
+        let offer = answered_or_refused(withdrawn, &request.name)?;
+        tx.commit().await?;
+        self.app.wake.handover.notify_one();
+        Ok(offer)
     }
 
     async fn download(
@@ -298,6 +337,30 @@ impl OffersApi {
             _ => ApiError::Unavailable(e.to_string()),
         })?;
         Ok(Box::pin(futures::stream::iter(parts(bytes))))
+    }
+}
+
+fn answered_or_refused(result: AnswerResult, name: &str) -> ApiResult<pb::Offer> {
+    match result {
+        AnswerResult::Answered(offer) => Ok(to_wire(&offer)),
+        AnswerResult::Missing => Err(ApiError::NotFound(name.to_owned())),
+        AnswerResult::Refused(refused) => Err(ApiError::Precondition {
+            reason: match refused {
+                AnswerError::Illegal(_) => ErrorReason::IllegalTransition,
+                AnswerError::Expired(_) => ErrorReason::OfferExpired,
+            },
+            resource: name.to_owned(),
+            description: refused.to_string(),
+        }),
+    }
+}
+
+fn check_remark(violations: &mut Violations, field: &str, text: &str, max: usize) {
+    if text.chars().count() > max {
+        violations.add(field, format!("must have at most {max} characters"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        violations.add(field, "must not have control characters");
     }
 }
 
@@ -355,7 +418,9 @@ async fn make(
         contract: found.contract(),
         offer: id,
     };
-    offer::make(conn, tenant.id, &source, terms).await?;
+    if offer::make(conn, tenant.id, &source, terms).await? == 0 {
+        return Err(refuse("the contract has an open offer"));
+    }
     let number = offer::number(conn, tenant.id, id)
         .await?
         .ok_or_else(|| ApiError::Internal("an offer just made".into()))?;
@@ -385,7 +450,88 @@ fn read_filter(request: &pb::ListOffersRequest, violations: &mut Violations) -> 
             None => violations.add(format!("states[{i}]"), "is no state of an offer"),
         }
     }
+    read_more_filters(request, &mut filter, violations);
     filter
+}
+
+fn read_more_filters(
+    request: &pb::ListOffersRequest,
+    filter: &mut Filter,
+    violations: &mut Violations,
+) {
+    if !request.phase.is_empty() {
+        filter.phase = violations.check("phase", phase_name(&request.phase));
+    }
+    if !request.contract.is_empty() {
+        filter.contract_number = violations
+            .check("contract", name::parse(&request.contract, ["contracts"]))
+            .map(|[number]| number);
+    }
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    filter.division = given(&request.division);
+    filter.currency = given(&request.currency_code);
+    filter.valid_until_max = request
+        .valid_until_max_date
+        .as_ref()
+        .and_then(|day| violations.check("valid_until_max_date", wire::naive_date(day)));
+    for (i, code) in request.reject_reason_codes.iter().enumerate() {
+        let field = format!("reject_reason_codes[{i}]");
+        let read = violations.check(field, read_reject_reason(*code));
+        filter.reject_reasons.extend(read);
+    }
+}
+
+const REJECT_REASONS: [(pb::RejectReason, RejectReason); 8] = [
+    (pb::RejectReason::Price, RejectReason::Price),
+    (pb::RejectReason::Term, RejectReason::Term),
+    (pb::RejectReason::Service, RejectReason::Service),
+    (pb::RejectReason::Competitor, RejectReason::Competitor),
+    (pb::RejectReason::Satisfied, RejectReason::Satisfied),
+    (pb::RejectReason::Moving, RejectReason::Moving),
+    (pb::RejectReason::NotInterested, RejectReason::NotInterested),
+    (pb::RejectReason::Other, RejectReason::Other),
+];
+
+/// A reason of rejection; none when not told.
+pub(super) fn read_reject_reason(code: i32) -> Result<Option<RejectReason>, &'static str> {
+    match pb::RejectReason::try_from(code) {
+        Err(_) => Err("is no reason of rejection"),
+        Ok(wanted) => Ok(REJECT_REASONS
+            .iter()
+            .find(|(wire, _)| *wire == wanted)
+            .map(|(_, reason)| *reason)),
+    }
+}
+
+/// A reason of rejection on the wire.
+pub(super) fn reject_reason_to_wire(reason: Option<RejectReason>) -> pb::RejectReason {
+    REJECT_REASONS
+        .iter()
+        .find(|(_, r)| Some(*r) == reason)
+        .map_or(pb::RejectReason::Unspecified, |(wire, _)| *wire)
+}
+
+/// What happens with open offers.
+pub(super) fn read_policy(field: &str, wanted: i32, violations: &mut Violations) -> OpenOffers {
+    match pb::OpenOfferPolicy::try_from(wanted) {
+        Ok(pb::OpenOfferPolicy::Unspecified | pb::OpenOfferPolicy::Allow) => OpenOffers::Allow,
+        Ok(pb::OpenOfferPolicy::Block) => OpenOffers::Block,
+        Ok(pb::OpenOfferPolicy::Supersede) => OpenOffers::Supersede,
+        Err(_) => {
+            violations.add(field, "is no policy for open offers");
+            OpenOffers::Allow
+        }
+    }
+}
+
+/// A policy, as the store has it, on the wire.
+pub(super) fn policy_to_wire(word: &str) -> pb::OpenOfferPolicy {
+    match OpenOffers::parse(word) {
+        Some(OpenOffers::Allow) => pb::OpenOfferPolicy::Allow,
+        Some(OpenOffers::Block) => pb::OpenOfferPolicy::Block,
+        Some(OpenOffers::Supersede) => pb::OpenOfferPolicy::Supersede,
+        None => pb::OpenOfferPolicy::Unspecified,
+    }
 }
 
 const STATES: [(pb::OfferState, OfferState); 6] = [
@@ -436,5 +582,13 @@ fn to_wire(o: &Offer) -> pb::Offer {
             template_version: o.template_version.unwrap_or(0),
         }),
         create_time: Some(wire::timestamp(o.created_at)),
+        reject_reason_code: reject_reason_to_wire(RejectReason::parse(&o.reject_reason_code))
+            .into(),
+        withdraw_time: o.withdrawn_at.map(wire::timestamp),
+        withdraw_reason: o.withdraw_reason.clone(),
+        superseded_by: o
+            .superseded_by
+            .as_ref()
+            .map_or_else(String::new, |number| name::format(&[("offers", number)])),
     }
 }

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use anklang_domain::offer::OpenOffers;
 use anklang_domain::{PhaseId, ProductVersionId};
 use anklang_store::launch::{self as steps, Freeze};
 use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError};
-use chrono::{NaiveDate, Utc};
+use chrono::{NaiveDate, TimeDelta, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,9 @@ use crate::content::{self, Newest, TemplateId};
 
 /// Kind of the operation.
 pub const KIND: &str = "LaunchCampaign";
+
+/// Step of an operation whose phase waits for its turn.
+pub const PLANNED: &str = "planned";
 
 /// Candidates whose offers or messages are made in one transaction.
 const ROWS_PER_CHUNK: i64 = 5_000;
@@ -43,10 +47,20 @@ pub struct Plan {
     pub purpose: String,
     /// Key of the document template; empty when no document goes along.
     pub document_template: String,
-    /// The launch's day, in the tenant's time zone.
+    /// The launch's day, in the tenant's time zone. A planned phase gets it, and the last day
+    /// anew, when it starts.
     pub today: NaiveDate,
     /// Last day on which the offers can be accepted.
     pub valid_until: NaiveDate,
+    /// What happens with contracts that have an open offer.
+    #[serde(default)]
+    pub open_offers: OpenOffers,
+    /// One offer for each household.
+    #[serde(default)]
+    pub one_per_household: bool,
+    /// Without contracts that end within so many days.
+    #[serde(default)]
+    pub ending_within_days: Option<u16>,
 }
 
 /// The phase that an operation launches, if it is a launch.
@@ -89,7 +103,7 @@ pub async fn run(
     loop {
         launch.check()?;
         match &launch.held.operation.step.clone()[..] {
-            "" | "audience" => launch.freeze().await?,
+            "" | PLANNED | "audience" => launch.freeze().await?,
             "offers" => launch.make_offers().await?,
             "documents" => launch.make_documents().await?,
             "messages" => launch.queue_messages().await?,
@@ -124,11 +138,37 @@ impl Launch<'_> {
         operation::advance(conn, self.held, to).await
     }
 
+    /// A phase that has waited may start later than its offers allow.
+    async fn check_terms(&self, conn: &mut Conn) -> Result<(), Interrupted> {
+        let Plan {
+            today, valid_until, ..
+        } = self.plan;
+        let hopeless = |message: String| {
+            Err(Interrupted::Hopeless {
+                reason: "PRECONDITION",
+                message,
+            })
+        };
+        if valid_until < today {
+            return hopeless(format!(
+                "its offers were to be valid until {valid_until}, and it started on {today}"
+            ));
+        }
+        let version = ProductVersionId(self.plan.product_version);
+        if steps::target_is_over(conn, self.tenant.id, version, today).await? {
+            return hopeless(format!(
+                "the product version is not valid any more on {today}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Step 1: one statement decides for every candidate whether it is a member, or why not.
     async fn freeze(&mut self) -> Result<(), Interrupted> {
         // Only once: it counts as progress, and the waits between tries grow without.
-        if self.held.operation.step.is_empty() {
+        if self.held.operation.step != "audience" {
             let mut tx = self.app.store.begin_work(self.tenant.id).await?;
+            self.check_terms(&mut tx).await?;
             self.advance(&mut tx, progress("audience", 0, 0, 0)).await?;
             tx.commit().await?;
         }
@@ -139,6 +179,12 @@ impl Launch<'_> {
             channel: &self.plan.channel,
             purpose: &self.plan.purpose,
             today: self.plan.today,
+            open_offers: self.plan.open_offers,
+            one_per_household: self.plan.one_per_household,
+            ending_by: self
+                .plan
+                .ending_within_days
+                .map(|days| self.plan.today + TimeDelta::days(days.into())),
         };
         // One statement over perhaps a million contracts takes longer than a lease.
         let (store, tenant) = (self.app.store.clone(), self.tenant.clone());
@@ -183,8 +229,11 @@ impl Launch<'_> {
             offer_date: self.plan.today,
             valid_until: self.plan.valid_until,
             document_template: &document_template,
+            open_offers: self.plan.open_offers,
         };
-        offer::make(&mut tx, self.tenant.id, &source, &terms).await?;
+        // Launches of a tenant make offers in turn, so that it may take longer than a lease.
+        let making = offer::make(&mut tx, self.tenant.id, &source, &terms);
+        keep_lease(self.app, self.held, making).await?;
         let next = match until < total {
             true => "offers",
             false if document_template.is_empty() => "messages",
@@ -239,14 +288,17 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until).await?;
+        let queueing = steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until);
+        keep_lease(self.app, self.held, queueing).await?;
         if until < total {
             self.advance(&mut tx, progress("messages", until, total, failed))
                 .await?;
             tx.commit().await?;
         } else {
             let size = steps::audience_size(&mut tx, self.tenant.id, self.phase()).await?;
-            steps::activate(&mut tx, self.tenant.id, self.phase()).await?;
+            if !steps::activate(&mut tx, self.tenant.id, self.phase()).await? {
+                return Err(Interrupted::Cancelled);
+            }
             self.advance(&mut tx, progress("finished", total, total, failed))
                 .await?;
             let response = serde_json::json!({

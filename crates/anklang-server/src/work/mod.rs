@@ -1,4 +1,4 @@
-//! Work in the background: operations, and the sending of messages.
+//! Work in the background: operations, phases, and the sending of messages.
 //!
 //! All of it is claimed from the database under leases, so that any number of servers may run on
 //! one database and any of them may die at any time.
@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod handover;
 pub mod launch;
 pub mod operations;
+pub mod phases;
 pub mod sweep;
 
 use std::sync::Arc;
@@ -54,4 +55,6 @@ pub struct Wake {
     pub messages: Notify,
     /// An event is to be handed over.
     pub handover: Notify,
+    /// A phase was planned, or controlled.
+    pub phases: Notify,
 }

@@ -33,7 +33,8 @@ pub(crate) const ANNOUNCE: &str = "
                    'annual_amount', c.annual_amount::text, 'currency', c.currency,
                    'answer_time', to_char(c.answered_at AT TIME ZONE 'UTC',
                                           'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
-                   'answer_source', c.answer_source, 'reject_reason', c.reject_reason)
+                   'answer_source', c.answer_source, 'reject_reason', c.reject_reason,
+                   'reject_reason_code', c.reject_reason_code, 'withdraw_reason', c.withdraw_reason)
         FROM changed c
         JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
         JOIN contract co ON co.tenant_id = c.tenant_id AND co.id = c.contract_id

@@ -114,6 +114,9 @@ impl Maker {
                 (Entity::Offer, "state") => self
                     .pick(prop::sample::select(vec!["open", "accepted", "expired"]))
                     .into(),
+                (Entity::Offer, "reject_reason_code") => self
+                    .pick(prop::sample::select(vec!["", "price", "moving"]))
+                    .into(),
                 (Entity::Message, "state") => self
                     .pick(prop::sample::select(vec!["queued", "sent", "bounced"]))
                     .into(),

@@ -22,7 +22,7 @@ use crate::utility::{
 
 type Request = pb::LaunchCampaignRequest;
 
-async fn ask(client: &Client, request: Request) -> Result<lro::Operation, Status> {
+pub async fn ask(client: &Client, request: Request) -> Result<lro::Operation, Status> {
     client
         .campaigns()
         .launch_campaign(request)
@@ -46,7 +46,7 @@ async fn operations(client: &Client) -> Vec<lro::Operation> {
     listed.unwrap().into_inner().operations
 }
 
-async fn get_operation(client: &Client, name: &str) -> Result<lro::Operation, Status> {
+pub async fn get_operation(client: &Client, name: &str) -> Result<lro::Operation, Status> {
     let request = lro::GetOperationRequest { name: name.into() };
     client
         .operations()
@@ -64,7 +64,7 @@ async fn delete_operation(client: &Client, name: &str) -> Result<(), Status> {
         .map(tonic::Response::into_inner)
 }
 
-async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
+pub async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
     let request = lro::CancelOperationRequest { name: name.into() };
     client
         .operations()
@@ -73,7 +73,7 @@ async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
         .map(tonic::Response::into_inner)
 }
 
-async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
+pub async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
     let request = pb::ListPhasesRequest {
         parent: campaign.into(),
     };
@@ -131,6 +131,7 @@ async fn every_fault_of_a_launch_is_named() {
             ..Default::default()
         }),
         request_id: "once".into(),
+        ..Default::default()
     };
     refused::names(
         &ask(&client, request).await.unwrap_err(),
@@ -469,7 +470,7 @@ async fn operations_can_be_looked_at_and_kept() {
     );
 }
 
-fn metadata(
+pub fn metadata(
     operation: &lro::Operation,
 ) -> anklang_proto::anklang::operations::v1::OperationMetadata {
     use prost::Message;

@@ -304,8 +304,10 @@ async fn lost_database_connections_cost_nothing() {
                           AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS backends";
         killer.batch_execute(one).await.unwrap();
         killed += 1;
-        assert!(killed < 1_000, "the work does not move on");
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..250))).await;
+        assert!(killed < 400, "the work does not move on");
+        // Ever rarer: on a slow machine nothing else would ever be done in between.
+        let pause = random.random_range(50..250) * (1 + killed / 20);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
     assert!(killed > 5, "it was all too fast");
 

@@ -153,6 +153,7 @@ async fn reject(client: &Client, name: &str) -> offers::Offer {
         name: name.into(),
         source: "phone".into(),
         reason: "bleibt \"lieber\"\nda".into(),
+        ..Default::default()
     };
     let rejected = client.offers().reject_offer(request).await;
     rejected.unwrap().into_inner()
@@ -242,6 +243,7 @@ async fn an_accepted_offer_arrives_once_and_signed() {
             "annual_amount": price("annual_amount").await,
             "currency": "EUR",
             "answer_time": answered, "answer_source": "web", "reject_reason": "",
+            "reject_reason_code": "", "withdraw_reason": "",
         },
     });
     assert_eq!(event, expected);

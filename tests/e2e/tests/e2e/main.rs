@@ -4,7 +4,9 @@
 
 mod campaigns;
 mod crash;
+mod desk;
 mod faults;
+mod followups;
 mod handover;
 mod hold;
 mod imports;
@@ -13,6 +15,7 @@ mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod phases;
 mod raw;
 mod receiver;
 mod refused;

@@ -36,6 +36,7 @@ async fn reject(client: &Client, name: &str) -> Result<pb::Offer, Status> {
         name: name.into(),
         source: "phone".into(),
         reason: "bleibt lieber".into(),
+        reason_code: pb::RejectReason::Satisfied.into(),
     };
     client
         .offers()
@@ -133,6 +134,7 @@ async fn wrong_fields_are_named_together() {
         }),
         document_template: "Brief!".into(),
         request_id: "17".into(),
+        open_offers: 99,
     };
     refused::names(
         &create(&client, wrong).await.unwrap_err(),
@@ -142,6 +144,7 @@ async fn wrong_fields_are_named_together() {
             "valid_until_date",
             "document_template",
             "request_id",
+            "open_offers",
         ],
     );
     for days in [-1, 750] {
@@ -156,15 +159,31 @@ async fn wrong_fields_are_named_together() {
         name: "A-00000001".into(),
         source: "s".repeat(65),
         reason: "r".repeat(1_001),
+        reason_code: 99,
     };
     let status = client.offers().reject_offer(long).await.unwrap_err();
-    refused::names(&status, &["name", "source", "reason"]);
+    refused::names(&status, &["name", "source", "reason", "reason_code"]);
+    let long = pb::WithdrawOfferRequest {
+        name: "A-00000001".into(),
+        reason: "r".repeat(1_001),
+    };
+    let status = client.offers().withdraw_offer(long).await.unwrap_err();
+    refused::names(&status, &["name", "reason"]);
     let wrong = pb::ListOffersRequest {
         page_size: -1,
         page_token: "x".into(),
         campaign: "campaigns/1".into(),
         customer: "K0001".into(),
         states: vec![OfferState::Open.into(), 99],
+        phase: "campaigns/1".into(),
+        valid_until_max_date: Some(Date {
+            year: 2027,
+            month: 13,
+            day: 1,
+        }),
+        reject_reason_codes: vec![99],
+        contract: "V0001".into(),
+        ..Default::default()
     };
     let status = client.offers().list_offers(wrong).await.unwrap_err();
     refused::names(
@@ -175,6 +194,10 @@ async fn wrong_fields_are_named_together() {
             "campaign",
             "customer",
             "states[1]",
+            "phase",
+            "valid_until_max_date",
+            "reject_reason_codes[0]",
+            "contract",
         ],
     );
     assert_eq!(list(&client, &[]).await, []);
@@ -244,6 +267,7 @@ async fn an_answer_stays() {
 
     let rejected = reject(&client, &no.name).await.unwrap();
     assert_eq!(rejected.reject_reason, "bleibt lieber");
+    assert_eq!(rejected.reject_reason_code(), pb::RejectReason::Satisfied);
     assert_eq!(reject(&client, &no.name).await.unwrap(), rejected);
     let status = accept(&client, &no.name).await.unwrap_err();
     refused::precondition(&status, "ILLEGAL_TRANSITION");

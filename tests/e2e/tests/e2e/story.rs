@@ -491,6 +491,7 @@ async fn answers_are_counted(story: &Story) {
             name: (*name).into(),
             source: "letter".into(),
             reason: "zu teuer".into(),
+            ..Default::default()
         };
         let offer = client.reject_offer(request).await.unwrap().into_inner();
         assert_eq!(offer.state(), offers::OfferState::Rejected);

@@ -284,6 +284,34 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.campaign}),
         ),
         (
+            "anklang.campaigns.v1.CampaignService/PauseCampaign",
+            json!({"name": w.campaign}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ResumeCampaign",
+            json!({"name": w.campaign}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/PausePhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ResumePhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ReschedulePhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/CancelPhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/CancelCampaign",
+            json!({"name": w.campaign}),
+        ),
+        (
             "anklang.offers.v1.OfferService/CreateOffer",
             json!({"contract": w.contract, "productVersion": TARGET, "validUntilDate": date(3)}),
         ),
@@ -301,6 +329,10 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
         ),
         (
             "anklang.offers.v1.OfferService/RejectOffer",
+            json!({"name": w.offer}),
+        ),
+        (
+            "anklang.offers.v1.OfferService/WithdrawOffer",
             json!({"name": w.offer}),
         ),
         (
@@ -397,13 +429,16 @@ const LISTS: [&str; 11] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 11] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.channels.v1.ChannelService/GetChannelAccount",
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
     "anklang.customers.v1.CustomerService/CreateSuppression",
     "anklang.handover.v1.WebhookService/CreateWebhook",
     "anklang.imports.v1.ImportService/Import",
+    "anklang.offers.v1.OfferService/GetCockpit",
+    "anklang.offers.v1.OfferService/GetOfferNumberRange",
+    "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
     "anklang.selections.v1.SelectionService/CreateSelection",
     "anklang.selections.v1.SelectionService/ListSelectionFields",
 ];

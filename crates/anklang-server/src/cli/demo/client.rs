@@ -329,7 +329,8 @@ async fn answer_one(calls: Calls, name: &str, fate: Option<bool>) -> anyhow::Res
             let request = offers::RejectOfferRequest {
                 name,
                 source,
-                reason: "price".into(),
+                reason: String::new(),
+                reason_code: offers::RejectReason::Price.into(),
             };
             client.reject_offer(request).await?;
         }

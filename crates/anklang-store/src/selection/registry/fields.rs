@@ -278,7 +278,22 @@ pub(super) const OFFER: &[Field] = &[
         "When it was accepted or rejected.",
     ),
     column("answer_source", Text, "Where the answer came from."),
-    column("reject_reason", Text, "Why it was rejected."),
+    column("reject_reason", Text, "Why it was rejected, in words."),
+    word(
+        "reject_reason_code",
+        &[
+            "price",
+            "term",
+            "service",
+            "competitor",
+            "satisfied",
+            "moving",
+            "not_interested",
+            "other",
+        ],
+        "Why it was rejected: price, term, service, competitor, satisfied, moving, not_interested \
+         or other; not set when not told.",
+    ),
     PRODUCT_VERSION_NAME,
     PRODUCT_NUMBER,
     PRODUCT_VERSION_CODE,

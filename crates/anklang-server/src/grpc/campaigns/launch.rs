@@ -1,0 +1,551 @@
+//! The launch of a campaign, or of a further phase of one: what is asked for is read, looked up and
+//! written down; the work itself is an operation.
+
+use anklang_domain::offer::OpenOffers;
+use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction};
+use anklang_domain::schedule::Stage;
+use anklang_domain::selection::{Compare, Criteria, Operator, Subject};
+use anklang_domain::{CampaignId, OperationId, SelectionId, Violations, name};
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_proto::anklang::selections::v1 as selections_pb;
+use anklang_proto::google::longrunning as lro;
+use anklang_store::campaign::{self, NewOutbound, NewPhase};
+use anklang_store::operation::{self, NewOperation, Operation};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, StoreError, phase, selection, template};
+use chrono::{NaiveDate, Utc};
+use prost::Message;
+use tonic::Request;
+use uuid::Uuid;
+
+use super::schedule::{self, Placed, Schedule, WantedReaction};
+use super::{CampaignsApi, check_word, phase_resource, text_of, valid_until};
+use crate::accounts::Account;
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
+use crate::grpc::offers::read_policy;
+use crate::grpc::operations::OperationsApi;
+use crate::grpc::selections::prepare_ad_hoc;
+use crate::grpc::{ApiError, ApiResult, Once, caller, request_id, wire};
+use crate::work::launch::{self, Plan};
+
+/// At most so many unticked contracts in a launch.
+const MAX_DESELECTED: usize = 10_000;
+
+/// What a launch asks for, as far as its words are right by themselves.
+struct Wanted {
+    campaign: Option<CampaignTarget>,
+    audience: Option<Audience>,
+    product: Option<[String; 2]>,
+    valid_until: Option<NaiveDate>,
+    deselected: Vec<String>,
+    account: Option<String>,
+    message_template: String,
+    document_template: String,
+    purpose: String,
+    schedule: Schedule,
+    reaction: Option<WantedReaction>,
+    open_offers: OpenOffers,
+    ending_within_days: Option<u16>,
+}
+
+enum CampaignTarget {
+    New {
+        name: String,
+        planned_start: Option<NaiveDate>,
+    },
+    Existing(CampaignId),
+}
+
+enum Audience {
+    /// Whoever has shown the reaction.
+    All,
+    AdHoc(selections_pb::AdHocCriteria),
+    Saved(SelectionId),
+}
+
+/// The same with what it names looked up: nothing is wrong any more.
+struct Resolved<'a> {
+    campaign: &'a CampaignTarget,
+    product_version: Uuid,
+    valid_until: NaiveDate,
+    criteria: serde_json::Value,
+    selection: Option<(Uuid, i32)>,
+    reaction: Option<Reaction>,
+    placed: Placed,
+    account: &'a Account,
+}
+
+impl CampaignsApi {
+    /// Checks a launch and writes it down; the operation does it.
+    pub(super) async fn launch(
+        &self,
+        request: Request<pb::LaunchCampaignRequest>,
+    ) -> ApiResult<lro::Operation> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let body = request.encode_to_vec();
+        let mut violations = Violations::new();
+        let id = request_id(&request.request_id, &mut violations);
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let once = Once::new(tenant.id, id, "LaunchCampaign", &body);
+        if let Some(before) = once.before::<lro::Operation>(&mut tx).await? {
+            return Ok(before);
+        }
+        let today = tenant.day(Utc::now());
+        let wanted = read_launch(&request, today, &mut violations);
+        let resolved = self
+            .resolve(&mut tx, &tenant, &wanted, today, &mut violations)
+            .await?;
+        violations.finish(())?;
+        let resolved = resolved
+            .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
+        check_templates(&mut tx, &tenant, &wanted).await?;
+
+        let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, today).await?;
+        let operation = OperationsApi {
+            app: self.app.clone(),
+        }
+        .wire(operation)
+        .await?;
+        once.after(&mut tx, &operation).await?;
+        tx.commit().await?;
+        self.app.wake.operations.notify_waiters();
+        self.app.wake.phases.notify_waiters();
+        Ok(operation)
+    }
+
+    /// Looks up all that a launch names, also when something else is wrong.
+    async fn resolve<'a>(
+        &'a self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        wanted: &'a Wanted,
+        today: NaiveDate,
+        violations: &mut Violations,
+    ) -> ApiResult<Option<Resolved<'a>>> {
+        let placed = resolve_place(conn, tenant, wanted, today, violations).await?;
+        let reaction = resolve_reaction(conn, tenant, wanted, violations).await?;
+        let audience = match &wanted.audience {
+            Some(audience) => resolve_audience(conn, tenant, audience, violations).await?,
+            None => None,
+        };
+        let target = match &wanted.product {
+            Some([number, code]) => {
+                let found = campaign::target(conn, tenant.id, number, code).await?;
+                if found.is_none() {
+                    violations.add("target_product_version", "does not exist");
+                }
+                found
+            }
+            None => None,
+        };
+        if target
+            .as_ref()
+            .and_then(|t| t.valid_to)
+            .is_some_and(|to| to < today)
+        {
+            violations.add("target_product_version", "is not valid any more");
+        }
+        for number in campaign::unknown_contracts(conn, tenant.id, &wanted.deselected).await? {
+            violations.add(
+                "deselected_contracts",
+                format!("contract {number} does not exist"),
+            );
+        }
+        let account = wanted.account.as_ref().and_then(|id| {
+            let found = self.app.accounts.get(tenant, id).map(AsRef::as_ref);
+            if found.is_none() {
+                violations.add("outbound.channel_account", "does not exist");
+            }
+            found
+        });
+        let (
+            Some(campaign),
+            Some(valid_until),
+            Some((criteria, selection)),
+            Some(target),
+            Some(account),
+            Some(placed),
+        ) = (
+            &wanted.campaign,
+            wanted.valid_until,
+            audience,
+            target,
+            account,
+            placed,
+        )
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Resolved {
+            campaign,
+            product_version: target.id,
+            valid_until,
+            criteria: serde_json::to_value(&criteria)
+                .map_err(|e| ApiError::Internal(format!("criteria: {e}")))?,
+            selection,
+            reaction,
+            placed,
+            account,
+        }))
+    }
+}
+
+fn read_launch(
+    request: &pb::LaunchCampaignRequest,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> Wanted {
+    use pb::launch_campaign_request as wire_pb;
+    let campaign = match &request.campaign_target {
+        None => {
+            violations.add("campaign_target", "is required: new_campaign or campaign");
+            None
+        }
+        Some(wire_pb::CampaignTarget::Campaign(name)) => violations
+            .check("campaign", name::parse_uuid(name, "campaigns"))
+            .map(|id| CampaignTarget::Existing(CampaignId(id))),
+        Some(wire_pb::CampaignTarget::NewCampaign(new)) => {
+            text_of(
+                violations,
+                "new_campaign.display_name",
+                &new.display_name,
+                1,
+                200,
+            );
+            let planned_start = new.planned_start_date.as_ref().and_then(|date| {
+                violations.check("new_campaign.planned_start_date", wire::naive_date(date))
+            });
+            Some(CampaignTarget::New {
+                name: new.display_name.trim().to_owned(),
+                planned_start,
+            })
+        }
+    };
+    text_of(
+        violations,
+        "phase_display_name",
+        &request.phase_display_name,
+        0,
+        200,
+    );
+    let audience = match &request.audience {
+        None if request.reaction.is_some() => Some(Audience::All),
+        None => {
+            violations.add("audience", "is required: selection, criteria or reaction");
+            None
+        }
+        Some(wire_pb::Audience::Selection(name)) => violations
+            .check("selection", name::parse_uuid(name, "selections"))
+            .map(|id| Audience::Saved(SelectionId(id))),
+        Some(wire_pb::Audience::Criteria(criteria)) => Some(Audience::AdHoc(criteria.clone())),
+    };
+    let product = violations.check(
+        "target_product_version",
+        name::parse(&request.target_product_version, ["products", "versions"]),
+    );
+    let until = &request.offer_valid_until_date;
+    let valid_until = valid_until("offer_valid_until_date", until, today, violations);
+    if request.deselected_contracts.len() > MAX_DESELECTED {
+        violations.add(
+            "deselected_contracts",
+            format!("must be at most {MAX_DESELECTED}"),
+        );
+    }
+    let deselected = request
+        .deselected_contracts
+        .iter()
+        .take(MAX_DESELECTED)
+        .enumerate()
+        .filter_map(|(i, name)| {
+            let field = format!("deselected_contracts[{i}]");
+            violations
+                .check(field, name::parse(name, ["contracts"]))
+                .map(|[n]| n)
+        })
+        .collect();
+    let spec = request.outbound.clone().unwrap_or_default();
+    let account = violations
+        .check(
+            "outbound.channel_account",
+            name::parse(&spec.channel_account, ["channelAccounts"]),
+        )
+        .map(|[id]| id);
+    let mut word = |field: &str, text: &str, default: &str| {
+        let text = if text.is_empty() { default } else { text };
+        check_word(violations, field, text);
+        text.to_owned()
+    };
+    let message_template = word(
+        "outbound.message_template",
+        &spec.message_template,
+        OFFER_MAIL,
+    );
+    let document_template = if spec.without_document {
+        String::new()
+    } else {
+        word(
+            "outbound.document_template",
+            &spec.document_template,
+            OFFER_LETTER,
+        )
+    };
+    let purpose = word("outbound.purpose", &spec.purpose, "marketing");
+    if spec.without_document && !spec.document_template.is_empty() {
+        let reason = "must be empty when no document shall go along";
+        violations.add("outbound.document_template", reason);
+    }
+    let schedule = schedule::read(request.schedule.as_ref(), today, violations);
+    if schedule.start.zip(valid_until).is_some_and(|(s, v)| s > v) {
+        violations.add(
+            "schedule.planned_start_date",
+            "must not be after offer_valid_until_date",
+        );
+    }
+    let reaction = request
+        .reaction
+        .as_ref()
+        .and_then(|r| schedule::read_reaction(r, violations));
+    if !(0..=MAX_AGE_DAYS).contains(&request.ending_within_days) {
+        violations.add(
+            "ending_within_days",
+            format!("must be from 0 to {MAX_AGE_DAYS}"),
+        );
+    }
+    Wanted {
+        schedule,
+        reaction,
+        open_offers: read_policy("open_offers", request.open_offers, violations),
+        ending_within_days: u16::try_from(request.ending_within_days)
+            .ok()
+            .filter(|days| *days > 0),
+        campaign,
+        audience,
+        product,
+        valid_until,
+        deselected,
+        account,
+        message_template,
+        document_template,
+        purpose,
+    }
+}
+
+/// The place of the phase in its campaign, which is locked until it is there.
+async fn resolve_place(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+    today: NaiveDate,
+    violations: &mut Violations,
+) -> ApiResult<Option<Placed>> {
+    let Some(CampaignTarget::Existing(id)) = wanted.campaign else {
+        let none = Vec::new();
+        return Ok(schedule::place(
+            &wanted.schedule,
+            None,
+            none,
+            today,
+            violations,
+        ));
+    };
+    let Some(found) = campaign::lock(conn, tenant.id, id).await? else {
+        violations.add("campaign", "does not exist");
+        return Ok(None);
+    };
+    if found.state != CampaignState::Active.as_str() {
+        return Err(ApiError::Precondition {
+            reason: ErrorReason::IllegalTransition,
+            resource: format!("campaigns/{id}"),
+            description: format!("it is {}; only active ones get further phases", found.state),
+        });
+    }
+    let slots = phase::slots(conn, tenant.id, id, tenant.time_zone.name()).await?;
+    Ok(schedule::place(
+        &wanted.schedule,
+        Some(id),
+        slots,
+        today,
+        violations,
+    ))
+}
+
+/// The reaction with the id of its phase.
+async fn resolve_reaction(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+    violations: &mut Violations,
+) -> ApiResult<Option<Reaction>> {
+    let Some(reaction) = &wanted.reaction else {
+        return Ok(None);
+    };
+    let found = phase::id(conn, tenant.id, reaction.campaign, reaction.number).await?;
+    if found.is_none() {
+        violations.add("reaction.phase", "does not exist");
+    }
+    Ok(found.map(|phase| Reaction {
+        phase,
+        kind: reaction.kind,
+        min_age_days: reaction.min_age_days,
+        reject_reasons: reaction.reject_reasons.clone(),
+    }))
+}
+
+/// The criteria of a launch's audience and the selection that they are from, when they are right.
+async fn resolve_audience(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    audience: &Audience,
+    violations: &mut Violations,
+) -> ApiResult<Option<(Criteria, Option<(Uuid, i32)>)>> {
+    let now = Utc::now();
+    let (subject, criteria, saved, field) = match audience {
+        Audience::All => (Subject::Contract, any_contract(), None, "audience"),
+        Audience::AdHoc(ad_hoc) => {
+            match prepare_ad_hoc(conn, tenant, ad_hoc, "criteria", now, violations).await? {
+                None => return Ok(None),
+                Some(p) => (p.subject(), p.criteria().clone(), None, "criteria.subject"),
+            }
+        }
+        Audience::Saved(id) => match selection::get(conn, tenant.id, *id).await {
+            Err(StoreError::Missing(_)) => {
+                violations.add("selection", "does not exist");
+                return Ok(None);
+            }
+            found => {
+                let s = found?;
+                // Fields of attributes may have changed since it was saved.
+                match selection::prepare(conn, tenant, s.subject, &s.criteria, now).await {
+                    Err(StoreError::Invalid(found)) => violations.extend_under("selection.", found),
+                    other => drop(other?),
+                }
+                (
+                    s.subject,
+                    s.criteria,
+                    Some((s.id.0, s.version)),
+                    "selection",
+                )
+            }
+        },
+    };
+    if subject != Subject::Contract {
+        violations.add(field, "must select contracts");
+    }
+    Ok(Some((criteria, saved)))
+}
+
+/// Every contract has a number.
+fn any_contract() -> Criteria {
+    Criteria::Compare(Compare {
+        field: "number".into(),
+        operator: Operator::IsSet,
+        values: Vec::new(),
+    })
+}
+
+/// Every brand needs the templates; those that ship are there for all.
+async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> ApiResult<()> {
+    for (key, kind, ships) in [
+        (&wanted.message_template, "message", OFFER_MAIL),
+        (&wanted.document_template, "document", OFFER_LETTER),
+    ] {
+        if key == ships || key.is_empty() {
+            continue;
+        }
+        let without =
+            template::brands_without(conn, tenant.id, key, kind, FALLBACK_LANGUAGE).await?;
+        if let Some(brand) = without.first() {
+            return Err(ApiError::Precondition {
+                reason: ErrorReason::Precondition,
+                resource: format!("brands/{brand}/templates/{key}"),
+                description: format!(
+                    "brands without this {kind} template in {FALLBACK_LANGUAGE}: {}",
+                    without.join(", ")
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn start(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    request: &pb::LaunchCampaignRequest,
+    wanted: &Wanted,
+    resolved: &Resolved<'_>,
+    today: NaiveDate,
+) -> ApiResult<Operation> {
+    let account = resolved.account;
+    let campaign = match resolved.campaign {
+        CampaignTarget::New {
+            name,
+            planned_start,
+        } => CampaignId(
+            campaign::create(conn, tenant.id, name, *planned_start)
+                .await?
+                .id,
+        ),
+        CampaignTarget::Existing(id) => *id,
+    };
+    let Placed { slot, moved } = &resolved.placed;
+    phase::set_dates(conn, tenant.id, campaign, moved).await?;
+    let last_day = schedule::moved_along(resolved.valid_until, wanted.schedule.start, slot.start);
+    let operation_id = OperationId::new();
+    let new = NewOperation {
+        id: operation_id,
+        kind: launch::KIND,
+        resource: format!("campaigns/{campaign}"),
+        request: serde_json::Value::Null,
+    };
+    operation::create(conn, tenant.id, new).await?;
+    let phase = campaign::add_phase(
+        conn,
+        tenant.id,
+        NewPhase {
+            campaign,
+            name: request.phase_display_name.trim(),
+            product_version: anklang_domain::ProductVersionId(resolved.product_version),
+            offer_valid_until: last_day,
+            operation: operation_id,
+            selection: resolved.selection,
+            criteria: resolved.criteria.clone(),
+            deselected: &wanted.deselected,
+            reaction: resolved.reaction.as_ref(),
+            open_offers: wanted.open_offers,
+            one_per_household: request.one_per_household,
+            ending_within_days: wanted.ending_within_days.map(Into::into),
+            slot: slot.clone(),
+            outbound: NewOutbound {
+                channel: account.channel(),
+                account: &account.id,
+                message_template: &wanted.message_template,
+                document_template: &wanted.document_template,
+                purpose: &wanted.purpose,
+            },
+        },
+    )
+    .await?;
+    let plan = Plan {
+        phase: phase.id,
+        product_version: resolved.product_version,
+        channel: account.channel().to_owned(),
+        purpose: wanted.purpose.clone(),
+        document_template: wanted.document_template.clone(),
+        today,
+        valid_until: last_day,
+        open_offers: wanted.open_offers,
+        one_per_household: request.one_per_household,
+        ending_within_days: wanted.ending_within_days,
+    };
+    let resource = phase_resource(campaign, phase.number);
+    let plan = serde_json::to_value(plan).map_err(|e| ApiError::Internal(e.to_string()))?;
+    let planned = operation::plan(conn, tenant.id, operation_id, &resource, plan).await?;
+    if slot.stage != Stage::Waiting {
+        return Ok(planned);
+    }
+    Ok(operation::wait(conn, tenant.id, operation_id, launch::PLANNED).await?)
+}

@@ -1,0 +1,74 @@
+//! Audiences by what came of an earlier phase, as a condition on the contract `subject`.
+//!
+//! The contracts are found from the earlier phase's offers, and so in one pass over these,
+//! whatever else the criteria say.
+
+use anklang_domain::TenantId;
+use anklang_domain::phase::{Reaction, ReactionKind};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use diesel::sql_types::{Array, Date, Text, Timestamptz, Uuid as SqlUuid};
+
+use crate::offer::reject_words;
+use crate::selection::Statement;
+
+/// ` AND …`: the contract's offer `r` of the earlier phase has come to what the reaction says, long
+/// enough before `now`, on the day `today`.
+pub(super) fn has_shown(
+    tenant: TenantId,
+    reaction: &Reaction,
+    now: DateTime<Utc>,
+    today: NaiveDate,
+) -> Statement {
+    let age = TimeDelta::days(reaction.min_age_days.into());
+    let before = now - age;
+    let offers = Statement::new(
+        " AND subject.id IN (SELECT r.contract_id FROM offer r WHERE r.tenant_id = ",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .sql(" AND r.phase_id = ")
+    .bind::<SqlUuid, _>(reaction.phase.0);
+    match reaction.kind {
+        ReactionKind::NoAnswer => offers
+            .sql(
+                " AND r.state IN ('open', 'expired') AND EXISTS (
+                     SELECT FROM message rm WHERE rm.tenant_id = r.tenant_id AND rm.offer_id = r.id
+                       AND rm.state IN ('sent', 'delivered') AND rm.sent_at <= ",
+            )
+            .bind::<Timestamptz, _>(before)
+            .sql("))"),
+        ReactionKind::Accepted => offers
+            .sql(" AND r.state = 'accepted' AND r.answered_at <= ")
+            .bind::<Timestamptz, _>(before)
+            .sql(")"),
+        ReactionKind::Rejected => {
+            let rejected = offers
+                .sql(" AND r.state = 'rejected' AND r.answered_at <= ")
+                .bind::<Timestamptz, _>(before);
+            if reaction.reject_reasons.is_empty() {
+                return rejected.sql(")");
+            }
+            rejected
+                .sql(" AND r.reject_reason_code = ANY(")
+                .bind::<Array<Text>, _>(reject_words(&reaction.reject_reasons))
+                .sql("))")
+        }
+        ReactionKind::Expired => offers
+            .sql(" AND r.state IN ('open', 'expired') AND r.valid_until < ")
+            .bind::<Date, _>(today)
+            .sql(" AND r.valid_until <= ")
+            .bind::<Date, _>(today.checked_sub_signed(age).unwrap_or(NaiveDate::MIN))
+            .sql(")"),
+        ReactionKind::NotReached => offers
+            .sql(
+                " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (
+                     SELECT FROM message rm WHERE rm.tenant_id = r.tenant_id AND rm.offer_id = r.id
+                       AND rm.state IN ('failed', 'bounced', 'suppressed') AND rm.updated_at <= ",
+            )
+            .bind::<Timestamptz, _>(before)
+            .sql(
+                ") AND NOT EXISTS (
+                     SELECT FROM message rm WHERE rm.tenant_id = r.tenant_id AND rm.offer_id = r.id
+                       AND rm.state NOT IN ('failed', 'bounced', 'suppressed', 'cancelled')))",
+            ),
+    }
+}

@@ -1,0 +1,132 @@
+//! Offers that are taken back: one by one, or because a newer one takes their place.
+
+use anklang_domain::TenantId;
+use anklang_domain::offer::{self, Answered, OfferState};
+use chrono::NaiveDate;
+use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{AnswerResult, get};
+use crate::handover::event::ANNOUNCE;
+use crate::{Conn, Result, StoreError};
+
+/// Withdraws the offer with that number on `today` by the rules of the domain, tells it in the
+/// customer's history and cancels what is queued about it. Takes turns with answers.
+pub async fn withdraw(
+    conn: &mut Conn,
+    tenant: TenantId,
+    number: &str,
+    reason: &str,
+    today: NaiveDate,
+) -> Result<AnswerResult> {
+    diesel::sql_query("SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(number)
+        .execute(conn)
+        .await?;
+    let Some(found) = get(conn, tenant, number, today).await? else {
+        return Ok(AnswerResult::Missing);
+    };
+    let state = OfferState::parse(&found.state)
+        .ok_or_else(|| StoreError::Stored(format!("offer state {}", found.state)))?;
+    match offer::withdraw(state, found.valid_until, today) {
+        Err(refusal) => return Ok(AnswerResult::Refused(refusal)),
+        Ok(Answered::AlreadySo) => return Ok(AnswerResult::Answered(Box::new(found))),
+        Ok(Answered::Changes) => {}
+    }
+    diesel::sql_query(format!(
+        "WITH changed AS (
+             UPDATE offer SET state = 'withdrawn', withdrawn_at = now(), withdraw_reason = $3,
+                              updated_at = now()
+             WHERE tenant_id = $1 AND id = $2
+             RETURNING offer.*),
+         {ANNOUNCE},
+         cancelled AS (
+             UPDATE message m SET state = 'cancelled', detail = 'the offer was withdrawn',
+                                  updated_at = now()
+             FROM changed c
+             WHERE m.tenant_id = $1 AND m.offer_id = c.id AND m.state = 'queued')
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
+                jsonb_build_object('reason', $3)
+         FROM changed"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(found.id)
+    .bind::<Text, _>(reason)
+    .execute(conn)
+    .await?;
+    get(conn, tenant, number, today)
+        .await?
+        .map(|offer| AnswerResult::Answered(Box::new(offer)))
+        .ok_or_else(|| StoreError::Missing(format!("offers/{number}")))
+}
+
+/// Locks the contracts of those drafts that shall supersede others, so that of two for one contract
+/// the second sees the first. Says whether there are any.
+pub(super) async fn lock_superseding(
+    conn: &mut Conn,
+    tenant: TenantId,
+    offers: &[Uuid],
+) -> Result<bool> {
+    let locked = diesel::sql_query(
+        "SELECT 1 FROM contract c
+         WHERE c.tenant_id = $1 AND c.id IN (
+             SELECT o.contract_id FROM offer o
+             WHERE o.tenant_id = $1 AND o.id = ANY($2) AND o.supersedes AND o.state = 'draft')
+         ORDER BY c.id FOR NO KEY UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(offers)
+    .execute(conn)
+    .await?;
+    Ok(locked > 0)
+}
+
+/// Opens drafts that get no document, and withdraws what they supersede.
+pub(super) async fn open_drafts(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+    let superseding = lock_superseding(conn, tenant, offers).await?;
+    diesel::sql_query(
+        "UPDATE offer SET state = 'open', updated_at = now()
+         WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(offers)
+    .execute(conn)
+    .await?;
+    if superseding {
+        supersede(conn, tenant, offers).await?;
+    }
+    Ok(())
+}
+
+/// Withdraws the other open offers for the contracts of those that supersede, just opened.
+pub(super) async fn supersede(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+    diesel::sql_query(format!(
+        "WITH changed AS (
+             UPDATE offer o SET state = 'withdrawn', withdrawn_at = now(),
+                 withdraw_reason = 'superseded', superseded_by = newer.id, updated_at = now()
+             FROM offer newer
+             WHERE newer.tenant_id = $1 AND newer.id = ANY($2) AND newer.supersedes
+               AND newer.state = 'open'
+               AND o.tenant_id = $1 AND o.contract_id = newer.contract_id AND o.state = 'open'
+               AND o.id <> ALL($2)
+             RETURNING o.*, newer.number AS by),
+         {ANNOUNCE},
+         cancelled AS (
+             UPDATE message m SET state = 'cancelled', detail = 'the offer was superseded',
+                                  updated_at = now()
+             FROM changed c
+             WHERE m.tenant_id = $1 AND m.offer_id = c.id AND m.state = 'queued')
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
+                jsonb_build_object('reason', 'superseded', 'superseded_by', by)
+         FROM changed"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(offers)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
