@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod id;
+pub mod listing;
 pub mod master;
 pub mod message;
 pub mod name;
