@@ -13,6 +13,8 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
 use secrecy::SecretString;
 
+use crate::grpc::page_token::{KEY_LENGTH, PageKey};
+
 /// The documented file that holds every default.
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
 
@@ -24,6 +26,8 @@ const OTHER_VARIABLES: [&str; 6] = ["CACHE", "CONFIG", "PG_BIN", "SERVER", "TENA
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What page tokens are sealed with.
+    pub page_key: PageKey,
     /// How long running work may take to end.
     pub shutdown_grace: Duration,
     /// URL of the database, with its password.
@@ -163,6 +167,16 @@ impl Reader {
                 .map_err(|_| "must be an address with a port, e.g. 127.0.0.1:50051");
             self.violations.check("server.listen", parsed)
         });
+        let page_key = self.text("server.page_key").and_then(|text| {
+            let mut key = [0; KEY_LENGTH];
+            if text.is_empty() {
+                return Some(PageKey::random());
+            }
+            let parsed = hex::decode_to_slice(text, &mut key)
+                .map(|()| PageKey::new(key))
+                .map_err(|_| "must be 64 hexadecimal digits, or empty");
+            self.violations.check("server.page_key", parsed)
+        });
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let database_url = self.text("database.url").and_then(|text| {
             let parsed = text
@@ -203,6 +217,7 @@ impl Reader {
             });
         Some(Config {
             listen: listen?,
+            page_key: page_key?,
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             database_url: database_url?,
             connections: usize::try_from(connections?).ok()?,

@@ -65,6 +65,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         documents,
         accounts,
         templates: Templates::default(),
+        pages: config.page_key.clone(),
         config: Arc::new(config),
         wake: Arc::default(),
         stopping: CancellationToken::new(),
@@ -218,15 +219,17 @@ fn routes(
 ) -> anyhow::Result<axum::Router> {
     use proto::anklang as pb;
     let store = || app.store.clone();
+    let pages = || app.pages.clone();
     let app = || app.clone();
     let routes = services! {
-        pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store()),
-        pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store()),
-        pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store()),
-        pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store()),
-        pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store()),
+        pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store(), pages()),
+        pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store(), pages()),
+        pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store(), pages()),
+        pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store(), pages()),
+        pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store(), pages()),
         pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
-        pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store()),
+        pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), pages()),
+        pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), pages()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },

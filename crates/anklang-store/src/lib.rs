@@ -13,6 +13,7 @@ pub mod error;
 pub mod import;
 pub mod infoboard;
 pub mod launch;
+pub mod listing;
 pub mod message;
 pub mod migrate;
 pub mod offer;

@@ -1,5 +1,7 @@
 //! Offers and their documents.
 
+use std::sync::LazyLock;
+
 use anklang_domain::offer::{self, Answer, Answered, OfferState};
 use anklang_domain::{
     CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId,
@@ -15,6 +17,8 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -160,30 +164,88 @@ pub struct Filter {
     pub states: Vec<OfferState>,
 }
 
-/// Offers after the number `after`, by number.
+/// What offers are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "contract",
+            &[Part::new("contracts", "contract_number", PartType::Text)],
+        ),
+        Field::resource(
+            "product_version",
+            &[
+                Part::new("products", "product_number", PartType::Text),
+                Part::new("versions", "product_version_code", PartType::Text),
+            ],
+        ),
+        Field::resource(
+            "campaign",
+            &[Part::new("campaigns", "campaign_id", PartType::Uuid)],
+        ),
+        Field::resource(
+            "phase",
+            &[
+                Part::new("campaigns", "campaign_id", PartType::Uuid),
+                Part::new("phases", "phase_number", PartType::Integer),
+            ],
+        ),
+        Field::column(
+            "state",
+            Kind::Word(
+                "OFFER_STATE_",
+                &[
+                    "draft",
+                    "open",
+                    "accepted",
+                    "rejected",
+                    "expired",
+                    "withdrawn",
+                ],
+            ),
+        ),
+        Field::column("annual_quantity_kwh", Kind::Number),
+        Field::column("annual_amount", Kind::Number),
+        Field::column("offer_date", Kind::Date),
+        Field::new("valid_until_date", Kind::Date, "valid_until"),
+        Field::nullable("answer_time", Kind::Time, "answered_at"),
+        Field::column("answer_source", Kind::Text),
+        Field::column("reject_reason", Kind::Text),
+        Field::new("create_time", Kind::Time, "created_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of offers as on `today`, by number if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
     filter: &Filter,
     today: NaiveDate,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Offer>> {
-    let states: Vec<&str> = filter.states.iter().map(|s| s.as_str()).collect();
-    Ok(diesel::sql_query(select(&format!(
-        "AND o.number > $3 AND ($4 IS NULL OR o.campaign_id = $4)
-         AND ($5 IS NULL OR cu.number = $5) AND (cardinality($6) = 0 OR {STATE} = ANY($6))
-         ORDER BY o.number LIMIT $7"
-    )))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Date, _>(today)
-    .bind::<Text, _>(after)
-    .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
-    .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
-    .bind::<Array<Text>, _>(states)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    list: &List,
+) -> Result<Page<Offer>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        select(&format!(
+            "AND ($3 IS NULL OR o.campaign_id = $3) AND ($4 IS NULL OR cu.number = $4)
+             AND (cardinality($5) = 0 OR {STATE} = ANY($5))"
+        ))
+    });
+    let states: Vec<&'static str> = filter.states.iter().map(|s| s.as_str()).collect();
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Date, _>(today),
+            bound::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0)),
+            bound::<Nullable<Text>, _>(filter.customer_number.clone()),
+            bound::<Array<Text>, _>(states),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// A customer's answer as it came.

@@ -20,5 +20,5 @@ mod violations;
 pub use client::{Calls, Client};
 pub use database::{Database, database_url};
 pub use program::{Program, program};
-pub use server::{Options, Process, TestServer};
+pub use server::{Options, PAGE_KEY, Process, TestServer};
 pub use violations::{reason, violations};

@@ -209,6 +209,9 @@ impl Drop for TestServer {
     }
 }
 
+/// What test servers seal page tokens with.
+pub const PAGE_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
 fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir) -> String {
     let lease = match options.lease_seconds {
         0 => 2,
@@ -223,7 +226,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
         )
     });
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\npage_key = \"{PAGE_KEY}\"\nshutdown_grace_seconds = 10\n\
          [database]\nurl = '''{url}'''\nconnections = 8\n\
          [documents]\nfolder = '{folder}/documents'\n\
          [plugins]\nfolder = '{plugins}'\n\

@@ -355,13 +355,19 @@ mod tests {
     #[test]
     fn values_are_plain_or_quoted() {
         for (text, tree) in [
-            ("t >= 2026-01-31T12:00:00+01:00", "t>=2026-01-31T12:00:00+01:00"),
+            (
+                "t >= 2026-01-31T12:00:00+01:00",
+                "t>=2026-01-31T12:00:00+01:00",
+            ),
             ("customer=customers/47%2F11", "customer=customers/47%2F11"),
             ("n > -2.5", "n>-2.5"),
             ("a:*", "a:*"),
             (r#"a = "x \"y\" \\ ('z')""#, r#"a="x \"y\" \\ ('z')""#),
             (r#"a = 'x "y"'"#, r#"a="x \"y\"""#),
-            ("ANDY=1 AND ORDER=2 AND NOTE=3", "(ANDY=1 AND ORDER=2 AND NOTE=3)"),
+            (
+                "ANDY=1 AND ORDER=2 AND NOTE=3",
+                "(ANDY=1 AND ORDER=2 AND NOTE=3)",
+            ),
             ("a=\"\"", "a=\"\""),
         ] {
             assert_eq!(parsed(text).as_deref(), Ok(tree), "{text}");
@@ -371,18 +377,33 @@ mod tests {
     #[test]
     fn faults_say_where_they_are() {
         for (text, fault) in [
-            ("a", "at character 2: one of = != < <= > >= : is missing here"),
+            (
+                "a",
+                "at character 2: one of = != < <= > >= : is missing here",
+            ),
             ("a =", "at character 4: a value is missing here"),
             ("= 1", "at character 1: a field is missing here"),
             ("ä = 1", "at character 1: a field is missing here"),
-            ("a = 1 b = 2", "at character 7: AND or OR is missing before this"),
-            ("a = 1)", "at character 6: a parenthesis is closed that was not opened"),
-            ("(a = 1", "at character 7: a closing parenthesis, AND or OR is missing here"),
+            (
+                "a = 1 b = 2",
+                "at character 7: AND or OR is missing before this",
+            ),
+            (
+                "a = 1)",
+                "at character 6: a parenthesis is closed that was not opened",
+            ),
+            (
+                "(a = 1",
+                "at character 7: a closing parenthesis, AND or OR is missing here",
+            ),
             ("a = \"x", "at character 7: the closing \" is missing"),
             ("f(x) = 1", "at character 2: functions are not supported"),
             ("a = f(x)", "at character 6: functions are not supported"),
             ("a = 1 AND", "at character 10: a field is missing here"),
-            ("a ~ 1", "at character 3: one of = != < <= > >= : is missing here"),
+            (
+                "a ~ 1",
+                "at character 3: one of = != < <= > >= : is missing here",
+            ),
         ] {
             assert_eq!(parsed(text), Err(fault.to_owned()), "{text}");
         }

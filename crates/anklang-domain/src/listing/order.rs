@@ -81,10 +81,19 @@ mod tests {
     fn faults_say_where_they_are() {
         for (text, fault) in [
             ("a,", "at character 3: a field is missing here"),
-            ("ä, b down", "at character 4: only asc or desc may follow a field"),
-            ("a desc desc", "at character 1: only asc or desc may follow a field"),
+            (
+                "ä, b down",
+                "at character 4: only asc or desc may follow a field",
+            ),
+            (
+                "a desc desc",
+                "at character 1: only asc or desc may follow a field",
+            ),
             ("a, a desc", "at character 4: a is there twice"),
-            ("a,b,c,d,e,f,g,h,i", "at character 17: has more than 8 fields"),
+            (
+                "a,b,c,d,e,f,g,h,i",
+                "at character 17: has more than 8 fields",
+            ),
         ] {
             assert_eq!(parsed(text), Err(fault.to_owned()), "{text}");
         }

@@ -8,18 +8,20 @@ use anklang_store::brand::{self, Brand};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
+use super::page_token::PageKey;
 use super::{ApiError, ApiResult, caller, reply, wire};
 
 /// The service.
 pub struct BrandsApi {
     store: Store,
+    pages: PageKey,
 }
 
 impl BrandsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        BrandsApi { store }
+    /// The service on a database; `pages` seals its page tokens.
+    pub fn new(store: Store, pages: PageKey) -> Self {
+        BrandsApi { store, pages }
     }
 }
 
@@ -68,20 +70,15 @@ impl BrandsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            "ListBrands".into(),
-            &mut violations,
-        );
+        let of = &brand::LISTABLE;
+        let listing = Listing::read(&self.pages, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut brands = brand::list(&mut tx, tenant.id, after, page.limit()).await?;
+        let page = brand::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListBrandsResponse {
-            next_page_token: page.cut(&mut brands, |b| vec![b.code.clone()]),
-            brands: brands.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            brands: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 

@@ -15,10 +15,11 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::form;
 use super::infoboard;
+use super::listing::Listing;
 use super::operations::OperationsApi;
-use super::page::Page;
-use super::selections::{criteria_to_proto, prepare_ad_hoc};
+use super::selections::{criteria_to_proto, prepare_ad_hoc, prepare_preset};
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::accounts::Account;
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
@@ -105,6 +106,7 @@ enum CampaignTarget {
 enum Audience {
     AdHoc(selections_pb::AdHocCriteria),
     Saved(SelectionId),
+    Preset(selections_pb::PresetUse),
 }
 
 /// The same with what it names looked up: nothing is wrong any more.
@@ -246,26 +248,15 @@ impl CampaignsApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let query = "ListCampaigns".to_owned();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.pages, &campaign::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let before = page
-            .after
-            .first()
-            .and_then(|id| id.parse().ok())
-            .map(CampaignId);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let mut rows = campaign::list(&mut tx, tenant.id, before, page.limit()).await?;
+        let page = campaign::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |c| vec![c.id.to_string()]);
         Ok(pb::ListCampaignsResponse {
-            campaigns: rows.iter().map(campaign_to_wire).collect(),
-            next_page_token,
+            campaigns: page.rows.iter().map(campaign_to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 
@@ -274,12 +265,26 @@ impl CampaignsApi {
         request: Request<pb::ListPhasesRequest>,
     ) -> ApiResult<pb::ListPhasesResponse> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = campaign_id("parent", &request.into_inner().parent)?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let id = violations.check("parent", name::parse_uuid(&request.parent, "campaigns"));
+        let (key, of) = (&self.app.pages, &campaign::PHASES);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
+        let id = CampaignId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
         find(&mut tx, tenant.id, id).await?;
-        let phases = load_phases(&mut tx, tenant.id, id).await?;
+        let page = campaign::list_phases(&mut tx, tenant.id, id, &listing.list).await?;
+        let outbounds = campaign::outbounds(&mut tx, tenant.id, id).await?;
         tx.commit().await?;
-        Ok(pb::ListPhasesResponse { phases })
+        let phases: ApiResult<Vec<pb::Phase>> = page
+            .rows
+            .iter()
+            .map(|phase| phase_to_wire(phase, &outbounds))
+            .collect();
+        Ok(pb::ListPhasesResponse {
+            phases: phases?,
+            next_page_token: listing.token(page.next),
+        })
     }
 
     async fn infoboard(
@@ -336,13 +341,14 @@ fn read_launch(
     );
     let audience = match &request.audience {
         None => {
-            violations.add("audience", "is required: selection or criteria");
+            violations.add("audience", "is required: selection, criteria or preset");
             None
         }
         Some(wire_pb::Audience::Selection(name)) => violations
             .check("selection", name::parse_uuid(name, "selections"))
             .map(|id| Audience::Saved(SelectionId(id))),
         Some(wire_pb::Audience::Criteria(criteria)) => Some(Audience::AdHoc(criteria.clone())),
+        Some(wire_pb::Audience::Preset(used)) => Some(Audience::Preset(used.clone())),
     };
     let product = violations.check(
         "target_product_version",
@@ -457,6 +463,12 @@ async fn resolve_audience(
             match prepare_ad_hoc(conn, tenant, ad_hoc, "criteria", now, violations).await? {
                 None => return Ok(None),
                 Some(p) => (p.subject(), p.criteria().clone(), None, "criteria.subject"),
+            }
+        }
+        Audience::Preset(used) => {
+            match prepare_preset(conn, tenant, used, "preset", now, violations).await? {
+                None => return Ok(None),
+                Some(p) => (p.subject(), p.criteria().clone(), None, "preset"),
             }
         }
         Audience::Saved(id) => match selection::get(conn, tenant.id, *id).await {

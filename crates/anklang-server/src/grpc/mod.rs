@@ -3,7 +3,8 @@
 
 pub mod error;
 pub mod form;
-pub mod page;
+pub mod listing;
+pub mod page_token;
 pub mod wire;
 
 pub mod audience;
@@ -18,6 +19,7 @@ pub mod messages;
 pub mod offers;
 pub mod operations;
 pub mod orders;
+pub mod presets;
 pub mod products;
 pub mod selections;
 pub mod templates;

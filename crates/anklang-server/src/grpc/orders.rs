@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status};
 
 use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
+use super::page_token::PageKey;
 use super::{ApiError, ApiResult, caller, reply, wire};
 
 /// The most lines of an order.
@@ -28,12 +29,13 @@ const LINE_NAMES: Names = &[("order_number", "")];
 /// The service.
 pub struct OrdersApi {
     store: Store,
+    pages: PageKey,
 }
 
 impl OrdersApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        OrdersApi { store }
+    /// The service on a database; `pages` seals its page tokens.
+    pub fn new(store: Store, pages: PageKey) -> Self {
+        OrdersApi { store, pages }
     }
 }
 
@@ -80,22 +82,15 @@ impl OrdersApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let customer = customer_filter(&request.customer, &mut violations);
-        let query = format!("ListOrders {}", request.customer);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &order::LISTABLE;
+        let listing = Listing::read(&self.pages, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut orders =
-            order::list(&mut tx, tenant.id, customer.as_deref(), after, page.limit()).await?;
+        let page = order::list(&mut tx, tenant.id, customer, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListOrdersResponse {
-            next_page_token: page.cut(&mut orders, |o| vec![o.order.number.clone()]),
-            orders: orders.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            orders: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 

@@ -18,6 +18,7 @@ use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::content::Templates;
 use crate::documents::Documents;
+use crate::grpc::page_token::PageKey;
 
 /// What handlers and workers share. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct App {
     pub accounts: Accounts,
     /// Compiled templates.
     pub templates: Templates,
+    /// Seals page tokens.
+    pub pages: PageKey,
     /// The settings.
     pub config: Arc<Config>,
     /// Wakes whoever waits for work; looking anyhow is what finds it.

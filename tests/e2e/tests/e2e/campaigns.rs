@@ -75,6 +75,7 @@ async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
 async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
     let request = pb::ListPhasesRequest {
         parent: campaign.into(),
+        ..Default::default()
     };
     client
         .campaigns()

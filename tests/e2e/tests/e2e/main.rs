@@ -5,14 +5,17 @@
 mod campaigns;
 mod crash;
 mod faults;
+mod filters;
 mod imports;
 mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod presets;
 mod raw;
 mod refused;
 mod relays;
+mod selection_work;
 mod selections;
 mod server;
 mod story;

@@ -165,6 +165,7 @@ async fn wrong_fields_are_named_together() {
         campaign: "campaigns/1".into(),
         customer: "K0001".into(),
         states: vec![OfferState::Open.into(), 99],
+        ..Default::default()
     };
     let status = client.offers().list_offers(wrong).await.unwrap_err();
     refused::names(

@@ -23,6 +23,7 @@ pub struct World {
     pub phase: String,
     pub operation: String,
     pub selection: String,
+    pub preset: String,
     pub customer: String,
     pub contract: String,
     pub offer: String,
@@ -86,6 +87,7 @@ pub async fn populate(server: &TestServer) -> World {
         operation: phase.operation,
         phase: phase.name,
         selection,
+        preset: save_preset(&client).await,
         customer: offer.customer,
         contract: offer.contract,
         offer: offer.name,
@@ -106,6 +108,21 @@ async fn save_selection(client: &Client) -> String {
         ..Default::default()
     };
     let saved = client.selections().create_selection(request).await.unwrap();
+    saved.into_inner().name
+}
+
+async fn save_preset(client: &Client) -> String {
+    let request = selections::CreatePresetRequest {
+        preset_id: "konten".into(),
+        preset: Some(selections::Preset {
+            display_name: "Konten".into(),
+            subject: selections::Subject::Contract.into(),
+            criteria: Some(criteria()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let saved = client.presets().create_preset(request).await.unwrap();
     saved.into_inner().name
 }
 
@@ -217,6 +234,49 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"selection": w.selection}),
         ),
         (
+            "anklang.selections.v1.SelectionService/CopySelection",
+            json!({"name": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelectionVersions",
+            json!({"parent": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/GetSelectionVersion",
+            json!({"name": format!("{}/versions/1", w.selection)}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/RestoreSelectionVersion",
+            json!({"name": format!("{}/versions/1", w.selection)}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/UpdateSelectionTicks",
+            json!({"name": w.selection, "exclude": [w.contract]}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelectionTicks",
+            json!({"parent": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ExplainSelection",
+            json!({"selection": w.selection, "member": w.contract}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/GetPreset",
+            json!({"name": w.preset}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/UpdatePreset",
+            json!({"preset": {
+                "name": w.preset, "displayName": "Neu", "subject": "SUBJECT_CONTRACT",
+                "criteria": criteria,
+            }}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/DeletePreset",
+            json!({"name": w.preset}),
+        ),
+        (
             "anklang.selections.v1.SelectionService/UpdateSelection",
             json!({"selection": {
                 "name": w.selection, "displayName": "Neu", "subject": "SUBJECT_CONTRACT",
@@ -326,12 +386,15 @@ const LISTS: [&str; 10] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 9] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.channels.v1.ChannelService/GetChannelAccount",
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
     "anklang.customers.v1.CustomerService/CreateSuppression",
     "anklang.imports.v1.ImportService/Import",
+    "anklang.selections.v1.PresetService/CreatePreset",
+    // Every tenant begins with one.
+    "anklang.selections.v1.PresetService/ListPresets",
     "anklang.selections.v1.SelectionService/CreateSelection",
     "anklang.selections.v1.SelectionService/ListSelectionFields",
 ];
