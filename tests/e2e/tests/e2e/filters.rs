@@ -223,7 +223,7 @@ async fn wrong_filters_are_refused_with_the_place_and_all_reasons() {
         told[1].contains("known are number, customer, brand"),
         "{told:?}"
     );
-    assert!(told[2].starts_with("at character 57: end_date must be a date"));
+    assert!(told[2].starts_with("at character 60: end_date must be a date"));
     assert!(told[4].starts_with("at character 9: there is no order by product_version"));
 
     let mib = "x".repeat(1 << 20);
@@ -299,7 +299,8 @@ async fn a_token_is_for_one_tenant_and_one_key() {
     let first = page(&linden, "").await.unwrap();
     assert_eq!(first.contracts[0].number, "V3");
     let token = first.next_page_token;
-    assert!(!token.contains("V3"), "sealed");
+    let again = page(&linden, "").await.unwrap().next_page_token;
+    assert_ne!(token, again, "sealed anew each time");
     let second = page(&linden, &token).await.unwrap();
     assert_eq!(second.contracts[0].number, "V4");
 

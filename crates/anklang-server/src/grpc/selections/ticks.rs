@@ -1,10 +1,11 @@
 //! Customers and contracts that people tick.
 
+use std::collections::HashMap;
+
 use anklang_domain::selection::Subject;
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
 use anklang_store::selection::{self, MAX_TICKS, TickUpdate};
-use std::collections::HashMap;
 use tonic::Request;
 
 use super::SelectionsApi;
@@ -37,7 +38,7 @@ impl SelectionsApi {
             clear: read("clear", &request.clear),
             clear_all: request.clear_all,
         };
-        check_disjoint(&update, &mut violations);
+        check_disjoint(&request, &mut violations);
         let saved = form::complete(violations, saved)?;
         let counts = selection::update_ticks(&mut tx, tenant.id, &saved, &update).await?;
         tx.commit().await?;
@@ -115,16 +116,16 @@ pub(super) fn numbers(
     read
 }
 
-fn check_disjoint(update: &TickUpdate, violations: &mut Violations) {
+fn check_disjoint(request: &pb::UpdateSelectionTicksRequest, violations: &mut Violations) {
     let mut seen: HashMap<&str, &str> = HashMap::new();
     let mut told = 0;
-    for (field, numbers) in [
-        ("include", &update.include),
-        ("exclude", &update.exclude),
-        ("clear", &update.clear),
+    for (field, names) in [
+        ("include", &request.include),
+        ("exclude", &request.exclude),
+        ("clear", &request.clear),
     ] {
-        for (i, number) in numbers.iter().enumerate() {
-            let first = *seen.entry(number).or_insert(field);
+        for (i, name) in names.iter().enumerate() {
+            let first = *seen.entry(name).or_insert(field);
             if first != field && told < MAX_TOLD {
                 told += 1;
                 violations.add(format!("{field}[{i}]"), format!("is in {first} as well"));
