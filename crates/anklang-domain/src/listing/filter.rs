@@ -414,15 +414,27 @@ mod tests {
         let deep = |n: usize| format!("{}a=1{}", "(".repeat(n), ")".repeat(n));
         assert!(parse_filter(&deep(MAX_DEPTH - 1)).is_ok());
         for much in [MAX_DEPTH, 4_000] {
-            assert!(parsed(&deep(much)).unwrap_err().contains("deeper than 16"));
+            assert!(
+                parsed(&deep(much))
+                    .expect_err("a fault")
+                    .contains("deeper than 16")
+            );
             let nots = format!("{}a=1", "NOT ".repeat(much / 2 + MAX_DEPTH));
             assert!(parsed(&nots).is_err());
         }
         let wide = |n: usize| vec!["a=1"; n].join(" OR ");
         assert!(parse_filter(&wide(MAX_COMPARISONS)).is_ok());
-        assert!(parsed(&wide(65)).unwrap_err().contains("more than 64"));
+        assert!(
+            parsed(&wide(65))
+                .expect_err("a fault")
+                .contains("more than 64")
+        );
         let long = "a".repeat(1 << 20);
-        assert!(parsed(&long).unwrap_err().contains("at most 8192 bytes"));
+        assert!(
+            parsed(&long)
+                .expect_err("a fault")
+                .contains("at most 8192 bytes")
+        );
     }
 
     fn filters() -> impl Strategy<Value = Filter> {

@@ -98,6 +98,10 @@ mod tests {
             assert_eq!(parsed(text), Err(fault.to_owned()), "{text}");
         }
         let long = "a".repeat(1 << 20);
-        assert!(parsed(&long).unwrap_err().contains("at most 1024 bytes"));
+        assert!(
+            parsed(&long)
+                .expect_err("a fault")
+                .contains("at most 1024 bytes")
+        );
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn explanation(tenant: TenantId, pieces: &[Piece]) -> Statement {
         match &piece.related {
             None => compiler.sql(", 0, 0"),
             Some((rows, inner)) => {
-                let chain = [&piece.chain[..], &[rows.clone()]].concat();
+                let chain = [&piece.chain[..], std::slice::from_ref(rows)].concat();
                 compiler.sql(", ");
                 compiler.number(&chain, None);
                 compiler.sql(", ");

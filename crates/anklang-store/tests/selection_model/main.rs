@@ -471,7 +471,7 @@ async fn selections_are_saved_versioned_and_deleted() {
         .unwrap();
     let mut list = selection::LISTABLE.all(1);
     let first = selection::list(&mut tx, tenant, &list).await.unwrap();
-    assert_eq!(first.rows, [newest.clone()]);
+    assert_eq!(first.rows[..], [newest]);
     assert!(list.after(first.next.unwrap()));
     let older = selection::list(&mut tx, tenant, &list).await.unwrap();
     assert_eq!((older.rows, older.next), (vec![updated], None));

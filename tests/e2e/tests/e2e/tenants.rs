@@ -62,7 +62,16 @@ pub async fn populate(server: &TestServer) -> World {
         assert_eq!(sums.errors, [], "{entity:?}");
     }
     let selection = save_selection(&client).await;
-    save_selection(&client).await;
+    let ticked = selections::UpdateSelectionTicksRequest {
+        name: save_selection(&client).await,
+        exclude: vec![utility.first(Case::Ended).name()],
+        ..Default::default()
+    };
+    client
+        .selections()
+        .update_selection_ticks(ticked)
+        .await
+        .unwrap();
     for key in ["spring_mail", "summer_mail"] {
         save_template(&client, key).await;
     }

@@ -93,7 +93,7 @@ impl Checker<'_> {
                 let inner = match &related.criteria {
                     None => None,
                     Some(inner) => {
-                        let chain = [chain, &[rows.clone()]].concat();
+                        let chain = [chain, std::slice::from_ref(&rows)].concat();
                         self.take_apart(inner, to, &chain, &path, out)?;
                         Some(self.node(inner, to, Sense::Holds, &path)?)
                     }
