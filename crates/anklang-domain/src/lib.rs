@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod handover;
 pub mod id;
+pub mod listing;
 pub mod master;
 pub mod message;
 pub mod name;

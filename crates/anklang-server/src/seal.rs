@@ -1,4 +1,5 @@
-//! Sealing: what must not be read or changed by whoever sees it at rest or on its way.
+//! Sealing: what must not be read or changed by whoever sees it at rest or on its way: secrets of
+//! webhooks, page tokens.
 //!
 //! ChaCha20-Poly1305 under a key of its own for each value: HKDF-SHA256 of our key and 256 random
 //! bits, the salt. No key ever seals twice, so that the nonce is always zero and any number of values
@@ -60,12 +61,12 @@ impl Keys {
     }
 
     /// Seals.
-    pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let key = self.0.first().ok_or(SealError::NoKey)?;
         let length = u8::try_from(key.id.len()).map_err(|_| SealError::NoKey)?;
         let mut sealed = vec![VERSION, length];
         sealed.extend(key.id.bytes());
-        let aad = Aad::from([&sealed[..], context.as_bytes()].concat());
+        let aad = Aad::from([&sealed[..], context].concat());
         let mut salt = [0; SALT];
         let random = SystemRandom::new().fill(&mut salt);
         random.map_err(|_| SealError::NoKey)?;
@@ -79,7 +80,7 @@ impl Keys {
     }
 
     /// Opens what was sealed in the same context.
-    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let [VERSION, length, rest @ ..] = sealed else {
             return Err(SealError::Broken);
         };
@@ -93,7 +94,7 @@ impl Keys {
             .find(|known| known.id.as_bytes() == id)
             .ok_or_else(|| SealError::UnknownKey(String::from_utf8_lossy(id).into_owned()))?;
         let header = &sealed[..2 + id.len()];
-        let aad = Aad::from([header, context.as_bytes()].concat());
+        let aad = Aad::from([header, context].concat());
         let mut text = text.to_vec();
         let plain = once(&key.key, salt)?
             .open_in_place(zero(), aad, &mut text)
@@ -130,39 +131,39 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_where_it_belongs() {
         let keys = Keys::new(&[key("a", 1)]);
-        let sealed = keys.seal("here", b"secret").expect("a key");
-        assert_eq!(keys.open("here", &sealed), Ok(b"secret".to_vec()));
-        assert_eq!(keys.open("there", &sealed), Err(SealError::Broken));
-        assert_ne!(keys.seal("here", b"secret").expect("a key"), sealed);
+        let sealed = keys.seal(b"here", b"secret").expect("a key");
+        assert_eq!(keys.open(b"here", &sealed), Ok(b"secret".to_vec()));
+        assert_eq!(keys.open(b"there", &sealed), Err(SealError::Broken));
+        assert_ne!(keys.seal(b"here", b"secret").expect("a key"), sealed);
         assert!(!sealed.windows(6).any(|w| w == b"secret"));
     }
 
     #[test]
     fn no_bit_can_be_changed_and_no_byte_be_missing() {
         let keys = Keys::new(&[key("a", 1), key("c", 1)]);
-        let sealed = keys.seal("here", b"secret").expect("a key");
+        let sealed = keys.seal(b"here", b"secret").expect("a key");
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(keys.open("here", &changed).is_err(), "bit {bit}");
+            assert!(keys.open(b"here", &changed).is_err(), "bit {bit}");
         }
         for length in 0..sealed.len() {
-            assert!(keys.open("here", &sealed[..length]).is_err(), "{length}");
+            assert!(keys.open(b"here", &sealed[..length]).is_err(), "{length}");
         }
     }
 
     #[test]
     fn old_keys_open_what_they_sealed() {
-        let sealed = Keys::new(&[key("old", 1)]).seal("x", b"1").expect("a key");
+        let sealed = Keys::new(&[key("old", 1)]).seal(b"x", b"1").expect("a key");
         let both = Keys::new(&[key("new", 2), key("old", 1)]);
-        assert_eq!(both.open("x", &sealed), Ok(b"1".to_vec()));
-        let resealed = both.seal("x", b"1").expect("a key");
+        assert_eq!(both.open(b"x", &sealed), Ok(b"1".to_vec()));
+        let resealed = both.seal(b"x", b"1").expect("a key");
         let new = Keys::new(&[key("new", 2)]);
-        assert_eq!(new.open("x", &resealed), Ok(b"1".to_vec()));
+        assert_eq!(new.open(b"x", &resealed), Ok(b"1".to_vec()));
         assert_eq!(
-            new.open("x", &sealed),
+            new.open(b"x", &sealed),
             Err(SealError::UnknownKey("old".into()))
         );
-        assert_eq!(Keys::new(&[]).seal("x", b"1"), Err(SealError::NoKey));
+        assert_eq!(Keys::new(&[]).seal(b"x", b"1"), Err(SealError::NoKey));
     }
 }

@@ -244,15 +244,17 @@ fn routes(
 ) -> anyhow::Result<axum::Router> {
     use proto::anklang as pb;
     let store = || app.store.clone();
+    let keys = || Arc::clone(&app.keys);
     let app = || app.clone();
     let routes = services! {
-        pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store()),
-        pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store()),
-        pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store()),
-        pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store()),
-        pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store()),
+        pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store(), keys()),
+        pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store(), keys()),
+        pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store(), keys()),
+        pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store(), keys()),
+        pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store(), keys()),
         pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
-        pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store()),
+        pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
+        pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },

@@ -72,7 +72,7 @@ impl Secret {
         webhook: WebhookId,
         id: Uuid,
     ) -> Result<Vec<u8>, SealError> {
-        keys.seal(&context(tenant, webhook, id), &self.0)
+        keys.seal(context(tenant, webhook, id).as_bytes(), &self.0)
     }
 
     /// The one that was kept.
@@ -83,7 +83,8 @@ impl Secret {
         id: Uuid,
         sealed: &[u8],
     ) -> Result<Secret, SealError> {
-        keys.open(&context(tenant, webhook, id), sealed).map(Secret)
+        keys.open(context(tenant, webhook, id).as_bytes(), sealed)
+            .map(Secret)
     }
 
     /// One signature: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.

@@ -3,11 +3,13 @@
 use anklang_domain::TenantId;
 use anklang_domain::master::BrandRow;
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
 use crate::import::{self, Load, Spec, text};
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store, StoreError};
 
 /// A brand.
@@ -94,22 +96,29 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option
     Ok(brand)
 }
 
-/// At most `limit` brands by code, from the one after `after`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Brand>> {
-    let brands = diesel::sql_query(
-        "SELECT * FROM brand WHERE tenant_id = $1 AND code > $2 ORDER BY code LIMIT $3",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(brands)
+/// What brands are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("code", Kind::Text),
+        Field::new("display_name", Kind::Text, "name"),
+        Field::column("legal_name", Kind::Text),
+        Field::column("postal_code", Kind::Text),
+        Field::column("city", Kind::Text),
+        Field::column("country", Kind::Text),
+        Field::column("sender_email", Kind::Text),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("code", "::text", false)],
+};
+
+/// A page of brands, by code if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Brand>> {
+    let base = Statement::numbered(
+        "SELECT * FROM brand WHERE tenant_id = $1",
+        &[bound::<SqlUuid, _>(tenant.0)],
+    );
+    list.load(conn, base).await
 }
 
 /// Replaces a brand, or adds it if it may be missing.

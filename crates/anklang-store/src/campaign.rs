@@ -13,6 +13,8 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
 /// A campaign.
@@ -82,22 +84,23 @@ pub async fn lock(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> Result<O
     .optional()?)
 }
 
-/// Campaigns, newest first, older than `before`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    before: Option<CampaignId>,
-    limit: i64,
-) -> Result<Vec<Campaign>> {
-    Ok(diesel::sql_query(
-        "SELECT id, name, planned_start, state, paused, created_at FROM campaign
-         WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(before.map(|id| id.0))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+/// What campaigns are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::new("display_name", Kind::Text, "name"),
+        Field::nullable("planned_start_date", Kind::Date, "planned_start"),
+        Field::new("create_time", Kind::Time, "created_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of campaigns, newest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Campaign>> {
+    let base = Statement::numbered(
+        "SELECT id, name, planned_start, state, paused, created_at FROM campaign WHERE tenant_id = $1",
+        &[bound::<SqlUuid, _>(tenant.0)],
+    );
+    list.load(conn, base).await
 }
 
 /// A phase with its audience's origin and its outbound.
@@ -265,9 +268,15 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     let reaction = new.reaction.map(serde_json::to_value).transpose();
     let reaction = reaction.map_err(|e| StoreError::Stored(format!("a reaction: {e}")))?;
     diesel::sql_query(
-        "INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria,
-                               deselected, reaction)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "WITH ticked AS MATERIALIZED (
+             SELECT c.number, t.tick FROM selection_tick t
+             JOIN contract c ON c.tenant_id = t.tenant_id AND c.id = t.contract_id
+             WHERE t.tenant_id = $1 AND t.selection_id = $3)
+         INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria,
+                               deselected, included, reaction)
+         VALUES ($1, $2, $3, $4, $5,
+                 $6 || ARRAY(SELECT number FROM ticked WHERE tick = 'excluded'),
+                 ARRAY(SELECT number FROM ticked WHERE tick = 'included'), $7)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
@@ -299,6 +308,61 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
         .ok_or_else(|| StoreError::Stored("a phase without audience".into()))
 }
 
+/// What the phases of a campaign are listed by.
+pub static PHASES: Listable = Listable {
+    fields: &[
+        Field::new("display_name", Kind::Text, "name"),
+        Field::column(
+            "state",
+            Kind::Word(
+                "PHASE_STATE_",
+                &["launching", "active", "failed", "cancelled"],
+            ),
+        ),
+        Field::resource(
+            "target_product_version",
+            &[
+                Part::new("products", "product_number", PartType::Text),
+                Part::new("versions", "product_version_code", PartType::Text),
+            ],
+        ),
+        Field::new("offer_valid_until_date", Kind::Date, "offer_valid_until"),
+        Field::new("create_time", Kind::Time, "created_at"),
+    ],
+    key: &[Sort::key("number", "::integer", false)],
+};
+
+/// A page of a campaign's phases, in order if not otherwise wanted.
+pub async fn list_phases(
+    conn: &mut Conn,
+    tenant: TenantId,
+    campaign: CampaignId,
+    list: &List,
+) -> Result<Page<Phase>> {
+    let base = Statement::numbered(
+        PHASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<SqlUuid, _>(campaign.0),
+        ],
+    );
+    list.load(conn, base).await
+}
+
+const PHASE: &str = "SELECT p.id, p.campaign_id, p.number, p.name, pr.number AS product_number,
+            v.code AS product_version_code, p.offer_valid_until, p.state, p.operation_id,
+            a.selection_id, a.selection_version, a.criteria, a.reaction,
+            r.campaign_id AS reaction_campaign_id, r.number AS reaction_number, p.paused,
+            p.start_date, p.end_date, coalesce(p.parallel_group, p.number) AS parallel_group,
+            p.predecessors, p.open_offers, p.one_per_household, p.ending_within_days,
+            p.started_at, p.completed_at, p.created_at
+     FROM phase p
+     JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
+     LEFT JOIN phase r ON r.tenant_id = p.tenant_id AND r.id = (a.reaction->>'phase')::uuid
+     JOIN product_version v ON v.tenant_id = p.tenant_id AND v.id = p.product_version_id
+     JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
+     WHERE p.tenant_id = $1 AND p.campaign_id = $2";
+
 /// A campaign's phases in order, or one of them.
 pub async fn phases(
     conn: &mut Conn,
@@ -306,22 +370,9 @@ pub async fn phases(
     campaign: CampaignId,
     only: Option<PhaseId>,
 ) -> Result<Vec<Phase>> {
-    Ok(diesel::sql_query(
-        "SELECT p.id, p.campaign_id, p.number, p.name, pr.number AS product_number,
-                v.code AS product_version_code, p.offer_valid_until, p.state, p.operation_id,
-                a.selection_id, a.selection_version, a.criteria, a.reaction,
-                r.campaign_id AS reaction_campaign_id, r.number AS reaction_number, p.paused,
-                p.start_date, p.end_date, coalesce(p.parallel_group, p.number) AS parallel_group,
-                p.predecessors, p.open_offers, p.one_per_household, p.ending_within_days,
-                p.started_at, p.completed_at, p.created_at
-         FROM phase p
-         JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
-         LEFT JOIN phase r ON r.tenant_id = p.tenant_id AND r.id = (a.reaction->>'phase')::uuid
-         JOIN product_version v ON v.tenant_id = p.tenant_id AND v.id = p.product_version_id
-         JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
-         WHERE p.tenant_id = $1 AND p.campaign_id = $2 AND ($3 IS NULL OR p.id = $3)
-         ORDER BY p.number",
-    )
+    Ok(diesel::sql_query(format!(
+        "{PHASE} AND ($3 IS NULL OR p.id = $3) ORDER BY p.number"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Nullable<SqlUuid>, _>(only.map(|id| id.0))
@@ -407,17 +458,57 @@ pub struct Candidate {
     pub offer_number: Option<String>,
 }
 
-/// An audience's candidates after `after`, in order.
+/// What the candidates of an audience are listed by.
+pub static CANDIDATES: Listable = Listable {
+    fields: &[
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "contract",
+            &[Part::new("contracts", "contract_number", PartType::Text)],
+        ),
+        Field::nullable(
+            "exclusion_reason",
+            Kind::Word(
+                "EXCLUSION_REASON_",
+                &[
+                    "deselected",
+                    "contract_ended",
+                    "other_division",
+                    "already_on_target",
+                    "no_quantity",
+                    "no_address",
+                    "suppressed",
+                    "no_consent",
+                ],
+            ),
+            "exclusion",
+        ),
+        Field::resource(
+            "offer",
+            &[Part::new("offers", "offer_number", PartType::Text)],
+        ),
+    ],
+    key: &[Sort::key("seq", "::bigint", false)],
+};
+
+/// A page of an audience's candidates, by contract number if not otherwise wanted.
 pub async fn candidates(
     conn: &mut Conn,
     tenant: TenantId,
     phase: PhaseId,
     side: Side,
-    exclusion: Option<&str>,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Candidate>> {
-    Ok(diesel::sql_query(
+    exclusion: Option<&'static str>,
+    list: &List,
+) -> Result<Page<Candidate>> {
+    let members = match side {
+        Side::Both => None,
+        Side::Members => Some(true),
+        Side::Excluded => Some(false),
+    };
+    let base = Statement::numbered(
         "SELECT m.seq, cu.number AS customer_number, co.number AS contract_number, m.exclusion,
                 o.number AS offer_number
          FROM audience_member m
@@ -425,23 +516,17 @@ pub async fn candidates(
          JOIN contract co ON co.tenant_id = m.tenant_id AND co.id = m.contract_id
          LEFT JOIN offer o ON o.tenant_id = m.tenant_id AND o.phase_id = m.phase_id
                           AND o.member_seq = m.seq
-         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3
-           AND ($4 IS NULL OR (m.exclusion IS NULL) = $4)
-           AND ($5 IS NULL OR m.exclusion = $5)
-         ORDER BY m.seq LIMIT $6",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
-    .bind::<BigInt, _>(after)
-    .bind::<Nullable<Bool>, _>(match side {
-        Side::Both => None,
-        Side::Members => Some(true),
-        Side::Excluded => Some(false),
-    })
-    .bind::<Nullable<Text>, _>(exclusion)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+         WHERE m.tenant_id = $1 AND m.phase_id = $2
+           AND ($3 IS NULL OR (m.exclusion IS NULL) = $3)
+           AND ($4 IS NULL OR m.exclusion = $4)",
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<SqlUuid, _>(phase.0),
+            bound::<Nullable<Bool>, _>(members),
+            bound::<Nullable<Text>, _>(exclusion),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// A product version that can be offered.

@@ -1,12 +1,12 @@
 //! Contracts with items and attributes.
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use anklang_domain::master::{AttributeRow, AttributeValue, ContractItemRow, ContractRow};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{
-    Array, BigInt, Date, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, Date, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -14,7 +14,9 @@ use uuid::Uuid;
 use crate::attribute::{self, Owner};
 use crate::customer::{CUSTOMER, grouped};
 use crate::import::{self, Load, Reference, Spec, date, decimal, text};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store, StoreError};
 
 /// A contract.
@@ -195,26 +197,62 @@ pub async fn get(
     Ok(with_details(conn, tenant, contracts).await?.pop())
 }
 
-/// At most `limit` contracts by number, of one customer (by number) or of all, from the one after
-/// `after`.
+/// What contracts are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "brand",
+            &[Part::new("brands", "brand_code", PartType::Text)],
+        ),
+        Field::column("division", Kind::Text),
+        Field::column("supply_status", Kind::Text),
+        Field::column("site_street", Kind::Text),
+        Field::column("site_house_number", Kind::Text),
+        Field::column("site_postal_code", Kind::Text),
+        Field::column("site_city", Kind::Text),
+        Field::nullable("annual_quantity_kwh", Kind::Number, "annual_quantity_kwh"),
+        Field::resource(
+            "product_version",
+            &[
+                Part::new("products", "product_number", PartType::Text),
+                Part::new("versions", "product_version_code", PartType::Text),
+            ],
+        ),
+        Field::nullable("start_date", Kind::Date, "start_date"),
+        Field::nullable("end_date", Kind::Date, "end_date"),
+        Field::nullable("notice_date", Kind::Date, "notice_date"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of contracts of one customer (by number) or of all, by number if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
-    customer: Option<&str>,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<ContractDetails>> {
-    let contracts: Vec<Contract> = diesel::sql_query(format!(
-        "{CONTRACT} AND k.number > $2 AND ($3 IS NULL OR c.number = $3)
-         ORDER BY k.number LIMIT $4"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after)
-    .bind::<Nullable<Text>, _>(customer)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    with_details(conn, tenant, contracts).await
+    customer: Option<String>,
+    list: &List,
+) -> Result<Page<ContractDetails>> {
+    static BASE: LazyLock<String> =
+        LazyLock::new(|| format!("{CONTRACT} AND ($2 IS NULL OR c.number = $2)"));
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<Text>, _>(customer),
+        ],
+    );
+    let page: Page<Contract> = list.load(conn, base).await?;
+    Ok(Page {
+        rows: with_details(conn, tenant, page.rows).await?,
+        next: page.next,
+    })
 }
 
 async fn with_details(

@@ -197,7 +197,7 @@ pub async fn freeze(
     now: DateTime<Utc>,
 ) -> Result<AudienceSize> {
     let stored: Stored = diesel::sql_query(
-        "SELECT criteria, deselected, reaction FROM audience WHERE tenant_id = $1 AND phase_id = $2",
+        "SELECT criteria, deselected, included, reaction FROM audience WHERE tenant_id = $1 AND phase_id = $2",
     )
     .bind::<SqlUuid, _>(tenant.id.0)
     .bind::<SqlUuid, _>(what.phase.0)
@@ -206,6 +206,7 @@ pub async fn freeze(
     let criteria: Criteria = serde_json::from_value(stored.criteria)
         .map_err(|e| StoreError::Stored(format!("criteria of an audience: {e}")))?;
     let prepared = selection::prepare(conn, tenant, Subject::Contract, &criteria, now).await?;
+    let prepared = prepared.with_numbers(stored.included, Vec::new());
     let reaction = stored
         .reaction
         .map(serde_json::from_value)
@@ -339,4 +340,6 @@ struct Stored {
     reaction: Option<serde_json::Value>,
     #[diesel(sql_type = Array<Text>)]
     deselected: Vec<String>,
+    #[diesel(sql_type = Array<Text>)]
+    included: Vec<String>,
 }

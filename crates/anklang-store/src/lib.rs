@@ -14,6 +14,7 @@ pub mod handover;
 pub mod import;
 pub mod infoboard;
 pub mod launch;
+pub mod listing;
 pub mod message;
 pub mod migrate;
 pub mod offer;

@@ -5,6 +5,8 @@
 //! attempt. When the lease runs out, [`rescue`] takes over: not yet marked means that it was not
 //! handed over, marked means that nobody knows.
 
+use std::sync::LazyLock;
+
 use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES, Next, Outcome};
 use anklang_domain::{CampaignId, MessageId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -15,6 +17,8 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store};
 
 /// A message in the hands of a sender.
@@ -498,27 +502,73 @@ pub struct Filter {
     pub states: Vec<&'static str>,
 }
 
-/// Messages after the id `after`, oldest first.
+/// What messages are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "offer",
+            &[Part::new("offers", "offer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "campaign",
+            &[Part::new("campaigns", "campaign_id", PartType::Uuid)],
+        ),
+        Field::column("channel", Kind::Text),
+        Field::resource(
+            "channel_account",
+            &[Part::new("channelAccounts", "account", PartType::Text)],
+        ),
+        Field::column("address", Kind::Text),
+        Field::column("state", Kind::Word("MESSAGE_STATE_", STATES)),
+        Field::new("attempt_count", Kind::Number, "attempt"),
+        Field::column("detail", Kind::Text),
+        Field::column("provider_message_id", Kind::Text),
+        Field::new("next_attempt_time", Kind::Time, "next_attempt_at"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::nullable("send_time", Kind::Time, "sent_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", false)],
+};
+
+const STATES: &[&str] = &[
+    "queued",
+    "sending",
+    "sent",
+    "delivered",
+    "failed",
+    "bounced",
+    "suppressed",
+    "ambiguous",
+    "cancelled",
+];
+
+/// A page of messages, oldest first if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
     filter: &Filter,
-    after: Option<MessageId>,
-    limit: i64,
-) -> Result<Vec<Message>> {
-    Ok(diesel::sql_query(format!(
-        "{SELECT} AND ($2 IS NULL OR m.id > $2) AND ($3 IS NULL OR m.campaign_id = $3)
-         AND ($4 IS NULL OR cu.number = $4) AND (cardinality($5) = 0 OR m.state = ANY($5))
-         ORDER BY m.id LIMIT $6"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
-    .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
-    .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
-    .bind::<Array<Text>, _>(&filter.states)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    list: &List,
+) -> Result<Page<Message>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "{SELECT} AND ($2 IS NULL OR m.campaign_id = $2) AND ($3 IS NULL OR cu.number = $3)
+             AND (cardinality($4) = 0 OR m.state = ANY($4))"
+        )
+    });
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0)),
+            bound::<Nullable<Text>, _>(filter.customer_number.clone()),
+            bound::<Array<Text>, _>(filter.states.clone()),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// One try to send a message.

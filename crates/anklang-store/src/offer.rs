@@ -5,6 +5,8 @@ mod make;
 mod numbers;
 mod withdraw;
 
+use std::sync::LazyLock;
+
 use anklang_domain::offer::{self, Answer, Answered, OfferState, RejectReason};
 use anklang_domain::{
     CampaignId, ContractId, CustomerId, OfferId, PhaseId, ProductVersionId, TenantId,
@@ -20,12 +22,14 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::handover::event::ANNOUNCE;
 pub use cockpit::{OpenFigures, open_figures};
 pub use make::{Source, Terms, make};
 pub use numbers::{NumberRange, number_range, set_number_range};
 pub use withdraw::withdraw;
 
+use crate::handover::event::ANNOUNCE;
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -199,41 +203,99 @@ pub struct Filter {
     pub reject_reasons: Vec<Option<RejectReason>>,
 }
 
-/// Offers after the number `after`, by number.
+/// What offers are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "contract",
+            &[Part::new("contracts", "contract_number", PartType::Text)],
+        ),
+        Field::resource(
+            "product_version",
+            &[
+                Part::new("products", "product_number", PartType::Text),
+                Part::new("versions", "product_version_code", PartType::Text),
+            ],
+        ),
+        Field::resource(
+            "campaign",
+            &[Part::new("campaigns", "campaign_id", PartType::Uuid)],
+        ),
+        Field::resource(
+            "phase",
+            &[
+                Part::new("campaigns", "campaign_id", PartType::Uuid),
+                Part::new("phases", "phase_number", PartType::Integer),
+            ],
+        ),
+        Field::column(
+            "state",
+            Kind::Word(
+                "OFFER_STATE_",
+                &[
+                    "draft",
+                    "open",
+                    "accepted",
+                    "rejected",
+                    "expired",
+                    "withdrawn",
+                ],
+            ),
+        ),
+        Field::column("annual_quantity_kwh", Kind::Number),
+        Field::column("annual_amount", Kind::Number),
+        Field::column("offer_date", Kind::Date),
+        Field::new("valid_until_date", Kind::Date, "valid_until"),
+        Field::nullable("answer_time", Kind::Time, "answered_at"),
+        Field::column("answer_source", Kind::Text),
+        Field::column("reject_reason", Kind::Text),
+        Field::new("create_time", Kind::Time, "created_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of offers as on `today`, by number if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
     filter: &Filter,
     today: NaiveDate,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Offer>> {
-    let states: Vec<&str> = filter.states.iter().map(|s| s.as_str()).collect();
-    Ok(diesel::sql_query(select(&format!(
-        "AND o.number > $3 AND ($4 IS NULL OR o.campaign_id = $4)
-         AND ($5 IS NULL OR cu.number = $5) AND (cardinality($6) = 0 OR {STATE} = ANY($6))
-         AND ($7 IS NULL OR (o.campaign_id = $7 AND p.number = $8))
-         AND ($9 IS NULL OR co.number = $9) AND ($10 IS NULL OR co.division = $10)
-         AND ($11 IS NULL OR o.currency = $11) AND ($12 IS NULL OR o.valid_until <= $12)
-         AND (cardinality($13) = 0 OR (o.state = 'rejected' AND o.reject_reason_code = ANY($13)))
-         ORDER BY o.number LIMIT $14"
-    )))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Date, _>(today)
-    .bind::<Text, _>(after)
-    .bind::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0))
-    .bind::<Nullable<Text>, _>(filter.customer_number.as_deref())
-    .bind::<Array<Text>, _>(states)
-    .bind::<Nullable<SqlUuid>, _>(filter.phase.map(|(campaign, _)| campaign.0))
-    .bind::<Nullable<Integer>, _>(filter.phase.map(|(_, number)| number))
-    .bind::<Nullable<Text>, _>(filter.contract_number.as_deref())
-    .bind::<Nullable<Text>, _>(filter.division.as_deref())
-    .bind::<Nullable<Text>, _>(filter.currency.as_deref())
-    .bind::<Nullable<Date>, _>(filter.valid_until_max)
-    .bind::<Array<Text>, _>(reject_words(&filter.reject_reasons))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    list: &List,
+) -> Result<Page<Offer>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        select(&format!(
+            "AND ($3 IS NULL OR o.campaign_id = $3) AND ($4 IS NULL OR cu.number = $4)
+             AND (cardinality($5) = 0 OR {STATE} = ANY($5))
+             AND ($6 IS NULL OR (o.campaign_id = $6 AND p.number = $7))
+             AND ($8 IS NULL OR co.number = $8) AND ($9 IS NULL OR co.division = $9)
+             AND ($10 IS NULL OR o.currency = $10) AND ($11 IS NULL OR o.valid_until <= $11)
+             AND (cardinality($12) = 0 OR (o.state = 'rejected' AND o.reject_reason_code = ANY($12)))"
+        ))
+    });
+    let states: Vec<&'static str> = filter.states.iter().map(|s| s.as_str()).collect();
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Date, _>(today),
+            bound::<Nullable<SqlUuid>, _>(filter.campaign.map(|id| id.0)),
+            bound::<Nullable<Text>, _>(filter.customer_number.clone()),
+            bound::<Array<Text>, _>(states),
+            bound::<Nullable<SqlUuid>, _>(filter.phase.map(|(campaign, _)| campaign.0)),
+            bound::<Nullable<Integer>, _>(filter.phase.map(|(_, number)| number)),
+            bound::<Nullable<Text>, _>(filter.contract_number.clone()),
+            bound::<Nullable<Text>, _>(filter.division.clone()),
+            bound::<Nullable<Text>, _>(filter.currency.clone()),
+            bound::<Nullable<Date>, _>(filter.valid_until_max),
+            bound::<Array<Text>, _>(reject_words(&filter.reject_reasons)),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// The words of the ledger for reasons of rejection; the empty one is "not told".

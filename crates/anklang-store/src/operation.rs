@@ -4,6 +4,8 @@
 //! works in chunks, and ends each chunk's transaction with [`advance`], which fails when the
 //! lease was lost: then the chunk rolls back and the new holder does it. `attempt` is the fence.
 
+use std::sync::LazyLock;
+
 use anklang_domain::{OperationId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{
@@ -14,6 +16,8 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store, StoreError};
 
 /// The longest wait between two tries.
@@ -186,22 +190,30 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<O
     .optional()?)
 }
 
-/// Operations, newest first, older than `before`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    before: Option<OperationId>,
-    limit: i64,
-) -> Result<Vec<Operation>> {
-    Ok(diesel::sql_query(format!(
-        "SELECT {COLUMNS} FROM operation WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2)
-         ORDER BY id DESC LIMIT $3"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(before.map(|id| id.0))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+/// What operations are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("kind", Kind::Text),
+        Field::column("resource", Kind::Text),
+        Field::new("phase", Kind::Text, "step"),
+        Field::new("done", Kind::Flag, "is_over"),
+        Field::column("failed", Kind::Number),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of operations, newest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Operation>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT {COLUMNS}, state IN ('succeeded', 'failed', 'cancelled') AS is_over
+             FROM operation WHERE tenant_id = $1"
+        )
+    });
+    let base = Statement::numbered(&BASE, &[bound::<SqlUuid, _>(tenant.0)]);
+    list.load(conn, base).await
 }
 
 /// Asks an operation to stop: its worker does so before its next chunk. One that is over stays as

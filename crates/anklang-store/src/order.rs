@@ -1,19 +1,21 @@
 //! Orders: the sales history.
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use anklang_domain::master::{OrderLineRow, OrderRow};
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{
-    Array, BigInt, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
 use crate::customer::{CUSTOMER, grouped};
 use crate::import::{self, Load, Reference, Spec, decimal, int, text, time};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store, StoreError};
 
 /// An order.
@@ -150,26 +152,46 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opti
     Ok(with_lines(conn, tenant, orders).await?.pop())
 }
 
-/// At most `limit` orders by number, of one customer (by number) or of all, from the one after
-/// `after`.
+/// What orders are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "brand",
+            &[Part::new("brands", "brand_code", PartType::Text)],
+        ),
+        Field::new("order_time", Kind::Time, "ordered_at"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of orders of one customer (by number) or of all, by number if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
-    customer: Option<&str>,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<OrderDetails>> {
-    let orders: Vec<Order> = diesel::sql_query(format!(
-        "{ORDER} AND o.number > $2 AND ($3 IS NULL OR c.number = $3)
-         ORDER BY o.number LIMIT $4"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after)
-    .bind::<Nullable<Text>, _>(customer)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    with_lines(conn, tenant, orders).await
+    customer: Option<String>,
+    list: &List,
+) -> Result<Page<OrderDetails>> {
+    static BASE: LazyLock<String> =
+        LazyLock::new(|| format!("{ORDER} AND ($2 IS NULL OR c.number = $2)"));
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<Text>, _>(customer),
+        ],
+    );
+    let page: Page<Order> = list.load(conn, base).await?;
+    Ok(Page {
+        rows: with_lines(conn, tenant, page.rows).await?,
+        next: page.next,
+    })
 }
 
 async fn with_lines(

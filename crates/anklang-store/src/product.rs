@@ -1,14 +1,18 @@
 //! Products and product versions.
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use anklang_domain::master::{ProductRow, ProductVersionRow};
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{BigInt, Date, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Date, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
 use crate::import::{self, Load, Reference, Spec, date, decimal, text};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store, StoreError};
 
 /// A product.
@@ -131,22 +135,26 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opti
     Ok(product)
 }
 
-/// At most `limit` products by number, from the one after `after`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<Product>> {
-    let products = diesel::sql_query(format!(
-        "{PRODUCT} AND p.number > $2 ORDER BY p.number LIMIT $3"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(products)
+/// What products are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::new("display_name", Kind::Text, "name"),
+        Field::column("division", Kind::Text),
+        Field::resource(
+            "brand",
+            &[Part::new("brands", "brand_code", PartType::Text)],
+        ),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of products, by number if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Product>> {
+    let base = Statement::numbered(PRODUCT, &[bound::<SqlUuid, _>(tenant.0)]);
+    list.load(conn, base).await
 }
 
 /// Replaces a product, or adds it if it may be missing.
@@ -197,27 +205,40 @@ pub async fn get_version(
     Ok(version)
 }
 
-/// At most `limit` versions by product number and code, of one product or of all, from the one
-/// after `after`.
+/// What product versions are listed by.
+pub static VERSIONS: Listable = Listable {
+    fields: &[
+        Field::column("code", Kind::Text),
+        Field::new("display_name", Kind::Text, "name"),
+        Field::column("valid_from", Kind::Date),
+        Field::nullable("valid_to", Kind::Date, "valid_to"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[
+        Sort::key("product_number", "::text", false),
+        Sort::key("code", "::text", false),
+    ],
+};
+
+/// A page of versions of one product or of all, by product number and code if not otherwise
+/// wanted.
 pub async fn list_versions(
     conn: &mut Conn,
     tenant: TenantId,
-    product: Option<&str>,
-    after: (&str, &str),
-    limit: i64,
-) -> Result<Vec<ProductVersion>> {
-    let versions = diesel::sql_query(format!(
-        "{VERSION} AND (p.number, v.code) > ($2, $3) AND ($4 IS NULL OR p.number = $4)
-         ORDER BY p.number, v.code LIMIT $5"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after.0)
-    .bind::<Text, _>(after.1)
-    .bind::<Nullable<Text>, _>(product)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(versions)
+    product: Option<String>,
+    list: &List,
+) -> Result<Page<ProductVersion>> {
+    static BASE: LazyLock<String> =
+        LazyLock::new(|| format!("{VERSION} AND ($2 IS NULL OR p.number = $2)"));
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<Text>, _>(product),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// Replaces a product version, or adds it if it may be missing.

@@ -1,12 +1,16 @@
 //! Templates: versions per brand, key and language.
 
+use std::sync::LazyLock;
+
 use anklang_domain::{BrandId, TenantId};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, BigInt, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
 /// One version of a template.
@@ -93,29 +97,46 @@ pub async fn newest(
     .await?)
 }
 
-/// Newest versions after a brand code, key and language, in that order; of one brand or of all.
+/// What templates are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("key", Kind::Text),
+        Field::column("language", Kind::Text),
+        Field::column("version", Kind::Number),
+        Field::column("subject", Kind::Text),
+        Field::new("create_time", Kind::Time, "created_at"),
+    ],
+    key: &[
+        Sort::key("brand_code", "::text", false),
+        Sort::key("key", "::text", false),
+        Sort::key("language", "::text", false),
+    ],
+};
+
+/// A page of the newest versions, of one brand or of all; by brand code, key and language if not
+/// otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
-    brand_code: Option<&str>,
-    after: (&str, &str, &str),
-    limit: i64,
-) -> Result<Vec<Template>> {
-    Ok(diesel::sql_query(format!(
-        "SELECT DISTINCT ON (b.code, t.key, t.language) {COLUMNS} FROM template t
-         JOIN brand b ON b.tenant_id = t.tenant_id AND b.id = t.brand_id
-         WHERE t.tenant_id = $1 AND ($2 IS NULL OR b.code = $2)
-           AND (b.code, t.key, t.language) > ($3, $4, $5)
-         ORDER BY b.code, t.key, t.language, t.version DESC LIMIT $6"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<diesel::sql_types::Nullable<Text>, _>(brand_code)
-    .bind::<Text, _>(after.0)
-    .bind::<Text, _>(after.1)
-    .bind::<Text, _>(after.2)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    brand_code: Option<String>,
+    list: &List,
+) -> Result<Page<Template>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT DISTINCT ON (b.code, t.key, t.language) {COLUMNS} FROM template t
+             JOIN brand b ON b.tenant_id = t.tenant_id AND b.id = t.brand_id
+             WHERE t.tenant_id = $1 AND ($2 IS NULL OR b.code = $2)
+             ORDER BY b.code, t.key, t.language, t.version DESC"
+        )
+    });
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<Text>, _>(brand_code),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// The content of a new version.

@@ -69,6 +69,8 @@ impl Client {
         imports: pb::imports::v1::import_service_client::ImportServiceClient<Calls>,
         /// Selections.
         selections: pb::selections::v1::selection_service_client::SelectionServiceClient<Calls>,
+        /// Presets of selections.
+        presets: pb::selections::v1::preset_service_client::PresetServiceClient<Calls>,
         /// Templates.
         templates: pb::templates::v1::template_service_client::TemplateServiceClient<Calls>,
         /// Campaigns.

@@ -12,6 +12,7 @@
 //! Criteria are stored as JSON with the names given here by serde. They never change; a new
 //! meaning takes a new name.
 
+mod preset;
 mod shape;
 
 use std::ops::RangeInclusive;
@@ -20,7 +21,11 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-pub use shape::{check_shape, is_within_limits};
+pub use preset::{
+    Argument, Filled, MAX_PARAMETERS, Parameter, ParameterType, argument_path, check_parameters,
+    fill,
+};
+pub use shape::{check_preset_shape, check_shape, is_within_limits};
 
 /// The most levels of a tree; a single node is one level.
 pub const MAX_DEPTH: usize = 8;
@@ -220,4 +225,6 @@ pub enum Value {
     /// So many days before the day on which the selection runs, in the tenant's zone;
     /// -[`MAX_DAYS`] to [`MAX_DAYS`], negative is in the future.
     DaysAgo(i32),
+    /// The values of a preset's parameter; stands in presets alone.
+    Parameter(String),
 }

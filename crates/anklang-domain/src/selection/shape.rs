@@ -13,6 +13,10 @@ use crate::Violations;
 /// Checks sizes, numbers of values and the values themselves. Paths are those of the API, from
 /// the root `criteria`, e.g. `criteria.all.criteria[1].compare.values[0]`.
 pub fn check_shape(criteria: &Criteria) -> Violations {
+    check(criteria, false)
+}
+
+fn check(criteria: &Criteria, may_have_holes: bool) -> Violations {
     let mut violations = Violations::new();
     for (seen, node) in Walk::new(criteria).enumerate() {
         if seen == MAX_NODES {
@@ -28,7 +32,8 @@ pub fn check_shape(criteria: &Criteria) -> Violations {
             Criteria::Any { criteria } => check_list(criteria, node.path + ".any", &mut violations),
             Criteria::Not { .. } => {}
             Criteria::Compare(compare) => {
-                check_compare(compare, &(node.path + ".compare"), &mut violations);
+                let path = node.path + ".compare";
+                check_compare(compare, may_have_holes, &path, &mut violations);
             }
             Criteria::Related(related) => {
                 check_related(related, &(node.path + ".related"), &mut violations);
@@ -36,6 +41,11 @@ pub fn check_shape(criteria: &Criteria) -> Violations {
         }
     }
     violations
+}
+
+/// As [`check_shape`], for criteria of a preset, which may have holes.
+pub fn check_preset_shape(criteria: &Criteria) -> Violations {
+    check(criteria, true)
 }
 
 /// True when the tree has no more than [`MAX_DEPTH`] levels and [`MAX_NODES`] nodes, and may
@@ -52,7 +62,7 @@ fn check_list(list: &[Criteria], path: String, violations: &mut Violations) {
     }
 }
 
-fn check_compare(compare: &Compare, path: &str, violations: &mut Violations) {
+fn check_compare(compare: &Compare, may_have_holes: bool, path: &str, violations: &mut Violations) {
     if compare.field.is_empty() {
         violations.add(format!("{path}.field"), "is required");
     }
@@ -70,13 +80,17 @@ fn check_compare(compare: &Compare, path: &str, violations: &mut Violations) {
         );
     }
     for (i, value) in compare.values.iter().take(MAX_VALUES).enumerate() {
+        if may_have_holes && matches!(value, Value::Parameter(_)) {
+            continue;
+        }
         if let Err(reason) = check_value(value) {
             violations.add(format!("{path}.values[{i}]"), reason);
         }
     }
 }
 
-fn check_value(value: &Value) -> Result<(), String> {
+/// Checks a value by itself.
+pub(super) fn check_value(value: &Value) -> Result<(), String> {
     let is_right = match value {
         Value::Text(text) if text.is_empty() => {
             return Err("must not be empty; IS_NOT_SET finds fields without a value".into());
@@ -84,6 +98,7 @@ fn check_value(value: &Value) -> Result<(), String> {
         // PostgreSQL stores no NUL.
         Value::Text(text) if text.contains('\0') => return Err("must not hold NUL".into()),
         Value::Text(text) => text.chars().nth(MAX_TEXT).is_none(),
+        Value::Parameter(_) => return Err("a parameter stands in presets alone".into()),
         Value::Number(_) | Value::Flag(_) => true,
         Value::Date(date) => YEARS.contains(&date.year()),
         Value::Time(time) => YEARS.contains(&time.year()),

@@ -7,7 +7,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::campaigns::{CampaignsApi, phase_name};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller};
 
 impl CampaignsApi {
@@ -34,23 +34,10 @@ impl CampaignsApi {
         let exclusion = violations
             .check("exclusion_reason", exclusion)
             .and_then(exclusion_word);
-        let query = format!(
-            "ListAudienceMembers {} {} {}",
-            request.parent, request.side, request.exclusion_reason
-        );
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &campaign::CANDIDATES);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
         let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
-        let after = page
-            .after
-            .first()
-            .and_then(|seq| seq.parse().ok())
-            .unwrap_or(0);
 
         let mut tx = self.app.store.begin(tenant.id).await?;
         let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
@@ -58,21 +45,19 @@ impl CampaignsApi {
             .iter()
             .find(|p| p.number == number)
             .ok_or(ApiError::NotFound(request.parent))?;
-        let mut rows = campaign::candidates(
+        let page = campaign::candidates(
             &mut tx,
             tenant.id,
             PhaseId(phase.id),
             side,
             exclusion,
-            after,
-            page.limit(),
+            &listing.list,
         )
         .await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |c| vec![c.seq.to_string()]);
         Ok(pb::ListAudienceMembersResponse {
-            audience_members: rows.into_iter().map(member_to_wire).collect(),
-            next_page_token,
+            audience_members: page.rows.into_iter().map(member_to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 }

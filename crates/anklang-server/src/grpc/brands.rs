@@ -1,5 +1,7 @@
 //! Brands.
 
+use std::sync::Arc;
+
 use anklang_domain::master::BrandRow;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::brands::v1 as pb;
@@ -8,18 +10,20 @@ use anklang_store::brand::{self, Brand};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::seal::Keys;
 
 /// The service.
 pub struct BrandsApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl BrandsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        BrandsApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        BrandsApi { store, keys }
     }
 }
 
@@ -68,20 +72,15 @@ impl BrandsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            "ListBrands".into(),
-            &mut violations,
-        );
+        let of = &brand::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut brands = brand::list(&mut tx, tenant.id, after, page.limit()).await?;
+        let page = brand::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListBrandsResponse {
-            next_page_token: page.cut(&mut brands, |b| vec![b.code.clone()]),
-            brands: brands.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            brands: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 

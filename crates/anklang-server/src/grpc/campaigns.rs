@@ -16,9 +16,10 @@ use chrono::{Months, NaiveDate, Utc};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::form;
 use super::infoboard;
+use super::listing::Listing;
 use super::offers::{policy_to_wire, reject_reason_to_wire};
-use super::page::Page;
 use super::selections::criteria_to_proto;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::App;
@@ -155,26 +156,15 @@ impl CampaignsApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let query = "ListCampaigns".to_owned();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &campaign::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let before = page
-            .after
-            .first()
-            .and_then(|id| id.parse().ok())
-            .map(CampaignId);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let mut rows = campaign::list(&mut tx, tenant.id, before, page.limit()).await?;
+        let page = campaign::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |c| vec![c.id.to_string()]);
         Ok(pb::ListCampaignsResponse {
-            campaigns: rows.iter().map(campaign_to_wire).collect(),
-            next_page_token,
+            campaigns: page.rows.iter().map(campaign_to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 
@@ -183,12 +173,28 @@ impl CampaignsApi {
         request: Request<pb::ListPhasesRequest>,
     ) -> ApiResult<pb::ListPhasesResponse> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = campaign_id("parent", &request.into_inner().parent)?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let id = violations.check("parent", name::parse_uuid(&request.parent, "campaigns"));
+        let (key, of) = (&self.app.keys, &campaign::PHASES);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
+        let id = CampaignId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
         find(&mut tx, tenant.id, id).await?;
-        let phases = load_phases(&mut tx, tenant.id, id).await?;
+        let page = campaign::list_phases(&mut tx, tenant.id, id, &listing.list).await?;
+        // Phases name others, which need not be on the page.
+        let all = campaign::phases(&mut tx, tenant.id, id, None).await?;
+        let outbounds = campaign::outbounds(&mut tx, tenant.id, id).await?;
         tx.commit().await?;
-        Ok(pb::ListPhasesResponse { phases })
+        let phases: ApiResult<Vec<pb::Phase>> = page
+            .rows
+            .iter()
+            .map(|phase| phase_to_wire(phase, &all, &outbounds))
+            .collect();
+        Ok(pb::ListPhasesResponse {
+            phases: phases?,
+            next_page_token: listing.token(page.next),
+        })
     }
 
     async fn infoboard(

@@ -1,5 +1,7 @@
 //! Contracts with items and attributes.
 
+use std::sync::Arc;
+
 use anklang_domain::master::{ContractItemRow, ContractRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::contracts::v1 as pb;
@@ -9,8 +11,9 @@ use tonic::{Request, Response, Status};
 
 use super::customers::attributes;
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::seal::Keys;
 
 /// The most items of a contract.
 const MAX_ITEMS: usize = 500;
@@ -28,12 +31,13 @@ const ITEM_NAMES: Names = &[("contract_number", ""), ("name", "display_name")];
 /// The service.
 pub struct ContractsApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl ContractsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        ContractsApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        ContractsApi { store, keys }
     }
 }
 
@@ -82,22 +86,15 @@ impl ContractsApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let customer = customer_filter(&request.customer, &mut violations);
-        let query = format!("ListContracts {}", request.customer);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &contract::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut contracts =
-            contract::list(&mut tx, tenant.id, customer.as_deref(), after, page.limit()).await?;
+        let page = contract::list(&mut tx, tenant.id, customer, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListContractsResponse {
-            next_page_token: page.cut(&mut contracts, |c| vec![c.contract.number.clone()]),
-            contracts: contracts.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            contracts: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 

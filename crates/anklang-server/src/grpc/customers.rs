@@ -4,6 +4,8 @@ pub mod attributes;
 
 mod convert;
 
+use std::sync::Arc;
+
 use anklang_domain::master::{Row, SuppressionRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::customers::v1 as pb;
@@ -11,21 +13,22 @@ use anklang_store::Store;
 use anklang_store::customer::{self, CustomerEvent};
 use anklang_store::suppression::{self, Suppression};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::form::{self, Form};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::seal::Keys;
 
 /// The service.
 pub struct CustomersApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl CustomersApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        CustomersApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        CustomersApi { store, keys }
     }
 }
 
@@ -101,21 +104,15 @@ impl CustomersApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let query = "ListCustomers".to_owned();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &customer::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut customers = customer::list(&mut tx, tenant.id, after, page.limit()).await?;
+        let page = customer::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListCustomersResponse {
-            next_page_token: page.cut(&mut customers, |c| vec![c.customer.number.clone()]),
-            customers: customers.into_iter().map(convert::to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            customers: page.rows.into_iter().map(convert::to_proto).collect(),
         })
     }
 
@@ -143,22 +140,16 @@ impl CustomersApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let parent = violations.check("parent", name::parse(&request.parent, ["customers"]));
-        let query = format!("ListCustomerEvents {}", request.parent);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &customer::EVENTS;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         let [number] = form::complete(violations, parent)?;
-        let before = page.after.first().and_then(|id| Uuid::try_parse(id).ok());
         let mut tx = self.store.begin(tenant.id).await?;
-        let events = customer::events(&mut tx, tenant.id, &number, before, page.limit()).await?;
+        let page = customer::events(&mut tx, tenant.id, &number, &listing.list).await?;
         tx.commit().await?;
-        let mut events = events.ok_or(ApiError::NotFound(request.parent))?;
+        let page = page.ok_or(ApiError::NotFound(request.parent))?;
         Ok(pb::ListCustomerEventsResponse {
-            next_page_token: page.cut(&mut events, |e| vec![e.id.to_string()]),
-            customer_events: events.into_iter().map(event_to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            customer_events: page.rows.into_iter().map(event_to_proto).collect(),
         })
     }
 

@@ -8,7 +8,7 @@ use chrono::Utc;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::page::Page;
+use super::listing::Listing;
 use super::webhooks::{load, webhook_id};
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::webhook;
@@ -77,35 +77,17 @@ impl DeliveriesApi {
         let mut violations = Violations::new();
         let webhook = violations.check("parent", name::parse_uuid(&request.parent, "webhooks"));
         let filter = read_filter(&request, &mut violations);
-        let query = format!(
-            "ListDeliveries {} {:?} {}",
-            request.parent, filter.states, request.offer
-        );
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (keys, of) = (&self.app.keys, &delivery::LISTABLE);
+        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
         let webhook = WebhookId(webhook.unwrap_or_default());
-        let after = page.after.first().and_then(|seq| seq.parse().ok());
         let mut tx = self.app.store.begin(tenant.id).await?;
         load(&mut tx, &tenant, webhook).await?;
-        let mut rows = delivery::list(
-            &mut tx,
-            tenant.id,
-            webhook,
-            &filter,
-            after.unwrap_or(0),
-            page.limit(),
-        )
-        .await?;
+        let page = delivery::list(&mut tx, tenant.id, webhook, &filter, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |d| vec![d.event.seq.to_string()]);
         Ok(pb::ListDeliveriesResponse {
-            deliveries: rows.iter().map(delivery_to_wire).collect(),
-            next_page_token,
+            deliveries: page.rows.iter().map(delivery_to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 

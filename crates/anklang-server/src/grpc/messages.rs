@@ -5,7 +5,8 @@ use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::message::{self, Attempt, Filter, Message};
 use tonic::{Request, Response, Status};
 
-use super::page::Page;
+use super::form;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::App;
 
@@ -55,29 +56,15 @@ impl MessagesApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let filter = read_filter(&request, &mut violations);
-        let query = format!(
-            "ListMessages {} {} {:?}",
-            request.campaign, request.customer, filter.states
-        );
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &message::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page
-            .after
-            .first()
-            .and_then(|id| id.parse().ok())
-            .map(MessageId);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let mut rows = message::list(&mut tx, tenant.id, &filter, after, page.limit()).await?;
+        let page = message::list(&mut tx, tenant.id, &filter, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |m| vec![m.id.to_string()]);
         Ok(pb::ListMessagesResponse {
-            messages: rows.into_iter().map(to_wire).collect(),
-            next_page_token,
+            messages: page.rows.into_iter().map(to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 }
@@ -94,7 +81,8 @@ fn read_filter(request: &pb::ListMessagesRequest, violations: &mut Violations) -
             .check("customer", name::parse(&request.customer, ["customers"]))
             .map(|[number]| number);
     }
-    for (i, state) in request.states.iter().enumerate() {
+    form::at_most(violations, "states", request.states.len(), STATES.len());
+    for (i, state) in request.states.iter().take(STATES.len()).enumerate() {
         match pb::MessageState::try_from(*state).ok().and_then(state_word) {
             Some(word) => filter.states.push(word),
             None => violations.add(format!("states[{i}]"), "is no state of a message"),

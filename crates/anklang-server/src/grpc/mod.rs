@@ -3,7 +3,7 @@
 
 pub mod error;
 pub mod form;
-pub mod page;
+pub mod listing;
 pub mod wire;
 
 pub mod audience;
@@ -20,6 +20,7 @@ pub mod messages;
 pub mod offers;
 pub mod operations;
 pub mod orders;
+pub mod presets;
 pub mod products;
 pub mod selections;
 pub mod templates;

@@ -14,7 +14,8 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::campaigns::{check_word, phase_name, phase_resource, valid_until};
-use super::page::Page;
+use super::form;
+use super::listing::Listing;
 use super::templates::full_name;
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
@@ -251,28 +252,16 @@ impl OffersApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let filter = read_filter(&request, &mut violations);
-        let query = pb::ListOffersRequest {
-            page_size: 0,
-            page_token: String::new(),
-            ..request.clone()
-        };
-        let query = format!("ListOffers {query:?}");
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &offer::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", |number| &number[..]);
         let mut tx = self.app.store.begin(tenant.id).await?;
         let today = tenant.day(Utc::now());
-        let mut rows = offer::list(&mut tx, tenant.id, &filter, today, after, page.limit()).await?;
+        let page = offer::list(&mut tx, tenant.id, &filter, today, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |o| vec![o.number.clone()]);
         Ok(pb::ListOffersResponse {
-            offers: rows.iter().map(to_wire).collect(),
-            next_page_token,
+            offers: page.rows.iter().map(to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 
@@ -441,7 +430,8 @@ fn read_filter(request: &pb::ListOffersRequest, violations: &mut Violations) -> 
             .check("customer", name::parse(&request.customer, ["customers"]))
             .map(|[number]| number);
     }
-    for (i, wanted) in request.states.iter().enumerate() {
+    form::at_most(violations, "states", request.states.len(), STATES.len());
+    for (i, wanted) in request.states.iter().take(STATES.len()).enumerate() {
         let found = pb::OfferState::try_from(*wanted)
             .ok()
             .and_then(|wanted| STATES.iter().find(|(wire, _)| *wire == wanted));

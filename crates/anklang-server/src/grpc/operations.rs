@@ -12,7 +12,7 @@ use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Request, Response, Status};
 
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::App;
 
@@ -79,35 +79,22 @@ impl OperationsApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        if !request.filter.is_empty() {
-            violations.add("filter", "is not supported here: leave it empty");
-        }
         if !matches!(&request.name[..], "" | "operations") {
             violations.add("name", "must be empty or \"operations\"");
         }
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            "ListOperations".into(),
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &operation::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let before = page
-            .after
-            .first()
-            .and_then(|id| id.parse().ok())
-            .map(OperationId);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let mut rows = operation::list(&mut tx, tenant.id, before, page.limit()).await?;
+        let page = operation::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |o| vec![o.id.to_string()]);
-        let mut operations = Vec::with_capacity(rows.len());
-        for row in rows {
+        let mut operations = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
             operations.push(self.wire(row).await?);
         }
         Ok(lro::ListOperationsResponse {
             operations,
-            next_page_token,
+            next_page_token: listing.token(page.next),
             ..Default::default()
         })
     }

@@ -1,5 +1,7 @@
 //! Orders: the sales history.
 
+use std::sync::Arc;
+
 use anklang_domain::master::{OrderLineRow, OrderRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::orders::v1 as pb;
@@ -9,8 +11,9 @@ use tonic::{Request, Response, Status};
 
 use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::seal::Keys;
 
 /// The most lines of an order.
 const MAX_LINES: usize = 1_000;
@@ -28,12 +31,13 @@ const LINE_NAMES: Names = &[("order_number", "")];
 /// The service.
 pub struct OrdersApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl OrdersApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        OrdersApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        OrdersApi { store, keys }
     }
 }
 
@@ -80,22 +84,15 @@ impl OrdersApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let customer = customer_filter(&request.customer, &mut violations);
-        let query = format!("ListOrders {}", request.customer);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &order::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut orders =
-            order::list(&mut tx, tenant.id, customer.as_deref(), after, page.limit()).await?;
+        let page = order::list(&mut tx, tenant.id, customer, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListOrdersResponse {
-            next_page_token: page.cut(&mut orders, |o| vec![o.order.number.clone()]),
-            orders: orders.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            orders: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 

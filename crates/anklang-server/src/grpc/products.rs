@@ -1,5 +1,7 @@
 //! Products and product versions.
 
+use std::sync::Arc;
+
 use anklang_domain::master::{ProductRow, ProductVersionRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::products::v1 as pb;
@@ -8,18 +10,20 @@ use anklang_store::product::{self, Product, ProductVersion};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
+use crate::seal::Keys;
 
 /// The service.
 pub struct ProductsApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl ProductsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        ProductsApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        ProductsApi { store, keys }
     }
 }
 
@@ -97,21 +101,15 @@ impl ProductsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let query = "ListProducts".to_owned();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &product::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().map_or("", String::as_str);
         let mut tx = self.store.begin(tenant.id).await?;
-        let mut products = product::list(&mut tx, tenant.id, after, page.limit()).await?;
+        let page = product::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListProductsResponse {
-            next_page_token: page.cut(&mut products, |p| vec![p.number.clone()]),
-            products: products.into_iter().map(to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            products: page.rows.into_iter().map(to_proto).collect(),
         })
     }
 
@@ -153,33 +151,21 @@ impl ProductsApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let parent = violations.check("parent", name::parse(&request.parent, ["products"]));
-        let query = format!("ListProductVersions {}", request.parent);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let of = &product::VERSIONS;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         let [product] = form::complete(violations, parent)?;
-        let after = match &page.after[..] {
-            [number, code] => (number.as_str(), code.as_str()),
-            _ => ("", ""),
-        };
-        let one = (product != "-").then_some(product.as_str());
+        let one = (product != "-").then_some(product);
         let mut tx = self.store.begin(tenant.id).await?;
-        if let Some(number) = one
+        if let Some(number) = &one
             && product::get(&mut tx, tenant.id, number).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let mut versions =
-            product::list_versions(&mut tx, tenant.id, one, after, page.limit()).await?;
+        let page = product::list_versions(&mut tx, tenant.id, one, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListProductVersionsResponse {
-            next_page_token: page.cut(&mut versions, |v| {
-                vec![v.product_number.clone(), v.code.clone()]
-            }),
-            product_versions: versions.into_iter().map(version_to_proto).collect(),
+            next_page_token: listing.token(page.next),
+            product_versions: page.rows.into_iter().map(version_to_proto).collect(),
         })
     }
 

@@ -1,9 +1,15 @@
 //! Selections: saved criteria, previews, and what criteria can use.
 
-mod criteria;
+pub(super) mod criteria;
+mod preset_use;
+mod source;
+mod ticks;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use std::sync::Arc;
 
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
@@ -16,14 +22,18 @@ use anklang_store::{Conn, Store, StoreError};
 use chrono::Utc;
 use prost::Message;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 pub use criteria::{
     criteria_to_proto, prepare, prepare_ad_hoc, subject_from_proto, subject_to_proto,
 };
 
-use super::page::Page;
+pub use preset_use::prepare_preset;
+
+use source::Source;
+
+use super::listing::Listing;
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use crate::seal::Keys;
 
 /// The most characters of a selection's name.
 const MAX_NAME: usize = 200;
@@ -37,12 +47,13 @@ const PREVIEW_TIMEOUT: Duration = Duration::from_secs(30);
 /// The service.
 pub struct SelectionsApi {
     store: Store,
+    keys: Arc<Keys>,
 }
 
 impl SelectionsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        SelectionsApi { store }
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        SelectionsApi { store, keys }
     }
 }
 
@@ -74,6 +85,55 @@ impl pb::selection_service_server::SelectionService for SelectionsApi {
         request: Request<pb::UpdateSelectionRequest>,
     ) -> Result<Response<pb::Selection>, Status> {
         reply(self.update(request).await)
+    }
+
+    async fn copy_selection(
+        &self,
+        request: Request<pb::CopySelectionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.copy(request).await)
+    }
+
+    async fn list_selection_versions(
+        &self,
+        request: Request<pb::ListSelectionVersionsRequest>,
+    ) -> Result<Response<pb::ListSelectionVersionsResponse>, Status> {
+        reply(self.list_versions(request).await)
+    }
+
+    async fn get_selection_version(
+        &self,
+        request: Request<pb::GetSelectionVersionRequest>,
+    ) -> Result<Response<pb::SelectionVersion>, Status> {
+        reply(self.get_version(request).await)
+    }
+
+    async fn restore_selection_version(
+        &self,
+        request: Request<pb::RestoreSelectionVersionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.restore(request).await)
+    }
+
+    async fn update_selection_ticks(
+        &self,
+        request: Request<pb::UpdateSelectionTicksRequest>,
+    ) -> Result<Response<pb::SelectionTicks>, Status> {
+        reply(self.update_ticks(request).await)
+    }
+
+    async fn list_selection_ticks(
+        &self,
+        request: Request<pb::ListSelectionTicksRequest>,
+    ) -> Result<Response<pb::ListSelectionTicksResponse>, Status> {
+        reply(self.list_ticks(request).await)
+    }
+
+    async fn explain_selection(
+        &self,
+        request: Request<pb::ExplainSelectionRequest>,
+    ) -> Result<Response<pb::ExplainSelectionResponse>, Status> {
+        reply(self.explain(request).await)
     }
 
     async fn delete_selection(
@@ -117,6 +177,7 @@ impl SelectionsApi {
             &mut tx,
             &tenant,
             request.selection.as_ref(),
+            request.preset.as_ref(),
             &mut violations,
         )
         .await?;
@@ -150,22 +211,15 @@ impl SelectionsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            "ListSelections".into(),
-            &mut violations,
-        );
+        let of = &selection::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let before = page.after.first().and_then(|id| Uuid::try_parse(id).ok());
         let mut tx = self.store.begin(tenant.id).await?;
-        let before = before.map(SelectionId);
-        let mut rows = selection::list(&mut tx, tenant.id, before, page.limit()).await?;
+        let page = selection::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |s| vec![s.id.to_string()]);
         Ok(pb::ListSelectionsResponse {
-            selections: rows.iter().map(to_wire).collect(),
-            next_page_token,
+            selections: page.rows.iter().map(to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 
@@ -174,13 +228,23 @@ impl SelectionsApi {
         request: Request<pb::UpdateSelectionRequest>,
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
-        let wanted = request.into_inner().selection;
+        let pb::UpdateSelectionRequest {
+            selection: wanted,
+            preset,
+        } = request.into_inner();
         let mut violations = Violations::new();
         let id = wanted.as_ref().and_then(|s| {
             violations.check("selection.name", name::parse_uuid(&s.name, "selections"))
         });
         let mut tx = self.store.begin(tenant.id).await?;
-        let prepared = read(&mut tx, &tenant, wanted.as_ref(), &mut violations).await?;
+        let prepared = read(
+            &mut tx,
+            &tenant,
+            wanted.as_ref(),
+            preset.as_ref(),
+            &mut violations,
+        )
+        .await?;
         let (wanted, prepared) = whole(wanted.as_ref(), prepared, violations)?;
         let id = id.ok_or_else(|| ApiError::field("selection.name", "is required"))?;
         let saved = selection::update(
@@ -222,36 +286,50 @@ impl SelectionsApi {
         if !(0..=MAX_SAMPLE).contains(&request.sample_size) {
             violations.add("sample_size", format!("must be between 0 and {MAX_SAMPLE}"));
         }
+        let mode = pb::PreviewMode::try_from(request.mode);
+        if mode.is_err() {
+            violations.add("mode", "is no PreviewMode");
+        }
+        let estimates = mode == Ok(pb::PreviewMode::Estimate);
+        if estimates && request.sample_size != 0 {
+            violations.add("sample_size", "must be 0 with PREVIEW_MODE_ESTIMATE");
+        }
         let mut tx = self.store.begin(tenant.id).await?;
-        let prepared = match &request.source {
-            None => {
-                violations.add("criteria", "either selection or criteria is required");
-                None
+        let source = request.source.as_ref().map(Source::from);
+        let found = source::prepared(&mut tx, &tenant, source, &mut violations).await?;
+        let subject = found.as_ref().map(|(prepared, _)| prepared.subject());
+        let mut numbers = Vec::new();
+        for (field, names) in [("include", &request.include), ("exclude", &request.exclude)] {
+            let Some(subject) = subject else { continue };
+            let read = ticks::numbers(field, names, subject, &mut violations);
+            if read.len() == names.len() {
+                selection::unknown(&mut tx, tenant.id, subject, &read, field, &mut violations)
+                    .await?;
             }
-            Some(pb::preview_selection_request::Source::Criteria(given)) => {
-                prepare_ad_hoc(
-                    &mut tx,
-                    &tenant,
-                    given,
-                    "criteria",
-                    Utc::now(),
-                    &mut violations,
-                )
-                .await?
-            }
-            Some(pb::preview_selection_request::Source::Selection(name)) => {
-                match violations.check("selection", name::parse_uuid(name, "selections")) {
-                    Some(id) => Some(saved(&mut tx, &tenant, SelectionId(id)).await?),
-                    None => None,
-                }
-            }
-        };
+            numbers.push(read);
+        }
         violations.finish(())?;
-        let prepared = prepared.ok_or_else(unexplained)?;
-        let size = request.sample_size.into();
-        let preview = selection::preview(&mut tx, &prepared, size, PREVIEW_TIMEOUT).await?;
+        let (mut prepared, saved) = found.ok_or_else(unexplained)?;
+        if let Some(id) = saved {
+            prepared = prepared.with_ticks_of(&mut tx, id).await?;
+        }
+        let exclude = numbers.pop().unwrap_or_default();
+        let include = numbers.pop().unwrap_or_default();
+        let prepared = prepared.with_numbers(include, exclude);
+        let response = if estimates {
+            let estimate = selection::estimate(&mut tx, &prepared).await?;
+            pb::PreviewSelectionResponse {
+                estimated_count: estimate.rows,
+                estimated_cost: estimate.cost,
+                ..Default::default()
+            }
+        } else {
+            let size = request.sample_size.into();
+            let preview = selection::preview(&mut tx, &prepared, size, PREVIEW_TIMEOUT).await?;
+            preview_to_wire(preview)
+        };
         tx.commit().await?;
-        Ok(preview_to_wire(preview))
+        Ok(response)
     }
 
     async fn list_fields(
@@ -290,28 +368,26 @@ async fn read(
     conn: &mut Conn,
     tenant: &Tenant,
     wanted: Option<&pb::Selection>,
+    preset: Option<&pb::PresetUse>,
     violations: &mut Violations,
 ) -> ApiResult<Option<Prepared>> {
     let Some(wanted) = wanted else {
         violations.add("selection", "is required");
         return Ok(None);
     };
-    let has_control = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
-    let length = wanted.display_name.chars().count();
-    if !(1..=MAX_NAME).contains(&length) || wanted.display_name.trim().is_empty() {
-        let reason = format!("must have 1 to {MAX_NAME} characters");
-        violations.add("selection.display_name", reason);
-    }
-    if has_control(&wanted.display_name) || wanted.display_name.contains('\n') {
-        violations.add("selection.display_name", "must not hold control characters");
-    }
-    if wanted.description.chars().count() > MAX_DESCRIPTION {
-        let reason = format!("must have at most {MAX_DESCRIPTION} characters");
-        violations.add("selection.description", reason);
-    }
-    if has_control(&wanted.description) {
-        let reason = "must not hold control characters other than line feeds";
-        violations.add("selection.description", reason);
+    check_display_name(&wanted.display_name, "selection.display_name", violations);
+    check_description(&wanted.description, "selection.description", violations);
+    if let Some(used) = preset {
+        for (field, is_there) in [
+            ("selection.criteria", wanted.criteria.is_some()),
+            ("selection.subject", wanted.subject != 0),
+        ] {
+            if is_there {
+                violations.add(field, "must be empty when a preset is given");
+            }
+        }
+        let now = Utc::now();
+        return prepare_preset(conn, tenant, used, "preset", now, violations).await;
     }
     let subject = subject_from_proto(wanted.subject, "selection.subject", violations);
     let criteria = wanted.criteria.as_ref();
@@ -328,6 +404,32 @@ async fn read(
     .await
 }
 
+/// Checks what people call something.
+pub(super) fn check_display_name(text: &str, field: &str, violations: &mut Violations) {
+    if !(1..=MAX_NAME).contains(&text.chars().count()) || text.trim().is_empty() {
+        violations.add(field, format!("must have 1 to {MAX_NAME} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        violations.add(field, "must not hold control characters");
+    }
+}
+
+/// Checks what something is for.
+pub(super) fn check_description(text: &str, field: &str, violations: &mut Violations) {
+    if text.chars().count() > MAX_DESCRIPTION {
+        violations.add(
+            field,
+            format!("must have at most {MAX_DESCRIPTION} characters"),
+        );
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        violations.add(
+            field,
+            "must not hold control characters other than line feeds",
+        );
+    }
+}
+
 /// The parts of a selection to be saved, if nothing is wrong.
 fn whole(
     wanted: Option<&pb::Selection>,
@@ -338,15 +440,14 @@ fn whole(
     wanted.zip(prepared).ok_or_else(unexplained)
 }
 
-/// A saved selection, prepared for today.
-async fn saved(conn: &mut Conn, tenant: &Tenant, id: SelectionId) -> ApiResult<Prepared> {
-    let saved = selection::get(conn, tenant.id, id).await?;
+/// A saved selection, prepared for today, without its ticks.
+async fn prepare_saved(conn: &mut Conn, tenant: &Tenant, saved: &Selection) -> ApiResult<Prepared> {
     selection::prepare(conn, tenant, saved.subject, &saved.criteria, Utc::now())
         .await
         .map_err(|error| match error {
             // Right when they were saved, so nothing is wrong with this request.
             StoreError::Invalid(violations) => ApiError::Store(StoreError::Refused {
-                resource: name::format(&[("selections", &id.to_string())]),
+                resource: name::format(&[("selections", &saved.id.to_string())]),
                 reason: format!("does not hold any more: {violations}"),
             }),
             other => other.into(),
@@ -379,6 +480,7 @@ fn preview_to_wire(preview: Preview) -> pb::PreviewSelectionResponse {
         count: preview.count,
         customers: preview.customers,
         sample: preview.sample.into_iter().map(row).collect(),
+        ..Default::default()
     }
 }
 

@@ -10,7 +10,7 @@ use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
 use crate::work::App;
@@ -111,15 +111,9 @@ impl TemplatesApi {
         let brand = violations
             .check("parent", name::parse(&request.parent, ["brands"]))
             .map(|[brand]| brand);
-        let query = format!("ListTemplates {}", request.parent);
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            query,
-            &mut violations,
-        );
+        let (key, of) = (&self.app.keys, &template::LISTABLE);
+        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let key = |i: usize| page.after.get(i).map_or("", |k| &k[..]);
         let brand = brand.filter(|b| b != "-");
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(code) = &brand
@@ -127,21 +121,11 @@ impl TemplatesApi {
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let mut rows = template::list(
-            &mut tx,
-            tenant.id,
-            brand.as_deref(),
-            (key(0), key(1), key(2)),
-            page.limit(),
-        )
-        .await?;
+        let page = template::list(&mut tx, tenant.id, brand, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |t| {
-            vec![t.brand_code.clone(), t.key.clone(), t.language.clone()]
-        });
         Ok(pb::ListTemplatesResponse {
-            templates: rows.into_iter().map(to_wire).collect(),
-            next_page_token,
+            templates: page.rows.into_iter().map(to_wire).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 }

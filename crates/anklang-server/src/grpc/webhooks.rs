@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::deliveries::delivery_to_wire;
-use super::page::Page;
+use super::listing::Listing;
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::webhook::Secret;
 use crate::work::App;
@@ -126,21 +126,15 @@ impl WebhooksApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let page = Page::read(
-            request.page_size,
-            &request.page_token,
-            "ListWebhooks".into(),
-            &mut violations,
-        );
+        let (keys, of) = (&self.app.keys, &store::LISTABLE);
+        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let after = page.after.first().and_then(|id| id.parse().ok());
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let mut rows = store::list(&mut tx, tenant.id, after.map(WebhookId), page.limit()).await?;
+        let page = store::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
-        let next_page_token = page.cut(&mut rows, |w| vec![w.id.to_string()]);
         Ok(pb::ListWebhooksResponse {
-            webhooks: rows.iter().map(|w| self.to_wire(w)).collect(),
-            next_page_token,
+            webhooks: page.rows.iter().map(|w| self.to_wire(w)).collect(),
+            next_page_token: listing.token(page.next),
         })
     }
 

@@ -36,7 +36,7 @@ pub struct App {
     pub templates: Templates,
     /// HTTP to addresses that tenants name.
     pub outside: Outside,
-    /// What seals secrets.
+    /// What seals secrets and page tokens.
     pub keys: Arc<Keys>,
     /// The settings.
     pub config: Arc<Config>,

@@ -9,11 +9,13 @@ use anklang_domain::TenantId;
 use anklang_domain::master::AttributeValue;
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Date, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Date, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::attribute::{self, Owner};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, import};
 
 pub(crate) use load::CUSTOMER;
@@ -153,22 +155,41 @@ pub async fn get(
     Ok(with_details(conn, tenant, customers).await?.pop())
 }
 
-/// At most `limit` customers by number, from the one after `after`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    after: &str,
-    limit: i64,
-) -> Result<Vec<CustomerDetails>> {
-    let customers: Vec<Customer> = diesel::sql_query(
-        "SELECT * FROM customer WHERE tenant_id = $1 AND number > $2 ORDER BY number LIMIT $3",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    with_details(conn, tenant, customers).await
+/// What customers are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("number", Kind::Text),
+        Field::column("kind", Kind::Word("CUSTOMER_KIND_", &["person", "company"])),
+        Field::column("title", Kind::Text),
+        Field::column("first_name", Kind::Text),
+        Field::column("last_name", Kind::Text),
+        Field::column("company_name", Kind::Text),
+        Field::column("customer_group", Kind::Text),
+        Field::column("language", Kind::Text),
+        Field::column("time_zone", Kind::Text),
+        Field::nullable("birth_date", Kind::Date, "birth_date"),
+        Field::column("street", Kind::Text),
+        Field::column("house_number", Kind::Text),
+        Field::column("postal_code", Kind::Text),
+        Field::column("city", Kind::Text),
+        Field::column("country", Kind::Text),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("number", "::text", false)],
+};
+
+/// A page of customers, by number if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<CustomerDetails>> {
+    let base = Statement::numbered(
+        "SELECT * FROM customer WHERE tenant_id = $1",
+        &[bound::<SqlUuid, _>(tenant.0)],
+    );
+    let page: Page<Customer> = list.load(conn, base).await?;
+    Ok(Page {
+        rows: with_details(conn, tenant, page.rows).await?,
+        next: page.next,
+    })
 }
 
 async fn with_details(
@@ -218,29 +239,36 @@ pub(crate) fn grouped<P>(parts: Vec<P>, owner: impl Fn(&P) -> Uuid) -> HashMap<U
     groups
 }
 
-/// At most `limit` lines of a customer's history, newest first, from the one before `before`;
-/// `None` when there is no such customer.
+/// What the lines of a customer's history are listed by.
+pub static EVENTS: Listable = Listable {
+    fields: &[
+        Field::column("kind", Kind::Text),
+        Field::new("event_time", Kind::Time, "occurred_at"),
+        Field::column("resource", Kind::Text),
+        Field::resource(
+            "campaign",
+            &[Part::new("campaigns", "campaign_id", PartType::Uuid)],
+        ),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of a customer's history, newest first if not otherwise wanted; `None` when there is no
+/// such customer.
 pub async fn events(
     conn: &mut Conn,
     tenant: TenantId,
     number: &str,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Option<Vec<CustomerEvent>>> {
+    list: &List,
+) -> Result<Option<Page<CustomerEvent>>> {
     let sql = "SELECT id FROM customer WHERE tenant_id = $1 AND number = $2";
     let Some(id) = import::id_of(conn, tenant, sql, number).await? else {
         return Ok(None);
     };
-    let events = diesel::sql_query(
+    let base = Statement::numbered(
         "SELECT id, kind, occurred_at, resource, campaign_id, details FROM customer_event
-         WHERE tenant_id = $1 AND customer_id = $2 AND id < $3
-         ORDER BY id DESC LIMIT $4",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .bind::<SqlUuid, _>(before.unwrap_or(Uuid::max()))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(Some(events))
+         WHERE tenant_id = $1 AND customer_id = $2",
+        &[bound::<SqlUuid, _>(tenant.0), bound::<SqlUuid, _>(id)],
+    );
+    Ok(Some(list.load(conn, base).await?))
 }

@@ -1,5 +1,7 @@
 //! Deliveries as callers see them: listed, and replayed.
 
+use std::sync::LazyLock;
+
 use anklang_domain::{EventId, TenantId, WebhookId};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{
@@ -9,6 +11,8 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store};
 
 /// An event as receivers see it.
@@ -108,31 +112,54 @@ pub struct Filter {
     pub offer_number: Option<String>,
 }
 
-/// Deliveries of a webhook after the event in place `after`, in order.
+/// What deliveries are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("event_type", Kind::Text),
+        Field::column("subject", Kind::Text),
+        Field::new("event_time", Kind::Time, "occurred_at"),
+        Field::column(
+            "state",
+            Kind::Word(
+                "DELIVERY_STATE_",
+                &["pending", "delivering", "delivered", "dead"],
+            ),
+        ),
+        Field::new("attempt_count", Kind::Number, "attempt"),
+        Field::nullable("response_status", Kind::Number, "response_status"),
+        Field::column("detail", Kind::Text),
+        Field::nullable("end_time", Kind::Time, "ended_at"),
+    ],
+    key: &[Sort::key("seq", "::bigint", false)],
+};
+
+/// A page of a webhook's deliveries, in the order of the events if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
     tenant: TenantId,
     webhook: WebhookId,
     filter: &Filter,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<Delivery>> {
-    Ok(diesel::sql_query(select(
-        "AND d.seq > $3 AND (cardinality($4) = 0 OR d.state = ANY($4))
-         AND ($5 IS NULL OR d.event_id IN (
-             SELECT oe.id FROM handover_event oe
-             JOIN offer o ON o.tenant_id = oe.tenant_id AND o.id = oe.offer_id
-             WHERE o.tenant_id = $1 AND o.number = $5))
-         ORDER BY d.seq LIMIT $6",
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(webhook.0)
-    .bind::<BigInt, _>(after)
-    .bind::<Array<Text>, _>(&filter.states)
-    .bind::<Nullable<Text>, _>(filter.offer_number.as_deref())
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    list: &List,
+) -> Result<Page<Delivery>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        select(
+            "AND (cardinality($3) = 0 OR d.state = ANY($3))
+             AND ($4 IS NULL OR d.event_id IN (
+                 SELECT oe.id FROM handover_event oe
+                 JOIN offer o ON o.tenant_id = oe.tenant_id AND o.id = oe.offer_id
+                 WHERE o.tenant_id = $1 AND o.number = $4))",
+        )
+    });
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<SqlUuid, _>(webhook.0),
+            bound::<Array<Text>, _>(filter.states.clone()),
+            bound::<Nullable<Text>, _>(filter.offer_number.clone()),
+        ],
+    );
+    list.load(conn, base).await
 }
 
 /// Makes one delivery pending again, at once and with all attempts ahead. False when it is being

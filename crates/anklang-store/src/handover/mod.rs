@@ -12,6 +12,8 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
 /// A tenant has at most so many webhooks: each event is a row for each of them.
@@ -120,23 +122,28 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: WebhookId) -> Result<Opt
     .optional()?)
 }
 
-/// Webhooks after the id `after`, oldest first.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    after: Option<WebhookId>,
-    limit: i64,
-) -> Result<Vec<Webhook>> {
-    Ok(diesel::sql_query(format!(
-        "SELECT {COLUMNS} FROM webhook
-         WHERE tenant_id = $1 AND deleted_at IS NULL AND ($2 IS NULL OR id > $2)
-         ORDER BY id LIMIT $3"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.0))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+/// What webhooks are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("display_name", Kind::Text),
+        Field::column("url", Kind::Text),
+        Field::column("paused", Kind::Flag),
+        Field::nullable("failing_since_time", Kind::Time, "failing_since"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", false)],
+};
+
+/// A page of webhooks, oldest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Webhook>> {
+    let base = Statement::numbered(
+        "SELECT id, display_name, url, event_types, paused, failing_since, held_until, created_at,
+                updated_at
+         FROM webhook WHERE tenant_id = $1 AND deleted_at IS NULL",
+        &[bound::<SqlUuid, _>(tenant.0)],
+    );
+    list.load(conn, base).await
 }
 
 /// Replaces the settings. Another URL begins with a clean slate: it has not failed yet, nor asked to

@@ -1,11 +1,17 @@
 //! Criteria against the registry: gives the checked tree, or all that is wrong at once.
 
+mod explain;
+mod holes;
+
 use std::collections::HashSet;
 
 use anklang_domain::Violations;
 use anklang_domain::selection::{
-    Compare, Criteria, MAX_VALUES, Operator, Quantifier, Related, check_shape, is_within_limits,
+    Compare, Criteria, MAX_VALUES, Operator, Parameter, Quantifier, Related, Value,
+    check_preset_shape, check_shape, is_within_limits,
 };
+
+pub(super) use explain::{Piece, pieces};
 
 use super::attributes::{Attributes, PREFIX};
 use super::operand::{Calendar, Values, is_set};
@@ -31,24 +37,24 @@ pub(super) fn check(
     if !is_within_limits(criteria) {
         return Err(shape);
     }
-    let mut checker = Checker {
-        attributes,
-        calendar,
-        aliases: 0,
-        known: shape.iter().map(|v| v.field.clone()).collect(),
-        listed: HashSet::new(),
-        violations: shape,
-    };
-    let row = Row {
-        entity: root,
-        alias: Alias(0),
-    };
-    let node = checker.node(criteria, row, Sense::Holds, "criteria");
-    let Checker { violations, .. } = checker;
-    match node {
-        Some(node) if violations.is_empty() => Ok(node),
-        _ => Err(violations),
+    Checker::new(attributes, calendar, None, shape).whole(root, criteria)
+}
+
+/// Checks criteria with holes, as far as can be said before they are filled: as for [`check`].
+pub(super) fn check_preset(
+    root: Entity,
+    criteria: &Criteria,
+    parameters: &[Parameter],
+    attributes: &Attributes,
+    calendar: Calendar,
+) -> Result<(), Violations> {
+    let shape = check_preset_shape(criteria);
+    if !is_within_limits(criteria) {
+        return Err(shape);
     }
+    Checker::new(attributes, calendar, Some(parameters), shape)
+        .whole(root, criteria)
+        .map(drop)
 }
 
 /// The row that a part of the tree is about.
@@ -61,6 +67,8 @@ struct Row {
 struct Checker<'a> {
     attributes: &'a Attributes,
     calendar: Calendar,
+    /// What holes may be filled with; `None` where there must be none.
+    parameters: Option<&'a [Parameter]>,
     /// Aliases given so far.
     aliases: u32,
     /// Paths that the check of the shape reported.
@@ -88,6 +96,37 @@ impl Found<'_> {
         match self {
             Found::Field(field) => field.operators(),
             Found::Attribute(_, ty) => ty.operators(),
+        }
+    }
+}
+
+impl<'a> Checker<'a> {
+    fn new(
+        attributes: &'a Attributes,
+        calendar: Calendar,
+        parameters: Option<&'a [Parameter]>,
+        shape: Violations,
+    ) -> Self {
+        Checker {
+            attributes,
+            calendar,
+            parameters,
+            aliases: 0,
+            known: shape.iter().map(|v| v.field.clone()).collect(),
+            listed: HashSet::new(),
+            violations: shape,
+        }
+    }
+
+    fn whole(mut self, root: Entity, criteria: &Criteria) -> Result<Node, Violations> {
+        let row = Row {
+            entity: root,
+            alias: Alias(0),
+        };
+        let node = self.node(criteria, row, Sense::Holds, "criteria");
+        match node {
+            Some(node) if self.violations.is_empty() => Ok(node),
+            _ => Err(self.violations),
         }
     }
 }
@@ -160,6 +199,14 @@ impl Checker<'_> {
                 format!("{path}.operator"),
                 format!("the field compares with {}", words.join(", ")),
             );
+        }
+        if let Some(parameters) = self.parameters
+            && compare
+                .values
+                .iter()
+                .any(|v| matches!(v, Value::Parameter(_)))
+        {
+            return self.with_holes(compare, &found, parameters, path);
         }
         let values = &compare.values[..compare.values.len().min(MAX_VALUES)];
         let values = match Values::read(found.ty(), values, self.calendar) {

@@ -7,6 +7,7 @@
 use anklang_domain::TenantId;
 use diesel::sql_types::{Array, Bool, Date, Integer, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 
+use super::check::Piece;
 use super::registry::{Lookup, ResourceName};
 use super::statement::{Alias, Statement};
 use super::tree::{Expression, LookupTest, Node, Operand, Rows, Sense, Term, Test};
@@ -21,6 +22,33 @@ pub(super) fn compile(tenant: TenantId, node: &Node) -> Statement {
     compiler.sql(" AND ");
     compiler.node(node);
     compiler.sql(")");
+    compiler.out
+}
+
+/// An array of four numbers for each piece, of the row with the alias `subject`: rows that it was
+/// held against, rows for which it holds, related rows, and those of them that meet what they must.
+pub(super) fn explanation(tenant: TenantId, pieces: &[Piece]) -> Statement {
+    let mut compiler = Compiler {
+        tenant,
+        out: Statement::new("ARRAY["),
+    };
+    for (i, piece) in pieces.iter().enumerate() {
+        compiler.sql(if i > 0 { ", " } else { "" });
+        compiler.number(&piece.chain, None);
+        compiler.sql(", ");
+        compiler.number(&piece.chain, Some(&piece.node));
+        match &piece.related {
+            None => compiler.sql(", 0, 0"),
+            Some((rows, inner)) => {
+                let chain = [&piece.chain[..], std::slice::from_ref(rows)].concat();
+                compiler.sql(", ");
+                compiler.number(&chain, None);
+                compiler.sql(", ");
+                compiler.number(&chain, inner.as_ref());
+            }
+        }
+    }
+    compiler.sql("]::bigint[]");
     compiler.out
 }
 
@@ -78,6 +106,50 @@ impl Compiler {
         }
     }
 
+    /// How many rows there are at the end of a chain for which a node holds; without a chain the
+    /// subject itself.
+    fn number(&mut self, chain: &[Rows], node: Option<&Node>) {
+        let Some((first, rest)) = chain.split_first() else {
+            match node {
+                None => self.sql("1"),
+                Some(node) => {
+                    self.sql("coalesce((");
+                    self.node(node);
+                    self.sql("), FALSE)::int");
+                }
+            }
+            return;
+        };
+        self.sql("(SELECT count(*) FROM ");
+        for (i, rows) in chain.iter().enumerate() {
+            self.sql(if i > 0 { ", " } else { "" });
+            self.sql(rows.table);
+            self.sql(" ");
+            self.out.push_alias(rows.alias);
+        }
+        self.sql(" WHERE ");
+        self.joined(first);
+        for rows in rest {
+            self.sql(" AND ");
+            self.joined(rows);
+        }
+        if let Some(node) = node {
+            self.sql(" AND ");
+            self.node(node);
+        }
+        self.sql(")");
+    }
+
+    fn joined(&mut self, rows: &Rows) {
+        self.column(rows.alias, "tenant_id");
+        self.sql(" = ");
+        self.tenant();
+        self.sql(" AND ");
+        self.column(rows.alias, rows.far);
+        self.sql(" = ");
+        self.column(rows.near.0, rows.near.1);
+    }
+
     fn list(&mut self, nodes: &[Node], between: &'static str) {
         self.sql("(");
         for (i, node) in nodes.iter().enumerate() {
@@ -107,13 +179,7 @@ impl Compiler {
         self.sql(" ");
         self.out.push_alias(rows.alias);
         self.sql(" WHERE ");
-        self.column(rows.alias, "tenant_id");
-        self.sql(" = ");
-        self.tenant();
-        self.sql(" AND ");
-        self.column(rows.alias, rows.far);
-        self.sql(" = ");
-        self.column(rows.near.0, rows.near.1);
+        self.joined(rows);
         if let Some(inner) = &rows.inner {
             self.sql(" AND ");
             self.node(inner);

@@ -6,11 +6,15 @@
 mod attributes;
 mod check;
 mod compile;
+mod explain;
 mod operand;
+mod preset;
 mod preview;
 pub mod registry;
 mod statement;
+mod tick;
 mod tree;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -18,15 +22,28 @@ mod tests;
 use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{SelectionId, TenantId, Violations};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Integer, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 pub use attributes::{Attributes, PREFIX as ATTRIBUTE_PREFIX};
-pub use preview::{Preview, Sample, preview};
+pub use explain::{Explained, Explanation, explain};
+pub(crate) use operand::escaped as like_escaped;
+pub use preset::{
+    NewPreset, PRESETS, Preset, check_preset, create_preset, delete_preset, preset, presets,
+    update_preset,
+};
+pub use preview::{Estimate, Preview, Sample, estimate, preview};
 pub use statement::Statement;
+pub(crate) use statement::bound;
+pub use tick::{
+    MAX_TICKS, TICKS, Tick, TickCounts, TickUpdate, tick_counts, tick_of, ticks, unknown,
+    update_ticks,
+};
+pub use version::{SelectionVersion, VERSIONS, copy, version, versions};
 
+use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
@@ -150,8 +167,8 @@ fn missing(id: SelectionId) -> StoreError {
     StoreError::Missing(resource(id.0))
 }
 
-fn json(criteria: &Criteria) -> Result<serde_json::Value> {
-    serde_json::to_value(criteria).map_err(|e| StoreError::Stored(e.to_string()))
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|e| StoreError::Stored(e.to_string()))
 }
 
 /// Saves prepared criteria as version 1 of a new selection.
@@ -194,24 +211,32 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: SelectionId) -> Result<S
     row.ok_or_else(|| missing(id))?.try_into()
 }
 
-/// At most `limit` selections, newest first, older than `before`.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    before: Option<SelectionId>,
-    limit: i64,
-) -> Result<Vec<Selection>> {
-    let rows: Vec<Row> = diesel::sql_query(
+/// What selections are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::new("display_name", Kind::Text, "name"),
+        Field::column("description", Kind::Text),
+        Field::column("subject", Kind::Word("SUBJECT_", &["customer", "contract"])),
+        Field::column("version", Kind::Number),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of selections, newest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Selection>> {
+    let base = Statement::numbered(
         "SELECT id, name, description, subject, criteria, version, created_at, updated_at
-         FROM selection WHERE tenant_id = $1 AND ($2 IS NULL OR id < $2)
-         ORDER BY id DESC LIMIT $3",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<SqlUuid>, _>(before.map(|id| id.0))
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    rows.into_iter().map(Selection::try_from).collect()
+         FROM selection WHERE tenant_id = $1",
+        &[bound::<SqlUuid, _>(tenant.0)],
+    );
+    let page: Page<Row> = list.load(conn, base).await?;
+    let rows: Result<Vec<Selection>> = page.rows.into_iter().map(Selection::try_from).collect();
+    Ok(Page {
+        rows: rows?,
+        next: page.next,
+    })
 }
 
 /// Replaces name, description and criteria; counts the version up by one.

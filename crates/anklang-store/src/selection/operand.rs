@@ -213,7 +213,7 @@ fn after_all_with_prefix(prefix: &str) -> Option<String> {
 }
 
 /// Text for a pattern of LIKE, in which it means itself.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if matches!(c, '\\' | '%' | '_') {

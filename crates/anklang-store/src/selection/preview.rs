@@ -1,4 +1,4 @@
-//! What prepared criteria find now: counted exactly, with examples.
+//! What prepared criteria find now: counted exactly, with examples, or estimated.
 //!
 //! One statement keeps what it finds and counts and sorts that. Counting and looking for examples
 //! apart is faster when much is found without effort (750,000 contracts, most of them found: 0.6 s
@@ -8,9 +8,11 @@
 use std::time::{Duration, Instant};
 
 use anklang_domain::selection::Subject;
-use diesel::QueryableByName;
+use diesel::pg::Pg;
 use diesel::result::{DatabaseErrorKind, Error};
-use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::row::NamedRow;
+use diesel::sql_types::{BigInt, Json, Nullable, Text, Uuid as SqlUuid};
+use diesel::{QueryableByName, deserialize};
 use diesel_async::RunQueryDsl;
 
 use super::{Prepared, Statement};
@@ -94,6 +96,45 @@ pub async fn preview(
         customers,
         sample: rows.into_iter().filter_map(Row::into_sample).collect(),
     })
+}
+
+/// What the planner expects.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// About so many customers or contracts.
+    pub rows: i64,
+    /// In the planner's units.
+    pub cost: f64,
+}
+
+/// Asks the planner what finding would give and cost. Nothing is run.
+pub async fn estimate(conn: &mut Conn, prepared: &Prepared) -> Result<Estimate> {
+    let plans: Vec<Plan> = Statement::new(match prepared.subject {
+        Subject::Customer => "EXPLAIN (FORMAT JSON) SELECT subject.id FROM customer subject WHERE ",
+        Subject::Contract => "EXPLAIN (FORMAT JSON) SELECT subject.id FROM contract subject WHERE ",
+    })
+    .criteria(prepared)
+    .load(conn)
+    .await?;
+    let plan = plans[..].first().map(|plan| &plan.0[0]["Plan"]);
+    let number = |key: &str| plan.and_then(|plan| plan[key].as_f64());
+    match (number("Plan Rows"), number("Total Cost")) {
+        // The cast saturates.
+        (Some(rows), Some(cost)) => Ok(Estimate {
+            rows: rows as i64,
+            cost,
+        }),
+        _ => Err(StoreError::Stored("a plan without rows and cost".into())),
+    }
+}
+
+/// A plan as the database tells it.
+struct Plan(serde_json::Value);
+
+impl QueryableByName<Pg> for Plan {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        NamedRow::get::<Json, _>(row, "QUERY PLAN").map(Plan)
+    }
 }
 
 /// Gives at least one row: the numbers, and an example if there is one.

@@ -51,6 +51,22 @@ enum Part {
     Bind(Arc<dyn QueryFragment<Pg> + Send + Sync>),
 }
 
+/// A value for [`Statement::numbered`].
+pub(crate) struct Bound(Part);
+
+/// A value as a bind of that SQL type.
+pub(crate) fn bound<ST, T>(value: T) -> Bound
+where
+    Pg: HasSqlType<ST>,
+    ST: Send + Sync + 'static,
+    T: ToSql<ST, Pg> + Send + Sync + 'static,
+{
+    Bound(Part::Bind(Arc::new(Bind {
+        value,
+        sql_type: PhantomData::<ST>,
+    })))
+}
+
 /// A row's name inside of a statement: `subject` for 0, else `s1`, `s2` …
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Alias(pub u32);
@@ -59,6 +75,22 @@ impl Statement {
     /// A statement that begins so.
     pub fn new(sql: &'static str) -> Self {
         Self::default().sql(sql)
+    }
+
+    /// A statement with binds written as `$1` to `$9`, each as often as it is needed: for SQL that
+    /// runs by itself elsewhere.
+    pub(crate) fn numbered(sql: &'static str, binds: &[Bound]) -> Self {
+        let mut out = Self::default();
+        let mut pieces = sql.split('$');
+        out.push(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let (number, rest) = piece.split_at(1);
+            let bind = number.parse::<usize>().ok().and_then(|n| binds.get(n - 1));
+            let Bound(part) = bind.expect("every number in the literal has its bind");
+            out.parts.push(part.clone());
+            out.push(rest);
+        }
+        out
     }
 
     /// Adds literal SQL.

@@ -23,7 +23,7 @@ impl Sense {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Node {
     /// Always or never.
     Constant(bool),
@@ -40,7 +40,7 @@ pub(super) enum Node {
 }
 
 /// Rows that are related to one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rows {
     pub table: &'static str,
     pub alias: Alias,
@@ -53,7 +53,7 @@ pub(super) struct Rows {
 }
 
 /// A value in SQL.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Expression {
     Column(Alias, &'static str),
     /// A column of a lookup's row.
@@ -61,7 +61,7 @@ pub(super) enum Expression {
     Sum(Alias, &'static Sum),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum LookupTest {
     /// One of its columns passes.
     Column(&'static str, Test),
@@ -70,17 +70,17 @@ pub(super) enum LookupTest {
 }
 
 /// What a value must meet.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Test {
     All(Vec<Term>),
     Either(Term, Term),
 }
 
 /// An operator of SQL with what stands right of it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Term(pub &'static str, pub Operand);
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Operand {
     /// The operator is all.
     Nothing,

@@ -179,6 +179,44 @@ fn criteria_find_what_they_mean() {
     drop(lab);
 }
 
+/// Every node of every tree is explained as it means, also below relations.
+#[test]
+fn nodes_are_explained_as_they_mean() {
+    let runtime = runtime();
+    let lab = runtime.block_on(Lab::open());
+    for subject in [Subject::Customer, Subject::Contract] {
+        let rows = lab.world.of(subject.into()).to_vec();
+        let trees = trees::criteria(&lab.world, subject.into(), 5);
+        let mut runner = TestRunner::new(ProptestConfig::with_cases(150));
+        runner
+            .run(&(trees, prop::sample::select(rows)), |(tree, row)| {
+                let Some(world::Cell::Text(number)) = row.cells.get("number") else {
+                    panic!("{row:?} has a number");
+                };
+                let explained = runtime.block_on(async {
+                    let mut tx = lab.store.begin(lab.tenant.id).await.unwrap();
+                    selection::explain(&mut tx, &lab.tenant, subject, &tree, number, as_of())
+                        .await
+                        .unwrap_or_else(|e| panic!("{e}: {tree:?}"))
+                        .expect("a row of that number")
+                });
+                let mut expected = Vec::new();
+                naive::explain(&lab.world, subject.into(), &[&row], &tree, &mut expected);
+                let found: Vec<[usize; 4]> = explained
+                    .nodes
+                    .iter()
+                    .map(|n| [n.rows, n.matching, n.related, n.matching_related])
+                    .map(|numbers| numbers.map(|n| usize::try_from(n).unwrap()))
+                    .collect();
+                prop_assert_eq!(found, expected);
+                prop_assert_eq!(explained.id, row.id);
+                Ok(())
+            })
+            .unwrap_or_else(|e| panic!("{e}"));
+    }
+    drop(lab);
+}
+
 /// Every field of every entity by every operator, each with some values, plain and negated.
 #[test]
 fn every_field_compares_by_every_operator() {
@@ -432,12 +470,12 @@ async fn selections_are_saved_versioned_and_deleted() {
     let newest = selection::create(&mut tx, "Kiel", "", &customers)
         .await
         .unwrap();
-    let list = selection::list(&mut tx, tenant, None, 10).await.unwrap();
-    assert_eq!(list, [newest.clone(), updated.clone()]);
-    let older = selection::list(&mut tx, tenant, Some(newest.id), 1)
-        .await
-        .unwrap();
-    assert_eq!(older, [updated]);
+    let mut list = selection::LISTABLE.all(1);
+    let first = selection::list(&mut tx, tenant, &list).await.unwrap();
+    assert_eq!(first.rows[..], [newest]);
+    assert!(list.after(first.next.unwrap()));
+    let older = selection::list(&mut tx, tenant, &list).await.unwrap();
+    assert_eq!((older.rows, older.next), (vec![updated], None));
     tx.commit().await.unwrap();
 
     is_missing_for(&lab, lab.other.id, saved.id).await;

@@ -18,17 +18,66 @@ pub fn holds(world: &World, entity: Entity, row: &Row, criteria: &Criteria) -> b
     }
 }
 
-fn relates(world: &World, entity: Entity, row: &Row, related: &Related) -> bool {
+/// For each node: rows that it is held against, those for which it holds, related rows, and those
+/// of them that meet what they must.
+pub fn explain(
+    world: &World,
+    entity: Entity,
+    rows: &[&Row],
+    criteria: &Criteria,
+    out: &mut Vec<[usize; 4]>,
+) {
+    let matching = rows
+        .iter()
+        .filter(|r| holds(world, entity, r, criteria))
+        .count();
+    let place = out.len();
+    out.push([rows.len(), matching, 0, 0]);
+    match criteria {
+        Criteria::All { criteria } | Criteria::Any { criteria } => {
+            for inner in criteria {
+                explain(world, entity, rows, inner, out);
+            }
+        }
+        Criteria::Not { criteria } => explain(world, entity, rows, criteria, out),
+        Criteria::Compare(_) => {}
+        Criteria::Related(related) => {
+            let mut all = Vec::new();
+            let mut to = entity;
+            for row in rows {
+                let (entity, found) = related_rows(world, entity, row, &related.relation);
+                to = entity;
+                all.extend(found);
+            }
+            if rows.is_empty() {
+                to = entity.relation(&related.relation).expect("a relation").to;
+            }
+            out[place][2] = all.len();
+            out[place][3] = all.len();
+            if let Some(inner) = related.criteria.as_deref() {
+                out[place][3] = all.iter().filter(|r| holds(world, to, r, inner)).count();
+                explain(world, to, &all, inner, out);
+            }
+        }
+    }
+}
+
+fn related_rows<'a>(
+    world: &'a World,
+    entity: Entity,
+    row: &Row,
+    relation: &str,
+) -> (Entity, Vec<&'a Row>) {
     use Entity::*;
-    let down = |to: Entity, key: &str| -> (Entity, Vec<&Row>) {
+    let down = |to: Entity, key: &str| -> (Entity, Vec<&'a Row>) {
         let is_of_row = |r: &&Row| r.points_at.get(key) == Some(&row.id);
         (to, world.of(to).iter().filter(is_of_row).collect())
     };
-    let up = |to: Entity, key: &str| -> (Entity, Vec<&Row>) {
+    let up = |to: Entity, key: &str| -> (Entity, Vec<&'a Row>) {
         let is_it = |r: &&Row| row.points_at.get(key) == Some(&r.id);
         (to, world.of(to).iter().filter(is_it).collect())
     };
-    let (to, rows) = match (entity, &*related.relation) {
+    match (entity, relation) {
         (Customer, "contracts") => down(Contract, "customer"),
         (Customer, "orders") => down(Order, "customer"),
         (Customer, "contact_points") => down(ContactPoint, "customer"),
@@ -43,7 +92,11 @@ fn relates(world: &World, entity: Entity, row: &Row, related: &Related) -> bool 
         (Offer, "contract") => up(Contract, "contract"),
         (Message, "offer") => up(Offer, "offer"),
         (entity, relation) => panic!("{entity:?} has no {relation}"),
-    };
+    }
+}
+
+fn relates(world: &World, entity: Entity, row: &Row, related: &Related) -> bool {
+    let (to, rows) = related_rows(world, entity, row, &related.relation);
     let meets = |r: &&&Row| {
         let inner = related.criteria.as_deref();
         inner.is_none_or(|c| holds(world, to, r, c))

@@ -203,6 +203,7 @@ fn in_order(values: &mut [Value]) {
         Value::Time(time) => Cell::Time(time),
         Value::Date(date) => Cell::Date(date),
         Value::DaysAgo(days) => Cell::Date(naive::ago(days)),
+        Value::Parameter(name) => panic!("{name} is for presets"),
     };
     let start = |value: &Value| match as_cell(value) {
         Cell::Date(date) => Cell::Time(naive::start(date)),

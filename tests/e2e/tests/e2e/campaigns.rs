@@ -76,6 +76,7 @@ pub async fn cancel(client: &Client, name: &str) -> Result<(), Status> {
 pub async fn phases(client: &Client, campaign: &str) -> Vec<pb::Phase> {
     let request = pb::ListPhasesRequest {
         parent: campaign.into(),
+        ..Default::default()
     };
     client
         .campaigns()

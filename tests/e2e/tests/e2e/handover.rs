@@ -838,6 +838,7 @@ async fn wrong_fields_are_named_together() {
         page_token: "x".into(),
         states: vec![1, 9],
         offer: "A-1".into(),
+        ..Default::default()
     };
     let status = client
         .deliveries()

@@ -1,15 +1,25 @@
 //! Every list of the API, page by page.
 
+use anklang_proto::anklang::selections::v1 as selections;
 use anklang_testkit::TestServer;
 use serde_json::{Value, json};
 
 use crate::raw::{self, Raw};
 use crate::refused;
-use crate::tenants::populate;
+use crate::tenants::{World, populate};
+use crate::utility::{Case, launch};
 use tonic::Code;
 
 /// All methods that give pages, with what they need, and the field of their items.
-fn lists(phase: &str, customer: &str, webhook: &str) -> Vec<(&'static str, Value, &'static str)> {
+fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
+    let World {
+        campaign,
+        phase,
+        customer,
+        selection,
+        webhook,
+        ..
+    } = world;
     vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",
@@ -52,6 +62,21 @@ fn lists(phase: &str, customer: &str, webhook: &str) -> Vec<(&'static str, Value
             "selections",
         ),
         (
+            "anklang.selections.v1.SelectionService/ListSelectionVersions",
+            json!({"parent": selection}),
+            "selectionVersions",
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelectionTicks",
+            json!({"parent": selection}),
+            "selectionTicks",
+        ),
+        (
+            "anklang.selections.v1.PresetService/ListPresets",
+            json!({}),
+            "presets",
+        ),
+        (
             "anklang.templates.v1.TemplateService/ListTemplates",
             json!({"parent": "brands/-"}),
             "templates",
@@ -60,6 +85,11 @@ fn lists(phase: &str, customer: &str, webhook: &str) -> Vec<(&'static str, Value
             "anklang.campaigns.v1.CampaignService/ListCampaigns",
             json!({}),
             "campaigns",
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/ListPhases",
+            json!({"parent": campaign}),
+            "phases",
         ),
         (
             "anklang.campaigns.v1.CampaignService/ListAudienceMembers",
@@ -94,6 +124,28 @@ fn lists(phase: &str, customer: &str, webhook: &str) -> Vec<(&'static str, Value
     ]
 }
 
+async fn another_phase(world: &World) {
+    use anklang_proto::anklang::campaigns::v1::launch_campaign_request::CampaignTarget;
+    let mut request = world.utility.launch();
+    request.campaign_target = Some(CampaignTarget::Campaign(world.campaign.clone()));
+    launch(&world.client, request).await;
+}
+
+/// Two versions and two ticks of the selection.
+async fn work_on_selection(world: &World) {
+    let name = format!("{}/versions/1", world.selection);
+    let request = selections::RestoreSelectionVersionRequest { name };
+    let client = || world.client.selections();
+    client().restore_selection_version(request).await.unwrap();
+    let request = selections::UpdateSelectionTicksRequest {
+        name: world.selection.clone(),
+        include: vec![world.contract.clone()],
+        exclude: vec![world.utility.first(Case::Ended).name()],
+        ..Default::default()
+    };
+    client().update_selection_ticks(request).await.unwrap();
+}
+
 fn with(request: &Value, size: i32, token: &str) -> Value {
     let mut request = request.clone();
     request["pageSize"] = size.into();
@@ -106,7 +158,9 @@ async fn pages_are_the_list_in_parts() {
     let server = TestServer::start().await.unwrap();
     let world = populate(&server).await;
     let raw = Raw::connect(server.addr).await;
-    let lists = lists(&world.phase, &world.customer, &world.webhook);
+    another_phase(&world).await;
+    work_on_selection(&world).await;
+    let lists = lists(&world);
     let known: Vec<&str> = lists.iter().map(|(method, ..)| *method).collect();
     let paged = raw::methods().filter(|m| m.input().get_field_by_name("page_token").is_some());
     for method in paged {
@@ -169,6 +223,8 @@ async fn a_token_is_for_the_same_filters_alone() {
         json!({"pageToken": token, "customer": world.customer}),
         json!({"pageToken": token, "campaign": world.campaign}),
         json!({"pageToken": token, "states": ["OFFER_STATE_OPEN"]}),
+        json!({"pageToken": token, "filter": "state = OPEN"}),
+        json!({"pageToken": token, "orderBy": "number desc"}),
     ] {
         let status = call(filter).await.unwrap_err();
         refused::is(&status, Code::InvalidArgument, "INVALID_ARGUMENT");

@@ -189,6 +189,7 @@ async fn a_customer_is_replaced_with_all_that_belongs_to_it() -> Result<()> {
         parent: "customers/4711%20%2F%20a".into(),
         page_size: 1,
         page_token: events.next_page_token,
+        ..Default::default()
     };
     let events = client
         .customers()
@@ -814,6 +815,7 @@ async fn brands_are_replaced_and_listed_page_by_page() -> Result<()> {
         let request = brands::ListBrandsRequest {
             page_size: 2,
             page_token: token,
+            ..Default::default()
         };
         let page = client.brands().list_brands(request).await?.into_inner();
         codes.extend(page.brands.into_iter().map(|b| b.code));

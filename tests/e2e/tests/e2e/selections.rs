@@ -17,15 +17,15 @@ fn node(node: Node) -> pb::Criteria {
     pb::Criteria { node: Some(node) }
 }
 
-fn all(criteria: Vec<pb::Criteria>) -> pb::Criteria {
+pub fn all(criteria: Vec<pb::Criteria>) -> pb::Criteria {
     node(Node::All(pb::CriteriaList { criteria }))
 }
 
-fn not(criteria: pb::Criteria) -> pb::Criteria {
+pub fn not(criteria: pb::Criteria) -> pb::Criteria {
     node(Node::Not(Box::new(criteria)))
 }
 
-fn compare(field: &str, operator: Operator, values: Vec<Value>) -> pb::Criteria {
+pub fn compare(field: &str, operator: Operator, values: Vec<Value>) -> pb::Criteria {
     node(Node::Compare(pb::Compare {
         field: field.into(),
         operator: operator.into(),
@@ -36,15 +36,15 @@ fn compare(field: &str, operator: Operator, values: Vec<Value>) -> pb::Criteria 
     }))
 }
 
-fn texts(values: &[&str]) -> Vec<Value> {
+pub fn texts(values: &[&str]) -> Vec<Value> {
     values.iter().map(|v| Value::Text((*v).into())).collect()
 }
 
-fn equal(field: &str, value: &str) -> pb::Criteria {
+pub fn equal(field: &str, value: &str) -> pb::Criteria {
     compare(field, Operator::Equal, texts(&[value]))
 }
 
-fn related(relation: &str, quantifier: Quantifier, criteria: pb::Criteria) -> pb::Criteria {
+pub fn related(relation: &str, quantifier: Quantifier, criteria: pb::Criteria) -> pb::Criteria {
     node(Node::Related(Box::new(pb::Related {
         relation: relation.into(),
         quantifier: quantifier.into(),
@@ -53,7 +53,7 @@ fn related(relation: &str, quantifier: Quantifier, criteria: pb::Criteria) -> pb
     })))
 }
 
-fn selection(subject: Subject, criteria: pb::Criteria) -> pb::Selection {
+pub fn selection(subject: Subject, criteria: pb::Criteria) -> pb::Selection {
     pb::Selection {
         display_name: "Auswahl".into(),
         subject: subject.into(),
@@ -62,7 +62,7 @@ fn selection(subject: Subject, criteria: pb::Criteria) -> pb::Selection {
     }
 }
 
-async fn create(
+pub async fn create(
     client: &Client,
     selection: pb::Selection,
     request_id: &str,
@@ -70,6 +70,7 @@ async fn create(
     let request = pb::CreateSelectionRequest {
         selection: Some(selection),
         request_id: request_id.into(),
+        ..Default::default()
     };
     Ok(client
         .selections()
@@ -78,7 +79,7 @@ async fn create(
         .into_inner())
 }
 
-async fn preview(
+pub async fn preview(
     client: &Client,
     source: Source,
     sample_size: i32,
@@ -86,6 +87,7 @@ async fn preview(
     let request = pb::PreviewSelectionRequest {
         source: Some(source),
         sample_size,
+        ..Default::default()
     };
     Ok(client
         .selections()
@@ -117,7 +119,7 @@ async fn found(client: &Client, subject: Subject, criteria: pb::Criteria) -> Res
 }
 
 /// Customers 1 to 4 with contracts and orders.
-async fn import(client: &Client) -> Result<()> {
+pub async fn import(client: &Client) -> Result<()> {
     let ordered = |days| {
         Utc::now()
             .checked_sub_days(Days::new(days))
@@ -330,6 +332,7 @@ async fn a_selection_lives_through_its_versions() -> Result<()> {
     let criteria = equal("city", "Gießen");
     let update = |selection| pb::UpdateSelectionRequest {
         selection: Some(selection),
+        ..Default::default()
     };
     let changed = pb::Selection {
         name: created.name.clone(),
@@ -490,6 +493,7 @@ async fn every_fault_is_named_at_once() -> Result<()> {
     let none = pb::PreviewSelectionRequest {
         source: None,
         sample_size: 101,
+        ..Default::default()
     };
     let refused = client
         .selections()

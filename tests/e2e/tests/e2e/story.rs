@@ -130,6 +130,7 @@ async fn preview_counts(story: &Story) {
             story.selection.clone(),
         )),
         sample_size: 7,
+        ..Default::default()
     };
     let preview = story
         .client

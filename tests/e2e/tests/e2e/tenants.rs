@@ -23,6 +23,7 @@ pub struct World {
     pub phase: String,
     pub operation: String,
     pub selection: String,
+    pub preset: String,
     pub customer: String,
     pub contract: String,
     pub offer: String,
@@ -66,6 +67,16 @@ pub async fn populate(server: &TestServer) -> World {
     save_selection(&client).await;
     save_webhook(&client).await;
     let (webhook, delivery) = save_webhook(&client).await;
+    let ticked = selections::UpdateSelectionTicksRequest {
+        name: save_selection(&client).await,
+        exclude: vec![utility.first(Case::Ended).name()],
+        ..Default::default()
+    };
+    client
+        .selections()
+        .update_selection_ticks(ticked)
+        .await
+        .unwrap();
     for key in ["spring_mail", "summer_mail"] {
         save_template(&client, key).await;
     }
@@ -90,6 +101,7 @@ pub async fn populate(server: &TestServer) -> World {
         operation: phase.operation,
         phase: phase.name,
         selection,
+        preset: save_preset(&client).await,
         customer: offer.customer,
         contract: offer.contract,
         offer: offer.name,
@@ -140,6 +152,21 @@ async fn save_webhook(client: &Client) -> (String, String) {
 
 /// An address that may be called, and never is: the webhooks wait.
 const WEBHOOK: &str = "https://1.1.1.1/hook";
+
+async fn save_preset(client: &Client) -> String {
+    let request = selections::CreatePresetRequest {
+        preset_id: "konten".into(),
+        preset: Some(selections::Preset {
+            display_name: "Konten".into(),
+            subject: selections::Subject::Contract.into(),
+            criteria: Some(criteria()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let saved = client.presets().create_preset(request).await.unwrap();
+    saved.into_inner().name
+}
 
 async fn save_template(client: &Client, key: &str) {
     let request = templates::UpdateTemplateRequest {
@@ -247,6 +274,49 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.selections.v1.SelectionService/PreviewSelection",
             json!({"selection": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/CopySelection",
+            json!({"name": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelectionVersions",
+            json!({"parent": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/GetSelectionVersion",
+            json!({"name": format!("{}/versions/1", w.selection)}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/RestoreSelectionVersion",
+            json!({"name": format!("{}/versions/1", w.selection)}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/UpdateSelectionTicks",
+            json!({"name": w.selection, "exclude": [w.contract]}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ListSelectionTicks",
+            json!({"parent": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ExplainSelection",
+            json!({"selection": w.selection, "member": w.contract}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/GetPreset",
+            json!({"name": w.preset}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/UpdatePreset",
+            json!({"preset": {
+                "name": w.preset, "displayName": "Neu", "subject": "SUBJECT_CONTRACT",
+                "criteria": criteria,
+            }}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/DeletePreset",
+            json!({"name": w.preset}),
         ),
         (
             "anklang.selections.v1.SelectionService/UpdateSelection",
@@ -429,7 +499,7 @@ const LISTS: [&str; 11] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 13] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.channels.v1.ChannelService/GetChannelAccount",
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
@@ -439,6 +509,9 @@ const OTHERS: [&str; 11] = [
     "anklang.offers.v1.OfferService/GetCockpit",
     "anklang.offers.v1.OfferService/GetOfferNumberRange",
     "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
+    "anklang.selections.v1.PresetService/CreatePreset",
+    // Every tenant begins with one.
+    "anklang.selections.v1.PresetService/ListPresets",
     "anklang.selections.v1.SelectionService/CreateSelection",
     "anklang.selections.v1.SelectionService/ListSelectionFields",
 ];

@@ -119,6 +119,7 @@ impl Client {
                 .preview_selection(selections::PreviewSelectionRequest {
                     source: Some(source),
                     sample_size: 5,
+                    ..Default::default()
                 })
                 .await?;
         Ok(preview.into_inner())

@@ -25,7 +25,7 @@ use crate::accounts::Account;
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
 use crate::grpc::offers::read_policy;
 use crate::grpc::operations::OperationsApi;
-use crate::grpc::selections::prepare_ad_hoc;
+use crate::grpc::selections::{prepare_ad_hoc, prepare_preset};
 use crate::grpc::{ApiError, ApiResult, Once, caller, request_id, wire};
 use crate::work::launch::{self, Plan};
 
@@ -62,6 +62,7 @@ enum Audience {
     All,
     AdHoc(selections_pb::AdHocCriteria),
     Saved(SelectionId),
+    Preset(selections_pb::PresetUse),
 }
 
 /// The same with what it names looked up: nothing is wrong any more.
@@ -234,13 +235,17 @@ fn read_launch(
     let audience = match &request.audience {
         None if request.reaction.is_some() => Some(Audience::All),
         None => {
-            violations.add("audience", "is required: selection, criteria or reaction");
+            violations.add(
+                "audience",
+                "is required: selection, criteria, preset or reaction",
+            );
             None
         }
         Some(wire_pb::Audience::Selection(name)) => violations
             .check("selection", name::parse_uuid(name, "selections"))
             .map(|id| Audience::Saved(SelectionId(id))),
         Some(wire_pb::Audience::Criteria(criteria)) => Some(Audience::AdHoc(criteria.clone())),
+        Some(wire_pb::Audience::Preset(used)) => Some(Audience::Preset(used.clone())),
     };
     let product = violations.check(
         "target_product_version",
@@ -408,6 +413,12 @@ async fn resolve_audience(
             match prepare_ad_hoc(conn, tenant, ad_hoc, "criteria", now, violations).await? {
                 None => return Ok(None),
                 Some(p) => (p.subject(), p.criteria().clone(), None, "criteria.subject"),
+            }
+        }
+        Audience::Preset(used) => {
+            match prepare_preset(conn, tenant, used, "preset", now, violations).await? {
+                None => return Ok(None),
+                Some(p) => (p.subject(), p.criteria().clone(), None, "preset"),
             }
         }
         Audience::Saved(id) => match selection::get(conn, tenant.id, *id).await {

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use anklang_domain::Violations;
 use anklang_domain::selection::{
-    Compare, Criteria, MAX_DEPTH, MAX_NODES, MAX_VALUES, Operator, Quantifier, Related, Subject,
-    Value, check_shape,
+    Compare, Criteria, MAX_DEPTH, MAX_NODES, MAX_VALUES, Operator, Parameter, Quantifier, Related,
+    Subject, Value, check_shape,
 };
 use anklang_proto::anklang::selections::v1 as pb;
 use anklang_store::selection::{self, Prepared};
@@ -80,6 +80,37 @@ pub async fn prepare(
     Ok(result)
 }
 
+/// As `prepare`, for criteria of a preset with holes, which are checked and not prepared. Criteria
+/// and parameters stand at `preset.`.
+///
+/// # Errors
+/// Only what is not the caller's fault.
+pub async fn check_preset(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    subject: Option<Subject>,
+    criteria: Option<&pb::Criteria>,
+    parameters: &[Parameter],
+    violations: &mut Violations,
+) -> ApiResult<Option<Criteria>> {
+    let Some(criteria) = criteria else {
+        violations.add("preset.criteria", "is required");
+        return Ok(None);
+    };
+    let mut faults = Violations::new();
+    let draft = read(criteria, &mut faults);
+    if let (Some(draft), Some(subject)) = (&draft, subject) {
+        let now = Utc::now();
+        match selection::check_preset(conn, tenant, subject, draft, parameters, now).await {
+            Err(StoreError::Invalid(found)) => add_causes(&mut faults, found),
+            other => other?,
+        }
+    }
+    let is_right = faults.is_empty();
+    violations.extend_under("preset.", faults);
+    Ok(draft.filter(|_| is_right))
+}
+
 /// As `prepare`, for criteria that bring their subject, at `path`.
 pub async fn prepare_ad_hoc(
     conn: &mut Conn,
@@ -120,11 +151,18 @@ pub fn subject_to_proto(subject: Subject) -> pb::Subject {
 }
 
 /// An operator on the wire.
-pub(super) fn operator_to_proto(operator: Operator) -> pb::Operator {
+pub(in crate::grpc) fn operator_to_proto(operator: Operator) -> pb::Operator {
     OPERATORS
         .into_iter()
         .find_map(|(ours, theirs)| (ours == operator).then_some(theirs))
         .unwrap_or_default()
+}
+
+/// An operator from the wire; `None` for none and for those that nobody knows.
+pub(in crate::grpc) fn operator_from_proto(operator: i32) -> Option<Operator> {
+    OPERATORS
+        .into_iter()
+        .find_map(|(ours, theirs)| (i32::from(theirs) == operator).then_some(ours))
 }
 
 /// Criteria on the wire.
@@ -165,7 +203,8 @@ pub fn criteria_to_proto(criteria: &Criteria) -> pb::Criteria {
     pb::Criteria { node: Some(node) }
 }
 
-fn value_to_proto(value: &Value) -> pb::Value {
+/// A value on the wire.
+pub(in crate::grpc) fn value_to_proto(value: &Value) -> pb::Value {
     let value = match value {
         Value::Text(text) => WireValue::Text(text.clone()),
         Value::Number(number) => WireValue::Number(number.to_string()),
@@ -173,6 +212,7 @@ fn value_to_proto(value: &Value) -> pb::Value {
         Value::Date(date) => WireValue::Date(wire::date(*date)),
         Value::Time(time) => WireValue::Time(wire::timestamp(*time)),
         Value::DaysAgo(days) => WireValue::DaysAgo(*days),
+        Value::Parameter(name) => WireValue::Parameter(name.clone()),
     };
     pb::Value { value: Some(value) }
 }
@@ -268,9 +308,7 @@ impl Reader<'_> {
     }
 
     fn operator(&mut self, operator: i32, path: String) -> Option<Operator> {
-        let known = OPERATORS
-            .into_iter()
-            .find_map(|(ours, theirs)| (i32::from(theirs) == operator).then_some(ours));
+        let known = operator_from_proto(operator);
         if known.is_none() {
             self.faults.add(path, "is required: one of Operator");
         }
@@ -317,7 +355,8 @@ impl Reader<'_> {
     }
 }
 
-fn value_from_proto(value: &pb::Value) -> Result<Value, &'static str> {
+/// A value from the wire.
+pub(in crate::grpc) fn value_from_proto(value: &pb::Value) -> Result<Value, &'static str> {
     match &value.value {
         None => Err("needs one of text, number, flag, date, time, days_ago"),
         Some(WireValue::Text(text)) => Ok(Value::Text(text.clone())),
@@ -328,6 +367,7 @@ fn value_from_proto(value: &pb::Value) -> Result<Value, &'static str> {
         Some(WireValue::Date(date)) => wire::naive_date(date).map(Value::Date),
         Some(WireValue::Time(time)) => wire::date_time(time).map(Value::Time),
         Some(WireValue::DaysAgo(days)) => Ok(Value::DaysAgo(*days)),
+        Some(WireValue::Parameter(name)) => Ok(Value::Parameter(name.clone())),
     }
 }
 

@@ -1,0 +1,212 @@
+//! What all List calls share: page size and token, filter and order.
+//!
+//! A handler reads its request with [`Listing::read`], gives [`Listing::list`] to the store, and
+//! makes the answer's token with [`Listing::token`]. A new List request is one more line at
+//! [`ListRequest`], and its noun's [`Listable`] in the store.
+
+use std::sync::Arc;
+
+use anklang_domain::Violations;
+use anklang_proto::anklang as pb;
+use anklang_proto::google::longrunning as lro;
+use anklang_store::listing::{Key, List, Listable};
+use anklang_store::tenant::Tenant;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use prost::Message;
+
+use crate::seal::Keys;
+
+const DEFAULT_SIZE: i32 = 50;
+const MAX_SIZE: i32 = 1_000;
+/// The most bytes of a token; ours have a few hundred.
+const MAX_TOKEN: usize = 16_384;
+
+/// A request of a list.
+pub trait ListRequest: Message + prost::Name + Clone {
+    /// `page_size` and `page_token`, taken out.
+    fn take_page(&mut self) -> (i32, String);
+    /// `filter`.
+    fn filter(&self) -> &str;
+    /// `order_by`.
+    fn order_by(&self) -> &str;
+}
+
+macro_rules! list_requests {
+    ($($request:path),+ $(,)?) => {$(
+        impl ListRequest for $request {
+            fn take_page(&mut self) -> (i32, String) {
+                (std::mem::take(&mut self.page_size), std::mem::take(&mut self.page_token))
+            }
+
+            fn filter(&self) -> &str {
+                &self.filter
+            }
+
+            fn order_by(&self) -> &str {
+                &self.order_by
+            }
+        }
+    )+};
+}
+
+list_requests! {
+    pb::brands::v1::ListBrandsRequest,
+    pb::campaigns::v1::ListAudienceMembersRequest,
+    pb::campaigns::v1::ListCampaignsRequest,
+    pb::campaigns::v1::ListPhasesRequest,
+    pb::contracts::v1::ListContractsRequest,
+    pb::customers::v1::ListCustomerEventsRequest,
+    pb::customers::v1::ListCustomersRequest,
+    pb::handover::v1::ListDeliveriesRequest,
+    pb::handover::v1::ListWebhooksRequest,
+    pb::messages::v1::ListMessagesRequest,
+    pb::offers::v1::ListOffersRequest,
+    pb::orders::v1::ListOrdersRequest,
+    pb::products::v1::ListProductVersionsRequest,
+    pb::products::v1::ListProductsRequest,
+    pb::selections::v1::ListPresetsRequest,
+    pb::selections::v1::ListSelectionTicksRequest,
+    pb::selections::v1::ListSelectionVersionsRequest,
+    pb::selections::v1::ListSelectionsRequest,
+    pb::templates::v1::ListTemplatesRequest,
+}
+
+/// Google's, without an order.
+impl ListRequest for lro::ListOperationsRequest {
+    fn take_page(&mut self) -> (i32, String) {
+        (
+            std::mem::take(&mut self.page_size),
+            std::mem::take(&mut self.page_token),
+        )
+    }
+
+    fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    fn order_by(&self) -> &str {
+        ""
+    }
+}
+
+/// A list that was asked for.
+pub struct Listing {
+    /// What to load.
+    pub list: List,
+    keys: Arc<Keys>,
+    /// What its tokens are for.
+    purpose: Vec<u8>,
+}
+
+impl Listing {
+    /// Reads what a request wants of a list. A token is bound to the tenant, the call and all of
+    /// the request but the page size.
+    pub fn read<R: ListRequest>(
+        keys: &Arc<Keys>,
+        tenant: &Tenant,
+        of: &'static Listable,
+        request: &R,
+        violations: &mut Violations,
+    ) -> Listing {
+        let mut request = request.clone();
+        let (size, token) = request.take_page();
+        if !(0..=MAX_SIZE).contains(&size) {
+            violations.add("page_size", format!("must be between 0 and {MAX_SIZE}"));
+        }
+        let size = if size == 0 { DEFAULT_SIZE } else { size };
+        let size = usize::try_from(size).unwrap_or(0);
+        let mut purpose = tenant.id.0.as_bytes().to_vec();
+        purpose.extend(R::full_name().as_bytes());
+        purpose.push(0);
+        purpose.extend(request.encode_to_vec());
+
+        let before = violations.iter().count();
+        let mut list = of.read(request.filter(), request.order_by(), size, violations);
+        let is_readable = violations.iter().count() == before;
+        // A token is of another list when its filter cannot be read, which is said already.
+        if !token.is_empty() && is_readable {
+            let after = open(keys, &token, &purpose);
+            if !after.is_some_and(|after| list.after(after)) {
+                violations.add("page_token", "is no token of this list with these filters");
+            }
+        }
+        Listing {
+            list,
+            keys: Arc::clone(keys),
+            purpose,
+        }
+    }
+
+    /// The token of the page behind this key; empty for none.
+    pub fn token(&self, next: Option<Key>) -> String {
+        let Some(key) = next else {
+            return String::new();
+        };
+        let content = serde_json::to_vec(&key).unwrap_or_default();
+        let sealed = self.keys.seal(&self.purpose, &content);
+        BASE64_URL_SAFE_NO_PAD.encode(sealed.expect("a server has a key"))
+    }
+}
+
+fn open(keys: &Keys, token: &str, purpose: &[u8]) -> Option<Key> {
+    if token.len() > MAX_TOKEN {
+        return None;
+    }
+    let sealed = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+    serde_json::from_slice(&keys.open(purpose, &sealed).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use anklang_store::listing::Kind;
+    use anklang_store::{
+        brand, campaign, contract, customer, handover, message, offer, operation, order,
+    };
+    use anklang_store::{product, selection, template};
+
+    /// Words of the database and names of the API are the same but for prefix and case.
+    #[test]
+    fn enums_of_filters_are_those_of_the_api() {
+        let pool =
+            prost_reflect::DescriptorPool::decode(anklang_proto::DESCRIPTORS).expect("descriptors");
+        let names: BTreeSet<String> = pool
+            .all_enums()
+            .flat_map(|e| e.values().map(|v| v.name().to_owned()).collect::<Vec<_>>())
+            .collect();
+        let lists = [
+            &brand::LISTABLE,
+            &campaign::CANDIDATES,
+            &campaign::LISTABLE,
+            &campaign::PHASES,
+            &contract::LISTABLE,
+            &customer::EVENTS,
+            &customer::LISTABLE,
+            &handover::LISTABLE,
+            &handover::delivery::LISTABLE,
+            &message::LISTABLE,
+            &offer::LISTABLE,
+            &operation::LISTABLE,
+            &order::LISTABLE,
+            &product::LISTABLE,
+            &product::VERSIONS,
+            &selection::LISTABLE,
+            &selection::PRESETS,
+            &selection::TICKS,
+            &selection::VERSIONS,
+            &template::LISTABLE,
+        ];
+        for field in lists.iter().flat_map(|list| list.fields) {
+            if let Kind::Word(prefix, words) = field.kind {
+                for word in words {
+                    let name = format!("{prefix}{}", word.to_ascii_uppercase());
+                    assert!(names.contains(&name), "{name}");
+                }
+                let all = names.iter().filter(|n| n.starts_with(prefix)).count();
+                assert_eq!(all, words.len() + 1, "{prefix}: all but UNSPECIFIED");
+            }
+        }
+    }
+}

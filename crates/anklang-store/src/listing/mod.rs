@@ -1,0 +1,177 @@
+//! Lists of resources: filtered, in any allowed order, page by page.
+//!
+//! A noun says in a [`Listable`] what its list can be filtered and ordered by; [`Listable::read`]
+//! checks a caller's words against it, and [`List::load`] runs a SELECT of the noun's as a derived
+//! table `r`, whose columns the fields name. PostgreSQL flattens it, so that keys and filters reach
+//! the indexes.
+//!
+//! # Guarantees
+//! Identifiers are literals and values are binds, as in selections. An order always ends in a
+//! unique key, so that pages neither repeat nor leave out rows, whatever comes and goes between
+//! them. NULL is greater than everything: last ascending, first descending.
+//!
+//! # Meaning
+//! A comparison with a field without a value does not hold, its `NOT` does; text is never without
+//! a value, but may be empty.
+
+mod check;
+mod compile;
+mod field;
+
+#[cfg(test)]
+mod tests;
+
+use anklang_domain::Violations;
+use anklang_domain::listing::{parse_filter, parse_order};
+use diesel::QueryableByName;
+use diesel::deserialize;
+use diesel::pg::Pg;
+use diesel::row::NamedRow;
+use diesel::sql_types::{Array, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+pub use field::{Field, Kind, Part, PartType};
+
+use crate::selection::Statement;
+use crate::{Conn, Result};
+use check::Node;
+
+/// What a list can be filtered and ordered by.
+#[derive(Debug)]
+pub struct Listable {
+    /// The fields.
+    pub fields: &'static [Field],
+    /// Columns that are unique together, and the order of a list of which nothing is asked.
+    pub key: &'static [Sort],
+}
+
+/// A column to order by.
+#[derive(Debug, Clone, Copy)]
+pub struct Sort {
+    column: &'static str,
+    cast: &'static str,
+    nullable: bool,
+    descending: bool,
+}
+
+impl Sort {
+    /// A column of a key, of a type as in `::text`; never NULL.
+    pub const fn key(column: &'static str, cast: &'static str, descending: bool) -> Self {
+        Sort {
+            column,
+            cast,
+            nullable: false,
+            descending,
+        }
+    }
+}
+
+/// The values of a row in the columns that a list is ordered by.
+pub type Key = Vec<Option<String>>;
+
+/// A list as a caller wants it.
+#[derive(Debug)]
+pub struct List {
+    filter: Option<Node>,
+    order: Vec<Sort>,
+    after: Option<Key>,
+    size: usize,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page<R> {
+    /// Its rows.
+    pub rows: Vec<R>,
+    /// The key of its last row, if there are more behind it.
+    pub next: Option<Key>,
+}
+
+impl Listable {
+    /// Reads a filter (AIP-160) and an order (AIP-132). All that is wrong is added to the
+    /// violations of `filter` and `order_by`.
+    pub fn read(
+        &'static self,
+        filter: &str,
+        order_by: &str,
+        size: usize,
+        violations: &mut Violations,
+    ) -> List {
+        let filter = match parse_filter(filter) {
+            Ok(None) => None,
+            Ok(Some(filter)) => check::check(self.fields, &filter, violations),
+            Err(fault) => {
+                violations.add("filter", fault.to_string());
+                None
+            }
+        };
+        let order = match parse_order(order_by) {
+            Ok(items) => check::order(self, &items, violations),
+            Err(fault) => {
+                violations.add("order_by", fault.to_string());
+                Vec::new()
+            }
+        };
+        List {
+            filter,
+            order,
+            after: None,
+            size,
+        }
+    }
+
+    /// All rows in the order of the key, at most `size` on a page.
+    pub fn all(&'static self, size: usize) -> List {
+        self.read("", "", size, &mut Violations::new())
+    }
+}
+
+impl List {
+    /// Goes on behind the row with this key. False when it is the key of another order.
+    #[must_use]
+    pub fn after(&mut self, key: Key) -> bool {
+        let fits = key.len() == self.order.len()
+            && key
+                .iter()
+                .zip(&self.order)
+                .all(|(v, s)| s.nullable || v.is_some());
+        if fits {
+            self.after = Some(key);
+        }
+        fits
+    }
+
+    /// A page of the rows that `base` selects, a whole SELECT without an order.
+    pub(crate) async fn load<R>(&self, conn: &mut Conn, base: Statement) -> Result<Page<R>>
+    where
+        R: QueryableByName<Pg> + Send + 'static,
+    {
+        let statement = compile::page(self, base);
+        let mut rows: Vec<Keyed<R>> = statement.load(conn).await?;
+        let more = rows.len() > self.size;
+        rows.truncate(self.size);
+        let next = match rows.last_mut() {
+            Some(last) if more => Some(std::mem::take(&mut last.key)),
+            _ => None,
+        };
+        Ok(Page {
+            rows: rows.into_iter().map(|keyed| keyed.row).collect(),
+            next,
+        })
+    }
+}
+
+/// A row with its key.
+struct Keyed<R> {
+    row: R,
+    key: Key,
+}
+
+impl<R: QueryableByName<Pg>> QueryableByName<Pg> for Keyed<R> {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        Ok(Keyed {
+            row: R::build(row)?,
+            key: NamedRow::get::<Array<Nullable<Text>>, _>(row, compile::KEY)?,
+        })
+    }
+}
