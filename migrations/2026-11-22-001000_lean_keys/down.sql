@@ -1,0 +1,15 @@
+ALTER TABLE handover_delivery ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE customer_event ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE message_attempt ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE message ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE document ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE offer ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE audience_member ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE contract_attribute ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE customer_attribute ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE order_line ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE sales_order ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE contract_item ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE contract ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE consent ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE contact_point ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
