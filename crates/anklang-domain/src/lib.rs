@@ -7,8 +7,11 @@ pub mod master;
 pub mod message;
 pub mod name;
 pub mod offer;
+pub mod rate;
 pub mod selection;
+pub mod unsubscribe;
 pub mod violation;
+pub mod window;
 
 pub use id::*;
 pub use violation::{Violation, Violations};

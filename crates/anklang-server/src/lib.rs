@@ -7,5 +7,6 @@ pub mod config;
 pub mod content;
 pub mod documents;
 pub mod grpc;
+pub mod public;
 pub mod serve;
 pub mod work;

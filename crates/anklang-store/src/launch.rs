@@ -15,7 +15,7 @@ use diesel_async::RunQueryDsl;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, Store, StoreError, budget};
 
 /// How large an audience is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
@@ -218,6 +218,7 @@ pub async fn freeze(
     .criteria(&prepared)
     .execute(conn)
     .await?;
+    budget::exclude(conn, tenant.id, what.phase, what.purpose).await?;
 
     Ok(diesel::sql_query(
         "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members

@@ -79,6 +79,8 @@ impl Client {
         channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
         /// Messages.
         messages: pb::messages::v1::message_service_client::MessageServiceClient<Calls>,
+        /// Reach.
+        reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
         /// Operations.
         operations: lro::operations_client::OperationsClient<Calls>,
     }

@@ -77,7 +77,7 @@ impl CampaignsApi {
     }
 }
 
-const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
+const EXCLUSIONS: [(pb::ExclusionReason, &str); 9] = [
     (pb::ExclusionReason::Deselected, "deselected"),
     (pb::ExclusionReason::ContractEnded, "contract_ended"),
     (pb::ExclusionReason::OtherDivision, "other_division"),
@@ -86,6 +86,7 @@ const EXCLUSIONS: [(pb::ExclusionReason, &str); 8] = [
     (pb::ExclusionReason::NoAddress, "no_address"),
     (pb::ExclusionReason::Suppressed, "suppressed"),
     (pb::ExclusionReason::NoConsent, "no_consent"),
+    (pb::ExclusionReason::FrequencyCap, "frequency_cap"),
 ];
 
 fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {

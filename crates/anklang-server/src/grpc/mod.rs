@@ -19,6 +19,7 @@ pub mod offers;
 pub mod operations;
 pub mod orders;
 pub mod products;
+pub mod reach;
 pub mod selections;
 pub mod templates;
 

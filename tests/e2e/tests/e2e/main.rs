@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod budgets;
 mod campaigns;
 mod crash;
 mod faults;
@@ -10,12 +11,17 @@ mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod pace;
 mod raw;
+mod reach;
 mod refused;
 mod relays;
+mod resolving;
 mod selections;
+mod sending_hours;
 mod server;
 mod story;
 mod templates;
 mod tenants;
+mod unsubscribe;
 mod utility;
