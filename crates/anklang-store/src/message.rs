@@ -197,6 +197,8 @@ async fn move_due(
              FROM message m
              WHERE m.tenant_id = $1 AND m.account = $2 AND m.state = 'queued'
                AND m.next_attempt_at <= now()
+               AND NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
+                                 AND held_until > now())
              ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED),
          looked AS MATERIALIZED (
              SELECT m.id, m.customer_id, m.next_attempt_at, {REASON} AS reason,

@@ -4,10 +4,10 @@
 use anklang_domain::TenantId;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
-use crate::message::printable;
+use crate::message::{printable, seconds};
 use crate::{Conn, Result, Store};
 
 /// Where an account stands for a tenant.
@@ -16,9 +16,6 @@ pub struct Pace {
     /// When the next place is due, see [`anklang_domain::rate`].
     #[diesel(sql_type = Timestamptz)]
     pub free_at: DateTime<Utc>,
-    /// Nothing is sent before.
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    pub held_until: Option<DateTime<Utc>>,
     /// The database's clock: the one that all servers share.
     #[diesel(sql_type = Timestamptz)]
     pub now: DateTime<Utc>,
@@ -31,7 +28,7 @@ pub(crate) async fn lock(conn: &mut Conn, tenant: TenantId, account: &str) -> Re
     Ok(diesel::sql_query(
         "INSERT INTO account_pace AS p (tenant_id, account, free_at) VALUES ($1, $2, now())
          ON CONFLICT (tenant_id, account) DO UPDATE SET free_at = p.free_at
-         RETURNING p.free_at, p.held_until, clock_timestamp() AS now",
+         RETURNING p.free_at, clock_timestamp() AS now",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
@@ -73,7 +70,7 @@ pub async fn hold(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
-    .bind::<diesel::sql_types::Double, _>(crate::message::seconds(span))
+    .bind::<Double, _>(seconds(span))
     .bind::<Text, _>(printable(reason))
     .execute(&mut tx)
     .await?;
