@@ -59,6 +59,7 @@ fn split(token: &str) -> Option<([u8; NAMES], [u8; SIGNATURE])> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -156,6 +156,7 @@ fn jump(from: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> DateTime<Utc> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -23,8 +23,8 @@ pub struct OfferData {
     pub brand: Brand,
     /// In which campaign; none for a single product switch.
     pub campaign: Option<Campaign>,
-    /// Where the recipient withdraws consent with one click; only in messages, and
-    /// empty when the server has no public address.
+    /// Where the recipient withdraws consent with one click; empty in documents, and
+    /// when the server has no public address.
     #[serde(default)]
     pub unsubscribe_url: String,
 }
