@@ -1,4 +1,3 @@
-DROP INDEX audience_member_customer;
 ALTER TABLE message DROP COLUMN resolution;
 -- The version before has no word for it; nobody was contacted either way.
 UPDATE audience_member SET exclusion = 'suppressed' WHERE exclusion = 'frequency_cap';

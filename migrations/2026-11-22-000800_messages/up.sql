@@ -35,5 +35,3 @@ ALTER TABLE audience_member
 -- What a person last decided about a message of which nobody knew whether it arrived.
 ALTER TABLE message
     ADD COLUMN resolution text CHECK (resolution IN ('sent', 'resend', 'cancel'));
--- The audiences that a customer was a candidate of.
-CREATE INDEX audience_member_customer ON audience_member (tenant_id, customer_id);

@@ -165,3 +165,19 @@ fn escaped(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_brands_are_text() {
+        for (_, page) in [ask("A&B <script> \"x\""), done("A&B <script> \"x\"")] {
+            assert!(
+                page.contains("A&amp;B &lt;script&gt; &quot;x&quot;"),
+                "{page}"
+            );
+            assert!(!page.contains("<script"), "{page}");
+        }
+    }
+}

@@ -108,14 +108,19 @@ pub(crate) async fn exclude(
     if budget.exempt_purposes.iter().any(|p| p == purpose) {
         return Ok(());
     }
+    // By whole keys, see `Store::begin_work`; what comes before, the criteria, is planned by values.
+    // The members are of this transaction, so that their places do not change.
+    diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
+        .execute(conn)
+        .await?;
     let contacts = contacts(&format!("{CONTACT}, 'queued'"), "$4", "$5");
     diesel::sql_query(format!(
         "UPDATE audience_member a SET exclusion = 'frequency_cap'
-         FROM (SELECT m.seq, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth
+         FROM (SELECT m.ctid AS place, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth
                FROM audience_member m
                CROSS JOIN LATERAL ({contacts} OFFSET 0) used
                WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL) r
-         WHERE a.tenant_id = $1 AND a.phase_id = $2 AND a.seq = r.seq AND r.nth > $3"
+         WHERE a.tenant_id = $1 AND a.phase_id = $2 AND a.ctid = r.place AND r.nth > $3"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)

@@ -1,5 +1,9 @@
 //! Proof of reach: what became of every candidate of a campaign, in sums that add up and one by
 //! one; and of every candidacy of a customer.
+//!
+//! Perhaps a million rows, perhaps of a campaign that statistics do not know yet: what belongs to a
+//! row is looked up by its whole key (fenced, see [`crate::launch`]), in transactions of
+//! [`crate::Store::begin_work`].
 
 use anklang_domain::{CampaignId, TenantId};
 use chrono::{DateTime, Utc};
@@ -49,7 +53,8 @@ pub async fn fates(conn: &mut Conn, tenant: TenantId, campaign: CampaignId) -> R
              FROM phase p
              JOIN audience_member a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
              LEFT JOIN outbound o ON o.tenant_id = p.tenant_id AND o.phase_id = p.id AND o.number = 1
-             LEFT JOIN message m ON m.tenant_id = $1 AND m.outbound_id = o.id AND m.member_seq = a.seq
+             LEFT JOIN LATERAL (SELECT state, detail FROM message
+                 WHERE tenant_id = $1 AND outbound_id = o.id AND member_seq = a.seq OFFSET 0) m ON true
              WHERE p.tenant_id = $1 AND p.campaign_id = $2),
          counted AS (
              SELECT phase_number, state, reason, count(*) AS n,
@@ -211,6 +216,11 @@ pub struct Candidacy {
     pub next_attempt_at: Option<DateTime<Utc>>,
 }
 
+/// Contracts that a customer has, or was made offers for. An audience is looked through by contract:
+/// an index by customer would be one more that a plan without statistics takes for a good one.
+const CONTRACTS: &str = "SELECT id FROM contract WHERE tenant_id = $1 AND customer_id = $2
+    UNION SELECT contract_id FROM offer WHERE tenant_id = $1 AND customer_id = $2";
+
 /// The candidacies of a customer, newest phase first, at most `limit`.
 pub async fn candidacies(
     conn: &mut Conn,
@@ -219,25 +229,30 @@ pub async fn candidacies(
     campaign: Option<CampaignId>,
     limit: i64,
 ) -> Result<Vec<Candidacy>> {
-    Ok(diesel::sql_query(
-        "SELECT p.campaign_id, c.name AS campaign_name, p.number AS phase_number,
+    Ok(diesel::sql_query(format!(
+        "WITH own AS MATERIALIZED ({CONTRACTS})
+         SELECT p.campaign_id, c.name AS campaign_name, p.number AS phase_number,
                 co.number AS contract_number,
                 CASE WHEN a.exclusion IS NOT NULL THEN 'excluded'
                      ELSE coalesce(m.state, 'no_message') END AS state,
                 coalesce(a.exclusion, m.detail, '') AS reason, au.frozen_at,
                 o.number AS offer_number, m.id AS message_id, m.sent_at,
                 CASE WHEN m.state = 'queued' THEN m.next_attempt_at END AS next_attempt_at
-         FROM audience_member a
-         JOIN phase p ON p.tenant_id = a.tenant_id AND p.id = a.phase_id
+         FROM phase p
+         CROSS JOIN own
+         JOIN LATERAL (SELECT * FROM audience_member
+             WHERE tenant_id = $1 AND phase_id = p.id AND contract_id = own.id OFFSET 0) a ON true
          JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
          JOIN audience au ON au.tenant_id = a.tenant_id AND au.phase_id = a.phase_id
-         JOIN contract co ON co.tenant_id = a.tenant_id AND co.id = a.contract_id
-         LEFT JOIN offer o ON o.tenant_id = a.tenant_id AND o.phase_id = a.phase_id
-                          AND o.member_seq = a.seq
-         LEFT JOIN message m ON m.tenant_id = a.tenant_id AND m.offer_id = o.id
-         WHERE a.tenant_id = $1 AND a.customer_id = $2 AND ($3 IS NULL OR p.campaign_id = $3)
-         ORDER BY p.created_at DESC, p.number DESC, co.number LIMIT $4",
-    )
+         JOIN LATERAL (SELECT number FROM contract
+             WHERE tenant_id = $1 AND id = a.contract_id OFFSET 0) co ON true
+         LEFT JOIN LATERAL (SELECT id, number FROM offer
+             WHERE tenant_id = $1 AND phase_id = a.phase_id AND member_seq = a.seq OFFSET 0) o ON true
+         LEFT JOIN LATERAL (SELECT id, state, detail, sent_at, next_attempt_at FROM message
+             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) m ON true
+         WHERE p.tenant_id = $1 AND a.customer_id = $2 AND ($3 IS NULL OR p.campaign_id = $3)
+         ORDER BY p.created_at DESC, p.number DESC, co.number LIMIT $4"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(customer)
     .bind::<Nullable<SqlUuid>, _>(campaign.map(|id| id.0))
@@ -267,14 +282,17 @@ pub async fn missed(
     customer: Uuid,
     campaign: CampaignId,
 ) -> Result<Vec<Missed>> {
-    Ok(diesel::sql_query(
-        "SELECT p.number AS phase_number, a.frozen_at, a.criteria
+    Ok(diesel::sql_query(format!(
+        "WITH own AS MATERIALIZED ({CONTRACTS})
+         SELECT p.number AS phase_number, a.frozen_at, a.criteria
          FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
          WHERE p.tenant_id = $1 AND p.campaign_id = $3 AND NOT EXISTS (
-             SELECT FROM audience_member m WHERE m.tenant_id = $1 AND m.phase_id = p.id
-               AND m.customer_id = $2)
-         ORDER BY p.number",
-    )
+             SELECT FROM own CROSS JOIN LATERAL (
+                 SELECT customer_id FROM audience_member
+                 WHERE tenant_id = $1 AND phase_id = p.id AND contract_id = own.id OFFSET 0) m
+             WHERE m.customer_id = $2)
+         ORDER BY p.number"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(customer)
     .bind::<SqlUuid, _>(campaign.0)
