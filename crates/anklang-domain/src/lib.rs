@@ -10,9 +10,12 @@ pub mod message;
 pub mod name;
 pub mod offer;
 pub mod phase;
+pub mod rate;
 pub mod schedule;
 pub mod selection;
+pub mod unsubscribe;
 pub mod violation;
+pub mod window;
 
 pub use id::*;
 pub use violation::{Violation, Violations};

@@ -20,8 +20,11 @@ pub enum Outcome {
     Permanent,
     /// Failed for now.
     Transient,
-    /// The channel asked to wait so long.
-    Throttled { retry_after: TimeDelta },
+    /// The channel asked to wait so long, for this message or for the whole account.
+    Throttled {
+        retry_after: TimeDelta,
+        whole_account: bool,
+    },
     /// Nobody knows whether the other side took it.
     Ambiguous,
     /// Given up before it was handed to the channel.
@@ -83,7 +86,7 @@ pub fn after_attempt(
         Outcome::Transient => Next::Queued {
             not_before: now + backoff(failures, jitter),
         },
-        Outcome::Throttled { retry_after } => Next::Queued {
+        Outcome::Throttled { retry_after, .. } => Next::Queued {
             not_before: now + (*retry_after).max(TimeDelta::seconds(1)),
         },
         Outcome::NotSubmitted => Next::Queued { not_before: now },
@@ -128,7 +131,8 @@ mod tests {
             Just(Outcome::Permanent),
             Just(Outcome::Transient),
             (0i64..10_000).prop_map(|s| Outcome::Throttled {
-                retry_after: TimeDelta::seconds(s)
+                retry_after: TimeDelta::seconds(s),
+                whole_account: s % 2 == 0,
             }),
             Just(Outcome::Ambiguous),
             Just(Outcome::NotSubmitted),

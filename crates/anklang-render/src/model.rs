@@ -23,6 +23,10 @@ pub struct OfferData {
     pub brand: Brand,
     /// In which campaign; none for a single product switch.
     pub campaign: Option<Campaign>,
+    /// Where the recipient withdraws consent with one click; empty in documents, and
+    /// when the server has no public address.
+    #[serde(default)]
+    pub unsubscribe_url: String,
 }
 
 /// The offered product version and its prices. The product decides whether
@@ -195,6 +199,7 @@ impl OfferData {
             campaign: Some(Campaign {
                 name: "Ökostrom-Wechsel 2027".into(),
             }),
+            unsubscribe_url: "https://post.example/u/AZ1sampleAZ1sample".into(),
         }
     }
 
@@ -204,6 +209,7 @@ impl OfferData {
         let mut data = Self::sample();
         data.offer.current_product_name = None;
         data.campaign = None;
+        data.unsubscribe_url = String::new();
         data.contract.start_date = None;
         data.contract.end_date = None;
         data.contract.division = "gas".into();

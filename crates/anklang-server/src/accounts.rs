@@ -9,6 +9,8 @@ use anklang_channels::proto::AmbiguousPolicy as PluginPolicy;
 use anklang_channels::{Instance, InstanceOptions, Plugin, Sha256};
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
+use anklang_domain::rate::Rate;
+use anklang_domain::window::Window;
 use anklang_store::tenant::Tenant;
 
 use crate::config::AccountConfig;
@@ -35,6 +37,10 @@ pub struct Account {
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,
+    /// At most so many messages of each tenant.
+    pub rate: Option<Rate>,
+    /// When to send, in the recipient's time zone.
+    pub window: Option<Window>,
     tenants: Vec<String>,
 }
 
@@ -136,6 +142,8 @@ fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance)
         policy,
         batch: i64::from(batch),
         calls: usize::try_from(calls).unwrap_or(1),
+        rate: config.rate.clone(),
+        window: config.window,
         tenants: config.tenants.clone(),
         plugin,
         instance,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
+use anklang_domain::rate::Rate;
+use anklang_domain::window::Window;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
@@ -32,6 +34,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long running work may take to end.
     pub shutdown_grace: Duration,
+    /// Where recipients reach this server, without a slash at its end; empty when they do not.
+    pub public_url: String,
     /// URL of the database, with its password.
     pub database_url: SecretString,
     /// At most so many connections.
@@ -79,6 +83,10 @@ pub struct AccountConfig {
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,
+    /// At most so many messages of each tenant.
+    pub rate: Option<Rate>,
+    /// When to send, in the recipient's time zone.
+    pub window: Option<Window>,
     /// Slugs of the tenants that may use it; all when empty.
     pub tenants: Vec<String>,
     /// The plugin's own settings, secrets included.
@@ -176,6 +184,7 @@ impl Reader {
             self.violations.check("server.listen", parsed)
         });
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
+        let public_url = self.public_url();
         let database_url = self.text("database.url").and_then(|text| {
             let parsed = text
                 .parse::<tokio_postgres::Config>()
@@ -219,6 +228,7 @@ impl Reader {
         Some(Config {
             listen: listen?,
             shutdown_grace: Duration::from_secs(shutdown_grace?),
+            public_url: public_url?,
             database_url: database_url?,
             connections: usize::try_from(connections?).ok()?,
             migrate: migrate?,
@@ -242,6 +252,56 @@ impl Reader {
             log_json: log_json?,
             channel_accounts: accounts?,
         })
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let text = self.text("public.url")?;
+        let parsed = match text.parse::<http::Uri>() {
+            _ if text.is_empty() => Ok(String::new()),
+            Ok(url)
+                if url.query().is_none() && matches!(url.scheme_str(), Some("http" | "https")) =>
+            {
+                Ok(text.trim_end_matches('/').to_owned())
+            }
+            _ => Err("must begin with https:// and have no query, e.g. https://post.example.com"),
+        };
+        // Longer ones do not fit into a line of a mail's header.
+        let parsed = parsed.and_then(|url| match url.len() {
+            0..=500 => Ok(url),
+            _ => Err("must have at most 500 characters"),
+        });
+        self.violations.check("public.url", parsed)
+    }
+
+    fn rate(&mut self, path: &dyn Fn(&str) -> String) -> Option<Rate> {
+        let text = self.optional(&path("rate"), Self::text).unwrap_or_default();
+        let burst = self
+            .optional(&path("burst"), |r, k| r.whole(k, 0..=1_000_000))
+            .and_then(|burst| u32::try_from(burst).ok())
+            .filter(|burst| *burst > 0);
+        if text.is_empty() {
+            if burst.is_some() {
+                self.violations.add(path("burst"), "needs a rate");
+            }
+            return None;
+        }
+        self.violations
+            .check(path("rate"), Rate::parse(&text, burst))
+    }
+
+    fn window(&mut self, path: &dyn Fn(&str) -> String) -> Option<Window> {
+        let hours = self
+            .optional(&path("hours"), Self::text)
+            .unwrap_or_default();
+        let days = self.words(&path("days"));
+        self.violations
+            .check(path("hours"), Window::parse(&hours, &[]));
+        let window = Window::parse(&hours, &days);
+        if Window::parse("", &days).is_err() {
+            self.violations
+                .check(path("days"), Window::parse("", &days));
+        }
+        window.ok().flatten()
     }
 
     fn accounts(&mut self) -> Option<BTreeMap<String, AccountConfig>> {
@@ -310,6 +370,8 @@ impl Reader {
         };
         let batch = self.optional(&path("batch"), |r, k| r.whole(k, 1..=1_000));
         let calls = self.optional(&path("calls"), |r, k| r.whole(k, 1..=64));
+        let rate = self.rate(&path);
+        let window = self.window(&path);
         let tenants = self.words(&path("tenants"));
         let config = match self.take(&path("config")) {
             None => serde_json::json!({}),
@@ -321,6 +383,8 @@ impl Reader {
             ambiguous,
             batch: i64::try_from(batch.unwrap_or(50)).ok()?,
             calls: usize::try_from(calls.unwrap_or(4)).ok()?,
+            rate,
+            window,
             tenants,
             config,
         })
@@ -536,7 +600,12 @@ mod tests {
             ambiguous = 'perhaps'
             tenants = 'acme'
             sha256 = 'abc'
-            retries = 3";
+            retries = 3
+            rate = 'fast'
+            hours = '20:00-08:00'
+            days = ['Montag']
+            [public]
+            url = 'post.example.com'";
         let found = read(
             file,
             &[("ANKLANG_LISTEN", "x"), ("ANKLANG_SERVER__COLOUR", "red")],
@@ -562,6 +631,10 @@ mod tests {
             "channel_accounts.Relay.tenants",
             "channel_accounts.Relay.sha256",
             "channel_accounts.Relay.retries",
+            "channel_accounts.Relay.rate",
+            "channel_accounts.Relay.hours",
+            "channel_accounts.Relay.days",
+            "public.url",
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }

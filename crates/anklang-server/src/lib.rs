@@ -8,6 +8,7 @@ pub mod content;
 pub mod documents;
 pub mod grpc;
 pub mod outside;
+pub mod public;
 pub mod seal;
 pub mod serve;
 pub mod webhook;

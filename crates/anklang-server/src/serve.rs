@@ -22,10 +22,10 @@ use crate::accounts::Accounts;
 use crate::config::{Config, DATABASE_KEY};
 use crate::content::Templates;
 use crate::documents::Documents;
-use crate::grpc;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
 use crate::work::{App, dispatch, handover, operations, phases, sweep};
+use crate::{grpc, public};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -259,6 +259,7 @@ fn routes(
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },
         pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },
+        pb::reach::v1::reach_service_server::ReachServiceServer<_> => grpc::reach::ReachApi { app: app() },
         pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },
         pb::handover::v1::webhook_service_server::WebhookServiceServer<_> => grpc::webhooks::WebhooksApi { app: app() },
         pb::handover::v1::delivery_service_server::DeliveryServiceServer<_> => grpc::deliveries::DeliveriesApi { app: app() },
@@ -275,5 +276,7 @@ fn routes(
         .prepare()
         .into_axum_router()
         .layer(tonic_web::GrpcWebLayer::new())
-        .layer(TraceLayer::new_for_grpc()))
+        .layer(TraceLayer::new_for_grpc())
+        // Not under these layers: it is plain HTTP, and its paths are not for logs.
+        .merge(public::router(app())))
 }

@@ -20,7 +20,7 @@ use crate::handover::event::ANNOUNCE;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, Store, StoreError, budget};
 
 /// How large an audience is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
@@ -279,6 +279,7 @@ pub async fn freeze(
     if what.one_per_household {
         leave_out_households(conn, tenant.id, what.phase).await?;
     }
+    budget::exclude(conn, tenant.id, what.phase, what.purpose).await?;
 
     Ok(diesel::sql_query(
         "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members

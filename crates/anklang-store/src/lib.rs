@@ -6,6 +6,7 @@
 
 pub mod attribute;
 pub mod brand;
+pub mod budget;
 pub mod campaign;
 pub mod contract;
 pub mod customer;
@@ -20,13 +21,16 @@ pub mod migrate;
 pub mod offer;
 pub mod operation;
 pub mod order;
+pub mod pace;
 pub mod phase;
 pub mod product;
+pub mod reach;
 pub mod request_log;
 pub mod selection;
 pub mod suppression;
 pub mod template;
 pub mod tenant;
+pub mod unsubscribe;
 
 mod pool;
 

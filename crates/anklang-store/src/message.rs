@@ -5,9 +5,14 @@
 //! attempt. When the lease runs out, [`rescue`] takes over: not yet marked means that it was not
 //! handed over, marked means that nobody knows.
 
+mod resolve;
+mod wait;
+
 use std::sync::LazyLock;
 
 use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES, Next, Outcome};
+use anklang_domain::rate::Rate;
+use anklang_domain::window::Window;
 use anklang_domain::{CampaignId, MessageId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{
@@ -19,7 +24,9 @@ use uuid::Uuid;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
-use crate::{Conn, Result, Store};
+use crate::{Conn, Result, Store, budget, pace};
+
+pub use resolve::{Resolution, resolve};
 
 /// A message in the hands of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -42,6 +49,9 @@ pub struct Claimed {
     /// Key of its template.
     #[diesel(sql_type = Text)]
     pub message_template: String,
+    /// The recipient's time zone.
+    #[diesel(sql_type = Text)]
+    pub time_zone: String,
 }
 
 #[derive(QueryableByName)]
@@ -61,8 +71,23 @@ pub struct Batch {
     pub lease: Uuid,
     /// The messages.
     pub messages: Vec<Claimed>,
-    /// So many more were due, but must not be sent any more.
+    /// So many more were due, but must not be sent any more, or wait for the sending hours.
     pub barred: usize,
+    /// When the account's rate allows the next one, if it does not now.
+    pub again_in: Option<TimeDelta>,
+}
+
+/// How to claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// At most so many.
+    pub limit: i64,
+    /// The lease.
+    pub lease_for: TimeDelta,
+    /// What the account may send.
+    pub rate: Option<&'a Rate>,
+    /// When the account may send.
+    pub window: Option<&'a Window>,
 }
 
 #[derive(QueryableByName)]
@@ -71,13 +96,16 @@ struct TenantRow {
     id: Uuid,
 }
 
-/// Tenants with messages due on an account.
+/// Tenants with messages due on an account that is not held for them.
 pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> {
     let mut tx = store.begin_worker().await?;
     let rows: Vec<TenantRow> = diesel::sql_query(
         "SELECT t.id FROM tenant t WHERE EXISTS (
              SELECT FROM message m WHERE m.tenant_id = t.id AND m.account = $1
-               AND m.state = 'queued' AND m.next_attempt_at <= now())",
+               AND m.state = 'queued' AND m.next_attempt_at <= now())
+           AND NOT EXISTS (
+             SELECT FROM account_pace p WHERE p.tenant_id = t.id AND p.account = $1
+               AND p.held_until > now())",
     )
     .bind::<Text, _>(account)
     .load(&mut tx)
@@ -111,20 +139,67 @@ const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
         WHERE tenant_id = $1 AND customer_id = m.customer_id AND channel = m.channel
           AND purpose = m.purpose OFFSET 0) c ON true";
 
-/// Claims up to `limit` due messages for `lease_for`. Consent and blocked addresses are looked at
-/// again: who may not be contacted any more is `suppressed` here. A message whose offer was taken
-/// back after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the
-/// queue, and are not walked over: it is read phase by phase, the one that has waited longest first.
+/// Claims due messages: as many as wanted, as the account's rate allows, and as need not wait for
+/// the sending hours. Consent and blocked addresses are looked at again, and the contact budget:
+/// who may not be contacted any more is `suppressed` here. A message whose offer was taken back
+/// after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
+/// and are not walked over: it is read phase by phase, the one that has waited longest first.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
     account: &str,
+    terms: &Terms<'_>,
+) -> Result<Batch> {
+    let mut tx = store.begin_work(tenant).await?;
+    let mut batch = Batch {
+        tenant,
+        lease: Uuid::now_v7(),
+        messages: Vec::new(),
+        barred: 0,
+        again_in: None,
+    };
+    let (mut limit, mut waiting, mut paced) = (terms.limit, 0, None);
+    if let Some(rate) = terms.rate {
+        let pace = pace::lock(&mut tx, tenant, account).await?;
+        let next = rate.next(pace.free_at, pace.now);
+        batch.again_in = Some(next - pace.now).filter(|wait| *wait > TimeDelta::zero());
+        limit = limit.min(rate.free(pace.free_at, pace.now).into());
+        paced = Some((rate, pace));
+    }
+    if let Some(window) = terms.window.filter(|_| limit > 0) {
+        (waiting, limit) = wait::wait_for_window(&mut tx, tenant, account, window, limit).await?;
+    }
+    if limit > 0 {
+        let moved = move_due(&mut tx, &batch, account, limit, terms.lease_for).await?;
+        let all = moved.len();
+        let ours = moved.into_iter().filter(|m| m.state == "sending");
+        batch.messages = ours.map(|m| m.claimed).collect();
+        batch.messages.sort_by_key(|m| m.id);
+        batch.barred = all - batch.messages.len();
+    }
+    if let Some((rate, pace)) = paced.filter(|_| !batch.messages.is_empty()) {
+        let places = u32::try_from(batch.messages.len()).unwrap_or(u32::MAX);
+        let free_at = rate.taken(pace.free_at, pace.now, places);
+        pace::spend(&mut tx, tenant, account, free_at).await?;
+    }
+    tx.commit().await?;
+    batch.barred += usize::try_from(waiting).unwrap_or(0);
+    Ok(batch)
+}
+
+/// Decides on due messages, in one statement: sent now, or not any more.
+async fn move_due(
+    conn: &mut Conn,
+    batch: &Batch,
+    account: &str,
     limit: i64,
     lease_for: TimeDelta,
-) -> Result<Batch> {
-    let lease = Uuid::now_v7();
-    let mut tx = store.begin_work(tenant).await?;
-    let moved: Vec<Moved> = diesel::sql_query(
+) -> Result<Vec<Moved>> {
+    // Without a budget nothing is counted.
+    let budget = budget::lock(conn, batch.tenant).await?;
+    let contacts = budget::contacts(budget::CONTACT, "$7", "$8");
+    let used_up = budget::USED_UP;
+    Ok(diesel::sql_query(
         format!("WITH RECURSIVE waiting AS (
              -- Phases with queued messages: one jump in the index for each.
              (SELECT phase_id FROM message
@@ -144,18 +219,29 @@ pub async fn claim(
                  WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = w.phase_id
                    AND m.state = 'queued' AND m.next_attempt_at <= now()
                  ORDER BY m.next_attempt_at LIMIT 1) first
+             WHERE NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
+                                 AND held_until > now())
              ORDER BY first.next_attempt_at),
          due AS MATERIALIZED (
              -- Phase after phase until there are enough: no more is locked than is claimed.
              SELECT d.* FROM turn CROSS JOIN LATERAL (
                  SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
-                        m.address_hash
+                        m.address_hash, m.next_attempt_at
                  FROM message m
                  WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = turn.phase_id
                    AND m.state = 'queued' AND m.next_attempt_at <= now()
                  ORDER BY m.next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED) d
              LIMIT $3),
-         barred AS MATERIALIZED (SELECT m.id, {REASON} AS reason FROM due m {LOOKED_UP}),
+         looked AS MATERIALIZED (
+             SELECT m.id, m.customer_id, m.next_attempt_at, {REASON} AS reason,
+                    m.purpose <> ALL($8) AS counts
+             FROM due m {LOOKED_UP}),
+         barred AS MATERIALIZED (
+             SELECT m.id, coalesce(m.reason, CASE WHEN m.counts AND used.n + row_number() OVER (
+                        PARTITION BY m.customer_id, m.counts AND m.reason IS NULL
+                        ORDER BY m.next_attempt_at, m.id) > $6 THEN '{used_up}' END) AS reason
+             FROM looked m
+             LEFT JOIN LATERAL ({contacts} AND $6 IS NOT NULL OFFSET 0) used ON true),
          moved AS (
              UPDATE message m SET
                  state = CASE WHEN b.reason IS NULL THEN 'sending'
@@ -178,30 +264,23 @@ pub async fn claim(
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
          SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id,
-                o.message_template, moved.state
-         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id"),
+                o.message_template, moved.state,
+                coalesce(nullif(cu.time_zone, ''), t.time_zone) AS time_zone
+         FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id
+         JOIN tenant t ON t.id = $1
+         JOIN LATERAL (SELECT time_zone FROM customer
+                       WHERE tenant_id = $1 AND id = moved.customer_id OFFSET 0) cu ON true"),
     )
-    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<Text, _>(account)
     .bind::<BigInt, _>(limit)
-    .bind::<SqlUuid, _>(lease)
+    .bind::<SqlUuid, _>(batch.lease)
     .bind::<Double, _>(seconds(lease_for))
-    .load(&mut tx)
-    .await?;
-    tx.commit().await?;
-    let all = moved.len();
-    let mut messages: Vec<Claimed> = moved
-        .into_iter()
-        .filter(|m| m.state == "sending")
-        .map(|m| m.claimed)
-        .collect();
-    messages.sort_by_key(|m| m.id);
-    Ok(Batch {
-        tenant,
-        lease,
-        barred: all - messages.len(),
-        messages,
-    })
+    .bind::<Nullable<Integer>, _>(budget.as_ref().map(|b| b.max_contacts))
+    .bind::<Integer, _>(budget.as_ref().map_or(1, |b| b.window_days))
+    .bind::<Array<Text>, _>(budget.map_or_else(Vec::new, |b| b.exempt_purposes))
+    .load(conn)
+    .await?)
 }
 
 /// Marks messages as about to be handed to the channel, and prolongs the lease. Returns those that
@@ -345,7 +424,7 @@ pub async fn complete(store: &Store, batch: &Batch, ended: &[Ended]) -> Result<u
 }
 
 /// What a channel says goes to a log line and a database that knows no NUL.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_DETAIL)
@@ -604,6 +683,6 @@ pub async fn attempts(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Resul
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most some minutes")]
-fn seconds(span: TimeDelta) -> f64 {
+pub(crate) fn seconds(span: TimeDelta) -> f64 {
     span.num_milliseconds() as f64 / 1_000.0
 }

@@ -85,6 +85,8 @@ impl Client {
         webhooks: pb::handover::v1::webhook_service_client::WebhookServiceClient<Calls>,
         /// Deliveries to webhooks.
         deliveries: pb::handover::v1::delivery_service_client::DeliveryServiceClient<Calls>,
+        /// Reach.
+        reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
         /// Operations.
         operations: lro::operations_client::OperationsClient<Calls>,
     }

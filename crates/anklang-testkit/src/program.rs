@@ -15,7 +15,7 @@ pub struct Program {
     pub plugins: PathBuf,
 }
 
-/// Builds the program and the mail plugin, once in a process; cargo knows when nothing changed.
+/// Builds the program and the plugins, once in a process; cargo knows when nothing changed.
 pub fn program() -> &'static Program {
     static PROGRAM: OnceLock<Program> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -31,6 +31,7 @@ pub fn program() -> &'static Program {
         let built = cargo
             .args(["build", "--message-format=json", "--profile", &profile])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
+            .args(["-p", "anklang-plugin-testing"])
             .arg("--target-dir")
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -19,6 +19,8 @@ pub struct Options {
     pub config: String,
     /// What becomes of ambiguous mails: "", "resend" or "hold".
     pub ambiguous: &'static str,
+    /// More settings of the account "mail", as TOML lines.
+    pub account: String,
     /// Settings of the mail plugin besides host, port and TLS, as TOML lines.
     pub mail: String,
     /// Another mail server than the test's own sink, as TOML lines with host and port.
@@ -240,13 +242,14 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
          [plugins]\nfolder = '{plugins}'\n\
          [operations]\nlease_seconds = {lease}\n\
          [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
-         [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n\
+         [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
         url = database.url,
         folder = folder.path().display(),
         plugins = program().plugins.display(),
         ambiguous = options.ambiguous,
+        account = options.account,
         dispatch = !options.no_dispatch,
         mail = options.mail,
         more = options.config,

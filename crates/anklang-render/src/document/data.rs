@@ -23,6 +23,7 @@ pub fn inputs(data: &OfferData) -> Result<Dict, RenderError> {
         ("contract", contract(&data.contract)?),
         ("brand", brand(&data.brand)),
         ("campaign", campaign),
+        ("unsubscribe_url", text(&data.unsubscribe_url)),
     ]))
 }
 

@@ -62,7 +62,7 @@ impl CampaignsApi {
     }
 }
 
-const EXCLUSIONS: [(pb::ExclusionReason, &str); 11] = [
+const EXCLUSIONS: [(pb::ExclusionReason, &str); 12] = [
     (pb::ExclusionReason::Deselected, "deselected"),
     (pb::ExclusionReason::ContractEnded, "contract_ended"),
     (pb::ExclusionReason::OtherDivision, "other_division"),
@@ -77,6 +77,7 @@ const EXCLUSIONS: [(pb::ExclusionReason, &str); 11] = [
         "duplicate_household",
     ),
     (pb::ExclusionReason::ContractEnding, "contract_ending"),
+    (pb::ExclusionReason::FrequencyCap, "frequency_cap"),
 ];
 
 fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {

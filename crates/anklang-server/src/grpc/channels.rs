@@ -5,8 +5,11 @@ use anklang_channels::proto::health_reply::Status as Health;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::channels::v1 as pb;
+use anklang_store::pace::{self, Held};
+use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
+use super::wire::timestamp;
 use super::{ApiError, ApiResult, caller, reply};
 use crate::accounts::Account;
 use crate::work::App;
@@ -35,6 +38,14 @@ impl pb::channel_service_server::ChannelService for ChannelsApi {
 }
 
 impl ChannelsApi {
+    /// Accounts whose channels want to be left alone.
+    async fn held(&self, tenant: &Tenant) -> ApiResult<Vec<Held>> {
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let held = pace::held(&mut tx, tenant.id).await?;
+        tx.commit().await?;
+        Ok(held)
+    }
+
     async fn get(
         &self,
         request: Request<pb::GetChannelAccountRequest>,
@@ -46,7 +57,7 @@ impl ChannelsApi {
         violations.finish(())?;
         let id = id.map(|[id]| id).unwrap_or_default();
         match self.app.accounts.get(&tenant, &id) {
-            Some(account) => Ok(wire(account).await),
+            Some(account) => Ok(wire(account, &self.held(&tenant).await?).await),
             None => Err(ApiError::NotFound(name)),
         }
     }
@@ -56,15 +67,17 @@ impl ChannelsApi {
         request: Request<pb::ListChannelAccountsRequest>,
     ) -> ApiResult<pb::ListChannelAccountsResponse> {
         let tenant = caller(&self.app.store, &request).await?;
+        let held = self.held(&tenant).await?;
         let mut channel_accounts = Vec::new();
         for account in self.app.accounts.all().filter(|a| a.is_for(&tenant)) {
-            channel_accounts.push(wire(account).await);
+            channel_accounts.push(wire(account, &held).await);
         }
         Ok(pb::ListChannelAccountsResponse { channel_accounts })
     }
 }
 
-async fn wire(account: &Account) -> pb::ChannelAccount {
+async fn wire(account: &Account, held: &[Held]) -> pb::ChannelAccount {
+    let held = held.iter().find(|h| h.account == account.id);
     let manifest = account.plugin.manifest();
     let (state, state_detail) = match account.instance.health().await {
         Ok(health) if health.status() == Health::NotServing => {
@@ -87,5 +100,20 @@ async fn wire(account: &Account) -> pb::ChannelAccount {
             AmbiguousPolicy::Hold => pb::AmbiguousPolicy::Hold,
         }
         .into(),
+        rate: account
+            .rate
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        burst: account
+            .rate
+            .as_ref()
+            .map_or(0, |rate| i32::try_from(rate.burst()).unwrap_or(i32::MAX)),
+        sending_hours: account.window.map(|w| w.hours()).unwrap_or_default(),
+        sending_days: account.window.map_or_else(Vec::new, |w| {
+            w.weekdays().into_iter().map(str::to_owned).collect()
+        }),
+        hold_until_time: held.map(|h| timestamp(h.held_until)),
+        hold_reason: held.map(|h| h.held_reason.clone()).unwrap_or_default(),
     }
 }

@@ -1,14 +1,26 @@
-//! The ledger of messages.
+//! The ledger of messages, and the contact budget.
 
 use anklang_domain::{CampaignId, MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
-use anklang_store::message::{self, Attempt, Filter, Message};
+use anklang_store::Conn;
+use anklang_store::budget::{self, Budget};
+use anklang_store::message::{self, Attempt, Filter, Message, Resolution};
+use anklang_store::tenant::Tenant;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::campaigns::check_word;
 use super::form;
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::work::App;
+
+/// The longest note of a resolution, in characters.
+const MAX_NOTE: usize = 500;
+/// The most exempt purposes of a budget.
+const MAX_PURPOSES: usize = 100;
+/// The one name of a contact budget.
+const BUDGET_NAME: &str = "contactBudget";
 
 /// The service.
 pub struct MessagesApi {
@@ -31,6 +43,27 @@ impl pb::message_service_server::MessageService for MessagesApi {
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
         reply(self.list(request).await)
     }
+
+    async fn resolve_message(
+        &self,
+        request: Request<pb::ResolveMessageRequest>,
+    ) -> Result<Response<pb::Message>, Status> {
+        reply(self.resolve(request).await)
+    }
+
+    async fn get_contact_budget(
+        &self,
+        request: Request<pb::GetContactBudgetRequest>,
+    ) -> Result<Response<pb::ContactBudget>, Status> {
+        reply(self.budget(request).await)
+    }
+
+    async fn update_contact_budget(
+        &self,
+        request: Request<pb::UpdateContactBudgetRequest>,
+    ) -> Result<Response<pb::ContactBudget>, Status> {
+        reply(self.update_budget(request).await)
+    }
 }
 
 impl MessagesApi {
@@ -40,12 +73,77 @@ impl MessagesApi {
         let id = name::parse_uuid(&name, "messages")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = message::get(&mut tx, tenant.id, MessageId(id)).await?;
-        let attempts = message::attempts(&mut tx, tenant.id, MessageId(id)).await?;
+        let found = load(&mut tx, &tenant, MessageId(id)).await?;
         tx.commit().await?;
-        let mut wired = to_wire(found.ok_or(ApiError::NotFound(name))?);
-        wired.attempts = attempts.into_iter().map(attempt).collect();
-        Ok(wired)
+        found.ok_or(ApiError::NotFound(name))
+    }
+
+    async fn resolve(&self, request: Request<pb::ResolveMessageRequest>) -> ApiResult<pb::Message> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let body = request.encode_to_vec();
+        let mut violations = Violations::new();
+        let request_id = request_id(&request.request_id, &mut violations);
+        let id = violations
+            .check("name", name::parse_uuid(&request.name, "messages"))
+            .map(MessageId);
+        let resolution = match request.resolution() {
+            pb::MessageResolution::Sent => Some(Resolution::Sent),
+            pb::MessageResolution::Resend => Some(Resolution::Resend),
+            pb::MessageResolution::Cancel => Some(Resolution::Cancel),
+            pb::MessageResolution::Unspecified => {
+                violations.add("resolution", "must be SENT, RESEND or CANCEL");
+                None
+            }
+        };
+        if request.note.chars().count() > MAX_NOTE {
+            violations.add("note", format!("must have at most {MAX_NOTE} characters"));
+        }
+        violations.finish(())?;
+        let (Some(id), Some(resolution)) = (id, resolution) else {
+            return Err(ApiError::Internal(
+                "a request without faults or values".into(),
+            ));
+        };
+
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let once = Once::new(tenant.id, request_id, "ResolveMessage", &body);
+        if let Some(before) = once.before(&mut tx).await? {
+            return Ok(before);
+        }
+        message::resolve(&mut tx, tenant.id, id, resolution, &request.note).await?;
+        let message = load(&mut tx, &tenant, id).await?;
+        let message = message.ok_or(ApiError::NotFound(request.name))?;
+        once.after(&mut tx, &message).await?;
+        tx.commit().await?;
+        self.app.wake.messages.notify_waiters();
+        Ok(message)
+    }
+
+    async fn budget(
+        &self,
+        request: Request<pb::GetContactBudgetRequest>,
+    ) -> ApiResult<pb::ContactBudget> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let budget = budget::get(&mut tx, tenant.id).await?;
+        tx.commit().await?;
+        Ok(budget_to_wire(budget))
+    }
+
+    async fn update_budget(
+        &self,
+        request: Request<pb::UpdateContactBudgetRequest>,
+    ) -> ApiResult<pb::ContactBudget> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let Some(wanted) = request.into_inner().contact_budget else {
+            return Err(ApiError::field("contact_budget", "is required"));
+        };
+        let budget = read_budget(wanted)?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        budget::set(&mut tx, tenant.id, budget.as_ref()).await?;
+        tx.commit().await?;
+        Ok(budget_to_wire(budget))
     }
 
     async fn list(
@@ -66,6 +164,73 @@ impl MessagesApi {
             messages: page.rows.into_iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),
         })
+    }
+}
+
+/// A message with its attempts.
+async fn load(conn: &mut Conn, tenant: &Tenant, id: MessageId) -> ApiResult<Option<pb::Message>> {
+    let Some(found) = message::get(conn, tenant.id, id).await? else {
+        return Ok(None);
+    };
+    let attempts = message::attempts(conn, tenant.id, id).await?;
+    let mut wired = to_wire(found);
+    wired.attempts = attempts.into_iter().map(attempt).collect();
+    Ok(Some(wired))
+}
+
+/// A budget as it is wanted; `None` is no limit.
+fn read_budget(wanted: pb::ContactBudget) -> ApiResult<Option<Budget>> {
+    let mut violations = Violations::new();
+    let field = |name: &str| format!("contact_budget.{name}");
+    if !["", BUDGET_NAME].contains(&&wanted.name[..]) {
+        violations.add(field("name"), format!("must be {BUDGET_NAME}"));
+    }
+    if !(0..=1_000).contains(&wanted.max_contacts) {
+        violations.add(field("max_contacts"), "must be between 0 and 1000");
+    }
+    match wanted.max_contacts {
+        0 if wanted.window_days != 0 => {
+            violations.add(field("window_days"), "must be 0 without max_contacts");
+        }
+        0 => {}
+        _ if !(1..=366).contains(&wanted.window_days) => {
+            violations.add(field("window_days"), "must be between 1 and 366");
+        }
+        _ => {}
+    }
+    let purposes = wanted.exempt_purposes;
+    if purposes.len() > MAX_PURPOSES {
+        violations.add(
+            field("exempt_purposes"),
+            format!("must be at most {MAX_PURPOSES}"),
+        );
+    }
+    for (i, purpose) in purposes.iter().enumerate().take(MAX_PURPOSES) {
+        check_word(
+            &mut violations,
+            &format!("contact_budget.exempt_purposes[{i}]"),
+            purpose,
+        );
+    }
+    violations.finish(())?;
+    Ok((wanted.max_contacts > 0).then_some(Budget {
+        max_contacts: wanted.max_contacts,
+        window_days: wanted.window_days,
+        exempt_purposes: purposes,
+    }))
+}
+
+fn budget_to_wire(budget: Option<Budget>) -> pb::ContactBudget {
+    let budget = budget.unwrap_or(Budget {
+        max_contacts: 0,
+        window_days: 0,
+        exempt_purposes: Vec::new(),
+    });
+    pb::ContactBudget {
+        name: BUDGET_NAME.into(),
+        max_contacts: budget.max_contacts,
+        window_days: budget.window_days,
+        exempt_purposes: budget.exempt_purposes,
     }
 }
 
@@ -110,7 +275,8 @@ fn state_word(state: pb::MessageState) -> Option<&'static str> {
         .map(|(_, word)| *word)
 }
 
-fn state(word: &str) -> pb::MessageState {
+/// The state that a word of the ledger stands for.
+pub fn state(word: &str) -> pb::MessageState {
     STATES
         .iter()
         .find(|(_, w)| *w == word)

@@ -13,11 +13,15 @@ use std::time::Duration;
 use anklang_channels::CallError;
 use anklang_channels::proto::{self, outcome::Kind};
 use anklang_domain::message::{Outcome, after_attempt};
+use anklang_domain::unsubscribe::seal;
+use anklang_domain::{MessageId, TenantId};
 use anklang_render::model::OfferData;
-use anklang_store::StoreError;
-use anklang_store::message::{self, Batch, Claimed, Ended};
+use anklang_store::message::{self, Batch, Claimed, Ended, Terms};
 use anklang_store::offer::{self, Content, ContentOf};
-use chrono::{TimeDelta, Utc};
+use anklang_store::{Conn, StoreError};
+use anklang_store::{pace, unsubscribe};
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
@@ -75,18 +79,19 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
     let (tasks, leases) = (TaskTracker::new(), Leases::default());
     while !stop.is_cancelled() {
         let round = rescue_and_send(&app, &account, &calls, &tasks, &leases, &stop);
-        let found = match round.await {
-            Ok(found) => found,
+        let Round { found, again_in } = match round.await {
+            Ok(round) => round,
             Err(error) => {
                 tracing::warn!(account = account.id, %error, "dispatch");
-                false
+                Round::default()
             }
         };
         if !found {
+            let poll = app.config.dispatch_poll;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = app.wake.messages.notified() => {}
-                () = tokio::time::sleep(app.config.dispatch_poll) => {}
+                () = tokio::time::sleep(again_in.map_or(poll, |wait| wait.min(poll))) => {}
             }
         }
     }
@@ -94,7 +99,16 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
     tasks.wait().await;
 }
 
-/// One round over all tenants with due messages; says whether there were any.
+/// What came of looking for due messages.
+#[derive(Debug, Default)]
+struct Round {
+    /// There were some.
+    found: bool,
+    /// The soonest that a rate allows one more.
+    again_in: Option<Duration>,
+}
+
+/// One round over all tenants with due messages.
 async fn rescue_and_send(
     app: &App,
     account: &Arc<Account>,
@@ -102,22 +116,27 @@ async fn rescue_and_send(
     tasks: &TaskTracker,
     leases: &Leases,
     stop: &CancellationToken,
-) -> Result<bool, StoreError> {
+) -> Result<Round, StoreError> {
     let ours: Vec<Uuid> = leases.set().iter().copied().collect();
     let (requeued, unknown) =
         message::rescue(&app.store, &account.id, account.policy, &ours).await?;
     if requeued + unknown > 0 {
         tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
     }
-    let mut found = false;
+    let mut round = Round::default();
+    let terms = Terms {
+        limit: account.batch,
+        lease_for: lease(app),
+        rate: account.rate.as_ref(),
+        window: account.window.as_ref(),
+    };
     for tenant in message::due_tenants(&app.store, &account.id).await? {
         // First the place, then the claim: nothing is claimed that would have to wait.
         let place = tokio::select! {
-            () = stop.cancelled() => return Ok(found),
+            () = stop.cancelled() => return Ok(round),
             place = Arc::clone(calls).acquire_owned() => place.expect("never closed"),
         };
-        let claimed =
-            message::claim(&app.store, tenant, &account.id, account.batch, lease(app)).await;
+        let claimed = message::claim(&app.store, tenant, &account.id, &terms).await;
         let batch = match claimed {
             Ok(batch) => batch,
             // The tenants after this one must not wait for it.
@@ -126,11 +145,13 @@ async fn rescue_and_send(
                 continue;
             }
         };
-        found |= batch.barred > 0;
+        round.found |= batch.barred > 0;
+        let again_in = batch.again_in.and_then(|wait| wait.to_std().ok());
+        round.again_in = round.again_in.into_iter().chain(again_in).min();
         if batch.messages.is_empty() {
             continue;
         }
-        found = true;
+        round.found = true;
         let held = leases.hold(batch.lease);
         let (app, account) = (app.clone(), Arc::clone(account));
         tasks.spawn(async move {
@@ -138,7 +159,7 @@ async fn rescue_and_send(
             drop((held, place));
         });
     }
-    Ok(found)
+    Ok(round)
 }
 
 fn lease(app: &App) -> TimeDelta {
@@ -171,21 +192,58 @@ async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), St
     record(app, account, batch, unready).await?;
     while !ready.is_empty() {
         let rest = ready.split_off(ready.len().min(IN_DOUBT));
-        let ended = hand_over_some(app, account, batch, ready).await?;
-        record(app, account, batch, ended).await?;
+        let mut ended = hand_over_some(app, account, batch, ready).await?;
         ready = rest;
+        if hold_account(app, account, batch, &ended).await {
+            let rest = ready.drain(..).map(|(claimed, _)| claimed);
+            ended.extend(rest.map(|c| (c, Outcome::NotSubmitted, "the account is held".into())));
+        }
+        record(app, account, batch, ended).await?;
     }
     Ok(())
 }
 
-/// Marks some messages as handed over and hands them over; gives their outcomes.
+/// Holds the account for the batch's tenant when its channel asked for it; says whether it did.
+async fn hold_account(app: &App, account: &Account, batch: &Batch, ended: &Unready) -> bool {
+    let asked = ended.iter().filter_map(|(_, outcome, _)| match outcome {
+        Outcome::Throttled {
+            retry_after,
+            whole_account: true,
+        } => Some(*retry_after),
+        _ => None,
+    });
+    let Some(span) = asked.max() else {
+        return false;
+    };
+    let reason = "the channel asked to slow down";
+    if let Err(error) = pace::hold(&app.store, batch.tenant, &account.id, span, reason).await {
+        tracing::warn!(account = account.id, %error, "holding the account");
+    }
+    true
+}
+
+/// Marks some messages as handed over and hands them over; gives their outcomes. Those whose
+/// sending hours ended since they were claimed are not.
 async fn hand_over_some(
     app: &App,
     account: &Account,
     batch: &Batch,
     ready: Ready,
 ) -> Result<Unready, StoreError> {
-    let mut ended = Vec::new();
+    let now = Utc::now();
+    let (late, ready): (Ready, Ready) = ready
+        .into_iter()
+        .partition(|(claimed, _)| is_too_late(account, claimed, now));
+    let mut ended: Unready = late
+        .into_iter()
+        .map(|(c, _)| {
+            (
+                c,
+                Outcome::NotSubmitted,
+                "the sending hours are over".into(),
+            )
+        })
+        .collect();
     let ids: Vec<Uuid> = ready.iter().map(|(claimed, _)| claimed.id).collect();
     let ours = message::mark_submitted(&app.store, batch, &ids, lease(app)).await?;
     let ready: Vec<(Claimed, proto::Message)> = ready
@@ -210,6 +268,13 @@ async fn hand_over_some(
         );
     }
     Ok(ended)
+}
+
+/// Whether the sending hours are over where the recipient is.
+fn is_too_late(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> bool {
+    let zone: Option<Tz> = claimed.time_zone.parse().ok();
+    let opens = account.window.as_ref().zip(zone);
+    opens.is_some_and(|(window, zone)| window.opens(now, zone).is_some())
 }
 
 async fn record(
@@ -277,6 +342,7 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
     let outcome = match refused {
         CallError::Busy => Outcome::Throttled {
             retry_after: TimeDelta::seconds(1),
+            whole_account: false,
         },
         _ => Outcome::Transient,
     };
@@ -304,6 +370,7 @@ fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
             (
                 Outcome::Throttled {
                     retry_after: TimeDelta::seconds(wait),
+                    whole_account: t.scope == "account",
                 },
                 t.scope,
             )
@@ -336,6 +403,7 @@ async fn make_content(
             newest.insert(key.clone(), loaded);
         }
     }
+    let links = Links::load(app, &mut tx, batch.tenant).await?;
     tx.commit().await?;
 
     let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
@@ -345,10 +413,11 @@ async fn make_content(
         .map(|claimed| {
             let newest = &newest[&claimed.message_template];
             let content = contents.get(&claimed.offer_id);
+            let url = links.url(claimed.id);
             async move {
                 (
                     claimed,
-                    make_one(app, account, claimed, newest, content).await,
+                    make_one(app, account, claimed, newest, content, url).await,
                 )
             }
         })
@@ -369,10 +438,12 @@ async fn make_one(
     claimed: &Claimed,
     newest: &Newest,
     content: Option<&Content>,
+    unsubscribe_url: String,
 ) -> Result<proto::Message, (Outcome, String)> {
     let permanent = |error: &dyn std::fmt::Display| (Outcome::Permanent, error.to_string());
     let content = content.ok_or_else(|| permanent(&"the offer is gone"))?;
-    let data = content::offer_data(content).map_err(|e| permanent(&e))?;
+    let mut data = content::offer_data(content).map_err(|e| permanent(&e))?;
+    data.unsubscribe_url = unsubscribe_url;
     let template = app
         .templates
         .message(newest, content)
@@ -418,7 +489,7 @@ async fn make_one(
                 text: rendered.text,
                 html: rendered.html,
                 attachments,
-                headers: Vec::new(),
+                headers: unsubscribe_headers(&data.unsubscribe_url),
             })
         } else {
             proto::message::Content::Text(proto::TextContent {
@@ -438,4 +509,51 @@ fn sender(brand: &impl Fn(&str) -> String, data: &OfferData) -> proto::Party {
             name
         },
     }
+}
+
+/// Makes the links by which recipients withdraw consent.
+struct Links<'a> {
+    base: &'a str,
+    tenant: TenantId,
+    key: Vec<u8>,
+}
+
+impl<'a> Links<'a> {
+    async fn load(app: &'a App, conn: &mut Conn, tenant: TenantId) -> Result<Self, StoreError> {
+        let base = &app.config.public_url;
+        let key = if base.is_empty() {
+            None
+        } else {
+            unsubscribe::key(conn, tenant).await?
+        };
+        Ok(Links {
+            base,
+            tenant,
+            key: key.unwrap_or_default(),
+        })
+    }
+
+    /// The link of a message; empty when the server has no public address.
+    fn url(&self, message: Uuid) -> String {
+        if self.key.is_empty() {
+            return String::new();
+        }
+        let token = seal(&self.key, self.tenant, MessageId(message));
+        format!("{}{}{token}", self.base, crate::public::PATH)
+    }
+}
+
+/// What tells a mail program how to withdraw consent with one click (RFC 2369, RFC 8058).
+fn unsubscribe_headers(url: &str) -> Vec<proto::Header> {
+    if url.is_empty() {
+        return Vec::new();
+    }
+    let header = |name: &str, value: String| proto::Header {
+        name: name.into(),
+        value,
+    };
+    vec![
+        header("List-Unsubscribe", format!("<{url}>")),
+        header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()),
+    ]
 }

@@ -77,14 +77,15 @@ impl Statement {
         Self::default().sql(sql)
     }
 
-    /// A statement with binds written as `$1` to `$9`, each as often as it is needed: for SQL that
+    /// A statement with binds written as `$1`, `$2` …, each as often as it is needed: for SQL that
     /// runs by itself elsewhere.
     pub(crate) fn numbered(sql: &'static str, binds: &[Bound]) -> Self {
         let mut out = Self::default();
         let mut pieces = sql.split('$');
         out.push(pieces.next().unwrap_or_default());
         for piece in pieces {
-            let (number, rest) = piece.split_at(1);
+            let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = piece.split_at(digits);
             let bind = number.parse::<usize>().ok().and_then(|n| binds.get(n - 1));
             let Bound(part) = bind.expect("every number in the literal has its bind");
             out.parts.push(part.clone());

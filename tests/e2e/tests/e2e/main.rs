@@ -1,7 +1,7 @@
 //! End-to-end: the real server, PostgreSQL, plugins and mail servers; what a client sees.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
-
+mod budgets;
 mod campaigns;
 mod crash;
 mod desk;
@@ -16,16 +16,21 @@ mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod pace;
 mod phases;
 mod presets;
 mod raw;
+mod reach;
 mod receiver;
 mod refused;
 mod relays;
+mod resolving;
 mod selection_work;
 mod selections;
+mod sending_hours;
 mod server;
 mod story;
 mod templates;
 mod tenants;
+mod unsubscribe;
 mod utility;

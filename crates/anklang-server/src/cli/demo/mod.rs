@@ -136,6 +136,8 @@ fn config(
         ambiguous: None,
         batch: 50,
         calls: 4,
+        rate: None,
+        window: None,
         tenants: Vec::new(),
         config: serde_json::json!({
             "host": sink.ip().to_string(), "port": sink.port(), "tls": "none", "connections": 8,

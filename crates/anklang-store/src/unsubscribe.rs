@@ -1,0 +1,92 @@
+//! Withdrawals by the link in a message (RFC 8058).
+
+use anklang_domain::{MessageId, TenantId};
+use diesel::sql_types::{Bool, Bytea, Text, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+
+use crate::{Conn, Result, Store};
+
+/// The key that signs a tenant's links; `None` when there is no such tenant.
+pub async fn key(conn: &mut Conn, tenant: TenantId) -> Result<Option<Vec<u8>>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bytea)]
+        unsubscribe_key: Vec<u8>,
+    }
+    let row: Option<Row> = diesel::sql_query("SELECT unsubscribe_key FROM tenant WHERE id = $1")
+        .bind::<SqlUuid, _>(tenant.0)
+        .get_result(conn)
+        .await
+        .optional()?;
+    Ok(row.map(|row| row.unsubscribe_key))
+}
+
+/// What a link is about.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Link {
+    /// Who sent the message, as recipients know it.
+    #[diesel(sql_type = Text)]
+    pub brand: String,
+    /// The channel of the message.
+    #[diesel(sql_type = Text)]
+    pub channel: String,
+    /// Whether consent is withdrawn already.
+    #[diesel(sql_type = Bool)]
+    pub withdrawn: bool,
+}
+
+/// What the link of a message is about; `None` when the message is gone, and its customer with it.
+pub async fn link(store: &Store, tenant: TenantId, message: MessageId) -> Result<Option<Link>> {
+    let mut tx = store.begin(tenant).await?;
+    let found = diesel::sql_query(
+        "SELECT b.name AS brand, m.channel, coalesce(c.state, 'withdrawn') = 'withdrawn' AS withdrawn
+         FROM message m
+         JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
+         JOIN contract co ON co.tenant_id = o.tenant_id AND co.id = o.contract_id
+         JOIN brand b ON b.tenant_id = co.tenant_id AND b.id = co.brand_id
+         LEFT JOIN consent c ON c.tenant_id = m.tenant_id AND c.customer_id = m.customer_id
+                            AND c.channel = m.channel AND c.purpose = m.purpose
+         WHERE m.tenant_id = $1 AND m.id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(message.0)
+    .get_result(&mut tx)
+    .await
+    .optional()?;
+    tx.commit().await?;
+    Ok(found)
+}
+
+/// Withdraws consent for channel and purpose of a message, and notes it in the customer's history;
+/// once withdrawn, nothing changes any more. True when it changed something.
+pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Result<bool> {
+    let mut tx = store.begin(tenant).await?;
+    let changed = diesel::sql_query(
+        "WITH asked AS (
+             SELECT customer_id, channel, purpose, campaign_id, id FROM message
+             WHERE tenant_id = $1 AND id = $2),
+         changed AS (
+             INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, source,
+                                  evidence, recorded_at)
+             SELECT $1, customer_id, channel, purpose, 'withdrawn', 'list-unsubscribe',
+                    'messages/' || id, now()
+             FROM asked
+             ON CONFLICT (tenant_id, customer_id, channel, purpose) DO UPDATE
+             SET state = excluded.state, source = excluded.source, evidence = excluded.evidence,
+                 recorded_at = excluded.recorded_at, updated_at = now()
+             WHERE consent.state <> 'withdrawn'
+             RETURNING customer_id)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, a.customer_id, 'consent.withdrawn', 'messages/' || a.id, a.campaign_id,
+                jsonb_build_object('channel', a.channel, 'purpose', a.purpose,
+                                   'source', 'list-unsubscribe')
+         FROM asked a JOIN changed USING (customer_id)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(message.0)
+    .execute(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(changed > 0)
+}

@@ -1,0 +1,12 @@
+ALTER TABLE message DROP COLUMN resolution;
+-- The version before has no word for it; nobody was contacted either way.
+UPDATE audience_member SET exclusion = 'suppressed' WHERE exclusion = 'frequency_cap';
+ALTER TABLE audience_member
+    DROP CONSTRAINT audience_member_exclusion_check,
+    ADD CONSTRAINT audience_member_exclusion_check
+        CHECK (exclusion IN ('deselected', 'contract_ended', 'contract_ending', 'other_division',
+                             'already_on_target', 'no_quantity', 'open_offer', 'no_address',
+                             'suppressed', 'no_consent', 'duplicate_household'));
+DROP TABLE contact_budget;
+DROP TABLE account_pace;
+ALTER TABLE tenant DROP COLUMN unsubscribe_key;

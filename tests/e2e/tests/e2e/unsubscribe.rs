@@ -1,0 +1,244 @@
+//! The link by which a recipient withdraws consent: in the header, in the mail, on the page.
+
+use std::net::SocketAddr;
+
+use anklang_local::smtp::Received;
+use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::messages::v1::MessageState;
+use anklang_proto::anklang::templates::v1 as templates;
+use anklang_testkit::{Client, Options, TestServer};
+use mail_parser::MessageParser;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::mailing::{SLIP, address, launch, ledger, request, tenant, until_over};
+
+const BASE: &str = "https://post.sw.example/anklang";
+
+async fn public() -> TestServer {
+    TestServer::start_with(Options {
+        config: format!("[public]\nurl = '{BASE}/'"),
+        ..Default::default()
+    })
+    .await
+    .unwrap()
+}
+
+/// Status and text of the answer to a request over HTTP/1.1, as a proxy makes it.
+async fn http(addr: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: post.sw.example\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
+}
+
+/// The link of a mail's header, and that the header is as mail programs want it.
+fn link(mail: &Received) -> String {
+    let parsed = MessageParser::default().parse(&mail.data).unwrap();
+    let header = |name: &str| parsed.header_raw(name).unwrap().trim().to_owned();
+    assert_eq!(
+        header("List-Unsubscribe-Post"),
+        "List-Unsubscribe=One-Click"
+    );
+    let value = header("List-Unsubscribe");
+    let url = value.strip_prefix('<').unwrap().strip_suffix('>').unwrap();
+    for text in [parsed.body_text(0).unwrap(), parsed.body_html(0).unwrap()] {
+        let text = text.replace("&#x2f;", "/");
+        assert!(text.contains(url), "{url} in {text}");
+    }
+    url.to_owned()
+}
+
+fn path(link: &str) -> String {
+    link.strip_prefix(BASE).unwrap().to_owned()
+}
+
+fn mail_to(server: &TestServer, customer: usize) -> Received {
+    let mails = server.sink.received();
+    let mine = mails.into_iter().find(|m| m.rcpt_to == [address(customer)]);
+    mine.unwrap()
+}
+
+async fn customer(client: &Client, customer: usize) -> customers::Customer {
+    let name = format!("customers/{customer:04}");
+    let request = customers::GetCustomerRequest { name };
+    client
+        .customers()
+        .get_customer(request)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+async fn withdrawals(client: &Client, customer: usize) -> Vec<customers::CustomerEvent> {
+    let request = customers::ListCustomerEventsRequest {
+        parent: format!("customers/{customer:04}"),
+        page_size: 100,
+        ..Default::default()
+    };
+    let listed = client
+        .customers()
+        .list_customer_events(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let kind = "consent.withdrawn";
+    let events = listed.customer_events.into_iter();
+    events.filter(|e| e.kind == kind).collect()
+}
+
+#[tokio::test]
+async fn one_click_withdraws_consent_and_looking_does_not() {
+    let server = public().await;
+    let client = tenant(&server, 3).await;
+    let campaign = launch(&client, SLIP).await;
+    until_over(&client, &campaign).await;
+    let link = link(&mail_to(&server, 1));
+    let path = path(&link);
+    let raw = String::from_utf8_lossy(path.as_bytes()).to_string();
+    assert!(!raw.contains("kunde") && !raw.contains("0001"), "{raw}");
+
+    // Scanners and previews look at links.
+    for method in ["GET", "HEAD"] {
+        let (status, page) = http(server.addr, method, &path, "").await;
+        assert_eq!(status, 200);
+        assert_eq!(method == "GET", page.contains("<form method=\"post\">"));
+        assert!(page.contains("cache-control: no-store"), "{page}");
+    }
+    assert_eq!(withdrawals(&client, 1).await, []);
+
+    // A mail program, and then the person as well.
+    for _ in 0..3 {
+        let (status, page) = http(server.addr, "POST", &path, "List-Unsubscribe=One-Click").await;
+        assert_eq!(status, 200);
+        assert!(page.contains("Sie sind abgemeldet") && page.contains("Stadtwerke"));
+    }
+    let (_, page) = http(server.addr, "GET", &path, "").await;
+    assert!(page.contains("Sie sind abgemeldet"), "{page}");
+    let consents = customer(&client, 1).await.consents;
+    let [consent] = &consents[..] else {
+        panic!("{consents:?}");
+    };
+    assert_eq!(consent.state(), customers::ConsentState::Withdrawn);
+    assert_eq!(consent.source, "list-unsubscribe");
+    let events = withdrawals(&client, 1).await;
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0].campaign, campaign);
+    assert_eq!(withdrawals(&client, 2).await, []);
+
+    // From now on they are left out, and only they.
+    let again = launch(&client, SLIP).await;
+    until_over(&client, &again).await;
+    let addresses: Vec<String> = ledger(&client, &again).await.into_keys().collect();
+    assert_eq!(addresses, [address(0), address(2)]);
+}
+
+#[tokio::test]
+async fn what_waits_is_not_sent_after_a_withdrawal() {
+    let mut server = TestServer::start_with(Options {
+        config: format!("[public]\nurl = '{BASE}'"),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = tenant(&server, 1).await;
+    let campaign = launch(&client, SLIP).await;
+    until_over(&client, &campaign).await;
+    let path = path(&link(&mail_to(&server, 0)));
+
+    // Links outlive the process that made them.
+    server.restart().await.unwrap();
+    let client = server.client(crate::mailing::TENANT).await.unwrap();
+    server
+        .sink
+        .set_faults(anklang_local::smtp::Faults::none().with(
+            anklang_local::smtp::Matching::All,
+            anklang_local::smtp::Fault::RejectRecipient(anklang_local::smtp::Reply::new(
+                450,
+                "4.2.0 later",
+            )),
+        ));
+    let second = launch(&client, SLIP).await;
+    crate::mailing::until_tried(&client, &second, 1).await;
+    assert_eq!(http(server.addr, "POST", &path, "").await.0, 200);
+    server.sink.set_faults(anklang_local::smtp::Faults::none());
+    crate::mailing::make_due(&server).await;
+    until_over(&client, &second).await;
+    let ledger = ledger(&client, &second).await;
+    assert_eq!(ledger[&address(0)].state(), MessageState::Suppressed);
+    assert_eq!(server.sink.count(), 1);
+}
+
+#[tokio::test]
+async fn links_that_were_not_made_here_do_nothing() {
+    let server = public().await;
+    let client = tenant(&server, 2).await;
+    let campaign = launch(&client, SLIP).await;
+    until_over(&client, &campaign).await;
+    let good = path(&link(&mail_to(&server, 0)));
+    let other = path(&link(&mail_to(&server, 1)));
+    // The message of one with the signature of the other, cut, longer, of nobody.
+    let mixed = format!("{}{}", &good[..good.len() - 22], &other[other.len() - 22..]);
+    let bad = [
+        mixed,
+        good[..good.len() - 1].to_owned(),
+        format!("{good}A"),
+        "/u/x".to_owned(),
+        format!("/u/{}", "A".repeat(64)),
+        format!("/u/{}", "A".repeat(5_000)),
+        "/u/%00".to_owned(),
+    ];
+    for path in &bad {
+        for method in ["GET", "POST"] {
+            let (status, page) = http(server.addr, method, path, "").await;
+            assert_eq!(status, 404, "{path}: {page}");
+        }
+    }
+    for number in [0, 1] {
+        let consents = customer(&client, number).await.consents;
+        assert_eq!(consents[0].state(), customers::ConsentState::Granted);
+    }
+    // Neither are paths of the API changed by it.
+    assert_eq!(http(server.addr, "PUT", &good, "").await.0, 405);
+}
+
+#[tokio::test]
+async fn without_a_public_address_mails_have_no_link() {
+    let server = TestServer::start().await.unwrap();
+    let client = tenant(&server, 1).await;
+    let template = templates::Template {
+        name: "brands/sw/templates/plain.de".into(),
+        content: Some(templates::template::Content::Message(
+            templates::MessageContent {
+                subject: "Hallo".into(),
+                text_body: "[{{ unsubscribe_url }}]".into(),
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    };
+    let update = templates::UpdateTemplateRequest {
+        template: Some(template),
+        allow_missing: true,
+    };
+    client.templates().update_template(update).await.unwrap();
+    let mut request = request(SLIP);
+    request.outbound.as_mut().unwrap().message_template = "plain".into();
+    let operation = client.campaigns().launch_campaign(request).await.unwrap();
+    let campaign = crate::mailing::launched(&client.finished(operation.get_ref()).await.unwrap())
+        .campaign
+        .unwrap()
+        .name;
+    until_over(&client, &campaign).await;
+    let mail = mail_to(&server, 0);
+    let parsed = MessageParser::default().parse(&mail.data).unwrap();
+    assert_eq!(parsed.header_raw("List-Unsubscribe"), None);
+    assert!(parsed.body_text(0).unwrap().contains("[]"));
+}
