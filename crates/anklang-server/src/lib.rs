@@ -10,5 +10,6 @@ pub mod grpc;
 pub mod outside;
 pub mod seal;
 pub mod serve;
+pub mod telemetry;
 pub mod webhook;
 pub mod work;

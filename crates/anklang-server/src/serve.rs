@@ -25,6 +25,7 @@ use crate::documents::Documents;
 use crate::grpc;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
+use crate::telemetry;
 use crate::work::{App, dispatch, handover, operations, sweep};
 
 /// How often the health of the dependencies is looked at.
@@ -179,6 +180,8 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     }
     workers.spawn(sweep::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
+    workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
+    telemetry::plugins::forward(app);
     let accounts = app.accounts.all().filter(|_| app.config.dispatch);
     for account in accounts {
         workers.spawn(dispatch::run(
@@ -271,6 +274,8 @@ fn routes(
         .add_service(reflection)
         .prepare()
         .into_axum_router()
-        .layer(tonic_web::GrpcWebLayer::new())
-        .layer(TraceLayer::new_for_grpc()))
+        .layer(TraceLayer::new_for_grpc())
+        // Inside of the translation for browsers: there the status is in the trailers.
+        .layer(axum::middleware::from_fn(telemetry::rpc::observe))
+        .layer(tonic_web::GrpcWebLayer::new()))
 }

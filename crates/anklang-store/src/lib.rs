@@ -23,6 +23,7 @@ pub mod product;
 pub mod request_log;
 pub mod selection;
 pub mod suppression;
+pub mod telemetry;
 pub mod template;
 pub mod tenant;
 

@@ -38,6 +38,9 @@ pub struct Claimed {
     /// Key of its template.
     #[diesel(sql_type = Text)]
     pub message_template: String,
+    /// The trace context in which it was queued.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -135,7 +138,7 @@ pub async fn claim(
                  submitted_at = NULL, updated_at = now()
              FROM barred b WHERE m.tenant_id = $1 AND m.id = b.id
              RETURNING m.id, m.attempt, m.failures, m.address, m.offer_id, m.outbound_id, m.state,
-                       m.customer_id, m.campaign_id, m.detail),
+                       m.customer_id, m.campaign_id, m.detail, m.traceparent),
          noted AS (
              INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at)
              SELECT $1, id, attempt, now() FROM moved WHERE state = 'sending'),
@@ -145,7 +148,7 @@ pub async fn claim(
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
          SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id,
-                o.message_template, moved.state
+                o.message_template, moved.traceparent, moved.state
          FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id"),
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -23,11 +23,13 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::App;
 use crate::accounts::Account;
 use crate::content::{self, ContentError, Newest};
+use crate::telemetry::{meters, spans};
 
 /// Waits between tries to record outcomes: from the first, doubling, to the longest.
 const FIRST_RECORD_WAIT: Duration = Duration::from_millis(50);
@@ -108,6 +110,7 @@ async fn rescue_and_send(
         message::rescue(&app.store, &account.id, account.policy, &ours).await?;
     if requeued + unknown > 0 {
         tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
+        meters::rescued(&account.id, unknown);
     }
     let mut found = false;
     for tenant in message::due_tenants(&app.store, &account.id).await? {
@@ -134,7 +137,8 @@ async fn rescue_and_send(
         let held = leases.hold(batch.lease);
         let (app, account) = (app.clone(), Arc::clone(account));
         tasks.spawn(async move {
-            send(&app, &account, batch).await;
+            let span = spans::batch(&account, &batch.messages);
+            send(&app, &account, batch).instrument(span).await;
             drop((held, place));
         });
     }
@@ -194,11 +198,12 @@ async fn hand_over_some(
         .collect();
     if !ready.is_empty() {
         let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) = ready.into_iter().unzip();
+        let span = spans::hand_over(account, messages.len());
         let request = proto::SendRequest {
             messages,
-            ..Default::default()
+            traceparent: spans::traceparent(&span),
         };
-        let outcomes = match account.instance.send(request).await {
+        let outcomes = match account.instance.send(request).instrument(span).await {
             Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
             Err(refused) => not_submitted(&refused, claimed.len()),
         };
@@ -239,6 +244,7 @@ async fn record(
         })
         .collect();
     let moved = complete(app, batch, &ended).await?;
+    meters::messages(&account.id, ended.iter().map(|e| &e.next));
     if moved < ended.len() {
         tracing::warn!(
             account = account.id,
