@@ -19,7 +19,7 @@ pub mod spans;
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::{
@@ -41,6 +41,8 @@ use crate::config::TelemetryConfig;
 /// Target of the spans and events that are exported, and not logged.
 pub const TARGET: &str = "anklang::telemetry";
 
+/// The standard variable for the endpoint.
+const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// At the end, what is left is sent for at most so long, and not longer than the grace.
 const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 /// Finished spans wait for at most so long.
@@ -57,7 +59,7 @@ struct Providers {
 
 /// Where to: the setting, else the standard variable.
 pub fn endpoint(config: &TelemetryConfig) -> Option<Url> {
-    let variable = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok();
+    let variable = || std::env::var(ENDPOINT_VARIABLE).ok();
     let given = config.endpoint.clone();
     given.or_else(|| variable().and_then(|text| Url::parse(&text).ok()))
 }
@@ -66,7 +68,10 @@ impl Telemetry {
     /// Begins to export when there is an endpoint. Before anything is measured or traced.
     pub fn start(config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
         let Some(endpoint) = endpoint(config) else {
-            return Ok(Telemetry::default());
+            return match std::env::var(ENDPOINT_VARIABLE) {
+                Ok(text) if !text.is_empty() => Err(anyhow!("{ENDPOINT_VARIABLE} is no URL")),
+                _ => Ok(Telemetry::default()),
+            };
         };
         let client = export::Client::new(config.timeout)?;
         let headers = || {

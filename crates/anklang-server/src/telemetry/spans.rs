@@ -89,7 +89,7 @@ pub fn batch(account: &Account, messages: &[Claimed]) -> Span {
         otel.kind = "consumer",
         messaging.system = account.channel(),
         messaging.operation.name = "process",
-        messaging.operation.r#type = "process",
+        "messaging.operation.type" = "process",
         messaging.destination.name = account.id,
         messaging.batch.message_count = messages.len(),
     );
@@ -130,7 +130,7 @@ pub fn hand_over(account: &Account, messages: usize) -> Span {
         otel.status_code = Empty,
         messaging.system = account.channel(),
         messaging.operation.name = "send",
-        messaging.operation.r#type = "send",
+        "messaging.operation.type" = "send",
         messaging.destination.name = account.id,
         messaging.batch.message_count = messages,
     )

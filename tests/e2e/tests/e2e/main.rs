@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod campaigns;
+mod collector;
 mod crash;
 mod faults;
 mod handover;
@@ -20,6 +21,7 @@ mod relays;
 mod selections;
 mod server;
 mod story;
+mod telemetry;
 mod templates;
 mod tenants;
 mod utility;
