@@ -80,7 +80,9 @@ impl HttpClient for Client {
         'a: 'b,
         Self: 'b,
     {
-        let call = tokio::time::timeout(self.timeout, call(self.pooled.clone(), request));
+        let (timeout, call) = (self.timeout, call(self.pooled.clone(), request));
+        // A task has the runtime's timer, which this thread has not.
+        let call = async move { tokio::time::timeout(timeout, call).await };
         Box::pin(async move {
             // Aborted with the runtime, so that the process can end.
             let result = match self.runtime.spawn(call).await {
