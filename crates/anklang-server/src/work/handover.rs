@@ -273,10 +273,15 @@ impl Sending<'_> {
         };
         let body = webhook::body(&self.due.tenant_slug, &claimed.event);
         let mut headers = headers(secrets, claimed.event.event_id, &body);
-        if let Ok(traceparent) = HeaderValue::try_from(traceparent)
-            && !traceparent.is_empty()
+        // This server may trace nothing, and another that did have written the event.
+        let traceparent = match traceparent.is_empty() {
+            true => claimed.event.traceparent.as_deref().unwrap_or_default(),
+            false => &traceparent,
+        };
+        if let Ok(value) = HeaderValue::try_from(traceparent)
+            && !value.is_empty()
         {
-            headers.insert("traceparent", traceparent);
+            headers.insert("traceparent", value);
         }
         let answer = self
             .app

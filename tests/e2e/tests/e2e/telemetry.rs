@@ -12,6 +12,7 @@ use serde_json::Value;
 use tonic::Request;
 
 use crate::collector::{Collector, texts};
+use crate::hold::Hold;
 use crate::mailing::{self, TENANT, until};
 use crate::receiver::Receiver;
 use crate::utility::offers_of;
@@ -231,6 +232,12 @@ async fn an_answers_trace_goes_on_at_the_webhook() {
     assert_eq!(call.event()["traceparent"], id(answer));
     assert_eq!(collector.trace(TRACE), Vec::new());
 
+    until("the attempt's count", async || {
+        let taken = collector.value("anklang.handover.attempts", &["outcome=taken"]);
+        taken == Some(1.0)
+    })
+    .await;
+
     let nobodys = offers::AcceptOfferRequest {
         name: "offers/none".into(),
         source: "web".into(),
@@ -253,6 +260,46 @@ async fn an_answers_trace_goes_on_at_the_webhook() {
         .collect();
     assert_eq!(errors, Vec::new());
     nothing_personal(&collector);
+}
+
+#[tokio::test]
+async fn an_operation_whose_server_died_goes_on_with_its_trace() {
+    let collector = Collector::start().await;
+    let mut server = server(&collector.url(), false).await;
+    let client = mailing::tenant(&server, CUSTOMERS).await;
+    let hold = Hold::inserts(&server, "offer", "true").await;
+    let request = traced(mailing::request(""), TRACE, "01");
+    let begun = client.campaigns().launch_campaign(request).await;
+    let begun = begun.unwrap().into_inner();
+    hold.reached().await;
+    until("the call's span", async || {
+        !collector.trace(TRACE).is_empty()
+    })
+    .await;
+    server.kill();
+    hold.release().await;
+    server.restart().await.unwrap();
+    let client = server.client(TENANT).await.unwrap();
+    let over = mailing::over(&client, &begun.name).await;
+    mailing::launched(&over);
+    until("the second span", async || {
+        let spans = collector.trace(TRACE);
+        let operations = named(&spans, "operation LaunchCampaign");
+        operations
+            .iter()
+            .any(|s| has(s, "anklang.operation.attempt=2"))
+    })
+    .await;
+    // What the first server did after the call died with it.
+    let spans = collector.trace(TRACE);
+    let call = "anklang.campaigns.v1.CampaignService/LaunchCampaign";
+    let [call] = named(&spans, call)[..] else {
+        panic!("not one call: {spans:?}")
+    };
+    let [operation] = named(&spans, "operation LaunchCampaign")[..] else {
+        panic!("not one operation: {spans:?}")
+    };
+    assert_eq!(operation.parent_span_id, call.span_id);
 }
 
 #[tokio::test]
