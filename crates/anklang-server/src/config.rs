@@ -2,6 +2,7 @@
 //! over both. Every fault is found before any is reported.
 
 mod handover;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use figment::value::{Dict, Value};
 use secrecy::SecretString;
 
 pub use handover::{DATABASE_KEY, HandoverConfig};
+pub use telemetry::TelemetryConfig;
 
 use crate::seal::SealingKey;
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub log_filter: String,
     /// Log as JSON.
     pub log_json: bool,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetryConfig,
     /// Accounts by id.
     pub channel_accounts: BTreeMap<String, AccountConfig>,
 }
@@ -209,6 +213,7 @@ impl Reader {
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
         let handover = self.handover();
         let sealing = self.sealing();
+        let telemetry = self.telemetry();
         let log_filter = self.text("log.filter").and_then(|filter| {
             let parsed = tracing_subscriber::EnvFilter::try_new(&filter)
                 .map_err(|e| format!("is no filter: {e}"));
@@ -250,6 +255,7 @@ impl Reader {
             sealing,
             log_filter: log_filter?,
             log_json: log_json?,
+            telemetry: telemetry?,
             channel_accounts: accounts?,
         })
     }
@@ -596,6 +602,10 @@ mod tests {
             sealing = ['a', 'b:AAAA']
             [log]
             format = 'xml'
+            [telemetry]
+            endpoint = 'localhost:4317'
+            sampling_ratio = 2
+            headers = ['authorization']
             [channel_accounts.Relay]
             ambiguous = 'perhaps'
             tenants = 'acme'
@@ -625,6 +635,9 @@ mod tests {
             "keys.sealing[0]",
             "keys.sealing[1]",
             "log.format",
+            "telemetry.endpoint",
+            "telemetry.sampling_ratio",
+            "telemetry.headers[0]",
             "channel_accounts.Relay",
             "channel_accounts.Relay.plugin",
             "channel_accounts.Relay.ambiguous",
@@ -638,6 +651,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 18, "{found:?}");
+        assert_eq!(fields.len(), 21, "{found:?}");
     }
 }

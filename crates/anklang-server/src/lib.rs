@@ -11,5 +11,6 @@ pub mod outside;
 pub mod public;
 pub mod seal;
 pub mod serve;
+pub mod telemetry;
 pub mod webhook;
 pub mod work;

@@ -73,6 +73,27 @@ pub struct Answer {
     pub retry_after: Option<String>,
 }
 
+/// The certificate authorities of this system, or those in the file that the variable
+/// `SSL_CERT_FILE` names.
+pub(crate) fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "certificate authorities of this system");
+    }
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+/// TLS of a client that trusts these.
+pub(crate) fn client_tls(roots: RootCertStore) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
 /// The client. Cheap to clone.
 #[derive(Clone)]
 pub struct Outside {
@@ -85,12 +106,7 @@ impl Outside {
     /// A client that trusts the certificate authorities of this system (or those in the file that
     /// the variable `SSL_CERT_FILE` names). A call takes at most `timeout`.
     pub fn open(rules: Rules, timeout: Duration) -> anyhow::Result<Outside> {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(%error, "certificate authorities of this system");
-        }
-        roots.add_parsable_certificates(found.certs);
+        let roots = system_roots();
         if roots.is_empty() {
             tracing::warn!(
                 "this system has no certificate authorities: no webhook can be reached by https"
@@ -104,11 +120,7 @@ impl Outside {
         timeout: Duration,
         roots: RootCertStore,
     ) -> anyhow::Result<Outside> {
-        let tls =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let tls = client_tls(roots)?;
         let rules = Arc::new(rules);
         let mut http = HttpConnector::new_with_resolver(Guard(Arc::clone(&rules)));
         http.enforce_http(false);

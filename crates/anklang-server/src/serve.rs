@@ -25,7 +25,7 @@ use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
 use crate::work::{App, dispatch, handover, operations, phases, sweep};
-use crate::{grpc, public};
+use crate::{grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -180,6 +180,8 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers.spawn(sweep::run(app.clone(), stop.clone()));
     workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
+    workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
+    telemetry::plugins::forward(app);
     let accounts = app.accounts.all().filter(|_| app.config.dispatch);
     for account in accounts {
         workers.spawn(dispatch::run(
@@ -275,8 +277,10 @@ fn routes(
         .add_service(reflection)
         .prepare()
         .into_axum_router()
-        .layer(tonic_web::GrpcWebLayer::new())
         .layer(TraceLayer::new_for_grpc())
+        // Inside of the translation for browsers: there the status is in the trailers.
+        .layer(axum::middleware::from_fn(telemetry::rpc::observe))
+        .layer(tonic_web::GrpcWebLayer::new())
         // Not under these layers: it is plain HTTP, and its paths are not for logs.
         .merge(public::router(app())))
 }

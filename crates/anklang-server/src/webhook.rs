@@ -27,6 +27,9 @@ struct CloudEvent<'a> {
     /// Of the extension "Sequence": later events compare greater as text.
     sequence: String,
     datacontenttype: &'static str,
+    /// Of the extension "Distributed Tracing": the trace in which it happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     data: &'a serde_json::Value,
 }
 
@@ -43,6 +46,7 @@ pub fn body(tenant_slug: &str, event: &Event) -> String {
             .to_rfc3339_opts(SecondsFormat::Micros, true),
         sequence: format!("{:020}", event.seq),
         datacontenttype: "application/json",
+        traceparent: event.traceparent.as_deref(),
         data: &event.data,
     };
     serde_json::to_string(&event).expect("texts and JSON become JSON")
@@ -140,10 +144,19 @@ mod tests {
             subject: "offers/A-00000001".into(),
             occurred_at: DateTime::from_timestamp(1_790_000_000, 5_000).expect("a time"),
             data: json!({"state": "accepted", "offer": "A-00000001"}),
+            traceparent: None,
         };
         assert_eq!(
             body("acme", &event),
             r#"{"specversion":"1.0","id":"01990000-0000-7000-8000-000000000001","source":"/anklang/tenants/acme","type":"anklang.offer.accepted.v1","subject":"offers/A-00000001","time":"2026-09-21T14:13:20.000005Z","sequence":"00000000000000000017","datacontenttype":"application/json","data":{"offer":"A-00000001","state":"accepted"}}"#
         );
+        let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let traced = Event {
+            traceparent: Some(traceparent.into()),
+            ..event.clone()
+        };
+        let extension = format!(r#""traceparent":"{traceparent}","data":"#);
+        let expected = body("acme", &event).replace(r#""data":"#, &extension);
+        assert_eq!(body("acme", &traced), expected);
     }
 }

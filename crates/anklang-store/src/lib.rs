@@ -28,6 +28,7 @@ pub mod reach;
 pub mod request_log;
 pub mod selection;
 pub mod suppression;
+pub mod telemetry;
 pub mod template;
 pub mod tenant;
 pub mod unsubscribe;

@@ -52,6 +52,9 @@ pub struct Claimed {
     /// The recipient's time zone.
     #[diesel(sql_type = Text)]
     pub time_zone: String,
+    /// The trace context in which it was queued.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -254,7 +257,7 @@ async fn move_due(
                  submitted_at = NULL, updated_at = now()
              FROM barred b WHERE m.tenant_id = $1 AND m.id = b.id
              RETURNING m.id, m.attempt, m.failures, m.address, m.offer_id, m.outbound_id, m.state,
-                       m.customer_id, m.campaign_id, m.detail),
+                       m.customer_id, m.campaign_id, m.detail, m.traceparent),
          noted AS (
              INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at)
              SELECT $1, id, attempt, now() FROM moved WHERE state = 'sending'),
@@ -264,7 +267,7 @@ async fn move_due(
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
          SELECT moved.id, moved.attempt, moved.failures, moved.address, moved.offer_id,
-                o.message_template, moved.state,
+                o.message_template, moved.traceparent, moved.state,
                 coalesce(nullif(cu.time_zone, ''), t.time_zone) AS time_zone
          FROM moved JOIN outbound o ON o.tenant_id = $1 AND o.id = moved.outbound_id
          JOIN tenant t ON t.id = $1

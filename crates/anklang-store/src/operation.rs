@@ -80,6 +80,9 @@ pub struct Operation {
     /// Failures since it last moved.
     #[diesel(sql_type = Integer)]
     pub failures: i32,
+    /// The trace context in which it was asked for.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
     /// When it was asked for.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -108,7 +111,7 @@ impl Operation {
 const COLUMNS: &str = "tenant_id, id, kind, resource, request, state, step, done, total, failed,
     coalesce(done / nullif(extract(epoch FROM updated_at - step_started_at), 0), 0)::float8 AS rate,
     last_errors, response, error_reason, error_message, cancel_requested, attempt, failures,
-    created_at, updated_at";
+    traceparent, created_at, updated_at";
 
 /// A new operation.
 #[derive(Debug, Clone)]

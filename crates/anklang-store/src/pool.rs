@@ -11,6 +11,7 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 
+use crate::telemetry::{self, PoolUse};
 use crate::{Result, StoreError};
 
 /// A connection inside of a transaction.
@@ -29,13 +30,16 @@ const BULK_CONNECTIONS: usize = 4;
 const LONGEST_IDLE: &str = "10s";
 
 /// Makes a transaction that of a tenant, and of the role that owns nothing. In one message with
-/// BEGIN, which takes no binds: a UUID is hexadecimal digits and hyphens, the rest is ours.
+/// BEGIN, which takes no binds: a UUID and a trace context are hexadecimal digits and hyphens, the
+/// rest is ours.
 fn as_tenant(tenant: TenantId, plans: &'static str) -> String {
+    let traceparent = telemetry::traceparent().unwrap_or_default();
     format!(
         "SELECT set_config('role', 'anklang_app', true),
                 set_config('anklang.tenant', '{}', true),
                 set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
-                set_config('plan_cache_mode', '{plans}', true)",
+                set_config('plan_cache_mode', '{plans}', true),
+                set_config('anklang.traceparent', '{traceparent}', true)",
         tenant.0.hyphenated()
     )
 }
@@ -144,6 +148,14 @@ impl Store {
         let sql = format!("ANALYZE (SKIP_LOCKED) {}", tables.join(", "));
         diesel::sql_query(sql).execute(&mut tx).await?;
         tx.commit().await
+    }
+
+    /// How the pools are used at this moment.
+    pub fn pools(&self) -> [PoolUse; 2] {
+        [
+            PoolUse::new("main", &self.pool.status()),
+            PoolUse::new("bulk", &self.bulk.status()),
+        ]
     }
 
     /// The URL that it was made with.

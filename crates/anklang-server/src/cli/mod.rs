@@ -3,7 +3,6 @@
 pub mod demo;
 pub mod import;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,10 +11,10 @@ use anyhow::Context;
 use chrono_tz::Tz;
 use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, DEFAULTS};
 use crate::serve::{self, Server, StartError};
+use crate::telemetry::{self, Telemetry};
 
 /// Wrong command line or configuration (EX_USAGE of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -130,16 +129,7 @@ fn report(violations: &anklang_domain::Violations) -> ExitCode {
 
 /// Logs go to standard error.
 pub fn log_to_stderr(filter: &str, json: bool) {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // A second call (a test) keeps the first.
-    let _ = if json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
-    };
+    telemetry::init_logs(filter, json, &Telemetry::default());
 }
 
 async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
@@ -147,7 +137,9 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    log_to_stderr(&config.log_filter, config.log_json);
+    let telemetry = Telemetry::start(&config.telemetry)?;
+    telemetry::init_logs(&config.log_filter, config.log_json, &telemetry);
+    let grace = config.shutdown_grace;
     let app = match serve::open(config).await {
         Ok(app) => app,
         Err(StartError::Config(violations)) => return Ok(report(&violations)),
@@ -156,7 +148,9 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     let server = Server::start(app).await?;
     // For scripts that chose port 0.
     println!("listening on {}", server.addr);
-    server.until(signalled()).await?;
+    let served = server.until(signalled()).await;
+    telemetry.shutdown(grace).await;
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,11 +27,13 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::App;
 use crate::accounts::Account;
 use crate::content::{self, ContentError, Newest};
+use crate::telemetry::{meters, spans};
 
 /// Waits between tries to record outcomes: from the first, doubling, to the longest.
 const FIRST_RECORD_WAIT: Duration = Duration::from_millis(50);
@@ -122,6 +124,7 @@ async fn rescue_and_send(
         message::rescue(&app.store, &account.id, account.policy, &ours).await?;
     if requeued + unknown > 0 {
         tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
+        meters::rescued(&account.id, unknown);
     }
     let mut round = Round::default();
     let terms = Terms {
@@ -155,7 +158,8 @@ async fn rescue_and_send(
         let held = leases.hold(batch.lease);
         let (app, account) = (app.clone(), Arc::clone(account));
         tasks.spawn(async move {
-            send(&app, &account, batch).await;
+            let span = spans::batch(&account, &batch.messages);
+            send(&app, &account, batch).instrument(span).await;
             drop((held, place));
         });
     }
@@ -252,11 +256,12 @@ async fn hand_over_some(
         .collect();
     if !ready.is_empty() {
         let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) = ready.into_iter().unzip();
+        let span = spans::hand_over(account, messages.len());
         let request = proto::SendRequest {
             messages,
-            ..Default::default()
+            traceparent: spans::traceparent(&span),
         };
-        let outcomes = match account.instance.send(request).await {
+        let outcomes = match account.instance.send(request).instrument(span).await {
             Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
             Err(refused) => not_submitted(&refused, claimed.len()),
         };
@@ -304,6 +309,7 @@ async fn record(
         })
         .collect();
     let moved = complete(app, batch, &ended).await?;
+    meters::messages(&account.id, ended.iter().map(|e| &e.next));
     if moved < ended.len() {
         tracing::warn!(
             account = account.id,

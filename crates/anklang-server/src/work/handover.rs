@@ -24,10 +24,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::App;
 use crate::outside::{Answer, BODY_TIME, OutsideError};
+use crate::telemetry::{meters, spans};
 use crate::webhook::{self, Secret};
 
 /// A batch has at most so many deliveries for each call that is made at the same time.
@@ -211,7 +213,10 @@ fn open(app: &App, due: &Due, sealed: &[queue::SealedSecret]) -> Result<Vec<Secr
 impl Sending<'_> {
     /// Posts one delivery and decides what becomes of it.
     async fn attempt(&self, claimed: Claimed) -> Ended {
-        let (outcome, status, detail) = self.post(&claimed).await;
+        let span = spans::delivery(self.due.id, &claimed.event, claimed.attempt);
+        let posted = self.post(&claimed, spans::traceparent(&span));
+        let (outcome, status, detail) = posted.instrument(span.clone()).await;
+        spans::delivered(&span, &outcome, status);
         let now = Utc::now();
         let hold_until = match outcome {
             Outcome::Failed {
@@ -230,6 +235,7 @@ impl Sending<'_> {
             now,
             jitter(claimed.event.event_id),
         );
+        meters::delivery(&outcome, &next);
         if next == Next::Dead {
             tracing::warn!(
                 webhook = %self.due.id, event = %claimed.event.event_id, detail, "delivery given up"
@@ -246,7 +252,11 @@ impl Sending<'_> {
         }
     }
 
-    async fn post(&self, claimed: &Claimed) -> (Outcome, Option<StatusCode>, String) {
+    async fn post(
+        &self,
+        claimed: &Claimed,
+        traceparent: String,
+    ) -> (Outcome, Option<StatusCode>, String) {
         let not_sent = |why: &str| (Outcome::NotSent, None, printable(why));
         if self.stop.is_cancelled() {
             return not_sent("the server stopped");
@@ -262,7 +272,17 @@ impl Sending<'_> {
             }
         };
         let body = webhook::body(&self.due.tenant_slug, &claimed.event);
-        let headers = headers(secrets, claimed.event.event_id, &body);
+        let mut headers = headers(secrets, claimed.event.event_id, &body);
+        // This server may trace nothing, and another that did have written the event.
+        let traceparent = match traceparent.is_empty() {
+            true => claimed.event.traceparent.as_deref().unwrap_or_default(),
+            false => &traceparent,
+        };
+        if let Ok(value) = HeaderValue::try_from(traceparent)
+            && !value.is_empty()
+        {
+            headers.insert("traceparent", value);
+        }
         let answer = self
             .app
             .outside

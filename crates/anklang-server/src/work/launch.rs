@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::App;
 use super::operations::Interrupted;
 use crate::content::{self, Newest, TemplateId};
+use crate::telemetry::meters;
 
 /// Kind of the operation.
 pub const KIND: &str = "LaunchCampaign";
@@ -102,6 +103,7 @@ pub async fn run(
     };
     loop {
         launch.check()?;
+        let _measured = meters::chunk(&launch.held.operation);
         match &launch.held.operation.step.clone()[..] {
             "" | PLANNED | "audience" => launch.freeze().await?,
             "offers" => launch.make_offers().await?,

@@ -9,8 +9,10 @@ use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{App, launch};
+use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
@@ -45,7 +47,10 @@ pub async fn run(app: App, stop: CancellationToken) {
     let lease = TimeDelta::from_std(app.config.operation_lease).unwrap_or(TimeDelta::seconds(30));
     while !stop.is_cancelled() {
         match operation::claim(&app.store, lease).await {
-            Ok(Some(held)) => work_on(&app, held, &stop).await,
+            Ok(Some(held)) => {
+                let span = spans::operation(&held.operation);
+                work_on(&app, held, &stop).instrument(span).await;
+            }
             Ok(None) => wait(&app, &stop).await,
             Err(error) => {
                 tracing::warn!(%error, "claiming operations");
@@ -79,9 +84,16 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     };
     let Err(interrupted) = result else {
         tracing::info!(operation = %id, kind, "operation succeeded");
+        spans::operation_ended("succeeded", false);
         return;
     };
     tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
+    match &interrupted {
+        Interrupted::Stopping => spans::operation_ended("given_back", false),
+        Interrupted::Cancelled => spans::operation_ended("cancelled", false),
+        Interrupted::Hopeless { .. } => spans::operation_ended("failed", true),
+        Interrupted::Store(_) | Interrupted::Other(_) => spans::operation_ended("retried", true),
+    }
     if let Err(error) = settle(app, &held, interrupted).await {
         // Its lease will run out, and somebody else will take it up.
         tracing::warn!(operation = %id, %error, "operation left to its lease");

@@ -36,11 +36,13 @@ pub struct Event {
     /// What is told.
     #[diesel(sql_type = Jsonb)]
     pub data: serde_json::Value,
+    /// The trace context in which it happened.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
 }
 
 /// Columns of an [`Event`] out of `e`.
-pub(super) const EVENT: &str =
-    "e.id AS event_id, e.seq, e.type AS event_type, e.subject, e.occurred_at, e.data";
+pub(super) const EVENT: &str = "e.id AS event_id, e.seq, e.type AS event_type, e.subject, e.occurred_at, e.data, e.traceparent";
 
 /// An event on its way to a webhook.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]

@@ -278,7 +278,7 @@ async fn each_webhook_gets_what_it_asked_for() {
     let receiver = Receiver::start().await;
     let before = switch(&client, &utility).await;
     reject(&client, &before.name).await;
-    create(&client, webhook(receiver.url("/all"), &[]))
+    let all = create(&client, webhook(receiver.url("/all"), &[]))
         .await
         .unwrap();
     let no = create(&client, webhook(receiver.url("/no"), &[REJECTED, EXPIRED]))
@@ -297,6 +297,9 @@ async fn each_webhook_gets_what_it_asked_for() {
         utility.today
     );
     database.batch_execute(&over).await.unwrap();
+    // What is not recorded when the server dies comes twice.
+    until_in(&client, &all.name, DeliveryState::Delivered, 2).await;
+    until_in(&client, &no.name, DeliveryState::Delivered, 1).await;
     // It looks for what has expired when it starts.
     server.restart().await.unwrap();
     let client = Client::connect(server.addr, "linden").await.unwrap();

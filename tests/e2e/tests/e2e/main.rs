@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod budgets;
 mod campaigns;
+mod collector;
 mod crash;
 mod desk;
 mod faults;
@@ -30,6 +31,7 @@ mod selections;
 mod sending_hours;
 mod server;
 mod story;
+mod telemetry;
 mod templates;
 mod tenants;
 mod unsubscribe;

@@ -1,0 +1,103 @@
+//! The section `telemetry`.
+
+use std::time::Duration;
+
+use figment::value::Value;
+use secrecy::SecretString;
+use url::Url;
+
+use super::Reader;
+
+/// Where traces and metrics go, and how.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// Base URL of the receiver; nothing is gathered without one.
+    pub endpoint: Option<Url>,
+    /// Name of the service; that of the standard variables, else "anklang", when empty.
+    pub service_name: String,
+    /// Attributes of the resource.
+    pub resource: Vec<(String, String)>,
+    /// Headers of each call; secret.
+    pub headers: Vec<(String, SecretString)>,
+    /// Share of the traces begun here that are recorded, from 0 to 1.
+    pub sampling_ratio: f64,
+    /// How often metrics are gathered and sent.
+    pub interval: Duration,
+    /// How long a call may take.
+    pub timeout: Duration,
+}
+
+impl Reader {
+    pub(super) fn telemetry(&mut self) -> Option<TelemetryConfig> {
+        let endpoint = self.endpoint();
+        let service_name = self.text("telemetry.service_name");
+        let resource = self.pairs("telemetry.resource");
+        let headers = self.pairs("telemetry.headers").into_iter();
+        let headers: Vec<_> = headers.map(|(k, v)| (k, v.into())).collect();
+        for (i, (name, value)) in headers.iter().enumerate() {
+            let value: &SecretString = value;
+            if !is_header(name, value) {
+                self.violations
+                    .add(format!("telemetry.headers[{i}]"), "is no HTTP header");
+            }
+        }
+        let sampling_ratio = match self.take("telemetry.sampling_ratio") {
+            Some(Value::Num(_, n)) => n.to_f64().or_else(|| n.to_u32().map(f64::from)),
+            _ => None,
+        };
+        let sampling_ratio = sampling_ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+        if sampling_ratio.is_none() {
+            self.violations
+                .add("telemetry.sampling_ratio", "must be a number from 0 to 1");
+        }
+        let interval = self.whole("telemetry.export_interval_seconds", 1..=3_600);
+        let timeout = self.whole("telemetry.timeout_seconds", 1..=60);
+        Some(TelemetryConfig {
+            endpoint: endpoint?,
+            service_name: service_name?,
+            resource,
+            headers,
+            sampling_ratio: sampling_ratio?,
+            interval: Duration::from_secs(interval?),
+            timeout: Duration::from_secs(timeout?),
+        })
+    }
+
+    fn endpoint(&mut self) -> Option<Option<Url>> {
+        let path = "telemetry.endpoint";
+        let text = self.text(path)?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        let url = Url::parse(&text)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if url.is_none() {
+            self.violations.add(
+                path,
+                "must be an http or https URL, e.g. http://localhost:4318",
+            );
+        }
+        url.map(Some)
+    }
+
+    /// A list of `key=value`.
+    fn pairs(&mut self, path: &str) -> Vec<(String, String)> {
+        let words = self.words(path).into_iter().enumerate();
+        let pairs = words.filter_map(|(i, word)| {
+            let pair = word.split_once('=').filter(|(key, _)| !key.is_empty());
+            if pair.is_none() {
+                self.violations
+                    .add(format!("{path}[{i}]"), "must be key=value");
+            }
+            pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        });
+        pairs.collect()
+    }
+}
+
+fn is_header(name: &str, value: &SecretString) -> bool {
+    use secrecy::ExposeSecret;
+    http::HeaderName::try_from(name).is_ok()
+        && http::HeaderValue::try_from(value.expose_secret()).is_ok()
+}

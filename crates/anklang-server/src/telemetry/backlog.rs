@@ -1,0 +1,190 @@
+//! Gauges of what waits, looked up once for each export and not for each gauge, and of the pools.
+//!
+//! Each server reports what all servers of the database have before them: take the maximum over
+//! instances, not the sum. When the database does not answer, nothing is reported rather than what
+//! was.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anklang_store::Store;
+use anklang_store::telemetry::{Waiting, backlog};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::AsyncInstrument;
+use tokio_util::sync::CancellationToken;
+
+use super::meters::meter;
+use crate::work::App;
+
+/// Count and age by (what, of, state). A row that was once there stays with zeros: that nothing
+/// waits any more is news.
+type Rows = BTreeMap<(String, String, String), (i64, f64)>;
+
+#[derive(Clone, Default)]
+struct Latest(Arc<Mutex<Option<Rows>>>);
+
+impl Latest {
+    fn rows(&self) -> MutexGuard<'_, Option<Rows>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the gauges up to date until told to stop; at once over when nothing is exported.
+pub async fn run(app: App, stop: CancellationToken) {
+    let config = &app.config.telemetry;
+    if super::endpoint(config).is_none() {
+        return;
+    }
+    let latest = Latest::default();
+    register(&latest);
+    register_pools(app.store.clone());
+    // Twice per export, so that what is exported is not older than half of the interval.
+    let mut ticks = tokio::time::interval(config.interval / 2);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = known(&app);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match backlog(&app.store).await {
+            Ok(rows) => {
+                known.values_mut().for_each(|row| *row = (0, 0.0));
+                known.extend(rows.into_iter().map(keyed));
+                *latest.rows() = Some(known.clone());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "measuring what waits");
+                *latest.rows() = None;
+            }
+        }
+    }
+}
+
+fn keyed(row: Waiting) -> ((String, String, String), (i64, f64)) {
+    ((row.what, row.of, row.state), (row.count, row.oldest))
+}
+
+/// The rows of the configured accounts, so that they are reported from the beginning.
+fn known(app: &App) -> Rows {
+    let accounts = app.accounts.all().flat_map(|account| {
+        ["due", "waiting", "sending"]
+            .map(|state| ("messages".to_owned(), account.id.clone(), state.to_owned()))
+    });
+    accounts.map(|key| (key, (0, 0.0))).collect()
+}
+
+fn register(latest: &Latest) {
+    for (name, unit, what, of) in [
+        ("anklang.messages", "{message}", "messages", "account"),
+        ("anklang.operations", "{operation}", "operations", "kind"),
+        (
+            "anklang.handover.deliveries",
+            "{delivery}",
+            "deliveries",
+            "",
+        ),
+    ] {
+        let latest = latest.clone();
+        meter()
+            .i64_observable_gauge(name)
+            .with_unit(unit)
+            .with_callback(move |observer| {
+                for ((_, key, state), (count, _)) in of_kind(&latest, what) {
+                    let mut attributes = vec![KeyValue::new("state", state)];
+                    attributes.extend((!of.is_empty()).then(|| KeyValue::new(of, key)));
+                    observer.observe(count, &attributes);
+                }
+            })
+            .build();
+    }
+    for (name, what, of, states) in [
+        (
+            "anklang.messages.oldest_due_age",
+            "messages",
+            "account",
+            &["due"][..],
+        ),
+        (
+            "anklang.operations.oldest_pending_age",
+            "operations",
+            "kind",
+            &["queued", "running"],
+        ),
+        (
+            "anklang.handover.oldest_pending_age",
+            "deliveries",
+            "",
+            &["pending"],
+        ),
+    ] {
+        let latest = latest.clone();
+        meter()
+            .f64_observable_gauge(name)
+            .with_unit("s")
+            .with_callback(move |observer| oldest(&latest, what, of, states, observer))
+            .build();
+    }
+}
+
+fn of_kind(latest: &Latest, what: &str) -> Rows {
+    let rows = latest.rows().clone().unwrap_or_default();
+    rows.into_iter().filter(|(key, _)| key.0 == what).collect()
+}
+
+/// The highest age of each account or kind.
+fn oldest(
+    latest: &Latest,
+    what: &str,
+    of: &'static str,
+    states: &[&str],
+    observer: &dyn AsyncInstrument<f64>,
+) {
+    let mut ages: BTreeMap<String, f64> = BTreeMap::new();
+    for ((_, key, state), (_, age)) in of_kind(latest, what) {
+        if states.contains(&&state[..]) {
+            let highest = ages.entry(key).or_default();
+            *highest = highest.max(age);
+        }
+    }
+    for (key, age) in ages {
+        let attribute = (!of.is_empty()).then(|| KeyValue::new(of, key));
+        observer.observe(age, attribute.as_slice());
+    }
+}
+
+fn register_pools(store: Store) {
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let pool = |name: &'static str| KeyValue::new("db.client.connection.pool.name", name);
+    let (used, waiting) = (store.clone(), store.clone());
+    meter()
+        .i64_observable_gauge("db.client.connection.count")
+        .with_unit("{connection}")
+        .with_callback(move |observer| {
+            for p in used.pools() {
+                for (state, n) in [("used", p.used), ("idle", p.idle)] {
+                    let state = KeyValue::new("db.client.connection.state", state);
+                    observer.observe(count(n), &[pool(p.name), state]);
+                }
+            }
+        })
+        .build();
+    meter()
+        .i64_observable_gauge("db.client.connection.pending_requests")
+        .with_unit("{request}")
+        .with_callback(move |observer| {
+            for p in waiting.pools() {
+                observer.observe(count(p.waiting), &[pool(p.name)]);
+            }
+        })
+        .build();
+    meter()
+        .i64_observable_gauge("db.client.connection.max")
+        .with_unit("{connection}")
+        .with_callback(move |observer| {
+            for p in store.pools() {
+                observer.observe(count(p.max), &[pool(p.name)]);
+            }
+        })
+        .build();
+}

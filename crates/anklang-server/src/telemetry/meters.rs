@@ -1,0 +1,147 @@
+//! What is measured as it happens. docs/operating.md lists all of it; attributes have few values,
+//! whatever callers do.
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime};
+
+use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
+use anklang_domain::message::Next;
+use anklang_store::operation::Operation;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::{KeyValue, global};
+
+use super::TARGET;
+
+/// The instruments. Made at first use, which is after [`super::Telemetry::start`].
+pub(super) struct Meters {
+    pub(super) rpc: Histogram<f64>,
+    chunk: Histogram<f64>,
+    messages: Counter<u64>,
+    deliveries: Counter<u64>,
+}
+
+pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
+    let meter = meter();
+    Meters {
+        rpc: meter
+            .f64_histogram("rpc.server.duration")
+            .with_description("Duration of calls, until the response's end")
+            .with_unit("ms")
+            .build(),
+        chunk: meter
+            .f64_histogram("anklang.operation.chunk.duration")
+            .with_description("Duration of a chunk of an operation, from its begin to its commit")
+            .with_unit("s")
+            .with_boundaries(vec![
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+            ])
+            .build(),
+        messages: meter
+            .u64_counter("anklang.message.outcomes")
+            .with_description("What became of messages that were handed to a channel")
+            .with_unit("{message}")
+            .build(),
+        deliveries: meter
+            .u64_counter("anklang.handover.attempts")
+            .with_description("Attempts to deliver events to webhooks")
+            .with_unit("{attempt}")
+            .build(),
+    }
+});
+
+pub(super) fn meter() -> Meter {
+    global::meter("anklang")
+}
+
+/// When this process started.
+pub(super) fn process() {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let started = now.map_or(0, |since| since.as_secs());
+    meter()
+        .u64_observable_gauge("process.start_time")
+        .with_description("When the process started, since 1970-01-01T00:00:00Z")
+        .with_unit("s")
+        .with_callback(move |observer| observer.observe(started, &[]))
+        .build();
+}
+
+/// Counts what became of messages.
+pub fn messages<'a>(account: &str, ended: impl Iterator<Item = &'a Next>) {
+    let mut counts = [0, 0, 0, 0];
+    for next in ended {
+        counts[match next {
+            Next::Sent => 0,
+            Next::Failed => 1,
+            Next::Ambiguous => 2,
+            Next::Queued { .. } => 3,
+        }] += 1;
+    }
+    let outcomes = ["sent", "failed", "ambiguous", "delayed"];
+    for (outcome, count) in outcomes.into_iter().zip(counts) {
+        count_messages(account, outcome, count);
+    }
+}
+
+/// Counts messages whose sender was lost after it had handed them over.
+pub fn rescued(account: &str, unknown: usize) {
+    count_messages(account, "lost", u64::try_from(unknown).unwrap_or(u64::MAX));
+}
+
+fn count_messages(account: &str, outcome: &'static str, count: u64) {
+    if count > 0 {
+        let attributes = [
+            KeyValue::new("account", account.to_owned()),
+            KeyValue::new("outcome", outcome),
+        ];
+        METERS.messages.add(count, &attributes);
+    }
+}
+
+/// Counts an attempt to deliver an event. What was not even sent is none.
+pub fn delivery(outcome: &Delivered, next: &NextDelivery) {
+    let outcome = match (outcome, next) {
+        (Delivered::NotSent, _) => return,
+        (_, NextDelivery::Dead) => "dead",
+        (Delivered::Taken, _) => "taken",
+        (Delivered::Failed { .. }, _) => "failed",
+    };
+    METERS
+        .deliveries
+        .add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// A chunk of an operation under way.
+#[must_use = "it measures until it is dropped"]
+pub struct Chunk {
+    kind: String,
+    step: String,
+    begun: Instant,
+}
+
+/// Begins to measure a chunk. A step's first one is an event of the operation's span.
+pub fn chunk(operation: &Operation) -> Chunk {
+    let step = match &operation.step[..] {
+        "" => "begin",
+        step => step,
+    };
+    if operation.done == 0 {
+        tracing::info!(target: TARGET, step, total = operation.total, "step");
+    }
+    Chunk {
+        kind: operation.kind.clone(),
+        step: step.to_owned(),
+        begun: Instant::now(),
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        let attributes = [
+            KeyValue::new("kind", std::mem::take(&mut self.kind)),
+            KeyValue::new("step", std::mem::take(&mut self.step)),
+        ];
+        METERS
+            .chunk
+            .record(self.begun.elapsed().as_secs_f64(), &attributes);
+    }
+}

@@ -1,0 +1,113 @@
+//! For whoever watches: the trace context that rows are written in, what is waiting, and how the
+//! pools are used.
+//!
+//! Operations, messages and events keep the context of the transaction that wrote them: a
+//! transaction of a tenant carries it as a setting, which is the columns' default. So a launch's
+//! million messages cost nothing extra, and no statement has to think of it.
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Double, Text};
+use diesel_async::RunQueryDsl;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
+
+use crate::{Result, Store};
+
+/// The current trace context as a W3C `traceparent`; none when nothing is traced.
+pub fn traceparent() -> Option<String> {
+    traceparent_of(opentelemetry::Context::current().span().span_context())
+}
+
+/// A trace context as a W3C `traceparent`: hexadecimal digits and hyphens.
+pub fn traceparent_of(context: &SpanContext) -> Option<String> {
+    context.is_valid().then(|| {
+        format!(
+            "00-{}-{}-{:02x}",
+            context.trace_id(),
+            context.span_id(),
+            context.trace_flags().to_u8()
+        )
+    })
+}
+
+/// How much of one kind waits, over all tenants.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Waiting {
+    /// messages, operations or deliveries.
+    #[diesel(sql_type = Text)]
+    pub what: String,
+    /// The account of messages, the kind of operations.
+    #[diesel(sql_type = Text)]
+    pub of: String,
+    /// due, waiting or sending; queued or running; pending or dead.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    /// So many.
+    #[diesel(sql_type = BigInt)]
+    pub count: i64,
+    /// For how long the oldest could have been taken up, in seconds; 0 for what is under way.
+    #[diesel(sql_type = Double)]
+    pub oldest: f64,
+}
+
+/// What waits, by kind and state. One statement, which reads the partial indexes of what is not
+/// over and gives up after ten seconds.
+pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
+    let mut tx = store.begin_worker().await?;
+    diesel::sql_query("SELECT set_config('statement_timeout', '10s', true)")
+        .execute(&mut tx)
+        .await?;
+    let waiting = diesel::sql_query(
+        "SELECT 'messages' AS what, account AS of,
+                CASE WHEN next_attempt_at <= now() THEN 'due' ELSE 'waiting' END AS state,
+                count(*) AS count,
+                greatest(extract(epoch FROM now() - min(next_attempt_at)), 0)::float8 AS oldest
+         FROM message WHERE state = 'queued' GROUP BY 2, 3
+         UNION ALL
+         SELECT 'messages', account, 'sending', count(*), 0
+         FROM message WHERE state = 'sending' GROUP BY 2
+         UNION ALL
+         SELECT 'operations', kind, state, count(*),
+                coalesce(max(extract(epoch FROM now() - greatest(run_at, lease_until, updated_at)))
+                    FILTER (WHERE run_at <= now() AND (lease_until IS NULL OR lease_until < now())),
+                    0)::float8
+         FROM operation WHERE state IN ('queued', 'running') GROUP BY 2, 3
+         UNION ALL
+         SELECT 'deliveries', '', 'pending', count(*),
+                coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+         FROM handover_delivery WHERE state IN ('pending', 'delivering')
+         UNION ALL
+         SELECT 'deliveries', '', 'dead', count(*), 0
+         FROM handover_delivery WHERE state = 'dead'",
+    )
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(waiting)
+}
+
+/// How a pool of connections is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUse {
+    /// "main", or "bulk" for imports.
+    pub name: &'static str,
+    /// Connections in use.
+    pub used: usize,
+    /// Open connections that nobody uses.
+    pub idle: usize,
+    /// The most connections.
+    pub max: usize,
+    /// So many wait for one.
+    pub waiting: usize,
+}
+
+impl PoolUse {
+    pub(crate) fn new(name: &'static str, status: &deadpool::Status) -> Self {
+        PoolUse {
+            name,
+            used: status.size.saturating_sub(status.available),
+            idle: status.available,
+            max: status.max_size,
+            waiting: status.waiting,
+        }
+    }
+}
