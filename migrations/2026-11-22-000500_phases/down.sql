@@ -1,6 +1,5 @@
 DROP FUNCTION anklang_household(text, text, text, text);
 DROP INDEX message_phase_unsent;
-CREATE INDEX message_due ON message (tenant_id, account, next_attempt_at) WHERE state = 'queued';
 DROP INDEX message_due_phase;
 ALTER TABLE number_range DROP COLUMN prefix;
 DROP INDEX offer_phase_unanswered;

@@ -52,7 +52,6 @@ ALTER TABLE number_range ADD COLUMN prefix text NOT NULL DEFAULT 'A-'
 -- Due messages phase by phase: those of a paused phase are not walked over.
 CREATE INDEX message_due_phase ON message (tenant_id, account, phase_id, next_attempt_at)
     WHERE state = 'queued';
-DROP INDEX message_due;
 CREATE INDEX message_phase_unsent ON message (tenant_id, phase_id) WHERE state IN ('queued', 'sending');
 
 -- Who lives together: the same house by the same postcode, however it is spelled. Null without

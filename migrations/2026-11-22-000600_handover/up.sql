@@ -72,7 +72,7 @@ CREATE TABLE handover_delivery (
 );
 CREATE INDEX handover_delivery_event ON handover_delivery (tenant_id, event_id);
 CREATE INDEX handover_delivery_list ON handover_delivery (tenant_id, webhook_id, seq);
-CREATE INDEX handover_delivery_due ON handover_delivery (tenant_id, webhook_id, next_attempt_at)
+CREATE INDEX handover_delivery_due ON handover_delivery (tenant_id, webhook_id, next_attempt_at, seq)
     WHERE state = 'pending';
 CREATE INDEX handover_delivery_order ON handover_delivery (tenant_id, webhook_id, offer_id, seq)
     WHERE state IN ('pending', 'delivering');

@@ -651,6 +651,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 21, "{found:?}");
+        assert_eq!(fields.len(), 25, "{found:?}");
     }
 }

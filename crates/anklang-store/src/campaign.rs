@@ -316,7 +316,14 @@ pub static PHASES: Listable = Listable {
             "state",
             Kind::Word(
                 "PHASE_STATE_",
-                &["launching", "active", "failed", "cancelled"],
+                &[
+                    "planned",
+                    "launching",
+                    "active",
+                    "completed",
+                    "failed",
+                    "cancelled",
+                ],
             ),
         ),
         Field::resource(
@@ -476,12 +483,16 @@ pub static CANDIDATES: Listable = Listable {
                 &[
                     "deselected",
                     "contract_ended",
+                    "contract_ending",
                     "other_division",
                     "already_on_target",
                     "no_quantity",
+                    "open_offer",
                     "no_address",
                     "suppressed",
                     "no_consent",
+                    "duplicate_household",
+                    "frequency_cap",
                 ],
             ),
             "exclusion",

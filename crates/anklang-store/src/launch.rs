@@ -276,10 +276,14 @@ pub async fn freeze(
     .append(&shown)
     .execute(conn)
     .await?;
+    // The members are new, and so unknown to the planner: see `Store::begin_work`.
+    diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
+        .execute(conn)
+        .await?;
+    budget::exclude(conn, tenant.id, what.phase, what.purpose).await?;
     if what.one_per_household {
         leave_out_households(conn, tenant.id, what.phase).await?;
     }
-    budget::exclude(conn, tenant.id, what.phase, what.purpose).await?;
 
     Ok(diesel::sql_query(
         "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members

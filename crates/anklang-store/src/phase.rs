@@ -258,7 +258,7 @@ pub async fn start_due(store: &Store) -> Result<usize> {
                        = coalesce(named.parallel_group, named.number)
                    WHERE named.tenant_id = p.tenant_id AND named.campaign_id = p.campaign_id
                      AND named.number = ANY(p.predecessors)
-                     AND before.state NOT IN ('completed', 'cancelled'))
+                     AND (before.state NOT IN ('completed', 'cancelled') OR before.winding_up))
              FOR UPDATE OF p SKIP LOCKED),
          started AS (
              UPDATE phase p SET state = 'launching', started_at = now()

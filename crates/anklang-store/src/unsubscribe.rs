@@ -74,7 +74,10 @@ pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Re
              FROM asked
              ON CONFLICT (tenant_id, customer_id, channel, purpose) DO UPDATE
              SET state = excluded.state, source = excluded.source, evidence = excluded.evidence,
-                 recorded_at = excluded.recorded_at, updated_at = now()
+                 -- Newer than what it takes back, also if that came with a time to come.
+                 recorded_at = greatest(excluded.recorded_at,
+                                        consent.recorded_at + interval '1 microsecond'),
+                 updated_at = now()
              WHERE consent.state <> 'withdrawn'
              RETURNING customer_id)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)

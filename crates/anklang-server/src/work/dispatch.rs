@@ -235,19 +235,21 @@ async fn hand_over_some(
     ready: Ready,
 ) -> Result<Unready, StoreError> {
     let now = Utc::now();
-    let (late, ready): (Ready, Ready) = ready
-        .into_iter()
-        .partition(|(claimed, _)| is_too_late(account, claimed, now));
-    let mut ended: Unready = late
-        .into_iter()
-        .map(|(c, _)| {
-            (
-                c,
-                Outcome::NotSubmitted,
-                "the sending hours are over".into(),
-            )
-        })
-        .collect();
+    let (mut ended, mut in_time): (Unready, Ready) = (Vec::new(), Vec::new());
+    for (claimed, made) in ready {
+        match opens_again(account, &claimed, now) {
+            // Not before they begin again: else it would be claimed at once, and be late again.
+            Some(opens) => {
+                let outcome = Outcome::Throttled {
+                    retry_after: opens - now,
+                    whole_account: false,
+                };
+                ended.push((claimed, outcome, "the sending hours are over".into()));
+            }
+            None => in_time.push((claimed, made)),
+        }
+    }
+    let ready = in_time;
     let ids: Vec<Uuid> = ready.iter().map(|(claimed, _)| claimed.id).collect();
     let ours = message::mark_submitted(&app.store, batch, &ids, lease(app)).await?;
     let ready: Vec<(Claimed, proto::Message)> = ready
@@ -275,11 +277,10 @@ async fn hand_over_some(
     Ok(ended)
 }
 
-/// Whether the sending hours are over where the recipient is.
-fn is_too_late(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> bool {
-    let zone: Option<Tz> = claimed.time_zone.parse().ok();
-    let opens = account.window.as_ref().zip(zone);
-    opens.is_some_and(|(window, zone)| window.opens(now, zone).is_some())
+/// When the sending hours begin again where the recipient is, if they are over there.
+fn opens_again(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let zone: Tz = claimed.time_zone.parse().ok()?;
+    account.window.as_ref()?.opens(now, zone)
 }
 
 async fn record(

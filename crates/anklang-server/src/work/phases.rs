@@ -43,24 +43,21 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
     if started > 0 {
         app.wake.operations.notify_waiters();
     }
+    let mut left = false;
     for (tenant, phase) in phase::winding_up(&app.store).await? {
-        // The phases after this one must not wait for it.
-        if let Err(error) = wind_up_all(app, stop, tenant, phase).await {
-            tracing::warn!(%tenant, %phase, %error, "taking offers back");
+        if stop.is_cancelled() {
+            break;
+        }
+        // A chunk of each: neither the phases after it nor those to start wait for a large one.
+        match wind_up(app, tenant, phase, OFFERS_PER_CHUNK).await {
+            Ok(over) => left |= !over,
+            Err(error) => tracing::warn!(%tenant, %phase, %error, "taking offers back"),
         }
     }
-    Ok(())
-}
-
-async fn wind_up_all(
-    app: &App,
-    stop: &CancellationToken,
-    tenant: TenantId,
-    phase: PhaseId,
-) -> Result<(), StoreError> {
-    while !stop.is_cancelled() && !wind_up(app, tenant, phase, OFFERS_PER_CHUNK).await? {
+    if left {
         // Rows that somebody else has locked are skipped: no need to hurry back to them.
         tokio::time::sleep(BETWEEN_CHUNKS).await;
+        app.wake.phases.notify_one();
     }
     Ok(())
 }
@@ -72,7 +69,7 @@ pub async fn wind_up(
     phase: PhaseId,
     limit: i64,
 ) -> Result<bool, StoreError> {
-    let mut tx = app.store.begin(tenant).await?;
+    let mut tx = app.store.begin_work(tenant).await?;
     let over = phase::wind_up(&mut tx, tenant, phase, limit).await?;
     tx.commit().await?;
     Ok(over)

@@ -36,16 +36,24 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
         if stop.is_cancelled() {
             break;
         }
-        expire(app, &tenant).await?;
-        finish_interrupted(app, &tenant).await?;
-        handover::purge(app, &tenant, stop).await?;
+        // What fails for one tenant is no matter of the others.
+        let steps = [
+            ("offers expire", expire(app, &tenant, stop).await),
+            ("interrupted offers", finish_interrupted(app, &tenant).await),
+            ("old deliveries", handover::purge(app, &tenant, stop).await),
+        ];
+        for (step, result) in steps {
+            if let Err(error) = result {
+                tracing::warn!(tenant = tenant.slug, step, %error, "sweep");
+            }
+        }
     }
     Ok(())
 }
 
-async fn expire(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
-    loop {
-        let mut tx = app.store.begin(tenant.id).await?;
+async fn expire(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let mut tx = app.store.begin_work(tenant.id).await?;
         let today = tenant.day(Utc::now());
         let expired = offer::expire(&mut tx, tenant.id, today, OFFERS_PER_CHUNK).await?;
         tx.commit().await?;
@@ -54,6 +62,7 @@ async fn expire(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
         }
         tracing::info!(tenant = tenant.slug, expired, "offers expired");
     }
+    Ok(())
 }
 
 async fn finish_interrupted(app: &App, tenant: &Tenant) -> Result<(), StoreError> {

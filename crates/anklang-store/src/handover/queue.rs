@@ -117,7 +117,7 @@ pub async fn claim(store: &Store, due: &Due, limit: i64, lease_for: Duration) ->
         #[diesel(sql_type = Text)]
         url: String,
     }
-    let mut tx = store.begin(due.tenant()).await?;
+    let mut tx = store.begin_work(due.tenant()).await?;
     let found: Option<Url> = diesel::sql_query(
         "SELECT url FROM webhook
          WHERE tenant_id = $1 AND id = $2 AND NOT paused AND deleted_at IS NULL",

@@ -111,6 +111,8 @@ pub(super) async fn supersede(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]
              WHERE newer.tenant_id = $1 AND newer.id = ANY($2) AND newer.supersedes
                AND newer.state = 'open'
                AND o.tenant_id = $1 AND o.contract_id = newer.contract_id AND o.state = 'open'
+               -- One whose day is over has expired, whether that is written yet or not.
+               AND o.valid_until >= newer.offer_date
                AND o.id <> ALL($2)
              RETURNING o.*, newer.number AS by),
          {ANNOUNCE},
