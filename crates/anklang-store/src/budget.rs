@@ -2,7 +2,7 @@
 //! campaigns together.
 //!
 //! It is looked at twice: when an audience is frozen, where what is queued counts as well, and when
-//! messages are claimed, which decides. Claims of a tenant with a budget take turns ([`lock`]), so
+//! messages are claimed, which decides. Claims of a tenant with a budget take turns (`lock`), so
 //! that two of them do not each give a customer its last contact.
 
 use anklang_domain::{PhaseId, TenantId};

@@ -54,7 +54,7 @@ pub struct Store {
 
 impl Store {
     /// A store on a database by its URL (`postgres://…` or `key=value` pairs), with at most
-    /// `connections` connections and [`BULK_CONNECTIONS`] for imports; none is opened yet.
+    /// `connections` connections and a few more for imports; none is opened yet.
     pub fn new(url: &str, connections: usize) -> Result<Self> {
         // A connection that was closed is not given out again; a query to find out about others
         // would cost each transaction a round trip.

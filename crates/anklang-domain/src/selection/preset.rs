@@ -28,9 +28,9 @@ pub const MAX_PARAMETER_DESCRIPTION: usize = 2_000;
 pub struct Parameter {
     /// Its name: 1 to 64 of a–z, 0–9 and _, first a letter.
     pub name: String,
-    /// What people call it, 1 to [`MAX_PARAMETER_NAME`] characters.
+    /// What people call it, 1 to `MAX_PARAMETER_NAME` characters.
     pub display_name: String,
-    /// What it is for, at most [`MAX_PARAMETER_DESCRIPTION`] characters.
+    /// What it is for, at most `MAX_PARAMETER_DESCRIPTION` characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// What it holds.

@@ -1,7 +1,7 @@
 //! Lists of resources: filtered, in any allowed order, page by page.
 //!
 //! A noun says in a [`Listable`] what its list can be filtered and ordered by; [`Listable::read`]
-//! checks a caller's words against it, and [`List::load`] runs a SELECT of the noun's as a derived
+//! checks a caller's words against it, and `List::load` runs a SELECT of the noun's as a derived
 //! table `r`, whose columns the fields name. PostgreSQL flattens it, so that keys and filters reach
 //! the indexes.
 //!
