@@ -96,8 +96,9 @@ async fn keep_contact_points(
     Ok(deleted > 0)
 }
 
-/// Deletes the consents that are not among `keep` and notes it in the history; true when there
-/// were any. The rows are locked in the order in which imports write them.
+/// Deletes the granted consents that are not among `keep` and notes it in the history; true when
+/// there were any. A withdrawal stays, whoever does not know of it: without it an old list could
+/// grant again. The rows are locked in the order in which imports write them.
 async fn keep_consents(
     conn: &mut Conn,
     tenant: TenantId,
@@ -115,6 +116,7 @@ async fn keep_consents(
              WHERE tenant_id = $1 AND customer_id = $2
                  AND (channel, purpose) IN (SELECT channel, purpose FROM held)
                  AND (channel, purpose) NOT IN (SELECT * FROM unnest($3::text[], $4::text[]))
+                 AND state <> 'withdrawn'
              RETURNING channel, purpose, state)
          INSERT INTO customer_event (tenant_id, customer_id, kind, details)
          SELECT $1, $2, 'consent.removed',

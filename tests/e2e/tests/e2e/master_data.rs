@@ -207,6 +207,36 @@ async fn a_customer_is_replaced_with_all_that_belongs_to_it() -> Result<()> {
     Ok(())
 }
 
+/// A CRM that does not know of a withdrawal neither takes it back nor opens the way for an old list.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_outlives_an_update_that_leaves_it_out() -> Result<()> {
+    use customers::ConsentState::{Granted, Withdrawn};
+    let server = TestServer::start().await?;
+    let client = server.client("acme").await?;
+    let with = |consents| customers::Customer {
+        consents,
+        ..customer("1")
+    };
+    let withdrawn = consent("mail", Withdrawn, 2_000);
+    put(
+        &client,
+        with(vec![withdrawn.clone(), consent("sms", Granted, 1_000)]),
+    )
+    .await?;
+    assert_eq!(
+        put(&client, with(vec![])).await?.consents,
+        [withdrawn.clone()]
+    );
+    let older = with(vec![consent("mail", Granted, 1_000)]);
+    assert_eq!(put(&client, older).await?.consents, [withdrawn]);
+    let newer = consent("mail", Granted, 3_000);
+    assert_eq!(
+        put(&client, with(vec![newer.clone()])).await?.consents,
+        [newer]
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_is_refused_with_all_that_is_wrong() -> Result<()> {
     let server = TestServer::start().await?;
