@@ -36,7 +36,8 @@ pub async fn counts(
 ) -> Result<Vec<Count>> {
     Ok(diesel::sql_query(
         "SELECT o.phase_id, 'offer' AS what,
-                CASE WHEN o.state IN ('draft', 'open') AND p.state = 'cancelled' THEN 'withdrawn'
+                CASE WHEN o.state IN ('draft', 'open') AND p.state IN ('cancelled', 'failed')
+                     THEN 'withdrawn'
                      WHEN o.state = 'open' AND o.valid_until < $3 THEN 'expired'
                      ELSE o.state END AS key,
                 count(*) AS n

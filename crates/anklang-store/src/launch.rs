@@ -8,7 +8,7 @@ mod reaction;
 
 use anklang_domain::channel::contact_channel;
 use anklang_domain::offer::OpenOffers;
-use anklang_domain::phase::Reaction;
+use anklang_domain::phase::{PhaseState, Reaction};
 use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -16,7 +16,6 @@ use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Date, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
-use crate::handover::event::ANNOUNCE;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
@@ -123,37 +122,24 @@ pub async fn activate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Resu
     Ok(activated == 1)
 }
 
-/// Gives a launch up: unanswered offers are withdrawn, unsent messages cancelled. `state` is
-/// cancelled or failed; a phase that was cancelled stays so.
-pub async fn abandon(conn: &mut Conn, tenant: TenantId, phase: PhaseId, state: &str) -> Result<()> {
-    // Nobody has seen a draft; that an open offer is withdrawn is news.
-    let withdraw = format!(
-        "WITH changed AS (
-             UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
-                 withdraw_reason = 'the launch was ' || $3, updated_at = now()
-             WHERE tenant_id = $1 AND phase_id = $2 AND state = 'open'
-             RETURNING offer.*),
-         {ANNOUNCE}
-         SELECT FROM changed LIMIT 0"
-    );
-    for statement in [
-        &withdraw[..],
-        "UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
-                withdraw_reason = 'the launch was ' || $3, updated_at = now()
-         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'draft'",
-        "UPDATE message SET state = 'cancelled', updated_at = now()
-         WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued' AND $3 <> ''",
+/// Gives a launch up, for it was cancelled or has failed. From then on its open offers read as
+/// withdrawn and nothing is sent; [`crate::phase::wind_up`] writes it down.
+pub async fn abandon(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    state: PhaseState,
+) -> Result<()> {
+    diesel::sql_query(
         "UPDATE phase SET state = CASE WHEN state = 'cancelled' THEN state ELSE $3 END,
-                paused = false
+                paused = false, winding_up = true
          WHERE tenant_id = $1 AND id = $2",
-    ] {
-        diesel::sql_query(statement)
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<SqlUuid, _>(phase.0)
-            .bind::<Text, _>(state)
-            .execute(conn)
-            .await?;
-    }
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<Text, _>(state.as_str())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -185,7 +171,7 @@ const OPEN_OFFER: &str = "
         AND o.contract_id = subject.id AND o.state IN ('draft', 'open')
         AND o.valid_until >= target.today AND NOT EXISTS (
             SELECT FROM phase op WHERE op.tenant_id = o.tenant_id AND op.id = o.phase_id
-              AND op.state = 'cancelled')) THEN 'open_offer'";
+              AND op.state IN ('cancelled', 'failed'))) THEN 'open_offer'";
 
 /// Freezes the audience: every contract that the stored criteria find at `now` becomes a
 /// candidate, a member unless one of the exclusions holds. The address is the best one that is not

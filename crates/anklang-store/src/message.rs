@@ -121,7 +121,7 @@ const NOT_OPEN: &str = "the offer is not open any more";
 
 /// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].
 const REASON: &str = "CASE
-    WHEN o.state IS DISTINCT FROM 'open' OR p.state = 'cancelled'
+    WHEN o.state IS DISTINCT FROM 'open' OR p.state IN ('cancelled', 'failed')
          OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date
     THEN 'the offer is not open any more'
     WHEN s.blocked THEN 'the address is blocked'

@@ -134,9 +134,10 @@ pub struct Offer {
     pub template_version: Option<i32>,
 }
 
-/// The state on the day `$2`, for the phase `p`.
+/// The state on the day `$2`, for the phase `p`: what was not answered when its phase was cancelled
+/// or its launch failed is as good as withdrawn.
 const STATE: &str =
-    "CASE WHEN o.state IN ('draft', 'open') AND p.state = 'cancelled' THEN 'withdrawn'
+    "CASE WHEN o.state IN ('draft', 'open') AND p.state IN ('cancelled', 'failed') THEN 'withdrawn'
     WHEN o.state = 'open' AND o.valid_until < $2 THEN 'expired' ELSE o.state END";
 
 /// `$1` is the tenant, `$2` the day.
@@ -294,8 +295,24 @@ pub async fn list(
             bound::<Nullable<Date>, _>(filter.valid_until_max),
             bound::<Array<Text>, _>(reject_words(&filter.reject_reasons)),
         ],
-    );
+    )
+    .sql(stored_as(&filter.states));
     list.load(conn, base).await
+}
+
+/// `AND …`: the states as which offers that read as one of these may be stored, for the sake of the
+/// indexes of those that are open.
+fn stored_as(states: &[OfferState]) -> &'static str {
+    let all = |of: &[OfferState]| !states.is_empty() && states.iter().all(|s| of.contains(s));
+    if all(&[OfferState::Open]) {
+        " AND o.state = 'open'"
+    } else if all(&[OfferState::Draft]) {
+        " AND o.state = 'draft'"
+    } else if all(&[OfferState::Draft, OfferState::Open]) {
+        " AND o.state IN ('draft', 'open')"
+    } else {
+        ""
+    }
 }
 
 /// The words of the ledger for reasons of rejection; the empty one is "not told".
@@ -392,9 +409,12 @@ pub async fn expire(
 ) -> Result<usize> {
     Ok(diesel::sql_query(format!(
         "WITH over AS (
-             SELECT id FROM offer
-             WHERE tenant_id = $1 AND state = 'open' AND valid_until < $2
-             ORDER BY valid_until LIMIT $3 FOR UPDATE SKIP LOCKED),
+             SELECT o.id FROM offer o
+             WHERE o.tenant_id = $1 AND o.state = 'open' AND o.valid_until < $2
+               -- These are being withdrawn.
+               AND NOT EXISTS (SELECT FROM phase p WHERE p.tenant_id = $1 AND p.id = o.phase_id
+                               AND p.state IN ('cancelled', 'failed'))
+             ORDER BY o.valid_until LIMIT $3 FOR UPDATE OF o SKIP LOCKED),
          changed AS (
              UPDATE offer o SET state = 'expired', updated_at = now() FROM over
              WHERE o.tenant_id = $1 AND o.id = over.id

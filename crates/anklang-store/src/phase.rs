@@ -164,7 +164,7 @@ async fn stop_launches(conn: &mut Conn, tenant: TenantId, phases: &[Uuid]) -> Re
     Ok(())
 }
 
-/// Phases of all tenants that were cancelled and have offers or messages left to take back.
+/// Phases of all tenants that were cancelled, or could not be launched, and have offers or messages left to take back.
 pub async fn winding_up(store: &Store) -> Result<Vec<(TenantId, PhaseId)>> {
     let mut tx = store.begin_worker().await?;
     let rows: Vec<IdRow> =
@@ -178,7 +178,11 @@ pub async fn winding_up(store: &Store) -> Result<Vec<(TenantId, PhaseId)>> {
         .collect())
 }
 
-/// Takes back at most `limit` offers and `limit` messages of a cancelled phase; the customers'
+/// Why the offers and messages of the phase `p` are taken back.
+const WHY: &str =
+    "CASE p.state WHEN 'failed' THEN 'the launch failed' ELSE 'the phase was cancelled' END";
+
+/// Takes back at most `limit` offers and `limit` messages of a phase that was given up; the customers'
 /// histories tell it. Says whether none is left. What is being sent meanwhile and comes back to the
 /// queue is cancelled when it is claimed.
 pub async fn wind_up(
@@ -195,25 +199,26 @@ pub async fn wind_up(
              LIMIT $3 FOR UPDATE SKIP LOCKED),
          withdrawn AS (
              UPDATE offer o SET state = 'withdrawn', withdrawn_at = now(),
-                                withdraw_reason = 'the phase was cancelled', updated_at = now()
-             FROM part WHERE o.tenant_id = $1 AND o.id = part.id
+                                withdraw_reason = {WHY}, updated_at = now()
+             FROM part, phase p
+             WHERE o.tenant_id = $1 AND o.id = part.id AND p.tenant_id = $1 AND p.id = $2
              RETURNING o.*, part.was),
          changed AS (SELECT * FROM withdrawn WHERE was = 'open'),
          {ANNOUNCE}
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
-                jsonb_build_object('reason', 'the phase was cancelled')
+                jsonb_build_object('reason', withdraw_reason)
          FROM withdrawn"
     );
-    for statement in [
-        &offers[..],
+    let messages = format!(
         "WITH part AS (
              SELECT id FROM message WHERE tenant_id = $1 AND phase_id = $2 AND state = 'queued'
              LIMIT $3 FOR UPDATE SKIP LOCKED)
-         UPDATE message m SET state = 'cancelled', detail = 'the phase was cancelled',
-                              updated_at = now()
-         FROM part WHERE m.tenant_id = $1 AND m.id = part.id",
-    ] {
+         UPDATE message m SET state = 'cancelled', detail = {WHY}, updated_at = now()
+         FROM part, phase p
+         WHERE m.tenant_id = $1 AND m.id = part.id AND p.tenant_id = $1 AND p.id = $2"
+    );
+    for statement in [offers, messages] {
         diesel::sql_query(statement)
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<SqlUuid, _>(phase.0)
@@ -276,21 +281,23 @@ pub async fn start_due(store: &Store) -> Result<usize> {
 }
 
 /// Completes active phases of all tenants: no message waits or is being sent, and every offer has
-/// come to its end or the last planned day is over. Returns how many.
+/// come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
+/// such message and offer, whatever the planner thinks of their number. Returns how many.
 pub async fn complete_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
     let completed = diesel::sql_query(
         "UPDATE phase p SET state = 'completed', paused = false, completed_at = now()
          FROM tenant t
          WHERE t.id = p.tenant_id AND p.state = 'active'
-           AND NOT EXISTS (
-               SELECT FROM message m WHERE m.tenant_id = p.tenant_id AND m.phase_id = p.id
-                 AND m.state IN ('queued', 'sending'))
+           AND (SELECT count(*) = 0 FROM (
+                    SELECT FROM message m WHERE m.tenant_id = p.tenant_id AND m.phase_id = p.id
+                      AND m.state IN ('queued', 'sending') LIMIT 1) unsent)
            AND (p.end_date < (now() AT TIME ZONE t.time_zone)::date
-                OR NOT EXISTS (
-                    SELECT FROM offer o WHERE o.tenant_id = p.tenant_id AND o.phase_id = p.id
-                      AND o.state IN ('draft', 'open')
-                      AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date))",
+                OR (SELECT count(*) = 0 FROM (
+                        SELECT FROM offer o WHERE o.tenant_id = p.tenant_id AND o.phase_id = p.id
+                          AND o.state IN ('draft', 'open')
+                          AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date
+                        LIMIT 1) unanswered))",
     )
     .execute(&mut tx)
     .await?;

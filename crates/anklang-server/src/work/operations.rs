@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use anklang_domain::PhaseId;
+use anklang_domain::phase::PhaseState;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
@@ -126,11 +126,16 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         }
     };
     if let Some(phase) = launch::phase_of(&held.operation) {
-        // A million offers take longer than a lease.
-        launch::keep_lease(app, held, abandon(&mut tx, &end, held, phase)).await?;
+        let state = match end {
+            End::Cancelled => PhaseState::Cancelled,
+            _ => PhaseState::Failed,
+        };
+        launch_store::abandon(&mut tx, tenant, phase, state).await?;
     }
     operation::finish(&mut tx, held, end).await?;
-    tx.commit().await
+    tx.commit().await?;
+    app.wake.phases.notify_one();
+    Ok(())
 }
 
 /// What callers see of an error of the database; the log has the rest.
@@ -140,18 +145,4 @@ fn store_trouble(error: &StoreError) -> &'static str {
     } else {
         "internal error, see the log of the server; trying again"
     }
-}
-
-async fn abandon(
-    tx: &mut anklang_store::Tx,
-    end: &End,
-    held: &Leased,
-    phase: PhaseId,
-) -> Result<(), StoreError> {
-    let state = if *end == End::Cancelled {
-        "cancelled"
-    } else {
-        "failed"
-    };
-    launch_store::abandon(tx, held.operation.tenant(), phase, state).await
 }

@@ -11,6 +11,11 @@ use diesel::sql_types::{Array, Date, Text, Timestamptz, Uuid as SqlUuid};
 use crate::offer::reject_words;
 use crate::selection::Statement;
 
+/// ` AND …`: there is no answer to the offer `r`, and its phase was not given up while it was open.
+const NOT_TAKEN_BACK: &str = " AND (r.state = 'expired' OR (r.state = 'open' AND NOT EXISTS (
+    SELECT FROM phase rp WHERE rp.tenant_id = r.tenant_id AND rp.id = r.phase_id
+      AND rp.state IN ('cancelled', 'failed'))))";
+
 /// ` AND …`: the contract's offer `r` of the earlier phase has come to what the reaction says, long
 /// enough before `now`, on the day `today`.
 pub(super) fn has_shown(
@@ -30,12 +35,14 @@ pub(super) fn has_shown(
     match reaction.kind {
         ReactionKind::NoAnswer => offers
             .sql(
-                " AND r.state IN ('open', 'expired') AND EXISTS (
+                " AND EXISTS (
                      SELECT FROM message rm WHERE rm.tenant_id = r.tenant_id AND rm.offer_id = r.id
                        AND rm.state IN ('sent', 'delivered') AND rm.sent_at <= ",
             )
             .bind::<Timestamptz, _>(before)
-            .sql("))"),
+            .sql(")")
+            .sql(NOT_TAKEN_BACK)
+            .sql(")"),
         ReactionKind::Accepted => offers
             .sql(" AND r.state = 'accepted' AND r.answered_at <= ")
             .bind::<Timestamptz, _>(before)
@@ -53,7 +60,8 @@ pub(super) fn has_shown(
                 .sql("))")
         }
         ReactionKind::Expired => offers
-            .sql(" AND r.state IN ('open', 'expired') AND r.valid_until < ")
+            .sql(NOT_TAKEN_BACK)
+            .sql(" AND r.valid_until < ")
             .bind::<Date, _>(today)
             .sql(" AND r.valid_until <= ")
             .bind::<Date, _>(today.checked_sub_signed(age).unwrap_or(NaiveDate::MIN))

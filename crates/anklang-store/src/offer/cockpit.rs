@@ -53,7 +53,7 @@ pub async fn open_figures(
          JOIN contract c ON c.tenant_id = o.tenant_id AND c.id = o.contract_id
          LEFT JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
          WHERE o.tenant_id = $1 AND o.state = 'open' AND o.valid_until >= $2
-           AND p.state IS DISTINCT FROM 'cancelled'
+           AND (p.state IN ('cancelled', 'failed')) IS NOT TRUE
          GROUP BY c.division, o.currency ORDER BY c.division, o.currency",
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -47,13 +47,13 @@ pub struct Terms<'a> {
     pub open_offers: OpenOffers,
 }
 
-/// An offer `o` that is open or being made, on a day. Those of a cancelled phase are as good as
-/// withdrawn.
+/// An offer `o` that is open or being made, on a day. Those of a phase that was cancelled
+/// or could not be launched are as good as withdrawn.
 fn unanswered(day: &'static str) -> String {
     format!(
         "o.state IN ('draft', 'open') AND o.valid_until >= {day} AND NOT EXISTS (
              SELECT FROM phase op WHERE op.tenant_id = o.tenant_id AND op.id = o.phase_id
-               AND op.state = 'cancelled')"
+               AND op.state IN ('cancelled', 'failed'))"
     )
 }
 

@@ -137,6 +137,36 @@ async fn each_reaction_finds_its_contracts() {
     assert_eq!(found(NoAnswer, 0, &[]).await, [0; 0]);
 }
 
+/// Whoever was to be reminded of an offer is not when it is taken back, also while that is not yet
+/// written for each of them.
+#[tokio::test]
+async fn offers_of_a_cancelled_phase_show_no_reaction() {
+    let server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let first = launch(&client, utility.launch()).await;
+    let (campaign, phase) = (first.campaign.unwrap().name, first.phase.unwrap().name);
+    until_sent(&client, &campaign, 4).await;
+    let other = launch(&client, utility.launch())
+        .await
+        .campaign
+        .unwrap()
+        .name;
+    let reminded = async |kind| {
+        let request = follow_up(&utility, &other, &phase, kind, 0, &[]);
+        launch(&client, request).await.members
+    };
+    assert_eq!(reminded(ReactionKind::NoAnswer).await, 4);
+    // As it is between the call and the last of a million offers.
+    run_sql(
+        &server,
+        "UPDATE phase SET state = 'cancelled' WHERE number = 1",
+    )
+    .await;
+    assert_eq!(reminded(ReactionKind::NoAnswer).await, 0);
+    run_sql(&server, "UPDATE offer SET valid_until = offer_date - 1").await;
+    assert_eq!(reminded(ReactionKind::Expired).await, 0);
+}
+
 #[tokio::test]
 async fn a_reaction_goes_with_criteria_and_exclusions() {
     let server = TestServer::start().await.unwrap();

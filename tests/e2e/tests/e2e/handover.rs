@@ -388,6 +388,13 @@ async fn offers_of_a_cancelled_launch_are_told_to_be_withdrawn() {
         (&json!(1), &json!("withdrawn"))
     );
     assert_eq!(count(&server, "handover_event").await, seen.to_string());
+    // Drafts as well: the customers' histories say what became of them, and why.
+    let told = "SELECT count(*) || ' ' || min(details ->> 'reason') FROM customer_event
+                WHERE kind = 'offer.withdrawn'";
+    assert_eq!(
+        server.database.one(told).await.unwrap(),
+        format!("{MEMBERS} the phase was cancelled")
+    );
 }
 
 #[tokio::test]

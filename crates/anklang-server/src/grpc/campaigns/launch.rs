@@ -368,13 +368,13 @@ async fn resolve_place(
         });
     }
     let slots = phase::slots(conn, tenant.id, id, tenant.time_zone.name()).await?;
-    Ok(schedule::place(
-        &wanted.schedule,
-        Some(id),
-        slots,
-        today,
-        violations,
-    ))
+    let placed = schedule::place(&wanted.schedule, Some(id), slots, today, violations);
+    Ok(placed.map(|mut placed| {
+        if found.paused {
+            placed.slot.stage = Stage::Waiting;
+        }
+        placed
+    }))
 }
 
 /// The reaction with the id of its phase.
