@@ -2,6 +2,7 @@
 //! addresses, offers, phases and their dates, message outcomes. No I/O, no clock, no async: time is passed in.
 
 pub mod channel;
+pub mod forecast;
 pub mod handover;
 pub mod id;
 pub mod listing;

@@ -46,6 +46,11 @@ impl Rate {
         })
     }
 
+    /// Time between two places.
+    pub fn interval(&self) -> TimeDelta {
+        self.interval
+    }
+
     /// At most so many at once.
     pub fn burst(&self) -> u32 {
         self.burst

@@ -5,8 +5,8 @@
 //! skipped it opens with the jump, and where all of it is skipped it does not open on that day.
 
 use chrono::{
-    DateTime, Datelike, Days, MappedLocalTime, NaiveDateTime, NaiveTime, Offset, TimeDelta,
-    TimeZone, Timelike, Utc, Weekday,
+    DateTime, Datelike, Days, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset,
+    TimeDelta, TimeZone, Timelike, Utc, Weekday,
 };
 use chrono_tz::{TZ_VARIANTS, Tz};
 
@@ -71,6 +71,22 @@ impl Window {
         if self.is_open(now, zone) {
             return None;
         }
+        self.turns(now, zone, true)
+            // Unreachable: a week has a day on which no hours are skipped.
+            .or_else(|| now.checked_add_days(Days::new(1)))
+    }
+
+    /// When it closes next in a time zone, at `now` when it is closed; `None` when it stays open
+    /// for more than a week.
+    pub fn closes(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        if !self.is_open(now, zone) {
+            return Some(now);
+        }
+        self.turns(now, zone, false)
+    }
+
+    /// The next moment after `now`, within nine days, at which it is open, or is not.
+    fn turns(&self, now: DateTime<Utc>, zone: Tz, open: bool) -> Option<DateTime<Utc>> {
         let today = now.with_timezone(&zone).date_naive();
         // From yesterday, for clocks that go back over midnight, to the same weekday next week.
         let first = today.pred_opt().unwrap_or(today);
@@ -83,10 +99,8 @@ impl Window {
             bound(self.from).into_iter().chain(bound(self.until))
         })
         .flatten()
-        .filter(|time| *time > now && self.is_open(*time, zone))
+        .filter(|time| *time > now && self.is_open(*time, zone) == open)
         .min()
-        // Unreachable: a week has a day on which no hours are skipped.
-        .or_else(|| now.checked_add_days(Days::new(1)))
     }
 
     /// When it opens next in each time zone where it is closed at `now`.
@@ -102,6 +116,22 @@ impl Window {
         let minute = local.hour() * 60 + local.minute();
         self.days[day_of_week(local.weekday())] && (self.from..self.until).contains(&minute)
     }
+}
+
+/// Longest time that clocks can leave out: Samoa once left out a day.
+const LONGEST_GAP: TimeDelta = TimeDelta::hours(26);
+
+/// The first instant of a day in a time zone; where clocks leave out midnight, the first one after.
+pub fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let midnight = day.and_time(NaiveTime::MIN);
+    let mut time = midnight;
+    while time <= midnight + LONGEST_GAP {
+        if let Some(start) = zone.from_local_datetime(&time).earliest() {
+            return start.to_utc();
+        }
+        time += TimeDelta::minutes(1);
+    }
+    midnight.and_utc()
 }
 
 fn day_of_week(day: Weekday) -> usize {
@@ -170,20 +200,26 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Open, or it opens at a time before which it is closed all the while.
+    /// It is open until it closes, and closed until it opens, all the while.
     fn check(window: &Window, now: DateTime<Utc>, zone: Tz) {
-        let Some(opens) = window.opens(now, zone) else {
-            assert!(window.is_open(now, zone));
+        let open = window.is_open(now, zone);
+        let (opens, closes) = (window.opens(now, zone), window.closes(now, zone));
+        assert_eq!((opens.is_none(), closes == Some(now)), (open, !open));
+        let Some(turns) = (if open { closes } else { opens }) else {
+            assert!(window.from == 0 && window.until == MINUTES_OF_DAY);
             return;
         };
-        let context = format!("{window:?} {zone} from {now} to {opens}");
-        assert!(opens > now && window.is_open(opens, zone), "{context}");
-        let seconds = (opens - now).num_seconds();
+        let context = format!("{window:?} {zone} from {now} to {turns}");
+        assert!(
+            turns > now && window.is_open(turns, zone) != open,
+            "{context}"
+        );
+        let seconds = (turns - now).num_seconds();
         for ago in (0..seconds).step_by(599).chain([seconds - 1]) {
             let before = now + TimeDelta::seconds(ago);
             assert!(
-                before >= opens || !window.is_open(before, zone),
-                "open at {before}: {context}"
+                before >= turns || window.is_open(before, zone) == open,
+                "turns at {before}: {context}"
             );
         }
     }

@@ -12,6 +12,7 @@ use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;
 use anklang_store::tenant::Tenant;
+use rust_decimal::Decimal;
 
 use crate::config::AccountConfig;
 
@@ -41,6 +42,8 @@ pub struct Account {
     pub rate: Option<Rate>,
     /// When to send, in the recipient's time zone.
     pub window: Option<Window>,
+    /// What a message costs, with its currency.
+    pub cost: Option<(Decimal, String)>,
     tenants: Vec<String>,
 }
 
@@ -144,6 +147,7 @@ fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance)
         calls: usize::try_from(calls).unwrap_or(1),
         rate: config.rate.clone(),
         window: config.window,
+        cost: config.cost.clone(),
         tenants: config.tenants.clone(),
         plugin,
         instance,

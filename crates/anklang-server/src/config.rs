@@ -16,6 +16,7 @@ use anklang_domain::window::Window;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
+use rust_decimal::Decimal;
 use secrecy::SecretString;
 
 pub use handover::{DATABASE_KEY, HandoverConfig};
@@ -91,6 +92,8 @@ pub struct AccountConfig {
     pub rate: Option<Rate>,
     /// When to send, in the recipient's time zone.
     pub window: Option<Window>,
+    /// What a message costs, with its currency.
+    pub cost: Option<(Decimal, String)>,
     /// Slugs of the tenants that may use it; all when empty.
     pub tenants: Vec<String>,
     /// The plugin's own settings, secrets included.
@@ -295,6 +298,24 @@ impl Reader {
             .check(path("rate"), Rate::parse(&text, burst))
     }
 
+    fn cost(&mut self, path: &str) -> Option<(Decimal, String)> {
+        let text = self.optional(path, Self::text).unwrap_or_default();
+        if text.is_empty() {
+            return None;
+        }
+        let parsed = text.split_once(' ').and_then(|(amount, currency)| {
+            let amount: Decimal = amount.parse().ok()?;
+            let fits =
+                amount.scale() <= 6 && (Decimal::ZERO..=Decimal::from(1_000)).contains(&amount);
+            let currency = currency.trim();
+            let known = currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase());
+            (fits && known).then(|| (amount, currency.to_owned()))
+        });
+        const FORM: &str = "must be an amount from 0 to 1000 with at most six decimals and its \
+                            currency, e.g. 0.0150 EUR";
+        self.violations.check(path.to_owned(), parsed.ok_or(FORM))
+    }
+
     fn window(&mut self, path: &dyn Fn(&str) -> String) -> Option<Window> {
         let hours = self
             .optional(&path("hours"), Self::text)
@@ -378,6 +399,7 @@ impl Reader {
         let calls = self.optional(&path("calls"), |r, k| r.whole(k, 1..=64));
         let rate = self.rate(&path);
         let window = self.window(&path);
+        let cost = self.cost(&path("cost_per_message"));
         let tenants = self.words(&path("tenants"));
         let config = match self.take(&path("config")) {
             None => serde_json::json!({}),
@@ -391,6 +413,7 @@ impl Reader {
             calls: usize::try_from(calls.unwrap_or(4)).ok()?,
             rate,
             window,
+            cost,
             tenants,
             config,
         })

@@ -258,6 +258,7 @@ fn routes(
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },
+        pb::campaigns::v1::dry_run_service_server::DryRunServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },
         pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },

@@ -5,11 +5,13 @@
 //! messages are claimed, which decides. Claims of a tenant with a budget take turns (`lock`), so
 //! that two of them do not each give a customer its last contact.
 
-use anklang_domain::{PhaseId, TenantId};
-use diesel::sql_types::{Array, Integer, Text, Uuid as SqlUuid};
+use anklang_domain::TenantId;
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
+use crate::launch::AudienceOf;
 use crate::{Conn, Result};
 
 /// Why a message is not sent when its customer's budget is used up.
@@ -35,10 +37,14 @@ const SELECT: &str =
 /// How many contacts the customer of `m` has had: messages that reached it, may have, or are on
 /// their way. `$1` is the tenant; `{days}` and `{exempt}` are those of the budget.
 pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
+    contacts_at("now()", states, days, exempt)
+}
+
+fn contacts_at(now: &str, states: &str, days: &str, exempt: &str) -> String {
     format!(
         "SELECT count(*) AS n FROM message u
          WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state IN ({states})
-           AND coalesce(u.sent_at, u.updated_at) > now() - make_interval(days => {days})
+           AND coalesce(u.sent_at, u.updated_at) > {now} - make_interval(days => {days})
            AND u.purpose <> ALL({exempt})"
     )
 }
@@ -95,12 +101,13 @@ pub(crate) async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<Option<Bud
 }
 
 /// Leaves out the members of a fresh audience whose customers' budget does not suffice, the first
-/// contracts of a customer going first.
+/// contracts of a customer going first. Counts back from `now`.
 pub(crate) async fn exclude(
     conn: &mut Conn,
     tenant: TenantId,
-    phase: PhaseId,
+    of: AudienceOf,
     purpose: &str,
+    now: DateTime<Utc>,
 ) -> Result<()> {
     let Some(budget) = get(conn, tenant).await? else {
         return Ok(());
@@ -113,20 +120,22 @@ pub(crate) async fn exclude(
     diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
         .execute(conn)
         .await?;
-    let contacts = contacts(&format!("{CONTACT}, 'queued'"), "$4", "$5");
+    let (candidates, key) = (of.candidates(), of.key());
+    let contacts = contacts_at("$6", &format!("{CONTACT}, 'queued'"), "$4", "$5");
     diesel::sql_query(format!(
-        "UPDATE audience_member a SET exclusion = 'frequency_cap'
+        "UPDATE {candidates} a SET exclusion = 'frequency_cap'
          FROM (SELECT m.ctid AS place, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth
-               FROM audience_member m
+               FROM {candidates} m
                CROSS JOIN LATERAL ({contacts} OFFSET 0) used
-               WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL) r
-         WHERE a.tenant_id = $1 AND a.phase_id = $2 AND a.ctid = r.place AND r.nth > $3"
+               WHERE m.tenant_id = $1 AND m.{key} = $2 AND m.exclusion IS NULL) r
+         WHERE a.tenant_id = $1 AND a.{key} = $2 AND a.ctid = r.place AND r.nth > $3"
     ))
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
+    .bind::<SqlUuid, _>(of.id())
     .bind::<Integer, _>(budget.max_contacts)
     .bind::<Integer, _>(budget.window_days)
     .bind::<Array<Text>, _>(&budget.exempt_purposes)
+    .bind::<Timestamptz, _>(now)
     .execute(conn)
     .await?;
     Ok(())

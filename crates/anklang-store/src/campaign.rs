@@ -199,14 +199,8 @@ pub struct NewPhase<'a> {
     pub offer_valid_until: NaiveDate,
     /// Its launch.
     pub operation: OperationId,
-    /// The saved selection and its version, if it was one.
-    pub selection: Option<(Uuid, i32)>,
-    /// The criteria, as stored by selections.
-    pub criteria: Value,
-    /// Numbers of unticked contracts.
-    pub deselected: &'a [String],
-    /// Only those who have shown this reaction to an earlier phase.
-    pub reaction: Option<&'a Reaction>,
+    /// Who is addressed.
+    pub audience: NewAudience<'a>,
     /// What happens with contracts that have an open offer.
     pub open_offers: OpenOffers,
     /// One offer for each household.
@@ -217,6 +211,19 @@ pub struct NewPhase<'a> {
     pub slot: Slot,
     /// How its offers go out.
     pub outbound: NewOutbound<'a>,
+}
+
+/// Who is addressed, before it is frozen.
+#[derive(Debug, Clone)]
+pub struct NewAudience<'a> {
+    /// The saved selection and its version, if it was one; its ticks are kept with the audience.
+    pub selection: Option<(Uuid, i32)>,
+    /// The criteria, as stored by selections.
+    pub criteria: Value,
+    /// Numbers of unticked contracts.
+    pub deselected: &'a [String],
+    /// Only those who have shown this reaction to an earlier phase.
+    pub reaction: Option<&'a Reaction>,
 }
 
 /// One sending.
@@ -265,28 +272,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Nullable<Integer>, _>(new.ending_within_days)
     .execute(conn)
     .await?;
-    let reaction = new.reaction.map(serde_json::to_value).transpose();
-    let reaction = reaction.map_err(|e| StoreError::Stored(format!("a reaction: {e}")))?;
-    diesel::sql_query(
-        "WITH ticked AS MATERIALIZED (
-             SELECT c.number, t.tick FROM selection_tick t
-             JOIN contract c ON c.tenant_id = t.tenant_id AND c.id = t.contract_id
-             WHERE t.tenant_id = $1 AND t.selection_id = $3)
-         INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria,
-                               deselected, included, reaction)
-         VALUES ($1, $2, $3, $4, $5,
-                 $6 || ARRAY(SELECT number FROM ticked WHERE tick = 'excluded'),
-                 ARRAY(SELECT number FROM ticked WHERE tick = 'included'), $7)",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id.0)
-    .bind::<Nullable<SqlUuid>, _>(new.selection.map(|s| s.0))
-    .bind::<Nullable<Integer>, _>(new.selection.map(|s| s.1))
-    .bind::<Jsonb, _>(new.criteria)
-    .bind::<Array<Text>, _>(new.deselected)
-    .bind::<Nullable<Jsonb>, _>(reaction)
-    .execute(conn)
-    .await?;
+    insert_audience(conn, tenant, id, &new.audience).await?;
     diesel::sql_query(
         "INSERT INTO outbound (tenant_id, id, phase_id, number, channel, account, message_template,
                                document_template, purpose)
@@ -306,6 +292,50 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     phases
         .pop()
         .ok_or_else(|| StoreError::Stored("a phase without audience".into()))
+}
+
+async fn insert_audience(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    new: &NewAudience<'_>,
+) -> Result<()> {
+    let insert = format!(
+        "{TICKED}
+         INSERT INTO audience (tenant_id, phase_id, selection_id, selection_version, criteria,
+                               deselected, included, reaction)
+         SELECT $1, $2, {ASKED}"
+    );
+    diesel::sql_query(insert)
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(phase.0)
+        .bind::<Nullable<SqlUuid>, _>(new.selection.map(|s| s.0))
+        .bind::<Nullable<Integer>, _>(new.selection.map(|s| s.1))
+        .bind::<Jsonb, _>(&new.criteria)
+        .bind::<Array<Text>, _>(new.deselected)
+        .bind::<Nullable<Jsonb>, _>(new.reaction_as_stored()?)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// The ticks of the selection `$3`; for [`ASKED`].
+pub(crate) const TICKED: &str = "WITH ticked AS MATERIALIZED (
+    SELECT c.number, t.tick FROM selection_tick t
+    JOIN contract c ON c.tenant_id = t.tenant_id AND c.id = t.contract_id
+    WHERE t.tenant_id = $1 AND t.selection_id = $3)";
+
+/// An audience as it was asked for: selection_id, selection_version, criteria, deselected, included,
+/// reaction from `$3` to `$7` and [`TICKED`].
+pub(crate) const ASKED: &str = "$3, $4, $5,
+    $6 || ARRAY(SELECT number FROM ticked WHERE tick = 'excluded'),
+    ARRAY(SELECT number FROM ticked WHERE tick = 'included'), $7";
+
+impl NewAudience<'_> {
+    pub(crate) fn reaction_as_stored(&self) -> Result<Option<Value>> {
+        let reaction = self.reaction.map(serde_json::to_value).transpose();
+        reaction.map_err(|e| StoreError::Stored(format!("a reaction: {e}")))
+    }
 }
 
 /// What the phases of a campaign are listed by.
@@ -465,6 +495,29 @@ pub struct Candidate {
     pub offer_number: Option<String>,
 }
 
+/// Why a candidate is left out, in lists.
+pub(crate) const EXCLUSION_REASON: Field = Field::nullable(
+    "exclusion_reason",
+    Kind::Word(
+        "EXCLUSION_REASON_",
+        &[
+            "deselected",
+            "contract_ended",
+            "contract_ending",
+            "other_division",
+            "already_on_target",
+            "no_quantity",
+            "open_offer",
+            "no_address",
+            "suppressed",
+            "no_consent",
+            "duplicate_household",
+            "frequency_cap",
+        ],
+    ),
+    "exclusion",
+);
+
 /// What the candidates of an audience are listed by.
 pub static CANDIDATES: Listable = Listable {
     fields: &[
@@ -476,27 +529,7 @@ pub static CANDIDATES: Listable = Listable {
             "contract",
             &[Part::new("contracts", "contract_number", PartType::Text)],
         ),
-        Field::nullable(
-            "exclusion_reason",
-            Kind::Word(
-                "EXCLUSION_REASON_",
-                &[
-                    "deselected",
-                    "contract_ended",
-                    "contract_ending",
-                    "other_division",
-                    "already_on_target",
-                    "no_quantity",
-                    "open_offer",
-                    "no_address",
-                    "suppressed",
-                    "no_consent",
-                    "duplicate_household",
-                    "frequency_cap",
-                ],
-            ),
-            "exclusion",
-        ),
+        EXCLUSION_REASON,
         Field::resource(
             "offer",
             &[Part::new("offers", "offer_number", PartType::Text)],

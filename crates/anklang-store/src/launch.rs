@@ -10,11 +10,12 @@ use anklang_domain::channel::contact_channel;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::phase::{PhaseState, Reaction};
 use anklang_domain::selection::{Criteria, Subject};
-use anklang_domain::{PhaseId, ProductVersionId, TenantId};
+use anklang_domain::{OperationId, PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, BigInt, Date, Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
@@ -36,13 +37,14 @@ pub struct AudienceSize {
 pub async fn audience_size(
     conn: &mut Conn,
     tenant: TenantId,
-    phase: PhaseId,
+    of: AudienceOf,
 ) -> Result<AudienceSize> {
-    Ok(diesel::sql_query(
-        "SELECT candidates, members FROM audience WHERE tenant_id = $1 AND phase_id = $2",
-    )
+    let (audience, key) = (of.audience(), of.key());
+    Ok(diesel::sql_query(format!(
+        "SELECT candidates, members FROM {audience} WHERE tenant_id = $1 AND {key} = $2"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
+    .bind::<SqlUuid, _>(of.id())
     .get_result(conn)
     .await?)
 }
@@ -143,11 +145,53 @@ pub async fn abandon(
     Ok(())
 }
 
+/// Whose audience it is, and so the tables in which it is kept.
+#[derive(Debug, Clone, Copy)]
+pub enum AudienceOf {
+    /// A phase's: `audience` and `audience_member`.
+    Phase(PhaseId),
+    /// A dry run's, by its operation: `dry_run` and `dry_run_candidate`.
+    DryRun(OperationId),
+}
+
+impl AudienceOf {
+    pub(crate) fn id(self) -> Uuid {
+        match self {
+            AudienceOf::Phase(id) => id.0,
+            AudienceOf::DryRun(id) => id.0,
+        }
+    }
+
+    /// The audience itself, with the criteria.
+    fn audience(self) -> &'static str {
+        match self {
+            AudienceOf::Phase(_) => "audience",
+            AudienceOf::DryRun(_) => "dry_run",
+        }
+    }
+
+    /// Its members and everyone left out.
+    pub(crate) fn candidates(self) -> &'static str {
+        match self {
+            AudienceOf::Phase(_) => "audience_member",
+            AudienceOf::DryRun(_) => "dry_run_candidate",
+        }
+    }
+
+    /// The column by which both belong to it.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            AudienceOf::Phase(_) => "phase_id",
+            AudienceOf::DryRun(_) => "dry_run_id",
+        }
+    }
+}
+
 /// What freezing an audience needs to know.
 #[derive(Debug, Clone)]
 pub struct Freeze<'a> {
-    /// The phase whose audience it is.
-    pub phase: PhaseId,
+    /// Whose audience it is.
+    pub of: AudienceOf,
     /// The version that is offered.
     pub product_version: ProductVersionId,
     /// The channel of the outbound.
@@ -182,11 +226,14 @@ pub async fn freeze(
     what: &Freeze<'_>,
     now: DateTime<Utc>,
 ) -> Result<AudienceSize> {
-    let stored: Stored = diesel::sql_query(
-        "SELECT criteria, deselected, included, reaction FROM audience WHERE tenant_id = $1 AND phase_id = $2",
-    )
+    let (id, audience) = (what.of.id(), what.of.audience());
+    let (candidates, key) = (what.of.candidates(), what.of.key());
+    let stored: Stored = diesel::sql_query(format!(
+        "SELECT criteria, deselected, included, reaction FROM {audience}
+         WHERE tenant_id = $1 AND {key} = $2"
+    ))
     .bind::<SqlUuid, _>(tenant.id.0)
-    .bind::<SqlUuid, _>(what.phase.0)
+    .bind::<SqlUuid, _>(id)
     .get_result(conn)
     .await?;
     let criteria: Criteria = serde_json::from_value(stored.criteria)
@@ -202,12 +249,13 @@ pub async fn freeze(
         reaction::has_shown(tenant.id, &r, now, what.today)
     });
 
-    Statement::new(
-        "INSERT INTO audience_member (tenant_id, phase_id, seq, customer_id, contract_id,
-                                      contact_point_id, exclusion)
-         SELECT subject.tenant_id, ",
-    )
-    .bind::<SqlUuid, _>(what.phase.0)
+    Statement::new("INSERT INTO ")
+    .sql(candidates)
+    .sql(" (tenant_id, ")
+    .sql(key)
+    .sql(", seq, customer_id, contract_id, contact_point_id, exclusion)
+         SELECT subject.tenant_id, ")
+    .bind::<SqlUuid, _>(id)
     .sql(
         ", row_number() OVER (ORDER BY subject.number), subject.customer_id, subject.id,
          CASE WHEN NOT point.blocked THEN point.id END,
@@ -266,40 +314,42 @@ pub async fn freeze(
     diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
         .execute(conn)
         .await?;
-    budget::exclude(conn, tenant.id, what.phase, what.purpose).await?;
+    budget::exclude(conn, tenant.id, what.of, what.purpose, now).await?;
     if what.one_per_household {
-        leave_out_households(conn, tenant.id, what.phase).await?;
+        leave_out_households(conn, tenant.id, what.of).await?;
     }
 
-    Ok(diesel::sql_query(
-        "UPDATE audience SET frozen_at = now(), candidates = counted.candidates, members = counted.members
+    Ok(diesel::sql_query(format!(
+        "UPDATE {audience} a SET frozen_at = now(), candidates = counted.candidates,
+                                 members = counted.members
          FROM (SELECT count(*) AS candidates, count(*) FILTER (WHERE exclusion IS NULL) AS members
-               FROM audience_member WHERE tenant_id = $1 AND phase_id = $2) counted
-         WHERE tenant_id = $1 AND phase_id = $2
-         RETURNING audience.candidates, audience.members",
-    )
+               FROM {candidates} WHERE tenant_id = $1 AND {key} = $2) counted
+         WHERE a.tenant_id = $1 AND a.{key} = $2
+         RETURNING a.candidates, a.members"
+    ))
     .bind::<SqlUuid, _>(tenant.id.0)
-    .bind::<SqlUuid, _>(what.phase.0)
+    .bind::<SqlUuid, _>(id)
     .get_result(conn)
     .await?)
 }
 
 /// Of the members that are persons with the same address, all but the first are left out.
-async fn leave_out_households(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
-    diesel::sql_query(
-        "UPDATE audience_member m SET exclusion = 'duplicate_household', contact_point_id = NULL
+async fn leave_out_households(conn: &mut Conn, tenant: TenantId, of: AudienceOf) -> Result<()> {
+    let (candidates, key) = (of.candidates(), of.key());
+    diesel::sql_query(format!(
+        "UPDATE {candidates} m SET exclusion = 'duplicate_household', contact_point_id = NULL
          FROM (SELECT seq, row_number() OVER (PARTITION BY household ORDER BY seq) AS place
                FROM (SELECT m.seq, anklang_household(c.street, c.house_number, c.postal_code,
                                                      c.country) AS household
-                     FROM audience_member m
+                     FROM {candidates} m
                      JOIN customer c ON c.tenant_id = m.tenant_id AND c.id = m.customer_id
-                     WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL
+                     WHERE m.tenant_id = $1 AND m.{key} = $2 AND m.exclusion IS NULL
                        AND c.kind = 'person') lives
                WHERE household IS NOT NULL) placed
-         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq = placed.seq AND placed.place > 1",
-    )
+         WHERE m.tenant_id = $1 AND m.{key} = $2 AND m.seq = placed.seq AND placed.place > 1"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
+    .bind::<SqlUuid, _>(of.id())
     .execute(conn)
     .await?;
     Ok(())

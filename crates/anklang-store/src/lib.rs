@@ -10,6 +10,7 @@ pub mod budget;
 pub mod campaign;
 pub mod contract;
 pub mod customer;
+pub mod dry_run;
 pub mod error;
 pub mod handover;
 pub mod import;

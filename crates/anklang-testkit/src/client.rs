@@ -75,6 +75,8 @@ impl Client {
         templates: pb::templates::v1::template_service_client::TemplateServiceClient<Calls>,
         /// Campaigns.
         campaigns: pb::campaigns::v1::campaign_service_client::CampaignServiceClient<Calls>,
+        /// Dry runs.
+        dry_runs: pb::campaigns::v1::dry_run_service_client::DryRunServiceClient<Calls>,
         /// Offers.
         offers: pb::offers::v1::offer_service_client::OfferServiceClient<Calls>,
         /// Channel accounts.

@@ -1,6 +1,7 @@
 //! Campaigns: launch, look, control.
 
 mod control;
+pub mod dry_run;
 mod launch;
 mod schedule;
 

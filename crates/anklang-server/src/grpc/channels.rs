@@ -9,7 +9,7 @@ use anklang_store::pace::{self, Held};
 use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
-use super::wire::timestamp;
+use super::wire::{money, timestamp};
 use super::{ApiError, ApiResult, caller, reply};
 use crate::accounts::Account;
 use crate::work::App;
@@ -115,5 +115,6 @@ async fn wire(account: &Account, held: &[Held]) -> pb::ChannelAccount {
         }),
         hold_until_time: held.map(|h| timestamp(h.held_until)),
         hold_reason: held.map(|h| h.held_reason.clone()).unwrap_or_default(),
+        cost_per_message: account.cost.as_ref().map(|(a, c)| money(*a, c)),
     }
 }

@@ -54,6 +54,7 @@ list_requests! {
     pb::brands::v1::ListBrandsRequest,
     pb::campaigns::v1::ListAudienceMembersRequest,
     pb::campaigns::v1::ListCampaignsRequest,
+    pb::campaigns::v1::ListDryRunCandidatesRequest,
     pb::campaigns::v1::ListPhasesRequest,
     pb::contracts::v1::ListContractsRequest,
     pb::customers::v1::ListCustomerEventsRequest,

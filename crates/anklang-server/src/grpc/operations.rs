@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::work::App;
+use crate::work::{App, dry_run};
 
 /// How often a waiting call looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -160,10 +160,10 @@ impl OperationsApi {
     pub async fn wire(&self, o: Operation) -> ApiResult<lro::Operation> {
         use lro::operation::Result as Outcome;
         let result = match &o.state[..] {
-            "succeeded" => {
-                let response = super::campaigns::launch_response(&self.app, &o).await?;
-                Some(Outcome::Response(any(&response)))
-            }
+            "succeeded" => Some(Outcome::Response(match &o.kind[..] {
+                dry_run::KIND => any(&super::campaigns::dry_run::response(&o)?),
+                _ => any(&super::campaigns::launch_response(&self.app, &o).await?),
+            })),
             "failed" => Some(Outcome::Error(error(&o))),
             "cancelled" => Some(Outcome::Error(rpc::Status {
                 code: Code::Cancelled.into(),

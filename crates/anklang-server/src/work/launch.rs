@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::{PhaseId, ProductVersionId};
-use anklang_store::launch::{self as steps, Freeze};
+use anklang_store::launch::{self as steps, AudienceOf, Freeze};
 use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::tenant::Tenant;
@@ -62,6 +62,34 @@ pub struct Plan {
     /// Without contracts that end within so many days.
     #[serde(default)]
     pub ending_within_days: Option<u16>,
+}
+
+impl Plan {
+    /// What freezing the audience needs to know.
+    pub(super) fn freeze(&self, of: AudienceOf) -> Freeze<'_> {
+        let days = self.ending_within_days;
+        Freeze {
+            of,
+            product_version: ProductVersionId(self.product_version),
+            channel: &self.channel,
+            purpose: &self.purpose,
+            today: self.today,
+            open_offers: self.open_offers,
+            one_per_household: self.one_per_household,
+            ending_by: days.map(|days| self.today + TimeDelta::days(days.into())),
+        }
+    }
+}
+
+/// Stored criteria can become wrong when the fields of attributes change: no other try helps.
+pub(super) fn criteria_do_not_hold(error: StoreError) -> Interrupted {
+    match error {
+        StoreError::Invalid(violations) => Interrupted::Hopeless {
+            reason: "INVALID_ARGUMENT",
+            message: format!("the criteria do not hold any more: {violations}"),
+        },
+        other => other.into(),
+    }
 }
 
 /// The phase that an operation launches, if it is a launch.
@@ -175,32 +203,14 @@ impl Launch<'_> {
             tx.commit().await?;
         }
 
-        let freeze = Freeze {
-            phase: self.phase(),
-            product_version: ProductVersionId(self.plan.product_version),
-            channel: &self.plan.channel,
-            purpose: &self.plan.purpose,
-            today: self.plan.today,
-            open_offers: self.plan.open_offers,
-            one_per_household: self.plan.one_per_household,
-            ending_by: self
-                .plan
-                .ending_within_days
-                .map(|days| self.plan.today + TimeDelta::days(days.into())),
-        };
+        let freeze = self.plan.freeze(AudienceOf::Phase(self.phase()));
         // One statement over perhaps a million contracts takes longer than a lease.
         let (store, tenant) = (self.app.store.clone(), self.tenant.clone());
         let mut tx = store.begin(tenant.id).await?;
         let freezing = steps::freeze(&mut tx, &tenant, &freeze, Utc::now());
         let size = keep_lease(self.app, self.held, freezing)
             .await
-            .map_err(|e| match e {
-                StoreError::Invalid(violations) => Interrupted::Hopeless {
-                    reason: "INVALID_ARGUMENT",
-                    message: format!("the criteria do not hold any more: {violations}"),
-                },
-                other => other.into(),
-            })?;
+            .map_err(criteria_do_not_hold)?;
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;
         tx.commit().await?;
@@ -297,7 +307,9 @@ impl Launch<'_> {
                 .await?;
             tx.commit().await?;
         } else {
-            let size = steps::audience_size(&mut tx, self.tenant.id, self.phase()).await?;
+            let size =
+                steps::audience_size(&mut tx, self.tenant.id, AudienceOf::Phase(self.phase()))
+                    .await?;
             if !steps::activate(&mut tx, self.tenant.id, self.phase()).await? {
                 return Err(Interrupted::Cancelled);
             }
@@ -316,7 +328,7 @@ impl Launch<'_> {
     }
 }
 
-fn progress(step: &str, done: i64, total: i64, failed: i64) -> Progress<'_> {
+pub(super) fn progress(step: &str, done: i64, total: i64, failed: i64) -> Progress<'_> {
     Progress {
         step,
         done,

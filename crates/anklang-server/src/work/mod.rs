@@ -4,6 +4,7 @@
 //! one database and any of them may die at any time.
 
 pub mod dispatch;
+pub mod dry_run;
 pub mod handover;
 pub mod launch;
 pub mod operations;

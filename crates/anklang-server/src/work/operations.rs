@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, launch};
+use super::{App, dry_run, launch};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
@@ -71,17 +71,21 @@ async fn wait(app: &App, stop: &CancellationToken) {
 async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     let (id, kind) = (held.operation.id, held.operation.kind.clone());
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
-    let result = match &kind[..] {
-        // A panic must not take the worker with it; the transaction under way rolls back.
-        launch::KIND => AssertUnwindSafe(launch::run(app, &mut held, stop))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into()))),
-        other => Err(Interrupted::Hopeless {
-            reason: "INTERNAL",
-            message: format!("operations of kind {other} are not known to this version"),
-        }),
+    let work = async {
+        match &kind[..] {
+            launch::KIND => launch::run(app, &mut held, stop).await,
+            dry_run::KIND => dry_run::run(app, &mut held, stop).await,
+            other => Err(Interrupted::Hopeless {
+                reason: "INTERNAL",
+                message: format!("operations of kind {other} are not known to this version"),
+            }),
+        }
     };
+    // A panic must not take the worker with it; the transaction under way rolls back.
+    let result = AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into())));
     let Err(interrupted) = result else {
         tracing::info!(operation = %id, kind, "operation succeeded");
         spans::operation_ended("succeeded", false);

@@ -3,16 +3,19 @@
 
 use std::time::Duration;
 
-use anklang_store::StoreError;
-use anklang_store::offer;
 use anklang_store::tenant::{self, Tenant};
-use chrono::Utc;
+use anklang_store::{StoreError, dry_run, offer, operation};
+use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::{App, handover, launch};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(60);
+/// Dry runs are kept for so long.
+const DRY_RUNS_KEPT: TimeDelta = TimeDelta::days(7);
+/// Dry runs that are forgotten in one round.
+const DRY_RUNS_PER_ROUND: i64 = 100;
 /// Offers that expire in one transaction.
 const OFFERS_PER_CHUNK: i64 = 5_000;
 /// Interrupted offers that are finished in one round.
@@ -32,6 +35,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    forget_dry_runs(app, stop).await?;
     for tenant in tenant::all(&app.store).await? {
         if stop.is_cancelled() {
             break;
@@ -61,6 +65,22 @@ async fn expire(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Result<
             return Ok(());
         }
         tracing::info!(tenant = tenant.slug, expired, "offers expired");
+    }
+    Ok(())
+}
+
+async fn forget_dry_runs(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    let before = Utc::now() - DRY_RUNS_KEPT;
+    for (tenant, id) in dry_run::old(&app.store, before, DRY_RUNS_PER_ROUND).await? {
+        if stop.is_cancelled() {
+            break;
+        }
+        let mut tx = app.store.begin_work(tenant).await?;
+        match operation::delete(&mut tx, tenant, id).await {
+            // Another server was faster.
+            Ok(()) | Err(StoreError::Missing(_)) => tx.commit().await?,
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -5,15 +5,13 @@
 //! postcodes. Times are compared with half-open ranges: a day has 23 to 25 hours.
 
 use anklang_domain::selection::{Operator, Value};
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, SubsecRound, TimeDelta, TimeZone, Utc};
+use anklang_domain::window::start_of_day;
+use chrono::{DateTime, Days, NaiveDate, SubsecRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::registry::FieldType;
 use super::tree::{Operand, Term, Test};
-
-/// Longest time that clocks can leave out: Samoa once left out a day.
-const LONGEST_GAP: TimeDelta = TimeDelta::hours(26);
 
 /// The days of a tenant, seen from a point in time.
 #[derive(Debug, Clone, Copy)]
@@ -51,22 +49,9 @@ impl Calendar {
         }
         let day = self.date(value)?;
         Some((
-            self.start(day),
-            self.start(day.checked_add_days(Days::new(1))?),
+            start_of_day(day, self.zone),
+            start_of_day(day.checked_add_days(Days::new(1))?, self.zone),
         ))
-    }
-
-    /// The first instant of a day; where clocks leave out midnight, the first one after.
-    fn start(self, day: NaiveDate) -> DateTime<Utc> {
-        let midnight = day.and_time(NaiveTime::MIN);
-        let mut time = midnight;
-        while time <= midnight + LONGEST_GAP {
-            if let Some(start) = self.zone.from_local_datetime(&time).earliest() {
-                return start.to_utc();
-            }
-            time += TimeDelta::minutes(1);
-        }
-        midnight.and_utc()
     }
 }
 

@@ -18,6 +18,7 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
         customer,
         selection,
         webhook,
+        dry_run,
         ..
     } = world;
     vec![
@@ -95,6 +96,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "anklang.campaigns.v1.CampaignService/ListAudienceMembers",
             json!({"parent": phase}),
             "audienceMembers",
+        ),
+        (
+            "anklang.campaigns.v1.DryRunService/ListDryRunCandidates",
+            json!({"parent": dry_run}),
+            "candidates",
         ),
         (
             "anklang.offers.v1.OfferService/ListOffers",

@@ -6,6 +6,7 @@ mod campaigns;
 mod collector;
 mod crash;
 mod desk;
+mod dry_runs;
 mod faults;
 mod filters;
 mod followups;

@@ -22,6 +22,7 @@ pub struct World {
     pub campaign: String,
     pub phase: String,
     pub operation: String,
+    pub dry_run: String,
     pub selection: String,
     pub preset: String,
     pub customer: String,
@@ -93,6 +94,11 @@ pub async fn populate(server: &TestServer) -> World {
     for key in ["spring_mail", "summer_mail"] {
         save_template(&client, key).await;
     }
+    let dry_run = anklang_proto::anklang::campaigns::v1::DryRunLaunchRequest {
+        launch: Some(utility.launch()),
+        ..Default::default()
+    };
+    let (dry_run, _) = crate::dry_runs::dry_run(&client, dry_run).await;
     launch(&client, utility.launch()).await;
     let launched = launch(&client, utility.launch()).await;
     let (campaign, phase) = (launched.campaign.unwrap().name, launched.phase.unwrap());
@@ -112,6 +118,7 @@ pub async fn populate(server: &TestServer) -> World {
     World {
         campaign,
         operation: phase.operation,
+        dry_run,
         phase: phase.name,
         selection,
         preset: save_preset(&client).await,
@@ -363,6 +370,10 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"parent": w.phase}),
         ),
         (
+            "anklang.campaigns.v1.DryRunService/ListDryRunCandidates",
+            json!({"parent": w.dry_run}),
+        ),
+        (
             "anklang.campaigns.v1.CampaignService/GetInfoboard",
             json!({"name": w.campaign}),
         ),
@@ -528,8 +539,9 @@ const LISTS: [&str; 11] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
+    "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/GetChannelAccount",
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
     "anklang.customers.v1.CustomerService/CreateSuppression",

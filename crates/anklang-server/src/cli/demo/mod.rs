@@ -138,6 +138,7 @@ fn config(
         calls: 4,
         rate: None,
         window: None,
+        cost: None,
         tenants: Vec::new(),
         config: serde_json::json!({
             "host": sink.ip().to_string(), "port": sink.port(), "tls": "none", "connections": 8,

@@ -10,7 +10,7 @@ use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::selections::v1 as selections_pb;
 use anklang_proto::google::longrunning as lro;
-use anklang_store::campaign::{self, NewOutbound, NewPhase};
+use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, phase, selection, template};
@@ -33,7 +33,7 @@ use crate::work::launch::{self, Plan};
 const MAX_DESELECTED: usize = 10_000;
 
 /// What a launch asks for, as far as its words are right by themselves.
-struct Wanted {
+pub(super) struct Wanted {
     campaign: Option<CampaignTarget>,
     audience: Option<Audience>,
     product: Option<[String; 2]>,
@@ -46,10 +46,11 @@ struct Wanted {
     schedule: Schedule,
     reaction: Option<WantedReaction>,
     open_offers: OpenOffers,
+    one_per_household: bool,
     ending_within_days: Option<u16>,
 }
 
-enum CampaignTarget {
+pub(super) enum CampaignTarget {
     New {
         name: String,
         planned_start: Option<NaiveDate>,
@@ -57,7 +58,7 @@ enum CampaignTarget {
     Existing(CampaignId),
 }
 
-enum Audience {
+pub(super) enum Audience {
     /// Whoever has shown the reaction.
     All,
     AdHoc(selections_pb::AdHocCriteria),
@@ -66,15 +67,48 @@ enum Audience {
 }
 
 /// The same with what it names looked up: nothing is wrong any more.
-struct Resolved<'a> {
+pub(super) struct Resolved<'a> {
     campaign: &'a CampaignTarget,
-    product_version: Uuid,
+    pub(super) product_version: Uuid,
     valid_until: NaiveDate,
     criteria: serde_json::Value,
     selection: Option<(Uuid, i32)>,
     reaction: Option<Reaction>,
     placed: Placed,
-    account: &'a Account,
+    pub(super) account: &'a Account,
+}
+
+impl Resolved<'_> {
+    /// Last day of the offers; moves along with the first day of the phase.
+    fn last_day(&self, wanted: &Wanted) -> NaiveDate {
+        let start = self.placed.slot.start;
+        schedule::moved_along(self.valid_until, wanted.schedule.start, start)
+    }
+
+    pub(super) fn audience<'b>(&'b self, wanted: &'b Wanted) -> NewAudience<'b> {
+        NewAudience {
+            selection: self.selection,
+            criteria: self.criteria.clone(),
+            deselected: &wanted.deselected,
+            reaction: self.reaction.as_ref(),
+        }
+    }
+
+    /// What a worker needs to know for launching `phase` as of `today`.
+    pub(super) fn plan(&self, wanted: &Wanted, phase: Uuid, today: NaiveDate) -> Plan {
+        Plan {
+            phase,
+            product_version: self.product_version,
+            channel: self.account.channel().to_owned(),
+            purpose: wanted.purpose.clone(),
+            document_template: wanted.document_template.clone(),
+            today,
+            valid_until: self.last_day(wanted),
+            open_offers: wanted.open_offers,
+            one_per_household: wanted.one_per_household,
+            ending_within_days: wanted.ending_within_days,
+        }
+    }
 }
 
 impl CampaignsApi {
@@ -118,7 +152,7 @@ impl CampaignsApi {
     }
 
     /// Looks up all that a launch names, also when something else is wrong.
-    async fn resolve<'a>(
+    pub(super) async fn resolve<'a>(
         &'a self,
         conn: &mut Conn,
         tenant: &Tenant,
@@ -194,7 +228,7 @@ impl CampaignsApi {
     }
 }
 
-fn read_launch(
+pub(super) fn read_launch(
     request: &pb::LaunchCampaignRequest,
     today: NaiveDate,
     violations: &mut Violations,
@@ -323,6 +357,7 @@ fn read_launch(
         schedule,
         reaction,
         open_offers: read_policy("open_offers", request.open_offers, violations),
+        one_per_household: request.one_per_household,
         ending_within_days: u16::try_from(request.ending_within_days)
             .ok()
             .filter(|days| *days > 0),
@@ -458,7 +493,11 @@ fn any_contract() -> Criteria {
 }
 
 /// Every brand needs the templates; those that ship are there for all.
-async fn check_templates(conn: &mut Conn, tenant: &Tenant, wanted: &Wanted) -> ApiResult<()> {
+pub(super) async fn check_templates(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+) -> ApiResult<()> {
     for (key, kind, ships) in [
         (&wanted.message_template, "message", OFFER_MAIL),
         (&wanted.document_template, "document", OFFER_LETTER),
@@ -504,7 +543,7 @@ async fn start(
     };
     let Placed { slot, moved } = &resolved.placed;
     phase::set_dates(conn, tenant.id, campaign, moved).await?;
-    let last_day = schedule::moved_along(resolved.valid_until, wanted.schedule.start, slot.start);
+    let last_day = resolved.last_day(wanted);
     let operation_id = OperationId::new();
     let new = NewOperation {
         id: operation_id,
@@ -522,12 +561,9 @@ async fn start(
             product_version: anklang_domain::ProductVersionId(resolved.product_version),
             offer_valid_until: last_day,
             operation: operation_id,
-            selection: resolved.selection,
-            criteria: resolved.criteria.clone(),
-            deselected: &wanted.deselected,
-            reaction: resolved.reaction.as_ref(),
+            audience: resolved.audience(wanted),
             open_offers: wanted.open_offers,
-            one_per_household: request.one_per_household,
+            one_per_household: wanted.one_per_household,
             ending_within_days: wanted.ending_within_days.map(Into::into),
             slot: slot.clone(),
             outbound: NewOutbound {
@@ -540,18 +576,7 @@ async fn start(
         },
     )
     .await?;
-    let plan = Plan {
-        phase: phase.id,
-        product_version: resolved.product_version,
-        channel: account.channel().to_owned(),
-        purpose: wanted.purpose.clone(),
-        document_template: wanted.document_template.clone(),
-        today,
-        valid_until: last_day,
-        open_offers: wanted.open_offers,
-        one_per_household: request.one_per_household,
-        ending_within_days: wanted.ending_within_days,
-    };
+    let plan = resolved.plan(wanted, phase.id, today);
     let resource = phase_resource(campaign, phase.number);
     let plan = serde_json::to_value(plan).map_err(|e| ApiError::Internal(e.to_string()))?;
     let planned = operation::plan(conn, tenant.id, operation_id, &resource, plan).await?;
