@@ -254,6 +254,7 @@ fn routes(
         pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store(), keys()),
         pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store(), keys()),
         pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store(), keys()),
+        pb::org::v1::org_unit_service_server::OrgUnitServiceServer<_> => grpc::org_units::OrgUnitsApi::new(store(), keys()),
         pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),

@@ -22,6 +22,7 @@ pub mod migrate;
 pub mod offer;
 pub mod operation;
 pub mod order;
+pub mod org_unit;
 pub mod pace;
 pub mod phase;
 pub mod product;

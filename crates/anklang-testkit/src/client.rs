@@ -65,6 +65,8 @@ impl Client {
         contracts: pb::contracts::v1::contract_service_client::ContractServiceClient<Calls>,
         /// Orders.
         orders: pb::orders::v1::order_service_client::OrderServiceClient<Calls>,
+        /// Org units.
+        org_units: pb::org::v1::org_unit_service_client::OrgUnitServiceClient<Calls>,
         /// Imports.
         imports: pb::imports::v1::import_service_client::ImportServiceClient<Calls>,
         /// Selections.

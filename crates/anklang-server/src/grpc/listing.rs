@@ -64,6 +64,7 @@ list_requests! {
     pb::messages::v1::ListMessagesRequest,
     pb::offers::v1::ListOffersRequest,
     pb::orders::v1::ListOrdersRequest,
+    pb::org::v1::ListOrgUnitsRequest,
     pb::products::v1::ListProductVersionsRequest,
     pb::products::v1::ListProductsRequest,
     pb::selections::v1::ListPresetsRequest,

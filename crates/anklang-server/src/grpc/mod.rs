@@ -20,6 +20,7 @@ pub mod messages;
 pub mod offers;
 pub mod operations;
 pub mod orders;
+pub mod org_units;
 pub mod presets;
 pub mod products;
 pub mod reach;

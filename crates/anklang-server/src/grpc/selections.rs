@@ -32,6 +32,7 @@ pub use preset_use::prepare_preset;
 use source::Source;
 
 use super::listing::Listing;
+use super::org_units::{check_known, name_of, optional_code};
 use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
 use crate::seal::Keys;
 
@@ -92,6 +93,13 @@ impl pb::selection_service_server::SelectionService for SelectionsApi {
         request: Request<pb::CopySelectionRequest>,
     ) -> Result<Response<pb::Selection>, Status> {
         reply(self.copy(request).await)
+    }
+
+    async fn share_selection(
+        &self,
+        request: Request<pb::ShareSelectionRequest>,
+    ) -> Result<Response<pb::Selection>, Status> {
+        reply(self.share(request).await)
     }
 
     async fn list_selection_versions(
@@ -181,12 +189,22 @@ impl SelectionsApi {
             &mut violations,
         )
         .await?;
+        let unit = optional_code("org_unit", &request.org_unit, &mut violations);
+        check_known(
+            &mut tx,
+            tenant.id,
+            "org_unit",
+            unit.as_slice(),
+            &mut violations,
+        )
+        .await?;
         let (wanted, prepared) = whole(request.selection.as_ref(), prepared, violations)?;
         let saved = selection::create(
             &mut tx,
             &wanted.display_name,
             &wanted.description,
             &prepared,
+            unit.as_deref(),
         )
         .await?;
         let response = to_wire(&saved);
@@ -213,9 +231,18 @@ impl SelectionsApi {
         let mut violations = Violations::new();
         let of = &selection::LISTABLE;
         let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
-        violations.finish(())?;
+        let unit = optional_code("visible_to", &request.visible_to, &mut violations);
         let mut tx = self.store.begin(tenant.id).await?;
-        let page = selection::list(&mut tx, tenant.id, &listing.list).await?;
+        check_known(
+            &mut tx,
+            tenant.id,
+            "visible_to",
+            unit.as_slice(),
+            &mut violations,
+        )
+        .await?;
+        violations.finish(())?;
+        let page = selection::list(&mut tx, tenant.id, unit.as_deref(), &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListSelectionsResponse {
             selections: page.rows.iter().map(to_wire).collect(),
@@ -462,6 +489,12 @@ fn to_wire(selection: &Selection) -> pb::Selection {
         subject: subject_to_proto(selection.subject).into(),
         criteria: Some(criteria_to_proto(&selection.criteria)),
         version: selection.version,
+        org_unit: name_of(selection.org_unit.as_deref()),
+        shared_with: selection
+            .shared_with
+            .iter()
+            .map(|c| name_of(Some(c)))
+            .collect(),
         create_time: Some(wire::timestamp(selection.created_at)),
         update_time: Some(wire::timestamp(selection.updated_at)),
     }

@@ -19,10 +19,12 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{SelectionId, TenantId, Violations};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Integer, Jsonb, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -43,7 +45,8 @@ pub use tick::{
 };
 pub use version::{SelectionVersion, VERSIONS, copy, version, versions};
 
-use crate::listing::{Field, Kind, List, Listable, Page, Sort};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::org_unit::VISIBLE_TO;
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
@@ -114,6 +117,10 @@ pub struct Selection {
     pub criteria: Criteria,
     /// 1 when created, one more with each update.
     pub version: i32,
+    /// Code of the org unit whose it is; none: the whole tenant's.
+    pub org_unit: Option<String>,
+    /// Codes of the org units with which, and with all below which, it is shared.
+    pub shared_with: Vec<String>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it last changed.
@@ -134,6 +141,10 @@ struct Row {
     criteria: serde_json::Value,
     #[diesel(sql_type = Integer)]
     version: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    org_unit_code: Option<String>,
+    #[diesel(sql_type = Array<Text>)]
+    shared_with: Vec<String>,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -153,6 +164,8 @@ impl TryFrom<Row> for Selection {
                 .ok_or_else(|| stored(format!("subject {}", row.subject)))?,
             criteria: serde_json::from_value(row.criteria).map_err(|e| stored(e.to_string()))?,
             version: row.version,
+            org_unit: row.org_unit_code,
+            shared_with: row.shared_with,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
@@ -171,24 +184,30 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<serde_json::Value> {
     serde_json::to_value(value).map_err(|e| StoreError::Stored(e.to_string()))
 }
 
-/// Saves prepared criteria as version 1 of a new selection.
+const COLUMNS: &str =
+    "id, name, description, subject, criteria, version, org_unit_code, shared_with,
+    created_at, updated_at";
+
+/// Saves prepared criteria as version 1 of a new selection, of that org unit or of the whole tenant.
 pub async fn create(
     conn: &mut Conn,
     name: &str,
     description: &str,
     prepared: &Prepared,
+    org_unit: Option<&str>,
 ) -> Result<Selection> {
-    let row: Row = diesel::sql_query(
-        "INSERT INTO selection (tenant_id, id, name, description, subject, criteria)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         RETURNING id, name, description, subject, criteria, version, created_at, updated_at",
-    )
+    let row: Row = diesel::sql_query(format!(
+        "INSERT INTO selection (tenant_id, id, name, description, subject, criteria, org_unit_code)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)
+         RETURNING {COLUMNS}"
+    ))
     .bind::<SqlUuid, _>(prepared.tenant.0)
     .bind::<SqlUuid, _>(SelectionId::new().0)
     .bind::<Text, _>(name)
     .bind::<Text, _>(description)
     .bind::<Text, _>(prepared.subject.as_str())
     .bind::<Jsonb, _>(json(&prepared.criteria)?)
+    .bind::<Nullable<Text>, _>(org_unit)
     .get_result(conn)
     .await?;
     row.try_into()
@@ -199,10 +218,9 @@ pub async fn create(
 /// # Errors
 /// `Missing` when the tenant has none of that id.
 pub async fn get(conn: &mut Conn, tenant: TenantId, id: SelectionId) -> Result<Selection> {
-    let row: Option<Row> = diesel::sql_query(
-        "SELECT id, name, description, subject, criteria, version, created_at, updated_at
-         FROM selection WHERE tenant_id = $1 AND id = $2",
-    )
+    let row: Option<Row> = diesel::sql_query(format!(
+        "SELECT {COLUMNS} FROM selection WHERE tenant_id = $1 AND id = $2"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
     .get_result(conn)
@@ -218,18 +236,33 @@ pub static LISTABLE: Listable = Listable {
         Field::column("description", Kind::Text),
         Field::column("subject", Kind::Word("SUBJECT_", &["customer", "contract"])),
         Field::column("version", Kind::Number),
+        Field::resource(
+            "org_unit",
+            &[Part::new("orgUnits", "org_unit_code", PartType::Text)],
+        ),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
     ],
     key: &[Sort::key("id", "::uuid", true)],
 };
 
-/// A page of selections, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Selection>> {
+/// A page of selections, newest first if not otherwise wanted: all, or those that an org unit works
+/// with.
+pub async fn list(
+    conn: &mut Conn,
+    tenant: TenantId,
+    visible_to: Option<&str>,
+    list: &List,
+) -> Result<Page<Selection>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        format!("SELECT {COLUMNS} FROM selection WHERE tenant_id = $1 {VISIBLE_TO}")
+    });
     let base = Statement::numbered(
-        "SELECT id, name, description, subject, criteria, version, created_at, updated_at
-         FROM selection WHERE tenant_id = $1",
-        &[bound::<SqlUuid, _>(tenant.0)],
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Nullable<Text>, _>(visible_to.map(str::to_owned)),
+        ],
     );
     let page: Page<Row> = list.load(conn, base).await?;
     let rows: Result<Vec<Selection>> = page.rows.into_iter().map(Selection::try_from).collect();
@@ -251,12 +284,12 @@ pub async fn update(
     description: &str,
     prepared: &Prepared,
 ) -> Result<Selection> {
-    let row: Option<Row> = diesel::sql_query(
+    let row: Option<Row> = diesel::sql_query(format!(
         "UPDATE selection SET name = $3, description = $4, criteria = $5,
                 version = version + 1, updated_at = now()
          WHERE tenant_id = $1 AND id = $2 AND subject = $6
-         RETURNING id, name, description, subject, criteria, version, created_at, updated_at",
-    )
+         RETURNING {COLUMNS}"
+    ))
     .bind::<SqlUuid, _>(prepared.tenant.0)
     .bind::<SqlUuid, _>(id.0)
     .bind::<Text, _>(name)
@@ -276,6 +309,31 @@ pub async fn update(
         format!("cannot change; it is {}", saved.subject.as_str()),
     );
     Err(violations.into())
+}
+
+/// Says whose a selection is and with whom it is shared; the org units are held by the caller.
+///
+/// # Errors
+/// `Missing` when the tenant has none of that id.
+pub async fn share(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: SelectionId,
+    org_unit: Option<&str>,
+    shared_with: &[String],
+) -> Result<Selection> {
+    let row: Option<Row> = diesel::sql_query(format!(
+        "UPDATE selection SET org_unit_code = $3, shared_with = $4, updated_at = now()
+         WHERE tenant_id = $1 AND id = $2 RETURNING {COLUMNS}"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .bind::<Nullable<Text>, _>(org_unit)
+    .bind::<Array<Text>, _>(shared_with)
+    .get_result(conn)
+    .await
+    .optional()?;
+    row.ok_or_else(|| missing(id))?.try_into()
 }
 
 /// Deletes a selection. Audiences made from it stay.

@@ -116,14 +116,16 @@ pub async fn version(
     row.ok_or_else(missing)?.try_into()
 }
 
-/// Makes another selection of prepared criteria, with the ticks of `from`.
+/// Makes another selection of prepared criteria, with the ticks of `from`, for an org unit or the
+/// whole tenant.
 pub async fn copy(
     conn: &mut Conn,
     from: &Selection,
     name: &str,
     prepared: &Prepared,
+    org_unit: Option<&str>,
 ) -> Result<Selection> {
-    let copied = create(conn, name, &from.description, prepared).await?;
+    let copied = create(conn, name, &from.description, prepared, org_unit).await?;
     tick::copy(conn, prepared.tenant, from.id, copied.id).await?;
     Ok(copied)
 }

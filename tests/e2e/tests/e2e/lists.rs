@@ -73,6 +73,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "selectionTicks",
         ),
         (
+            "anklang.org.v1.OrgUnitService/ListOrgUnits",
+            json!({}),
+            "orgUnits",
+        ),
+        (
             "anklang.selections.v1.PresetService/ListPresets",
             json!({}),
             "presets",

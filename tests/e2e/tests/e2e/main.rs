@@ -18,6 +18,7 @@ mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod org_units;
 mod pace;
 mod phases;
 mod presets;

@@ -77,6 +77,18 @@ pub async fn populate(server: &TestServer) -> World {
         .update_contact_budget(update)
         .await
         .unwrap();
+    for code in ["north", "south"] {
+        let unit = anklang_proto::anklang::org::v1::OrgUnit {
+            code: code.into(),
+            display_name: code.into(),
+            ..Default::default()
+        };
+        let update = anklang_proto::anklang::org::v1::UpdateOrgUnitRequest {
+            org_unit: Some(unit),
+            allow_missing: true,
+        };
+        client.org_units().update_org_unit(update).await.unwrap();
+    }
     let selection = save_selection(&client).await;
     save_selection(&client).await;
     save_webhook(&client).await;
@@ -298,6 +310,22 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.selections.v1.SelectionService/CopySelection",
             json!({"name": w.selection}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/ShareSelection",
+            json!({"name": w.selection}),
+        ),
+        (
+            "anklang.org.v1.OrgUnitService/GetOrgUnit",
+            json!({"name": "orgUnits/south"}),
+        ),
+        (
+            "anklang.org.v1.OrgUnitService/UpdateOrgUnit",
+            json!({"orgUnit": {"code": "south", "displayName": "Süd"}}),
+        ),
+        (
+            "anklang.org.v1.OrgUnitService/DeleteOrgUnit",
+            json!({"name": "orgUnits/south"}),
         ),
         (
             "anklang.selections.v1.SelectionService/ListSelectionVersions",
@@ -531,6 +559,7 @@ const LISTS: [&str; 11] = [
     "anklang.contracts.v1.ContractService/ListContracts",
     "anklang.orders.v1.OrderService/ListOrders",
     "anklang.selections.v1.SelectionService/ListSelections",
+    "anklang.org.v1.OrgUnitService/ListOrgUnits",
     "anklang.campaigns.v1.CampaignService/ListCampaigns",
     "anklang.offers.v1.OfferService/ListOffers",
     "anklang.messages.v1.MessageService/ListMessages",

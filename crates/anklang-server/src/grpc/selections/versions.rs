@@ -11,7 +11,11 @@ use uuid::Uuid;
 use super::criteria::{criteria_to_proto, subject_to_proto};
 use super::{SelectionsApi, check_display_name, prepare_saved, to_wire};
 use crate::grpc::listing::Listing;
+use crate::grpc::org_units::{check_known, optional_code};
 use crate::grpc::{ApiError, ApiResult, Once, caller, form, request_id, wire};
+
+/// The most org units that a selection is shared with.
+const MAX_SHARED: usize = 100;
 
 impl SelectionsApi {
     pub(super) async fn copy(
@@ -32,6 +36,15 @@ impl SelectionsApi {
         if let Some(done) = once.before(&mut tx).await? {
             return Ok(done);
         }
+        let unit = optional_code("org_unit", &request.org_unit, &mut violations);
+        check_known(
+            &mut tx,
+            tenant.id,
+            "org_unit",
+            unit.as_slice(),
+            &mut violations,
+        )
+        .await?;
         let from = SelectionId(form::complete(violations, from)?);
         let from = selection::get(&mut tx, tenant.id, from).await?;
         let prepared = prepare_saved(&mut tx, &tenant, &from).await?;
@@ -39,11 +52,45 @@ impl SelectionsApi {
             "" => &from.name,
             name => name,
         };
-        let copied = selection::copy(&mut tx, &from, name, &prepared).await?;
+        let unit = unit.as_deref();
+        let copied = selection::copy(&mut tx, &from, name, &prepared, unit).await?;
         let response = to_wire(&copied);
         once.after(&mut tx, &response).await?;
         tx.commit().await?;
         Ok(response)
+    }
+
+    pub(super) async fn share(
+        &self,
+        request: Request<pb::ShareSelectionRequest>,
+    ) -> ApiResult<pb::Selection> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let id = violations.check("name", name::parse_uuid(&request.name, "selections"));
+        let unit = optional_code("org_unit", &request.org_unit, &mut violations);
+        if request.shared_with.len() > MAX_SHARED {
+            violations.add("shared_with", format!("must be at most {MAX_SHARED}"));
+        }
+        let named = request.shared_with.iter().take(MAX_SHARED).enumerate();
+        let mut shared: Vec<String> = named
+            .filter_map(|(i, text)| {
+                let field = format!("shared_with[{i}]");
+                violations
+                    .check(field, name::parse(text, ["orgUnits"]))
+                    .map(|[code]| code)
+            })
+            .collect();
+        shared.sort_unstable();
+        shared.dedup();
+        let mut tx = self.store.begin(tenant.id).await?;
+        for (field, codes) in [("org_unit", unit.as_slice()), ("shared_with", &shared)] {
+            check_known(&mut tx, tenant.id, field, codes, &mut violations).await?;
+        }
+        let id = SelectionId(form::complete(violations, id)?);
+        let saved = selection::share(&mut tx, tenant.id, id, unit.as_deref(), &shared).await?;
+        tx.commit().await?;
+        Ok(to_wire(&saved))
     }
 
     pub(super) async fn list_versions(

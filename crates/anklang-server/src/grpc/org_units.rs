@@ -1,0 +1,171 @@
+//! Org units.
+
+use std::sync::Arc;
+
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::org::v1 as pb;
+use anklang_store::org_unit::{self, OrgUnit};
+use anklang_store::{Conn, Store, StoreError};
+use tonic::{Request, Response, Status};
+
+use super::listing::Listing;
+use super::{ApiError, ApiResult, caller, form, reply, wire};
+use crate::seal::Keys;
+
+/// The service.
+pub struct OrgUnitsApi {
+    store: Store,
+    keys: Arc<Keys>,
+}
+
+impl OrgUnitsApi {
+    /// The service on a database; `keys` seal its page tokens.
+    pub fn new(store: Store, keys: Arc<Keys>) -> Self {
+        OrgUnitsApi { store, keys }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::org_unit_service_server::OrgUnitService for OrgUnitsApi {
+    async fn get_org_unit(
+        &self,
+        request: Request<pb::GetOrgUnitRequest>,
+    ) -> Result<Response<pb::OrgUnit>, Status> {
+        reply(self.get(request).await)
+    }
+
+    async fn list_org_units(
+        &self,
+        request: Request<pb::ListOrgUnitsRequest>,
+    ) -> Result<Response<pb::ListOrgUnitsResponse>, Status> {
+        reply(self.list(request).await)
+    }
+
+    async fn update_org_unit(
+        &self,
+        request: Request<pb::UpdateOrgUnitRequest>,
+    ) -> Result<Response<pb::OrgUnit>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn delete_org_unit(
+        &self,
+        request: Request<pb::DeleteOrgUnitRequest>,
+    ) -> Result<Response<()>, Status> {
+        reply(self.delete(request).await)
+    }
+}
+
+impl OrgUnitsApi {
+    async fn get(&self, request: Request<pb::GetOrgUnitRequest>) -> ApiResult<pb::OrgUnit> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let [code] = form::ids("name", &request.name, ["orgUnits"])?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let found = org_unit::get(&mut tx, tenant.id, &code).await?;
+        tx.commit().await?;
+        found.map(to_wire).ok_or(ApiError::NotFound(request.name))
+    }
+
+    async fn list(
+        &self,
+        request: Request<pb::ListOrgUnitsRequest>,
+    ) -> ApiResult<pb::ListOrgUnitsResponse> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let of = &org_unit::LISTABLE;
+        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        violations.finish(())?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let page = org_unit::list(&mut tx, tenant.id, &listing.list).await?;
+        tx.commit().await?;
+        Ok(pb::ListOrgUnitsResponse {
+            next_page_token: listing.token(page.next),
+            org_units: page.rows.into_iter().map(to_wire).collect(),
+        })
+    }
+
+    async fn update(&self, request: Request<pb::UpdateOrgUnitRequest>) -> ApiResult<pb::OrgUnit> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let wanted = request
+            .org_unit
+            .ok_or_else(|| ApiError::field("org_unit", "is required"))?;
+        let mut violations = Violations::new();
+        let key = [("orgUnits", &wanted.code[..])];
+        form::check_name(&mut violations, "org_unit.name", &wanted.name, &key);
+        let at = |field: &str| format!("org_unit.{field}");
+        super::campaigns::text_of(&mut violations, &at("code"), &wanted.code, 1, 64);
+        let name = &wanted.display_name;
+        super::campaigns::text_of(&mut violations, &at("display_name"), name, 1, 200);
+        let parent = optional_code(&at("parent"), &wanted.parent, &mut violations);
+        violations.finish(())?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        let (code, name) = (wanted.code.trim(), name.trim());
+        let missing = request.allow_missing;
+        let parent = parent.as_deref();
+        let saved = org_unit::replace(&mut tx, tenant.id, code, name, parent, missing)
+            .await
+            .map_err(|error| match error {
+                StoreError::Invalid(found) => {
+                    let mut violations = Violations::new();
+                    violations.extend_under("org_unit.", found);
+                    ApiError::Invalid(violations)
+                }
+                other => other.into(),
+            })?;
+        tx.commit().await?;
+        Ok(to_wire(saved))
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteOrgUnitRequest>) -> ApiResult<()> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let [code] = form::ids("name", &request.name, ["orgUnits"])?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        org_unit::delete(&mut tx, tenant.id, &code).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// The code of an org unit that may be left out.
+pub fn optional_code(field: &str, text: &str, violations: &mut Violations) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    violations
+        .check(field, name::parse(text, ["orgUnits"]))
+        .map(|[code]| code)
+}
+
+/// The name of an org unit; empty for none.
+pub fn name_of(code: Option<&str>) -> String {
+    code.map_or_else(String::new, |code| name::format(&[("orgUnits", code)]))
+}
+
+/// Says which of the org units do not exist; the others stay until the end of the transaction.
+pub async fn check_known(
+    conn: &mut Conn,
+    tenant: anklang_domain::TenantId,
+    field: &str,
+    codes: &[String],
+    violations: &mut Violations,
+) -> ApiResult<()> {
+    for code in org_unit::hold(conn, tenant, codes).await? {
+        violations.add(field, format!("{} does not exist", name_of(Some(&code))));
+    }
+    Ok(())
+}
+
+fn to_wire(unit: OrgUnit) -> pb::OrgUnit {
+    pb::OrgUnit {
+        name: name_of(Some(&unit.code)),
+        code: unit.code,
+        display_name: unit.name,
+        parent: name_of(unit.parent_code.as_deref()),
+        create_time: Some(wire::timestamp(unit.created_at)),
+        update_time: Some(wire::timestamp(unit.updated_at)),
+    }
+}
