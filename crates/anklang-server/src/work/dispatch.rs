@@ -218,7 +218,11 @@ async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), St
 }
 
 /// Takes the next few messages. Those whose sending hours ended since they were claimed are over.
-fn next_in_time(account: &Account, ready: &mut VecDeque<Ready>, over: &mut Vec<Over>) -> Vec<Ready> {
+fn next_in_time(
+    account: &Account,
+    ready: &mut VecDeque<Ready>,
+    over: &mut Vec<Over>,
+) -> Vec<Ready> {
     let now = Utc::now();
     let mut next = Vec::with_capacity(IN_DOUBT);
     while next.len() < IN_DOUBT
@@ -385,11 +389,13 @@ fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
                     retry_after: TimeDelta::seconds(wait),
                     whole_account: t.scope == "account",
                 },
-                t.scope,
+                match &t.scope[..] {
+                    "account" => "the channel asked to slow down".into(),
+                    _ => t.scope,
+                },
             )
         }
         Some(Kind::Ambiguous(a)) => (Outcome::Ambiguous, a.detail),
         None => (Outcome::Ambiguous, "the plugin gave no outcome".into()),
     }
 }
-

@@ -109,7 +109,8 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
 const NOT_OPEN: &str = "the offer is not open any more";
 
 /// Where the recipient of the message `m` lives, as `z.time_zone`.
-const ZONE: &str = "JOIN LATERAL (SELECT coalesce(nullif(cu.time_zone, ''), t.time_zone) AS time_zone
+const ZONE: &str =
+    "JOIN LATERAL (SELECT coalesce(nullif(cu.time_zone, ''), t.time_zone) AS time_zone
         FROM customer cu WHERE cu.tenant_id = $1 AND cu.id = m.customer_id OFFSET 0) z ON true";
 
 /// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].

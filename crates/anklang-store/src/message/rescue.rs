@@ -55,9 +55,7 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         unknown: i64,
     }
     let (accounts, theirs, policy, ours, grace) = match whose {
-        Whose::Account { id, policy, ours } => {
-            (vec![id], true, policy, ours, TimeDelta::zero())
-        }
+        Whose::Account { id, policy, ours } => (vec![id], true, policy, ours, TimeDelta::zero()),
         Whose::NoneOf { accounts, grace } => {
             let accounts = accounts.iter().map(String::as_str).collect();
             (accounts, false, AmbiguousPolicy::Hold, &[][..], grace)
