@@ -221,6 +221,7 @@ mod tests {
             password_file: None,
             connections: 4,
             messages_per_connection: 100,
+            begin_within_seconds: 60,
             timeout_seconds: 60,
             ca_file: None,
             helo_name: None,

@@ -300,9 +300,9 @@ pub async fn import_file(
     }
 }
 
-/// So many calls without a chunk more, over about three minutes, and the import is given up.
+/// So many calls without a chunk more, over about two minutes, and the import is given up.
 const TRIES: u32 = 12;
-/// The first wait before another call; they double up to half a minute.
+/// Half of the first wait before another call; they double up to sixteen seconds.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// Why a call ended early.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::load::{Column, Found, Get, Spec};
 use super::{Load, Loaded, Numbered};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 #[derive(QueryableByName)]
@@ -37,6 +38,7 @@ pub(crate) async fn id_of(
     let row: Option<Id> = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
+        .fixed()
         .get_result(conn)
         .await
         .optional()?;
