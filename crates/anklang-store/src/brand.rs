@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use crate::import::{self, Load, Spec, text};
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
 /// A brand.
@@ -87,12 +88,18 @@ impl Load for BrandRow {
 
 /// The brand with that code.
 pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option<Brand>> {
-    let brand = diesel::sql_query("SELECT * FROM brand WHERE tenant_id = $1 AND code = $2")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(code)
-        .get_result(conn)
-        .await
-        .optional()?;
+    let brand = diesel::sql_query(
+        "SELECT code, name, legal_name, street, house_number, postal_code, city, country, phone,
+                email, website, register_line, vat_id, bank_line, sender_name, sender_email,
+                reply_to, created_at, updated_at
+         FROM brand WHERE tenant_id = $1 AND code = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(code)
+    .fixed()
+    .get_result(conn)
+    .await
+    .optional()?;
     Ok(brand)
 }
 

@@ -12,6 +12,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
 use crate::launch::AudienceOf;
+use crate::sql::Fix;
 use crate::{Conn, Result};
 
 /// Why a message is not sent when its customer's budget is used up.
@@ -56,6 +57,7 @@ pub(crate) const CONTACT: &str = "'sending', 'sent', 'delivered', 'bounced', 'am
 pub async fn get(conn: &mut Conn, tenant: TenantId) -> Result<Option<Budget>> {
     let found = diesel::sql_query(SELECT)
         .bind::<SqlUuid, _>(tenant.0)
+        .fixed()
         .get_result(conn)
         .await;
     Ok(found.optional()?)
@@ -94,6 +96,7 @@ pub(crate) async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<Option<Bud
             "SELECT pg_advisory_xact_lock(hashtextextended('contact budget ' || $1::text, 0))",
         )
         .bind::<SqlUuid, _>(tenant.0)
+        .fixed()
         .execute(conn)
         .await?;
     }

@@ -17,6 +17,7 @@ use crate::import::{self, Load, Reference, Spec, date, decimal, text};
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
 /// A contract.
@@ -192,6 +193,7 @@ pub async fn get(
     let contracts: Vec<Contract> = diesel::sql_query(format!("{CONTRACT} AND k.number = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
+        .fixed()
         .load(conn)
         .await?;
     Ok(with_details(conn, tenant, contracts).await?.pop())

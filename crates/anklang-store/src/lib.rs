@@ -36,6 +36,7 @@ pub mod tenant;
 pub mod unsubscribe;
 
 mod pool;
+mod sql;
 
 pub use error::StoreError;
 pub use pool::{Conn, Store, Tx};

@@ -30,6 +30,7 @@ pub use withdraw::withdraw;
 use crate::handover::event::ANNOUNCE;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -509,7 +510,7 @@ pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Re
         "o.id = ANY($2) AND $3 IS NULL AND $4 = 0"
     };
     // Dates and decimals go as text, so that they arrive exactly.
-    Ok(diesel::sql_query(format!(
+    let query = diesel::sql_query(format!(
         "SELECT o.id AS offer_id, o.member_seq, co.brand_id, o.document_template, cu.language,
                 d.sha256,
                 jsonb_build_object(
@@ -560,9 +561,12 @@ pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Re
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Nullable<SqlUuid>, _>(phase)
     .bind::<BigInt, _>(after)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?)
+    .bind::<BigInt, _>(limit);
+    // Drafts are looked for in tables that have just grown.
+    Ok(match phase {
+        Some(_) => query.load(conn).await?,
+        None => query.fixed().load(conn).await?,
+    })
 }
 
 /// A document that lies in the store.

@@ -16,6 +16,7 @@ use crate::import::{self, Load, Reference, Spec, decimal, int, text, time};
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
 /// An order.
@@ -147,6 +148,7 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opti
     let orders: Vec<Order> = diesel::sql_query(format!("{ORDER} AND o.number = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
+        .fixed()
         .load(conn)
         .await?;
     Ok(with_lines(conn, tenant, orders).await?.pop())

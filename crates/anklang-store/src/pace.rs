@@ -8,6 +8,7 @@ use diesel::sql_types::{Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use crate::message::{printable, seconds};
+use crate::sql::Fix;
 use crate::{Conn, Result, Store};
 
 /// Where an account stands for a tenant.
@@ -32,6 +33,7 @@ pub(crate) async fn lock(conn: &mut Conn, tenant: TenantId, account: &str) -> Re
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
+    .fixed()
     .get_result(conn)
     .await?)
 }
@@ -47,6 +49,7 @@ pub(crate) async fn spend(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(account)
         .bind::<Timestamptz, _>(free_at)
+        .fixed()
         .execute(conn)
         .await?;
     Ok(())

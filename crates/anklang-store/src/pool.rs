@@ -1,6 +1,7 @@
 //! Connections and transactions.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anklang_domain::TenantId;
@@ -12,6 +13,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 
 use crate::telemetry::{self, PoolUse};
+use crate::tenant::Known;
 use crate::{Result, StoreError};
 
 /// A connection inside of a transaction.
@@ -19,6 +21,10 @@ pub type Conn = AsyncPgConnection;
 
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
+
+/// A connection is replaced after so long, and with it the plans that it keeps: they were made for
+/// the tables as they were.
+const CONNECTION_AGE: Duration = Duration::from_secs(120);
 
 /// Connections for imports, besides the others: so many chunks are written at the same time. Each
 /// keeps a core of the database busy.
@@ -50,6 +56,7 @@ pub struct Store {
     pool: Pool<AsyncPgConnection>,
     bulk: managed::Pool<BulkManager>,
     url: String,
+    tenants: Arc<Known>,
 }
 
 impl Store {
@@ -67,6 +74,12 @@ impl Store {
             .wait_timeout(Some(WAIT_FOR_CONNECTION))
             .create_timeout(Some(WAIT_FOR_CONNECTION))
             .recycle_timeout(Some(WAIT_FOR_CONNECTION))
+            .pre_recycle(managed::Hook::sync_fn(|_, metrics| {
+                if metrics.age() < CONNECTION_AGE {
+                    return Ok(());
+                }
+                Err(managed::HookError::message("old"))
+            }))
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Pool(e.to_string()))?;
@@ -80,6 +93,7 @@ impl Store {
             pool,
             bulk,
             url: url.to_owned(),
+            tenants: Arc::default(),
         })
     }
 
@@ -156,6 +170,11 @@ impl Store {
             PoolUse::new("main", &self.pool.status()),
             PoolUse::new("bulk", &self.bulk.status()),
         ]
+    }
+
+    /// Tenants that were asked for lately.
+    pub(crate) fn tenants(&self) -> &Known {
+        &self.tenants
     }
 
     /// The URL that it was made with.

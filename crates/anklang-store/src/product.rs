@@ -13,6 +13,7 @@ use rust_decimal::Decimal;
 use crate::import::{self, Load, Reference, Spec, date, decimal, text};
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
 /// A product.
@@ -129,6 +130,7 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opti
     let product = diesel::sql_query(format!("{PRODUCT} AND p.number = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
+        .fixed()
         .get_result(conn)
         .await
         .optional()?;

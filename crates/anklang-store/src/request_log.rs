@@ -7,6 +7,7 @@ use diesel_async::RunQueryDsl;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// A call as its repetition is recognised.
@@ -46,6 +47,7 @@ pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> 
     diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1::text || $2::text, 0))")
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(request.id)
+        .fixed()
         .execute(conn)
         .await?;
     let row: Option<Row> = diesel::sql_query(
@@ -53,6 +55,7 @@ pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> 
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(request.id)
+    .fixed()
     .get_result(conn)
     .await
     .optional()?;
@@ -81,6 +84,7 @@ pub async fn record(
     .bind::<Text, _>(request.method)
     .bind::<Bytea, _>(hash(request.body))
     .bind::<Bytea, _>(response)
+    .fixed()
     .execute(conn)
     .await?;
     match rows {

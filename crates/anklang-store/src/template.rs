@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// One version of a template.
@@ -93,6 +94,7 @@ pub async fn newest(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(brands)
     .bind::<Text, _>(key)
+    .fixed()
     .load(conn)
     .await?)
 }

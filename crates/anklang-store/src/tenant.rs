@@ -1,5 +1,9 @@
 //! Tenants.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
@@ -8,6 +12,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::sql::Fix;
 use crate::{Result, Store};
 
 /// One company using the service.
@@ -27,6 +32,33 @@ impl Tenant {
     /// The day that it is for the tenant at a point in time.
     pub fn day(&self, time: DateTime<Utc>) -> NaiveDate {
         time.with_timezone(&self.time_zone).date_naive()
+    }
+}
+
+/// So long a tenant is known without asking the database: every call names one, and they hardly ever
+/// change. A new name or zone is seen that much later by other servers.
+const KNOWN_FOR: Duration = Duration::from_secs(2);
+
+/// Tenants that were asked for lately.
+#[derive(Default)]
+pub(crate) struct Known(Mutex<HashMap<String, (Instant, Tenant)>>);
+
+impl Known {
+    fn tenants(&self) -> MutexGuard<'_, HashMap<String, (Instant, Tenant)>> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, slug: &str) -> Option<Tenant> {
+        let tenants = self.tenants();
+        let (since, tenant) = tenants.get(slug)?;
+        (since.elapsed() < KNOWN_FOR).then(|| tenant.clone())
+    }
+
+    /// Only tenants that exist: who asks for others does not fill the memory.
+    fn put(&self, tenant: &Tenant) {
+        let known = (Instant::now(), tenant.clone());
+        self.tenants().insert(tenant.slug.clone(), known);
     }
 }
 
@@ -79,20 +111,30 @@ pub async fn upsert(store: &Store, slug: &str, name: &str, time_zone: Tz) -> Res
     .get_result(&mut tx)
     .await?;
     tx.commit().await?;
-    Ok(row.into())
+    let tenant = row.into();
+    store.tenants().put(&tenant);
+    Ok(tenant)
 }
 
-/// The tenant with that slug.
+/// The tenant with that slug, as it is or was two seconds ago.
 pub async fn by_slug(store: &Store, slug: &str) -> Result<Option<Tenant>> {
+    if let Some(known) = store.tenants().get(slug) {
+        return Ok(Some(known));
+    }
     let mut tx = store.begin_worker().await?;
     let row: Option<Row> =
         diesel::sql_query("SELECT id, slug, name, time_zone FROM tenant WHERE slug = $1")
             .bind::<Text, _>(slug)
+            .fixed()
             .get_result(&mut tx)
             .await
             .optional()?;
     tx.commit().await?;
-    Ok(row.map(Tenant::from))
+    let tenant = row.map(Tenant::from);
+    if let Some(tenant) = &tenant {
+        store.tenants().put(tenant);
+    }
+    Ok(tenant)
 }
 
 /// The tenant with that id.

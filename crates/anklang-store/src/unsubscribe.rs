@@ -5,6 +5,7 @@ use diesel::sql_types::{Bool, Bytea, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
+use crate::sql::Fix;
 use crate::{Conn, Result, Store};
 
 /// The key that signs a tenant's links; `None` when there is no such tenant.
@@ -16,6 +17,7 @@ pub async fn key(conn: &mut Conn, tenant: TenantId) -> Result<Option<Vec<u8>>> {
     }
     let row: Option<Row> = diesel::sql_query("SELECT unsubscribe_key FROM tenant WHERE id = $1")
         .bind::<SqlUuid, _>(tenant.0)
+        .fixed()
         .get_result(conn)
         .await
         .optional()?;

@@ -63,6 +63,11 @@ pub(crate) struct Config {
     #[serde(default = "default_timeout_seconds")]
     #[schemars(range(min = 1, max = 600))]
     timeout_seconds: u32,
+    /// No mail of a batch is begun later than so many seconds after the batch came; the others come
+    /// again. A host loses patience with a call some day, and then has to doubt all of its mails.
+    #[serde(default = "default_begin_within_seconds")]
+    #[schemars(range(min = 1, max = 600))]
+    begin_within_seconds: u32,
     /// PEM file of a further authority to trust.
     ca_file: Option<PathBuf>,
     /// How this machine introduces itself: its name, or an address in brackets.
@@ -82,6 +87,10 @@ fn default_timeout_seconds() -> u32 {
     60
 }
 
+fn default_begin_within_seconds() -> u32 {
+    60
+}
+
 /// How to secure a connection.
 pub(crate) enum Security {
     None,
@@ -98,6 +107,7 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     pub(crate) messages_per_connection: u32,
     pub(crate) timeout: Duration,
+    pub(crate) begin_within: Duration,
     pub(crate) client_id: ClientId,
 }
 
@@ -127,6 +137,7 @@ impl Config {
             connections: self.connections.clamp(1, 64) as usize,
             messages_per_connection: self.messages_per_connection.max(1),
             timeout: Duration::from_secs(self.timeout_seconds.max(1).into()),
+            begin_within: Duration::from_secs(self.begin_within_seconds.max(1).into()),
             client_id: self
                 .helo_name
                 .map_or_else(ClientId::default, ClientId::Domain),
@@ -210,6 +221,7 @@ mod tests {
             password_file: None,
             connections: 4,
             messages_per_connection: 100,
+            begin_within_seconds: 60,
             timeout_seconds: 60,
             ca_file: None,
             helo_name: None,

@@ -29,9 +29,6 @@ use crate::config::Config;
 use crate::mime::Mail;
 use crate::pool::{Pool, Worker};
 
-/// No mail of a batch is begun later than this. A host loses patience with a call some day, and
-/// then has to doubt all of its mails, also those that the server took.
-const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 /// When to come back with the mails that were not begun.
 const RETRY_LATE: Duration = Duration::from_secs(5);
 
@@ -58,7 +55,7 @@ impl Channel for Relay {
     }
 
     async fn send(&self, batch: Vec<Message>) -> Vec<Outcome> {
-        let deadline = Instant::now() + BEGIN_WITHIN;
+        let deadline = Instant::now() + self.pool.begin_within();
         let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.len()];
         let mut mails = Vec::with_capacity(batch.len());
         for (index, message) in batch.iter().enumerate() {

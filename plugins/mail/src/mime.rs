@@ -40,6 +40,8 @@ const OWN_HEADERS: &[&str] = &[
 
 /// A mail that is ready to be handed over.
 pub(crate) struct Mail {
+    /// From 1.
+    pub(crate) attempt: u32,
     pub(crate) envelope: Envelope,
     pub(crate) bytes: Vec<u8>,
 }
@@ -87,6 +89,7 @@ pub(crate) fn build(message: &Message) -> Result<Mail, Outcome> {
     let builder = with_headers(builder, &content.headers)?;
     let mail = with_body(builder, content)?;
     Ok(Mail {
+        attempt: message.attempt,
         envelope,
         bytes: mail.formatted(),
     })

@@ -38,6 +38,11 @@ impl Pool {
         }
     }
 
+    /// How long after a batch came its last mails may be begun.
+    pub(crate) fn begin_within(&self) -> Duration {
+        self.settings.begin_within
+    }
+
     /// Waits for a free place and connects.
     pub(crate) async fn worker(&self) -> Result<Worker<'_>, Outcome> {
         let slot = self.slots.acquire().await.expect("is never closed");

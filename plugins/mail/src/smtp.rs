@@ -10,10 +10,12 @@
 //! | DATA | go on | transient | permanent, content | transient `CONNECT` |
 //! | body | accepted | transient | permanent, content | **ambiguous** |
 //!
-//! Two exceptions: answers that ask for a login (530, 534, 535, 538) are transient `CONFIG` at
-//! any step, because an operator can mend them and the recipients are not to blame. A refusal
-//! of a recipient by policy (5.7.x, such as "relay access denied") is permanent with reason
-//! `CONFIG`, because it says nothing about the address.
+//! Three exceptions. 421 at any step says that the server wants nothing at all for now: the whole
+//! account rests for a minute; a mail that gets it again and again is transient. Answers that ask
+//! for a login (530, 534, 535, 538) are transient `CONFIG` at any step, because an operator can mend
+//! them and the recipients are not to blame. A refusal of a recipient by policy (5.7.x, such as
+//! "relay access denied") is permanent with reason `CONFIG`, because it says nothing about the
+//! address.
 //!
 //! On a reused connection, no answer to MAIL (or 421, by which servers take leave) proves only
 //! that the connection was stale: nothing was taken, see [`Verdict::Stale`].
@@ -28,7 +30,7 @@ use anklang_plugin_sdk::{Outcome, Reason};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt, Rset};
+use lettre::transport::smtp::commands::{Data, Ehlo, Mail as MailFrom, Rcpt, Rset};
 use lettre::transport::smtp::extension::{Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
@@ -42,6 +44,28 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Longest text of a server that is passed on, in characters.
 const LONGEST_DETAIL: usize = 500;
 
+/// How long the account rests when the server says 421: not now, for none of our mails.
+const ACCOUNT_RESTS: Duration = Duration::from_secs(60);
+/// A mail that is answered with 421 at this attempt and later is to blame itself: it must not hold
+/// the account up for ever.
+const BLAMED_AFTER: u32 = 5;
+
+/// How far the dialogue of a mail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Sender,
+    Recipient,
+    Content,
+}
+
+/// A mail that the server did not want, before anything was taken.
+struct Refusal {
+    failure: Failure,
+    step: Step,
+    /// Whether the connection can be used again.
+    usable: bool,
+}
+
 /// How a step failed.
 enum Failure {
     /// The server answered with this code.
@@ -50,6 +74,15 @@ enum Failure {
     Broken(String),
     /// The other side is not what is configured: certificate, missing feature.
     Mismatch(String),
+    /// An answer that does not belong there.
+    Protocol(String),
+}
+
+impl Failure {
+    /// Whether the dialogue can go on after it. After 421 the server closes.
+    fn leaves_usable(&self) -> bool {
+        matches!(self, Failure::Answer { code, .. } if *code != 421)
+    }
 }
 
 /// What came of handing over a mail.
@@ -63,6 +96,8 @@ pub(crate) enum Verdict {
 /// An open connection, logged in.
 pub(crate) struct Connection {
     smtp: Box<AsyncSmtpConnection>,
+    /// Whether the server takes several commands at once.
+    pipelines: bool,
     /// Mails that were begun on it.
     delivered: u32,
 }
@@ -71,7 +106,8 @@ impl Connection {
     /// Connects, secures, logs in. An error is the (transient) outcome of what would have gone
     /// over it.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Outcome> {
-        let smtp = connect(settings).await.map_err(|failure| match failure {
+        let (smtp, pipelines) = connect(settings).await.map_err(|failure| match failure {
+            Failure::Answer { code: 421, .. } => account_rests(),
             Failure::Answer { code, text } if code < 500 => {
                 Outcome::transient(coded(code, &text), text)
             }
@@ -79,10 +115,12 @@ impl Connection {
                 Outcome::transient("CONFIG", format!("{code} {text}"))
             }
             Failure::Mismatch(text) => Outcome::transient("CONFIG", text),
+            Failure::Protocol(text) => Outcome::transient("PROTOCOL", text),
             Failure::Broken(text) => Outcome::transient("CONNECT", text),
         })?;
         Ok(Self {
             smtp: Box::new(smtp),
+            pipelines,
             delivered: 0,
         })
     }
@@ -113,29 +151,72 @@ impl Connection {
             Ok(parameters) => parameters,
             Err(outcome) => return Verdict::Settled(outcome, Some(self)),
         };
-        let from = MailFrom::new(mail.envelope.from().cloned(), parameters);
-        match step(patience, self.smtp.command(from)).await {
-            Ok(_) => {}
-            Err(Failure::Broken(_) | Failure::Answer { code: 421, .. }) if reused => {
-                return Verdict::Stale;
-            }
-            Err(failure) => return self.refused(failure, Reason::Content).await,
+        match self.envelope(patience, mail, parameters).await {
+            Ok(()) => self.body(patience, mail).await,
+            Err(Refusal {
+                failure: Failure::Broken(_) | Failure::Answer { code: 421, .. },
+                step: Step::Sender,
+                ..
+            }) if reused => Verdict::Stale,
+            Err(refusal) => self.refused(refusal, mail).await,
         }
+    }
+
+    /// Says what comes for whom, up to the server's going ahead. Where the server allows it
+    /// (RFC 2920) in one write, so that a mail costs two round trips instead of four.
+    async fn envelope(
+        &mut self,
+        patience: Duration,
+        mail: &Mail,
+        parameters: Vec<MailParameter>,
+    ) -> Result<(), Refusal> {
+        let from = MailFrom::new(mail.envelope.from().cloned(), parameters);
+        let mut commands = vec![(Step::Sender, from.to_string())];
         for recipient in mail.envelope.to() {
             let rcpt = Rcpt::new(recipient.clone(), Vec::new());
-            if let Err(failure) = step(patience, self.smtp.command(rcpt)).await {
-                return self.refused(failure, Reason::Recipient).await;
+            commands.push((Step::Recipient, rcpt.to_string()));
+        }
+        commands.push((Step::Content, Data.to_string()));
+        let mut at_once = self.pipelines.then(|| {
+            commands
+                .iter()
+                .map(|(_, command)| &command[..])
+                .collect::<String>()
+        });
+        let mut refusal: Option<Refusal> = None;
+        for (at, command) in commands {
+            let answer = match at_once.take() {
+                Some(all) => step(patience, self.smtp.command(all)).await,
+                None if self.pipelines => step(patience, self.smtp.read_response()).await,
+                None => step(patience, self.smtp.command(command)).await,
+            };
+            let failure = match answer {
+                Ok(go_ahead) if at == Step::Content && !go_ahead.has_code(354) => {
+                    let detail = format!("DATA answered with {}", u16::from(go_ahead.code()));
+                    Failure::Protocol(detail)
+                }
+                Ok(_) => {
+                    if let Some(refusal) = refusal.as_mut().filter(|_| at == Step::Content) {
+                        // It waits for a body that nobody wants sent: without its end, nothing is.
+                        refusal.usable = false;
+                    }
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let usable = failure.leaves_usable();
+            // The first one counts; others follow from it.
+            let refusal = refusal.get_or_insert(Refusal {
+                failure,
+                step: at,
+                usable,
+            });
+            refusal.usable &= usable;
+            if !usable || !self.pipelines {
+                break;
             }
         }
-        match step(patience, self.smtp.command(Data)).await {
-            Ok(go_ahead) if go_ahead.has_code(354) => {}
-            Ok(other) => {
-                let detail = format!("DATA answered with {}", u16::from(other.code()));
-                return Verdict::Settled(Outcome::transient("PROTOCOL", detail), None);
-            }
-            Err(failure) => return self.refused(failure, Reason::Content).await,
-        }
-        self.body(patience, mail).await
+        refusal.map_or(Ok(()), Err)
     }
 
     async fn body(mut self, patience: Duration, mail: &Mail) -> Verdict {
@@ -158,20 +239,34 @@ impl Connection {
                 let detail = format!("no answer to the body: {text}");
                 Verdict::Settled(Outcome::ambiguous(detail), None)
             }
-            Err(failure) => self.refused(failure, Reason::Content).await,
+            Err(failure) => {
+                let refusal = Refusal {
+                    usable: failure.leaves_usable(),
+                    failure,
+                    step: Step::Content,
+                };
+                self.refused(refusal, mail).await
+            }
         }
     }
 
     /// The outcome of a refusal before anything was taken, and the connection if it can be
     /// cleared for the next mail.
-    async fn refused(mut self, failure: Failure, reason: Reason) -> Verdict {
-        let (code, text) = match failure {
+    async fn refused(mut self, refusal: Refusal, mail: &Mail) -> Verdict {
+        let reason = match refusal.step {
+            Step::Recipient => Reason::Recipient,
+            Step::Sender | Step::Content => Reason::Content,
+        };
+        let (code, text) = match refusal.failure {
             Failure::Answer { code, text } => (code, text),
             Failure::Broken(text) => {
                 return Verdict::Settled(Outcome::transient("CONNECT", text), None);
             }
             Failure::Mismatch(text) => {
                 return Verdict::Settled(Outcome::transient("CONFIG", text), None);
+            }
+            Failure::Protocol(text) => {
+                return Verdict::Settled(Outcome::transient("PROTOCOL", text), None);
             }
         };
         let policy = enhanced(&text).is_some_and(|status| status.starts_with("5.7."));
@@ -181,10 +276,11 @@ impl Connection {
                 Outcome::permanent(Reason::Config, coded(code, &text), text)
             }
             500.. => Outcome::permanent(reason, coded(code, &text), text),
+            421 if mail.attempt < BLAMED_AFTER => account_rests(),
             _ => Outcome::transient(coded(code, &text), text),
         };
         // After 421 the server closes.
-        let cleared = code != 421 && step(HOUSEKEEPING, self.smtp.command(Rset)).await.is_ok();
+        let cleared = refusal.usable && step(HOUSEKEEPING, self.smtp.command(Rset)).await.is_ok();
         Verdict::Settled(outcome, cleared.then_some(self))
     }
 
@@ -231,7 +327,8 @@ impl fmt::Display for Body<'_> {
     }
 }
 
-async fn connect(settings: &Settings) -> Result<AsyncSmtpConnection, Failure> {
+/// Connects; also says whether the server takes several commands at once.
+async fn connect(settings: &Settings) -> Result<(AsyncSmtpConnection, bool), Failure> {
     let Settings {
         host,
         port,
@@ -267,11 +364,21 @@ async fn connect(settings: &Settings) -> Result<AsyncSmtpConnection, Failure> {
         }
         step(*patience, smtp.starttls(tls.clone(), client_id)).await?;
     }
+    // lettre keeps only what it uses itself of the answer to its own.
+    let features = step(*patience, smtp.command(Ehlo::new(client_id.clone()))).await?;
+    let pipelines = features
+        .message()
+        .any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"));
     if let Some(credentials) = &settings.credentials {
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
         step(*patience, smtp.auth(&mechanisms, credentials)).await?;
     }
-    Ok(smtp)
+    Ok((smtp, pipelines))
+}
+
+/// The outcome of a mail while the server wants none.
+fn account_rests() -> Outcome {
+    Outcome::throttled(ACCOUNT_RESTS, "account")
 }
 
 /// Waits for one step of the dialogue.

@@ -1,10 +1,12 @@
 //! `anklang import`: sends CSV files to a running server and tells what came of them.
 
-use std::io::{IsTerminal, Write as _};
+use std::error::Error as _;
+use std::io::{IsTerminal, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anklang_domain::master::Entity;
 use anklang_proto::anklang::imports::v1 as pb;
@@ -12,10 +14,11 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use pb::import_request::Part;
 use pb::import_service_client::ImportServiceClient;
+use tokio::io::AsyncSeekExt;
 use tokio_stream::StreamExt;
 use tokio_util::io::ReaderStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::grpc::TENANT_KEY;
@@ -33,7 +36,8 @@ const PRINTED: u64 = 20;
 ///
 /// Rows are keyed by your own numbers: importing a file twice changes nothing. Good rows stay,
 /// bad rows are told with their line and reason. Exit code: 0 all rows are in, 1 some were
-/// refused, 2 the import could not run, 64 wrong usage.
+/// refused, 2 the import could not run, 64 wrong usage. When the connection is lost, it goes on where
+/// the server says, for some minutes.
 #[derive(clap::Args)]
 pub struct ImportArgs {
     /// The server.
@@ -249,7 +253,11 @@ impl Default for Options {
 }
 
 /// Imports a CSV file and gives the sums. After each response `on_progress` gets the number of
-/// bytes sent so far and the response; its error ends the import, what was committed stays.
+/// bytes sent so far and the response, with the sums of the whole file; its error ends the import,
+/// what was committed stays.
+///
+/// When the connection or the server is lost, the import goes on where the last response says, as
+/// often as it takes while it moves on, and gives up after [`TRIES`] that did not.
 pub async fn import_file(
     channel: Channel,
     tenant: &str,
@@ -258,45 +266,149 @@ pub async fn import_file(
     options: &Options,
     mut on_progress: impl FnMut(u64, &pb::ImportResponse) -> anyhow::Result<()>,
 ) -> anyhow::Result<pb::ImportResponse> {
-    let file = tokio::fs::File::open(path).await?;
-    let header = pb::ImportHeader {
-        entity: to_proto(entity).into(),
-        columns: Vec::new(),
-        delimiter: options.delimiter.clone(),
-        validate_only: options.validate_only,
-    };
-    let sent = Arc::new(AtomicU64::new(0));
-    let broken = Arc::new(Mutex::new(None));
-    let parts = ReaderStream::with_capacity(file, PART).map_while({
-        let (sent, broken) = (sent.clone(), broken.clone());
-        move |piece| match piece {
-            Ok(bytes) => {
-                sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Some(Part::Csv(bytes))
+    let mut far = pb::ImportResponse::default();
+    let mut tries = 0;
+    loop {
+        let header = pb::ImportHeader {
+            entity: to_proto(entity).into(),
+            delimiter: options.delimiter.clone(),
+            validate_only: options.validate_only,
+            resume_from: far.checkpoint.clone(),
+            ..Default::default()
+        };
+        let before = far.checkpoint.clone();
+        let call = Call {
+            channel: channel.clone(),
+            tenant,
+            path,
+        };
+        match call.run(header, &mut far, &mut on_progress).await {
+            Ok(()) => return Ok(far),
+            Err(Broken::Lost(error)) => {
+                tries = if far.checkpoint == before {
+                    tries + 1
+                } else {
+                    1
+                };
+                if tries >= TRIES {
+                    return Err(error.context("the connection was lost again and again"));
+                }
             }
-            Err(error) => {
-                *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                None
+            Err(Broken::Failed(error)) => return Err(error),
+        }
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(tries.min(5))).await;
+    }
+}
+
+/// So many calls without a chunk more, over about two minutes, and the import is given up.
+const TRIES: u32 = 12;
+/// Half of the first wait before another call; they double up to sixteen seconds.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// Why a call ended early.
+enum Broken {
+    /// The server or the way to it is gone, for now.
+    Lost(anyhow::Error),
+    /// It would come to the same again.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Broken::Failed(error.into())
+    }
+}
+
+impl Broken {
+    fn of(status: Status) -> Self {
+        let lost = match status.code() {
+            Code::Unavailable | Code::Aborted | Code::Cancelled => true,
+            // A connection that breaks has these codes, and what broke it as its source.
+            Code::Unknown | Code::Internal => status.source().is_some(),
+            _ => false,
+        };
+        let error = explain(status);
+        if lost {
+            Broken::Lost(error)
+        } else {
+            Broken::Failed(error)
+        }
+    }
+}
+
+/// One call that sends a file, or the rest of it.
+struct Call<'a> {
+    channel: Channel,
+    tenant: &'a str,
+    path: &'a Path,
+}
+
+impl Call<'_> {
+    /// Sends the file from where the header says; `far` is how far the import is altogether.
+    async fn run(
+        self,
+        header: pb::ImportHeader,
+        far: &mut pb::ImportResponse,
+        on_progress: &mut impl FnMut(u64, &pb::ImportResponse) -> anyhow::Result<()>,
+    ) -> Result<(), Broken> {
+        let mut file = tokio::fs::File::open(self.path).await?;
+        let from = header.resume_from.as_ref().map_or(0, |at| at.offset);
+        let from = file.seek(SeekFrom::Start(from.unsigned_abs())).await?;
+        let sent = Arc::new(AtomicU64::new(from));
+        let broken = Arc::new(Mutex::new(None));
+        let parts = ReaderStream::with_capacity(file, PART).map_while({
+            let (sent, broken) = (sent.clone(), broken.clone());
+            move |piece| match piece {
+                Ok(bytes) => {
+                    sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    Some(Part::Csv(bytes))
+                }
+                Err(error) => {
+                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    None
+                }
+            }
+        });
+        let parts = tokio_stream::once(Part::Header(header)).chain(parts);
+        let mut request = Request::new(parts.map(|part| pb::ImportRequest { part: Some(part) }));
+        let slug = self.tenant.parse().context("the tenant is no slug")?;
+        request.metadata_mut().insert(TENANT_KEY, slug);
+
+        let base = far.clone();
+        let call = ImportServiceClient::new(self.channel).import(request).await;
+        let mut responses = call.map_err(Broken::of)?.into_inner();
+        while let Some(response) = responses.message().await.map_err(Broken::of)? {
+            let settled = response.checkpoint.is_some();
+            let now = altogether(&base, response);
+            on_progress(sent.load(Ordering::Relaxed), &now)?;
+            // What another call would send again does not count yet.
+            if settled {
+                *far = now;
             }
         }
-    });
-    let parts = tokio_stream::once(Part::Header(header)).chain(parts);
-    let mut request = Request::new(parts.map(|part| pb::ImportRequest { part: Some(part) }));
-    let slug = tenant.parse().context("the tenant is no slug")?;
-    request.metadata_mut().insert(TENANT_KEY, slug);
+        if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(anyhow::Error::from(error)
+                .context("reading it stopped")
+                .into());
+        }
+        if !far.done {
+            let reason = "the server ended the import early";
+            return Err(Broken::Lost(anyhow::anyhow!(reason)));
+        }
+        Ok(())
+    }
+}
 
-    let call = ImportServiceClient::new(channel).import(request).await;
-    let mut responses = call.map_err(explain)?.into_inner();
-    let mut last = pb::ImportResponse::default();
-    while let Some(response) = responses.message().await.map_err(explain)? {
-        on_progress(sent.load(Ordering::Relaxed), &response)?;
-        last = response;
+/// A response of a call with the sums of the calls before it.
+fn altogether(before: &pb::ImportResponse, response: pb::ImportResponse) -> pb::ImportResponse {
+    pb::ImportResponse {
+        rows: before.rows + response.rows,
+        created: before.created + response.created,
+        updated: before.updated + response.updated,
+        unchanged: before.unchanged + response.unchanged,
+        failed: before.failed + response.failed,
+        ..response
     }
-    if let Some(error) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(error).context("reading it stopped");
-    }
-    anyhow::ensure!(last.done, "the server ended the import early");
-    Ok(last)
 }
 
 /// As `import_file`, by the name of the entity; `on_rows` gets the number of rows so far.

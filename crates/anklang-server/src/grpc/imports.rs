@@ -1,8 +1,9 @@
 //! Bulk import: a stream of CSV bytes or rows in, a stream of sums and bad rows out.
 //!
-//! Memory is bounded by a part and a chunk: the next part is read when the rows before are
-//! committed, and rows are committed when the responses before were taken, so that both sides hold
-//! up the other through the stream. No transaction is open while waiting for the client.
+//! While a chunk is written, the next one is received, read and checked. Memory is bounded by a part
+//! and two chunks: a chunk is begun to be written when the one before is committed and its responses
+//! were taken, so that both sides hold up the other through the stream. No transaction is open while
+//! waiting for the client.
 
 mod csv;
 mod read;
@@ -19,11 +20,13 @@ use anklang_store::Store;
 use anklang_store::import::{CHUNK, Fault, Load, Numbered, Read, Session, Sums};
 use pb::import_request::Part;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ApiError, caller};
+use csv::Place;
 use read::RowReader;
 
 /// A client that sends nothing for so long gets its rows committed.
@@ -61,7 +64,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let client = Client {
             requests: request.into_inner(),
-            responses,
+            answers: Answers(responses),
         };
         tokio::spawn(serve(self.store.clone(), tenant.id, client));
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -71,7 +74,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
 /// The other side of the call.
 struct Client {
     requests: Streaming<pb::ImportRequest>,
-    responses: mpsc::Sender<Result<pb::ImportResponse, Status>>,
+    answers: Answers,
 }
 
 /// Why an import ended early.
@@ -102,17 +105,24 @@ impl Client {
             Err(status) => Err(Stop::Broken(status)),
         }
     }
+}
 
+/// Where the client's answers go. Cheap to clone.
+#[derive(Clone)]
+struct Answers(mpsc::Sender<Result<pb::ImportResponse, Status>>);
+
+impl Answers {
     /// Tells how far the import is; waits until the client takes the responses before.
-    async fn tell(&self, sums: Sums, faults: Vec<Fault>, done: bool) -> Result<(), Stop> {
+    async fn tell(&self, sums: Sums, faults: Vec<Fault>, end: End) -> Result<(), Stop> {
         let mut errors = faults.into_iter().map(|fault| pb::RowError {
             line: fault.line,
             field: fault.field,
             reason: fault.reason,
         });
+        let mut end = Some(end);
         loop {
             let some: Vec<_> = errors.by_ref().take(MAX_ERRORS).collect();
-            let last = errors.len() == 0;
+            let end = end.take_if(|_| errors.len() == 0);
             let response = pb::ImportResponse {
                 rows: sums.rows,
                 created: sums.created,
@@ -120,17 +130,21 @@ impl Client {
                 unchanged: sums.unchanged,
                 failed: sums.failed,
                 errors: some,
-                done: done && last,
+                done: end.as_ref().is_some_and(|end| end.done),
+                checkpoint: end.as_ref().and_then(|end| end.checkpoint.clone()),
             };
-            self.responses
-                .send(Ok(response))
-                .await
-                .map_err(|_| Stop::Gone)?;
-            if last {
+            self.0.send(Ok(response)).await.map_err(|_| Stop::Gone)?;
+            if end.is_some() {
                 return Ok(());
             }
         }
     }
+}
+
+/// What the last response about a chunk says besides.
+struct End {
+    done: bool,
+    checkpoint: Option<pb::ImportCheckpoint>,
 }
 
 async fn serve(store: Store, tenant: TenantId, mut client: Client) {
@@ -140,7 +154,7 @@ async fn serve(store: Store, tenant: TenantId, mut client: Client) {
         Err(Stop::Refused(error)) => error.into(),
     };
     // A client that is gone needs no answer.
-    let _ = client.responses.send(Err(status)).await;
+    let _ = client.answers.0.send(Err(status)).await;
 }
 
 async fn import(store: Store, tenant: TenantId, client: &mut Client) -> Result<(), Stop> {
@@ -177,38 +191,109 @@ async fn run<R: Load>(
     client: &mut Client,
 ) -> Result<(), Stop> {
     let mut reader = RowReader::<R>::new(&header)?;
-    let mut session: Option<Session<R>> = None;
+    let mut writer = Writer {
+        session: None,
+        writing: None,
+        answers: client.answers.clone(),
+    };
     let mut rows = Vec::new();
     loop {
-        let part = if rows.is_empty() {
-            client.next().await?
-        } else {
-            match timeout(PAUSE, client.next()).await {
-                Ok(part) => part?,
-                Err(_paused) => {
-                    commit(&mut session, &mut rows, 1, client).await?;
-                    continue;
-                }
+        let part = tokio::select! {
+            part = client.next() => part?,
+            // Also an import that fails while its client has nothing to send is told so.
+            written = writer.written(), if writer.writing.is_some() => {
+                written?;
+                continue;
+            }
+            () = sleep(PAUSE), if !rows.is_empty() && writer.writing.is_none() => {
+                writer.write(&reader, &mut rows, 1).await?;
+                continue;
             }
         };
         let ended = part.is_none();
         let (back, read) = read_part(reader, part).await?;
         reader = back;
         rows.extend(read);
-        if session.is_none() && !reader.columns().is_empty() {
+        if !writer.began() && !reader.columns().is_empty() {
             let columns = reader.columns().iter().cloned();
             let store = store.clone();
-            session = Some(Session::new(store, tenant, columns, header.validate_only));
+            writer.session = Some(Session::new(store, tenant, columns, header.validate_only));
         }
         let least = if ended { 1 } else { CHUNK };
-        commit(&mut session, &mut rows, least, client).await?;
+        writer.write(&reader, &mut rows, least).await?;
         if ended {
-            let sums = match session {
+            writer.written().await?;
+            let sums = match writer.session {
                 Some(session) => session.finish().await,
                 None => Sums::default(),
             };
-            return client.tell(sums, Vec::new(), true).await;
+            let end = End {
+                done: true,
+                checkpoint: Some(reader.checkpoint(reader.place())),
+            };
+            return client.answers.tell(sums, Vec::new(), end).await;
         }
+    }
+}
+
+/// Writes one chunk after the other, while others go on reading.
+struct Writer<R> {
+    /// Here when nothing is being written.
+    session: Option<Session<R>>,
+    writing: Option<JoinHandle<Result<Session<R>, Stop>>>,
+    answers: Answers,
+}
+
+impl<R: Load> Writer<R> {
+    fn began(&self) -> bool {
+        self.session.is_some() || self.writing.is_some()
+    }
+
+    /// Waits for the chunk that is being written, if one is. Can be given up and called again.
+    async fn written(&mut self) -> Result<(), Stop> {
+        if let Some(writing) = &mut self.writing {
+            let done = writing.await;
+            self.writing = None;
+            let done = done.map_err(|e| ApiError::Internal(format!("writing rows: {e}")))?;
+            self.session = Some(done?);
+        }
+        Ok(())
+    }
+
+    /// Begins to write chunks while there are `least` rows or more: each when the one before is
+    /// committed and told.
+    async fn write(
+        &mut self,
+        reader: &RowReader<R>,
+        rows: &mut Vec<Numbered<Read<R>>>,
+        least: usize,
+    ) -> Result<(), Stop> {
+        while rows.len() >= least && !rows.is_empty() {
+            self.written().await?;
+            let Some(mut session) = self.session.take() else {
+                return Ok(());
+            };
+            let rest = rows.split_off(rows.len().min(CHUNK));
+            let chunk = std::mem::replace(rows, rest);
+            let next = rows.first().map_or_else(
+                || reader.place(),
+                |row| Place {
+                    line: row.line,
+                    offset: row.offset,
+                },
+            );
+            let end = End {
+                done: false,
+                checkpoint: Some(reader.checkpoint(next)),
+            };
+            let answers = self.answers.clone();
+            self.writing = Some(tokio::spawn(async move {
+                let faults = session.chunk(chunk).await.map_err(ApiError::Store)?;
+                answers.tell(session.sums(), faults, end).await?;
+                Ok(session)
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -242,24 +327,4 @@ async fn read_part<R: Load>(
         .await
         .map_err(|error| ApiError::Internal(format!("reading rows: {error}")))?;
     Ok(read?)
-}
-
-/// Commits the rows in chunks while there are `least` of them or more, and tells the client after
-/// each.
-async fn commit<R: Load>(
-    session: &mut Option<Session<R>>,
-    rows: &mut Vec<Numbered<Read<R>>>,
-    least: usize,
-    client: &Client,
-) -> Result<(), Stop> {
-    let Some(session) = session else {
-        return Ok(());
-    };
-    while rows.len() >= least {
-        let rest = rows.split_off(rows.len().min(CHUNK));
-        let chunk = std::mem::replace(rows, rest);
-        let faults = session.chunk(chunk).await.map_err(ApiError::Store)?;
-        client.tell(session.sums(), faults, false).await?;
-    }
-    Ok(())
 }

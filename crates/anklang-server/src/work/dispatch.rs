@@ -5,34 +5,31 @@
 //! outcomes recorded before the next few. So a crash before that mark costs nothing, and after it
 //! just those few are ambiguous, which the account's policy decides on.
 
-use std::collections::{HashMap, HashSet};
+mod leases;
+mod make;
+
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anklang_channels::CallError;
 use anklang_channels::proto::{self, outcome::Kind};
 use anklang_domain::message::{Outcome, after_attempt};
-use anklang_domain::unsubscribe::seal;
-use anklang_domain::{MessageId, TenantId};
-use anklang_render::model::OfferData;
-use anklang_store::message::{self, Batch, Claimed, Ended, Terms};
-use anklang_store::offer::{self, Content, ContentOf};
-use anklang_store::{Conn, StoreError};
-use anklang_store::{pace, unsubscribe};
+use anklang_store::message::{self, Batch, Claimed, Ended, Terms, Whose};
+use anklang_store::{StoreError, pace};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use leases::Leases;
+
 use super::App;
 use crate::accounts::Account;
-use crate::content::{self, ContentError, Newest};
 use crate::telemetry::{meters, spans};
 
 /// Waits between tries to record outcomes: from the first, doubling, to the longest.
@@ -45,42 +42,21 @@ const RECORD_TRIES: u32 = 120;
 /// these; the rest of the batch was not handed over.
 const IN_DOUBT: usize = 8;
 
-/// The leases that this process works on.
-#[derive(Clone, Default)]
-struct Leases(Arc<Mutex<HashSet<Uuid>>>);
-
-impl Leases {
-    fn set(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a lease until the guard is dropped, also by a panic: else nobody would rescue it.
-    fn hold(&self, lease: Uuid) -> HeldLease {
-        self.set().insert(lease);
-        HeldLease {
-            leases: self.clone(),
-            lease,
-        }
-    }
-}
-
-struct HeldLease {
-    leases: Leases,
-    lease: Uuid,
-}
-
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        self.leases.set().remove(&self.lease);
-    }
-}
+/// How often messages are looked for that lost their sender, at most.
+const RESCUE_EVERY: Duration = Duration::from_millis(500);
 
 /// Sends an account's messages until told to stop; then waits for the calls under way.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
     let calls = Arc::new(Semaphore::new(account.calls));
     let (tasks, leases) = (TaskTracker::new(), Leases::default());
+    let mut rescued: Option<Instant> = None;
     while !stop.is_cancelled() {
-        let round = rescue_and_send(&app, &account, &calls, &tasks, &leases, &stop);
+        // While there is much to send, not with each claim.
+        if rescued.is_none_or(|when| when.elapsed() >= RESCUE_EVERY) {
+            rescue(&app, &account, &leases).await;
+            rescued = Some(Instant::now());
+        }
+        let round = send_due(&app, &account, &calls, &tasks, &leases, &stop);
         let Round { found, again_in } = match round.await {
             Ok(round) => round,
             Err(error) => {
@@ -110,8 +86,26 @@ struct Round {
     again_in: Option<Duration>,
 }
 
+/// Takes back what lost its sender.
+async fn rescue(app: &App, account: &Account, leases: &Leases) {
+    let whose = Whose::Account {
+        id: &account.id,
+        policy: account.policy,
+        ours: &leases.all(),
+    };
+    match message::rescue(&app.store, whose).await {
+        Ok(found) if found.requeued + found.unknown > 0 => {
+            let (requeued, unknown) = (found.requeued, found.unknown);
+            tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
+            meters::rescued(&account.id, unknown);
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(account = account.id, %error, "rescuing messages"),
+    }
+}
+
 /// One round over all tenants with due messages.
-async fn rescue_and_send(
+async fn send_due(
     app: &App,
     account: &Arc<Account>,
     calls: &Arc<Semaphore>,
@@ -119,13 +113,6 @@ async fn rescue_and_send(
     leases: &Leases,
     stop: &CancellationToken,
 ) -> Result<Round, StoreError> {
-    let ours: Vec<Uuid> = leases.set().iter().copied().collect();
-    let (requeued, unknown) =
-        message::rescue(&app.store, &account.id, account.policy, &ours).await?;
-    if requeued + unknown > 0 {
-        tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
-        meters::rescued(&account.id, unknown);
-    }
     let mut round = Round::default();
     let terms = Terms {
         limit: account.batch,
@@ -191,29 +178,79 @@ async fn keep_lease(app: &App, account: &Account, batch: &Batch) -> Infallible {
     }
 }
 
+/// A message with its content.
+struct Ready {
+    claimed: Claimed,
+    message: proto::Message,
+}
+
+/// A message whose attempt is over, and what the channel or we said.
+struct Over {
+    claimed: Claimed,
+    outcome: Outcome,
+    detail: String,
+}
+
+/// Hands a batch over, a few messages at a time: their outcomes and the mark of the next few are one
+/// transaction.
 async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), StoreError> {
-    let (mut ready, unready) = make_content(app, account, batch).await?;
-    record(app, account, batch, unready).await?;
-    while !ready.is_empty() {
-        let rest = ready.split_off(ready.len().min(IN_DOUBT));
-        let mut ended = hand_over_some(app, account, batch, ready).await?;
-        ready = rest;
-        if hold_account(app, account, batch, &ended).await {
-            let rest = ready.drain(..).map(|(claimed, _)| claimed);
-            ended.extend(rest.map(|c| (c, Outcome::NotSubmitted, "the account is held".into())));
+    let (ready, mut over) = make::make_content(app, account, batch).await?;
+    let mut ready = VecDeque::from(ready);
+    loop {
+        let mut next = next_in_time(account, &mut ready, &mut over);
+        if over.is_empty() && next.is_empty() {
+            return Ok(());
         }
-        record(app, account, batch, ended).await?;
+        let ours = step(app, account, batch, std::mem::take(&mut over), &next).await?;
+        next.retain(|ready| ours.contains(&ready.claimed.id));
+        if next.is_empty() {
+            continue;
+        }
+        over = submit(account, next).await;
+        if hold_account(app, account, batch, &over).await {
+            over.extend(ready.drain(..).map(|Ready { claimed, .. }| Over {
+                claimed,
+                outcome: Outcome::NotSubmitted,
+                detail: "the account is held".into(),
+            }));
+        }
     }
-    Ok(())
+}
+
+/// Takes the next few messages. Those whose sending hours ended since they were claimed are over.
+fn next_in_time(
+    account: &Account,
+    ready: &mut VecDeque<Ready>,
+    over: &mut Vec<Over>,
+) -> Vec<Ready> {
+    let now = Utc::now();
+    let mut next = Vec::with_capacity(IN_DOUBT);
+    while next.len() < IN_DOUBT
+        && let Some(candidate) = ready.pop_front()
+    {
+        match opens_again(account, &candidate.claimed, now) {
+            // Not before they begin again: else it would be claimed at once, and be late again.
+            Some(opens) => over.push(Over {
+                claimed: candidate.claimed,
+                outcome: Outcome::Throttled {
+                    retry_after: opens - now,
+                    whole_account: false,
+                },
+                detail: "the sending hours are over".into(),
+            }),
+            None => next.push(candidate),
+        }
+    }
+    next
 }
 
 /// Holds the account for the batch's tenant when its channel asked for it; says whether it did.
-async fn hold_account(app: &App, account: &Account, batch: &Batch, ended: &Unready) -> bool {
-    let asked = ended.iter().filter_map(|(_, outcome, _)| match outcome {
+async fn hold_account(app: &App, account: &Account, batch: &Batch, over: &[Over]) -> bool {
+    let asked = over.iter().filter_map(|over| match over.outcome {
         Outcome::Throttled {
             retry_after,
             whole_account: true,
-        } => Some(*retry_after),
+        } => Some(retry_after),
         _ => None,
     });
     let Some(span) = asked.max() else {
@@ -226,55 +263,26 @@ async fn hold_account(app: &App, account: &Account, batch: &Batch, ended: &Unrea
     true
 }
 
-/// Marks some messages as handed over and hands them over; gives their outcomes. Those whose
-/// sending hours ended since they were claimed are not.
-async fn hand_over_some(
-    app: &App,
-    account: &Account,
-    batch: &Batch,
-    ready: Ready,
-) -> Result<Unready, StoreError> {
-    let now = Utc::now();
-    let (mut ended, mut in_time): (Unready, Ready) = (Vec::new(), Vec::new());
-    for (claimed, made) in ready {
-        match opens_again(account, &claimed, now) {
-            // Not before they begin again: else it would be claimed at once, and be late again.
-            Some(opens) => {
-                let outcome = Outcome::Throttled {
-                    retry_after: opens - now,
-                    whole_account: false,
-                };
-                ended.push((claimed, outcome, "the sending hours are over".into()));
-            }
-            None => in_time.push((claimed, made)),
-        }
-    }
-    let ready = in_time;
-    let ids: Vec<Uuid> = ready.iter().map(|(claimed, _)| claimed.id).collect();
-    let ours = message::mark_submitted(&app.store, batch, &ids, lease(app)).await?;
-    let ready: Vec<(Claimed, proto::Message)> = ready
-        .into_iter()
-        .filter(|(claimed, _)| ours.contains(&claimed.id))
-        .collect();
-    if !ready.is_empty() {
-        let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) = ready.into_iter().unzip();
-        let span = spans::hand_over(account, messages.len());
-        let request = proto::SendRequest {
-            messages,
-            traceparent: spans::traceparent(&span),
-        };
-        let outcomes = match account.instance.send(request).instrument(span).await {
-            Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
-            Err(refused) => not_submitted(&refused, claimed.len()),
-        };
-        ended.extend(
-            claimed
-                .into_iter()
-                .zip(outcomes)
-                .map(|(claimed, (outcome, detail))| (claimed, outcome, detail)),
-        );
-    }
-    Ok(ended)
+/// Hands messages that are marked over to the channel; gives their outcomes.
+async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
+    let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) =
+        ready.into_iter().map(|r| (r.claimed, r.message)).unzip();
+    let span = spans::hand_over(account, messages.len());
+    let request = proto::SendRequest {
+        messages,
+        traceparent: spans::traceparent(&span),
+    };
+    let outcomes = match account.instance.send(request).instrument(span).await {
+        Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
+        Err(refused) => not_submitted(&refused, claimed.len()),
+    };
+    let over = claimed.into_iter().zip(outcomes);
+    over.map(|(claimed, (outcome, detail))| Over {
+        claimed,
+        outcome,
+        detail,
+    })
+    .collect()
 }
 
 /// When the sending hours begin again where the recipient is, if they are over there.
@@ -283,60 +291,62 @@ fn opens_again(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> Opti
     account.window.as_ref()?.opens(now, zone)
 }
 
-async fn record(
+/// Records what is over and marks the next messages; gives those that are still ours.
+///
+/// Patiently: what is sent and not recorded would be in doubt, and perhaps be sent again. When the
+/// lease is lost meanwhile, it is in vain.
+async fn step(
     app: &App,
     account: &Account,
     batch: &Batch,
-    ended: Vec<(Claimed, Outcome, String)>,
-) -> Result<(), StoreError> {
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let now = Utc::now();
-    let ended: Vec<Ended> = ended
-        .into_iter()
-        .map(|(claimed, outcome, detail)| Ended {
-            id: claimed.id,
-            attempt: claimed.attempt,
-            next: after_attempt(
-                &outcome,
-                claimed.failures,
-                account.policy,
-                now,
-                jitter(claimed.id),
-            ),
-            outcome,
-            detail,
-        })
-        .collect();
-    let moved = complete(app, batch, &ended).await?;
-    meters::messages(&account.id, ended.iter().map(|e| &e.next));
-    if moved < ended.len() {
-        tracing::warn!(
-            account = account.id,
-            lost = ended.len() - moved,
-            "outcomes of messages whose lease was lost"
-        );
-    }
-    Ok(())
-}
-
-/// Records outcomes, patiently: what is sent and not recorded would be in doubt, and perhaps be
-/// sent again. Recording twice changes nothing; when the lease is lost meanwhile, it is in vain.
-async fn complete(app: &App, batch: &Batch, ended: &[Ended]) -> Result<usize, StoreError> {
-    let mut wait = FIRST_RECORD_WAIT;
-    let mut tries = 1;
-    loop {
-        match message::complete(&app.store, batch, ended).await {
-            Err(error) if tries < RECORD_TRIES => {
+    over: Vec<Over>,
+    next: &[Ready],
+) -> Result<Vec<Uuid>, StoreError> {
+    let ended = decide(account, over);
+    let next: Vec<Uuid> = next.iter().map(|ready| ready.claimed.id).collect();
+    let (mut wait, mut tries) = (FIRST_RECORD_WAIT, 1);
+    let stepped = loop {
+        match message::step(&app.store, batch, &ended, &next, lease(app)).await {
+            // What is only marked is left to the lease: nothing was handed over.
+            Err(error) if tries < RECORD_TRIES && !ended.is_empty() => {
                 tracing::warn!(%error, tries, "recording outcomes; trying again");
             }
-            result => return result,
+            result => break result?,
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RECORD_WAIT);
         tries += 1;
+    };
+    meters::messages(&account.id, ended.iter().map(|e| &e.next));
+    if stepped.recorded < ended.len() {
+        tracing::warn!(
+            account = account.id,
+            lost = ended.len() - stepped.recorded,
+            "outcomes of messages whose lease was lost"
+        );
     }
+    Ok(stepped.ours)
+}
+
+/// What becomes of messages.
+fn decide(account: &Account, over: Vec<Over>) -> Vec<Ended> {
+    let now = Utc::now();
+    let decided = over.into_iter().map(|over| {
+        let Over {
+            claimed,
+            outcome,
+            detail,
+        } = over;
+        let (failures, jitter) = (claimed.failures, jitter(claimed.id));
+        Ended {
+            id: claimed.id,
+            attempt: claimed.attempt,
+            next: after_attempt(&outcome, failures, account.policy, now, jitter),
+            outcome,
+            detail,
+        }
+    });
+    decided.collect()
 }
 
 /// A number in 0..1 out of a message's id: its last bytes are random.
@@ -379,188 +389,13 @@ fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
                     retry_after: TimeDelta::seconds(wait),
                     whole_account: t.scope == "account",
                 },
-                t.scope,
+                match &t.scope[..] {
+                    "account" => "the channel asked to slow down".into(),
+                    _ => t.scope,
+                },
             )
         }
         Some(Kind::Ambiguous(a)) => (Outcome::Ambiguous, a.detail),
         None => (Outcome::Ambiguous, "the plugin gave no outcome".into()),
     }
-}
-
-type Ready = Vec<(Claimed, proto::Message)>;
-type Unready = Vec<(Claimed, Outcome, String)>;
-
-/// Makes the content of a batch. What has none for good has failed; what has none for now waits.
-async fn make_content(
-    app: &App,
-    account: &Account,
-    batch: &Batch,
-) -> Result<(Ready, Unready), StoreError> {
-    let offers: Vec<Uuid> = batch.messages.iter().map(|m| m.offer_id).collect();
-    let mut tx = app.store.begin_work(batch.tenant).await?;
-    let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
-    let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
-    brands.sort_unstable();
-    brands.dedup();
-    let mut newest: HashMap<String, Newest> = HashMap::new();
-    for message in &batch.messages {
-        let key = &message.message_template;
-        if !newest.contains_key(key) {
-            let loaded = Newest::load(&mut tx, batch.tenant, &brands, key).await?;
-            newest.insert(key.clone(), loaded);
-        }
-    }
-    let links = Links::load(app, &mut tx, batch.tenant).await?;
-    tx.commit().await?;
-
-    let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
-    let mut making: FuturesUnordered<_> = batch
-        .messages
-        .iter()
-        .map(|claimed| {
-            let newest = &newest[&claimed.message_template];
-            let content = contents.get(&claimed.offer_id);
-            let url = links.url(claimed.id);
-            async move {
-                (
-                    claimed,
-                    make_one(app, account, claimed, newest, content, url).await,
-                )
-            }
-        })
-        .collect();
-    let (mut ready, mut unready) = (Vec::new(), Vec::new());
-    while let Some((claimed, made)) = making.next().await {
-        match made {
-            Ok(message) => ready.push((claimed.clone(), message)),
-            Err((outcome, detail)) => unready.push((claimed.clone(), outcome, detail)),
-        }
-    }
-    Ok((ready, unready))
-}
-
-async fn make_one(
-    app: &App,
-    account: &Account,
-    claimed: &Claimed,
-    newest: &Newest,
-    content: Option<&Content>,
-    unsubscribe_url: String,
-) -> Result<proto::Message, (Outcome, String)> {
-    let permanent = |error: &dyn std::fmt::Display| (Outcome::Permanent, error.to_string());
-    let content = content.ok_or_else(|| permanent(&"the offer is gone"))?;
-    let mut data = content::offer_data(content).map_err(|e| permanent(&e))?;
-    data.unsubscribe_url = unsubscribe_url;
-    let template = app
-        .templates
-        .message(newest, content)
-        .map_err(|e| match e {
-            // A person can mend a template; the message waits for it.
-            ContentError::NoTemplate(_) | ContentError::Template(_) => {
-                (Outcome::Transient, e.to_string())
-            }
-            ContentError::Data(_) => permanent(&e),
-        })?;
-    let rendered = template.render(&data).map_err(|e| permanent(&e))?;
-    let mut attachments = Vec::new();
-    if let Some(sha256) = &content.sha256 {
-        let pdf = app
-            .documents
-            .get(sha256)
-            .await
-            .map_err(|e| (Outcome::Transient, e.to_string()))?;
-        attachments.push(proto::Attachment {
-            filename: format!("Angebot-{}.pdf", data.offer.number),
-            media_type: "application/pdf".into(),
-            content: pdf.to_vec(),
-        });
-    }
-    let brand = |key: &str| {
-        content.model["brand"][key]
-            .as_str()
-            .unwrap_or("")
-            .to_owned()
-    };
-    Ok(proto::Message {
-        message_id: claimed.id.to_string(),
-        attempt: u32::try_from(claimed.attempt).unwrap_or(0),
-        recipient: Some(proto::Party {
-            address: claimed.address.clone(),
-            name: data.customer.display_name.clone(),
-        }),
-        sender: Some(sender(&brand, &data)),
-        reply_to: brand("reply_to"),
-        content: Some(if account.channel() == "mail" {
-            proto::message::Content::Mail(proto::MailContent {
-                subject: rendered.subject,
-                text: rendered.text,
-                html: rendered.html,
-                attachments,
-                headers: unsubscribe_headers(&data.unsubscribe_url),
-            })
-        } else {
-            proto::message::Content::Text(proto::TextContent {
-                text: rendered.text,
-            })
-        }),
-    })
-}
-
-fn sender(brand: &impl Fn(&str) -> String, data: &OfferData) -> proto::Party {
-    let name = brand("sender_name");
-    proto::Party {
-        address: brand("sender_email"),
-        name: if name.is_empty() {
-            data.brand.name.clone()
-        } else {
-            name
-        },
-    }
-}
-
-/// Makes the links by which recipients withdraw consent.
-struct Links<'a> {
-    base: &'a str,
-    tenant: TenantId,
-    key: Vec<u8>,
-}
-
-impl<'a> Links<'a> {
-    async fn load(app: &'a App, conn: &mut Conn, tenant: TenantId) -> Result<Self, StoreError> {
-        let base = &app.config.public_url;
-        let key = if base.is_empty() {
-            None
-        } else {
-            unsubscribe::key(conn, tenant).await?
-        };
-        Ok(Links {
-            base,
-            tenant,
-            key: key.unwrap_or_default(),
-        })
-    }
-
-    /// The link of a message; empty when the server has no public address.
-    fn url(&self, message: Uuid) -> String {
-        if self.key.is_empty() {
-            return String::new();
-        }
-        let token = seal(&self.key, self.tenant, MessageId(message));
-        format!("{}{}{token}", self.base, crate::public::PATH)
-    }
-}
-
-/// What tells a mail program how to withdraw consent with one click (RFC 2369, RFC 8058).
-fn unsubscribe_headers(url: &str) -> Vec<proto::Header> {
-    if url.is_empty() {
-        return Vec::new();
-    }
-    let header = |name: &str, value: String| proto::Header {
-        name: name.into(),
-        value,
-    };
-    vec![
-        header("List-Unsubscribe", format!("<{url}>")),
-        header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()),
-    ]
 }

@@ -1,8 +1,9 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
-//! what was handed over long ago is removed.
+//! what was handed over long ago is removed, messages of accounts that are gone are taken back.
 
 use std::time::Duration;
 
+use anklang_store::message::{self, Whose};
 use anklang_store::tenant::{self, Tenant};
 use anklang_store::{StoreError, dry_run, offer, operation};
 use chrono::{TimeDelta, Utc};
@@ -18,11 +19,17 @@ const DRY_RUNS_KEPT: TimeDelta = TimeDelta::days(7);
 const DRY_RUNS_PER_ROUND: i64 = 100;
 /// Offers that expire in one transaction.
 const OFFERS_PER_CHUNK: i64 = 5_000;
+/// Messages of accounts that this server does not know are taken back when their leases have run out
+/// so many lease times ago: another server that knows the account would have done so.
+const GRACE_LEASES: u32 = 10;
 /// Interrupted offers that are finished in one round.
 const INTERRUPTED_PER_ROUND: i64 = 100;
 
 /// Looks at all tenants again and again until told to stop. Several servers may do so at once.
 pub async fn run(app: App, stop: CancellationToken) {
+    if let Err(error) = tell_orphaned(&app).await {
+        tracing::warn!(%error, "looking for messages of accounts that are not configured");
+    }
     loop {
         if let Err(error) = round(&app, &stop).await {
             tracing::warn!(%error, "sweep");
@@ -35,7 +42,18 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
-    forget_dry_runs(app, stop).await?;
+    let of_all = [
+        (
+            "messages of accounts that are gone",
+            rescue_orphaned(app).await,
+        ),
+        ("old dry runs", forget_dry_runs(app, stop).await),
+    ];
+    for (step, result) in of_all {
+        if let Err(error) = result {
+            tracing::warn!(step, %error, "sweep");
+        }
+    }
     for tenant in tenant::all(&app.store).await? {
         if stop.is_cancelled() {
             break;
@@ -51,6 +69,44 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
                 tracing::warn!(tenant = tenant.slug, step, %error, "sweep");
             }
         }
+    }
+    Ok(())
+}
+
+fn accounts(app: &App) -> Vec<String> {
+    app.accounts
+        .all()
+        .map(|account| account.id.clone())
+        .collect()
+}
+
+/// Says for which accounts that are not configured here messages wait, and how many.
+async fn tell_orphaned(app: &App) -> Result<(), StoreError> {
+    for orphaned in message::orphaned(&app.store, &accounts(app)).await? {
+        tracing::warn!(
+            account = orphaned.account,
+            messages = orphaned.messages,
+            "messages wait for an account that is not configured here"
+        );
+    }
+    Ok(())
+}
+
+/// Takes back messages that were being sent through an account which was taken out of the
+/// configuration: nobody else would. Of what may have arrived nobody knows; a person decides.
+async fn rescue_orphaned(app: &App) -> Result<(), StoreError> {
+    let grace = app.config.dispatch_lease * GRACE_LEASES;
+    let whose = Whose::NoneOf {
+        accounts: &accounts(app),
+        grace: TimeDelta::from_std(grace).unwrap_or(TimeDelta::hours(1)),
+    };
+    let rescued = message::rescue(&app.store, whose).await?;
+    if rescued.requeued + rescued.unknown > 0 {
+        tracing::warn!(
+            requeued = rescued.requeued,
+            unknown = rescued.unknown,
+            "rescued messages of accounts that are not configured"
+        );
     }
     Ok(())
 }

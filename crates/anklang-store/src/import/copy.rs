@@ -14,6 +14,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::Transaction;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use uuid::Uuid;
 
 use super::load::{Column, Found, Get, Spec};
 use super::{Load, Loaded, Numbered};
@@ -21,6 +22,10 @@ use crate::Result;
 
 /// The rows in the temporary table.
 const ROWS: &str = "pg_temp.chunk AS s";
+/// Its column with an id for what is made of the row: making ids is quicker here than there.
+const NEW_ID: &str = "new_id";
+/// Memory of the database for sorting and keeping a chunk, so that neither goes to a file.
+const WORK_MEM: &str = "32MB";
 
 /// Writes rows whose keys differ. `given` are the columns that may change what is there already.
 pub(super) async fn load<R: Load>(
@@ -39,7 +44,7 @@ pub(super) async fn load<R: Load>(
             tx.execute_typed(&first, &tenant).await?;
         }
         let found = tx
-            .query_typed(&spec.sql(ROWS, Some(given)), &tenant)
+            .query_typed(&spec.sql(ROWS, NEW_ID, Some(given)), &tenant)
             .await?;
         for row in found {
             let found = Found {
@@ -66,11 +71,13 @@ async fn copy<R>(
         .map(|c| format!("{} {}", c.name, c.sql_type()))
         .collect();
     let table = format!(
-        "CREATE TEMPORARY TABLE chunk (row_line bigint, {}) ON COMMIT DROP",
+        "SELECT set_config('work_mem', '{WORK_MEM}', true);
+         CREATE TEMPORARY TABLE chunk (row_line bigint, {NEW_ID} uuid, {}) ON COMMIT DROP",
         columns.join(", ")
     );
     tx.batch_execute(&table).await?;
-    let types: Vec<Type> = std::iter::once(Type::INT8)
+    let types: Vec<Type> = [Type::INT8, Type::UUID]
+        .into_iter()
         .chain(spec.sent.iter().map(copied_type))
         .collect();
     let sink = tx
@@ -78,8 +85,8 @@ async fn copy<R>(
         .await?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &types));
     let mut values = Vec::with_capacity(types.len());
-    for Numbered { line, row } in rows {
-        values.push(Value::Line(*line));
+    for Numbered { line, row, .. } in rows {
+        values.extend([Value::Line(*line), Value::Id(Uuid::now_v7())]);
         values.extend(spec.sent.iter().map(|c| value(c, tenant, row)));
         writer.as_mut().write_raw(values.drain(..)).await?;
     }
@@ -103,6 +110,7 @@ fn copied_type<R>(column: &Column<R>) -> Type {
 #[derive(Debug)]
 enum Value<'r> {
     Line(i64),
+    Id(Uuid),
     Text(Option<&'r str>),
     Int(i32),
     Flag(Option<bool>),
@@ -133,6 +141,7 @@ impl ToSql for Value<'_> {
     ) -> std::result::Result<IsNull, Box<dyn Error + Sync + Send>> {
         match self {
             Value::Line(v) => v.to_sql(ty, out),
+            Value::Id(v) => v.to_sql(ty, out),
             Value::Text(v) => v.to_sql(ty, out),
             Value::Int(v) => v.to_sql(ty, out),
             Value::Flag(v) => v.to_sql(ty, out),

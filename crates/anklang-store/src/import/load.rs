@@ -256,7 +256,9 @@ impl<R: Row> Spec<R> {
 
     /// The statement over `rows`, something to select from, named `s`: `staged` are they with what
     /// they refer to, `written` those created or updated. Its result are [`Found`]s.
-    pub(super) fn sql(&self, rows: &str, given: Option<&HashSet<String>>) -> String {
+    ///
+    /// `made_id` makes the id of a new row.
+    pub(super) fn sql(&self, rows: &str, made_id: &str, given: Option<&HashSet<String>>) -> String {
         let updates: Vec<&str> = self
             .values
             .iter()
@@ -264,7 +266,7 @@ impl<R: Row> Spec<R> {
             .map(|t| t.column)
             .collect();
         let mut sql = self.staged(rows);
-        sql += &self.written(&updates);
+        sql += &self.written(&updates, made_id);
         sql += self.then;
         sql += " SELECT -1 AS what, count(*) AS number, '' AS reason FROM written WHERE created
                  UNION ALL SELECT -2, count(*), '' FROM written WHERE NOT created";
@@ -300,7 +302,7 @@ impl<R: Row> Spec<R> {
         )
     }
 
-    fn written(&self, updates: &[&str]) -> String {
+    fn written(&self, updates: &[&str], made_id: &str) -> String {
         let columns: Vec<&str> = self
             .key
             .iter()
@@ -312,10 +314,12 @@ impl<R: Row> Spec<R> {
             .map(|i| format!(" AND fault_{i} IS NULL"))
             .collect();
         let (id, made_id) = if self.with_id {
-            (", id", ", anklang_uuid7()")
+            (", id", format!(", {made_id}"))
         } else {
-            ("", "")
+            ("", String::new())
         };
+        // Rows that nobody reads need not be kept.
+        let all = if self.then.is_empty() { "" } else { ", t.*" };
         let conflict = if updates.is_empty() {
             "NOTHING".to_owned()
         } else {
@@ -337,7 +341,7 @@ impl<R: Row> Spec<R> {
                  INSERT INTO {table} AS t (tenant_id{id}, {columns})
                  SELECT $1{made_id}, {columns} FROM staged WHERE true{good} ORDER BY {key}
                  ON CONFLICT (tenant_id, {key}) DO {conflict}
-                 RETURNING t.xmax = 0 AS created, t.*)",
+                 RETURNING t.xmax = 0 AS created{all})",
             table = self.table,
             columns = columns.join(", "),
             key = key.join(", "),

@@ -45,6 +45,8 @@ pub type Read<R> = std::result::Result<R, Violations>;
 pub struct Numbered<R> {
     /// Line in the file, from 1.
     pub line: i64,
+    /// Bytes of the file before it; 0 when it comes from no file.
+    pub offset: i64,
     /// The row.
     pub row: R,
 }
@@ -133,7 +135,7 @@ impl<R: Load> Session<R> {
 
     fn sift(&mut self, rows: Vec<Numbered<Read<R>>>) -> (Vec<Numbered<R>>, Vec<Fault>) {
         let (mut good, mut faults) = (Vec::with_capacity(rows.len()), Vec::new());
-        for Numbered { line, row } in rows {
+        for Numbered { line, offset, row } in rows {
             let row = match row {
                 Ok(row) => row,
                 Err(violations) => {
@@ -148,7 +150,7 @@ impl<R: Load> Session<R> {
             match self.seen.entry(row.key()) {
                 Entry::Vacant(free) => {
                     free.insert(line);
-                    good.push(Numbered { line, row });
+                    good.push(Numbered { line, offset, row });
                 }
                 Entry::Occupied(first) => faults.push(Fault {
                     line,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::load::{Column, Found, Get, Spec};
 use super::{Load, Loaded, Numbered};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 #[derive(QueryableByName)]
@@ -37,6 +38,7 @@ pub(crate) async fn id_of(
     let row: Option<Id> = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
+        .fixed()
         .get_result(conn)
         .await
         .optional()?;
@@ -45,7 +47,11 @@ pub(crate) async fn id_of(
 
 /// Writes one row; violations are named by its columns.
 pub(crate) async fn one<R: Load>(conn: &mut Conn, tenant: TenantId, row: R) -> Result<()> {
-    let rows = [Numbered { line: 0, row }];
+    let rows = [Numbered {
+        line: 0,
+        offset: 0,
+        row,
+    }];
     refuse(load(conn, tenant, &rows).await?, |_, field| field)?;
     Ok(())
 }
@@ -71,7 +77,11 @@ pub(crate) async fn all<R: Load>(
                 format!("repeats {parts}[{}]", before.get()),
             ),
         }
-        numbered.push(Numbered { line, row });
+        numbered.push(Numbered {
+            line,
+            offset: 0,
+            row,
+        });
     }
     violations.finish(())?;
     if numbered.is_empty() {
@@ -100,7 +110,7 @@ async fn load<R: Load>(conn: &mut Conn, tenant: TenantId, rows: &[Numbered<R>]) 
         if let Some(first) = spec.preceding(&source) {
             bound(&spec, first, tenant, rows).execute(conn).await?;
         }
-        let statement = spec.sql(&source, None);
+        let statement = spec.sql(&source, "anklang_uuid7()", None);
         let found: Vec<Found> = bound(&spec, statement, tenant, rows).load(conn).await?;
         for found in found {
             loaded.add(&spec, found);

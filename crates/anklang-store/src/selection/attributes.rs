@@ -8,6 +8,7 @@ use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::registry::{Entity, FieldType};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// Names of attribute fields begin so.
@@ -34,6 +35,7 @@ impl Attributes {
             "SELECT entity, key, value_type FROM attribute_definition WHERE tenant_id = $1",
         )
         .bind::<SqlUuid, _>(tenant.0)
+        .fixed()
         .load(conn)
         .await?;
         rows.into_iter().map(Row::into_entry).collect()

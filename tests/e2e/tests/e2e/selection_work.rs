@@ -131,6 +131,7 @@ async fn a_copy_goes_its_own_way() {
         name: original.name.clone(),
         display_name: "Kopie".into(),
         request_id: uuid::Uuid::now_v7().to_string(),
+        ..Default::default()
     };
     let copy = async || {
         let copied = client

@@ -552,7 +552,7 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
 }
 
 /// Lists without a parent.
-const LISTS: [&str; 11] = [
+const LISTS: [&str; 12] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",

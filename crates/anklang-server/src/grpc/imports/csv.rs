@@ -11,11 +11,20 @@ const MAX_RECORD: usize = 1 << 20;
 /// The most fields in a record.
 const MAX_FIELDS: usize = 1_000;
 
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The line, from 1.
+    pub line: i64,
+    /// Bytes before it.
+    pub offset: i64,
+}
+
 /// A record: a line, or several when a quoted value has line breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The line on which it begins, from 1.
-    pub line: i64,
+    /// Where it begins.
+    pub place: Place,
     data: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -42,11 +51,11 @@ pub struct Splitter {
     reader: csv_core::Reader,
     /// The first bytes, until it is known whether they are a byte order mark.
     head: Option<Vec<u8>>,
-    /// The line of the next byte.
-    line: i64,
+    /// The next byte.
+    next: Place,
     after_cr: bool,
-    /// The line on which the record under way begins.
-    record: Option<i64>,
+    /// Where the record under way begins.
+    record: Option<Place>,
     data: Vec<u8>,
     data_len: usize,
     ends: Vec<usize>,
@@ -59,7 +68,7 @@ impl Splitter {
         Splitter {
             reader: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
             head: Some(Vec::new()),
-            line: 1,
+            next: Place { line: 1, offset: 0 },
             after_cr: false,
             record: None,
             data: vec![0; 1024],
@@ -67,6 +76,29 @@ impl Splitter {
             ends: vec![0; 32],
             ends_len: 0,
         }
+    }
+
+    /// For the rest of a file that was read up to a place: see [`Splitter::place`].
+    pub fn resumed(delimiter: u8, at: Place) -> Self {
+        Splitter {
+            head: None,
+            next: at,
+            ..Splitter::new(delimiter)
+        }
+    }
+
+    /// Where the first record begins that is not complete: all before are.
+    pub fn place(&self) -> Place {
+        let Place { line, offset } = self.record.unwrap_or(self.next);
+        if self.record.is_none() && self.after_cr {
+            // In the middle of CR LF, perhaps: the rest begins with the whole of it, which is an
+            // empty line.
+            return Place {
+                line: line - 1,
+                offset: offset - 1,
+            };
+        }
+        Place { line, offset }
     }
 
     /// Takes the next bytes and adds the records that they complete.
@@ -79,7 +111,9 @@ impl Splitter {
             self.head = Some(head);
             return Ok(());
         }
-        self.split(head.strip_prefix(BOM).unwrap_or(&head), records)
+        let text = head.strip_prefix(BOM).unwrap_or(&head);
+        self.next.offset += length(head.len() - text.len());
+        self.split(text, records)
     }
 
     /// Adds the last record, when the file does not end with a line break.
@@ -87,16 +121,16 @@ impl Splitter {
         if let Some(head) = self.head.take() {
             self.split(&head, records)?;
         }
-        while let Some(line) = self.record {
-            self.step(&[], line, records)?;
+        while let Some(place) = self.record {
+            self.step(&[], place, records)?;
         }
         Ok(())
     }
 
     fn split(&mut self, mut bytes: &[u8], records: &mut Vec<Record>) -> Result<(), TooLong> {
         while !bytes.is_empty() {
-            let line = match self.record {
-                Some(line) => line,
+            let place = match self.record {
+                Some(place) => place,
                 None => {
                     // Empty lines; the reader would skip them as well, but not count them.
                     let breaks = bytes
@@ -108,21 +142,21 @@ impl Splitter {
                     if bytes.is_empty() {
                         break;
                     }
-                    *self.record.insert(self.line)
+                    *self.record.insert(self.next)
                 }
             };
-            let read = self.step(bytes, line, records)?;
+            let read = self.step(bytes, place, records)?;
             self.count(&bytes[..read]);
             bytes = &bytes[read..];
         }
         Ok(())
     }
 
-    /// Reads on in the record that began on `line`; gives the number of bytes read.
+    /// Reads on in the record that began at `place`; gives the number of bytes read.
     fn step(
         &mut self,
         bytes: &[u8],
-        line: i64,
+        place: Place,
         records: &mut Vec<Record>,
     ) -> Result<usize, TooLong> {
         let (result, read, written, ended) = self.reader.read_record(
@@ -141,11 +175,11 @@ impl Splitter {
                 self.ends.resize(self.ends.len() * 2, 0);
             }
             ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
-                return Err(TooLong(line));
+                return Err(TooLong(place.line));
             }
             ReadRecordResult::Record => {
                 records.push(Record {
-                    line,
+                    place,
                     data: self.data[..self.data_len].to_vec(),
                     ends: self.ends[..self.ends_len].to_vec(),
                 });
@@ -162,15 +196,20 @@ impl Splitter {
         self.ends_len = 0;
     }
 
-    /// Counts line breaks: LF, CR LF or CR.
+    /// Counts bytes and line breaks: LF, CR LF or CR.
     fn count(&mut self, bytes: &[u8]) {
+        self.next.offset += length(bytes.len());
         for &byte in bytes {
             if byte == b'\r' || (byte == b'\n' && !self.after_cr) {
-                self.line += 1;
+                self.next.line += 1;
             }
             self.after_cr = byte == b'\r';
         }
     }
+}
+
+fn length(bytes: usize) -> i64 {
+    i64::try_from(bytes).expect("memory is smaller")
 }
 
 #[cfg(test)]
@@ -188,7 +227,7 @@ mod tests {
             .iter()
             .map(|r| {
                 let text = |f: &[u8]| String::from_utf8_lossy(f).into_owned();
-                (r.line, r.fields().map(text).collect())
+                (r.place.line, r.fields().map(text).collect())
             })
             .collect()
     }
@@ -222,6 +261,33 @@ mod tests {
         }
         assert_eq!(split(b"", 1), []);
         assert_eq!(split(b"\xef\xbb", 1).len(), 1);
+    }
+
+    #[test]
+    fn a_file_can_be_read_on_from_the_place_of_any_record() {
+        let csv = "\u{feff}a;b\n\n1;\"x\ny\"\n\n2;ü\n3;z\n";
+        for breaks in ["\n", "\r\n", "\r"] {
+            let csv = csv.replace('\n', breaks);
+            let (mut whole, mut all) = (Splitter::new(b';'), Vec::new());
+            whole.push(csv.as_bytes(), &mut all).expect("short records");
+            assert_eq!(all.len(), 4);
+            for size in 1..=csv.len() {
+                let (mut first, mut before) = (Splitter::new(b';'), Vec::new());
+                first
+                    .push(&csv.as_bytes()[..size], &mut before)
+                    .expect("short records");
+                let place = first.place();
+                if place.offset == 0 {
+                    continue;
+                }
+                let at = usize::try_from(place.offset).expect("from the beginning");
+                let mut rest = Splitter::resumed(b';', place);
+                rest.push(&csv.as_bytes()[at..], &mut before)
+                    .expect("short records");
+                rest.finish(&mut before).expect("short records");
+                assert_eq!(before, all, "{breaks:?} {size}");
+            }
+        }
     }
 
     #[test]

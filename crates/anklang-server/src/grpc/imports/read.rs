@@ -7,7 +7,7 @@ use anklang_domain::master::{Entity, Row};
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::import::{Numbered, Read};
 
-use super::csv::{Record, Splitter};
+use super::csv::{Place, Record, Splitter};
 use crate::grpc::{ApiError, ApiResult};
 
 /// Reads rows of one entity.
@@ -30,21 +30,64 @@ enum Source {
 impl<R: Row> RowReader<R> {
     /// Of what the header announces.
     pub fn new(header: &pb::ImportHeader) -> ApiResult<Self> {
-        let source = if header.columns.is_empty() {
-            let splitter = Box::new(Splitter::new(delimiter(&header.delimiter)?));
+        let resumed = header.resume_from.as_ref();
+        if let Some(checkpoint) = resumed {
+            check_checkpoint(checkpoint, header.columns.is_empty())?;
+        }
+        let mut columns = header.columns.clone();
+        let source = if columns.is_empty() {
+            let delimiter = delimiter(&header.delimiter)?;
+            let splitter = match resumed {
+                None => Splitter::new(delimiter),
+                Some(pb::ImportCheckpoint {
+                    line,
+                    offset,
+                    columns: named,
+                }) => {
+                    check_columns(R::ENTITY, named, "header.resume_from.columns")?;
+                    columns.clone_from(named);
+                    let (line, offset) = (*line, *offset);
+                    Splitter::resumed(delimiter, Place { line, offset })
+                }
+            };
             Source::Csv {
-                splitter,
-                named: false,
+                splitter: Box::new(splitter),
+                named: resumed.is_some(),
             }
         } else {
-            check_columns(R::ENTITY, &header.columns, "header.columns")?;
-            Source::Rows { count: 0 }
+            check_columns(R::ENTITY, &columns, "header.columns")?;
+            Source::Rows {
+                count: resumed.map_or(0, |checkpoint| checkpoint.line - 1),
+            }
         };
         Ok(RowReader {
-            columns: header.columns.clone(),
+            columns,
             source,
             row: std::marker::PhantomData,
         })
+    }
+
+    /// Where the first row begins that was not read yet.
+    pub fn place(&self) -> Place {
+        match &self.source {
+            Source::Csv { splitter, .. } => splitter.place(),
+            Source::Rows { count } => Place {
+                line: count + 1,
+                offset: 0,
+            },
+        }
+    }
+
+    /// A place for who wants to go on there.
+    pub fn checkpoint(&self, at: Place) -> pb::ImportCheckpoint {
+        pb::ImportCheckpoint {
+            line: at.line,
+            offset: at.offset,
+            columns: match self.source {
+                Source::Csv { .. } => self.columns.clone(),
+                Source::Rows { .. } => Vec::new(),
+            },
+        }
     }
 
     /// The columns; none while they are not known.
@@ -81,6 +124,7 @@ impl<R: Row> RowReader<R> {
             .zip(rows)
             .map(|(line, row)| Numbered {
                 line,
+                offset: 0,
                 row: read_row(&self.columns, row.values.iter().map(|v| Ok(v.as_str()))),
             })
             .collect())
@@ -126,7 +170,8 @@ impl<R: Row> RowReader<R> {
         }
         Ok(records
             .map(|record| Numbered {
-                line: record.line,
+                line: record.place.line,
+                offset: record.place.offset,
                 row: read_row(&self.columns, record.fields().map(std::str::from_utf8)),
             })
             .collect())
@@ -166,6 +211,22 @@ fn read_row<'v, R: Row>(
         let column = columns.iter().position(|column| column == name)?;
         texts.get(column).copied()
     })
+}
+
+/// Refuses a checkpoint that no response has told.
+fn check_checkpoint(checkpoint: &pb::ImportCheckpoint, csv: bool) -> ApiResult<()> {
+    let mut violations = Violations::new();
+    let at = |field: &str| format!("header.resume_from.{field}");
+    if checkpoint.line < 1 + i64::from(csv) {
+        violations.add(at("line"), "must be that of a checkpoint");
+    }
+    if checkpoint.offset < 0 || (checkpoint.offset == 0) == csv {
+        violations.add(at("offset"), "must be that of a checkpoint");
+    }
+    if !csv && !checkpoint.columns.is_empty() {
+        violations.add(at("columns"), "must be empty: the header names the columns");
+    }
+    Ok(violations.finish(())?)
 }
 
 /// Refuses columns that are missing, not known or named twice: all of them.

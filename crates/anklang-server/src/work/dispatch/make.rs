@@ -1,0 +1,202 @@
+//! Makes the content of a batch of messages: data, newest templates, documents, links.
+
+use std::collections::HashMap;
+
+use anklang_channels::proto;
+use anklang_domain::message::Outcome;
+use anklang_domain::unsubscribe::seal;
+use anklang_domain::{MessageId, TenantId};
+use anklang_render::model::OfferData;
+use anklang_store::message::{Batch, Claimed};
+use anklang_store::offer::{self, Content, ContentOf};
+use anklang_store::{Conn, StoreError, unsubscribe};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use uuid::Uuid;
+
+use super::{Over, Ready};
+use crate::accounts::Account;
+use crate::content::{self, ContentError, Newest};
+use crate::work::App;
+
+/// Makes the content of a batch. What has none for good has failed; what has none for now waits.
+pub(super) async fn make_content(
+    app: &App,
+    account: &Account,
+    batch: &Batch,
+) -> Result<(Vec<Ready>, Vec<Over>), StoreError> {
+    let offers: Vec<Uuid> = batch.messages.iter().map(|m| m.offer_id).collect();
+    let mut tx = app.store.begin_work(batch.tenant).await?;
+    let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
+    let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
+    brands.sort_unstable();
+    brands.dedup();
+    let mut newest: HashMap<String, Newest> = HashMap::new();
+    for message in &batch.messages {
+        let key = &message.message_template;
+        if !newest.contains_key(key) {
+            let loaded = Newest::load(&mut tx, batch.tenant, &brands, key).await?;
+            newest.insert(key.clone(), loaded);
+        }
+    }
+    let links = Links::load(app, &mut tx, batch.tenant).await?;
+    tx.commit().await?;
+
+    let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
+    let mut making: FuturesUnordered<_> = batch
+        .messages
+        .iter()
+        .map(|claimed| {
+            let newest = &newest[&claimed.message_template];
+            let content = contents.get(&claimed.offer_id);
+            let url = links.url(claimed.id);
+            async move {
+                (
+                    claimed,
+                    make_one(app, account, claimed, newest, content, url).await,
+                )
+            }
+        })
+        .collect();
+    let (mut ready, mut unready) = (Vec::new(), Vec::new());
+    while let Some((claimed, made)) = making.next().await {
+        match made {
+            Ok(message) => ready.push(Ready {
+                claimed: claimed.clone(),
+                message,
+            }),
+            Err((outcome, detail)) => unready.push(Over {
+                claimed: claimed.clone(),
+                outcome,
+                detail,
+            }),
+        }
+    }
+    Ok((ready, unready))
+}
+
+async fn make_one(
+    app: &App,
+    account: &Account,
+    claimed: &Claimed,
+    newest: &Newest,
+    content: Option<&Content>,
+    unsubscribe_url: String,
+) -> Result<proto::Message, (Outcome, String)> {
+    let permanent = |error: &dyn std::fmt::Display| (Outcome::Permanent, error.to_string());
+    let content = content.ok_or_else(|| permanent(&"the offer is gone"))?;
+    let mut data = content::offer_data(content).map_err(|e| permanent(&e))?;
+    data.unsubscribe_url = unsubscribe_url;
+    let template = app
+        .templates
+        .message(newest, content)
+        .map_err(|e| match e {
+            // A person can mend a template; the message waits for it.
+            ContentError::NoTemplate(_) | ContentError::Template(_) => {
+                (Outcome::Transient, e.to_string())
+            }
+            ContentError::Data(_) => permanent(&e),
+        })?;
+    let rendered = template.render(&data).map_err(|e| permanent(&e))?;
+    let mut attachments = Vec::new();
+    if let Some(sha256) = &content.sha256 {
+        let pdf = app
+            .documents
+            .get(sha256)
+            .await
+            .map_err(|e| (Outcome::Transient, e.to_string()))?;
+        attachments.push(proto::Attachment {
+            filename: format!("Angebot-{}.pdf", data.offer.number),
+            media_type: "application/pdf".into(),
+            content: pdf.to_vec(),
+        });
+    }
+    let brand = |key: &str| {
+        content.model["brand"][key]
+            .as_str()
+            .unwrap_or("")
+            .to_owned()
+    };
+    Ok(proto::Message {
+        message_id: claimed.id.to_string(),
+        attempt: u32::try_from(claimed.attempt).unwrap_or(0),
+        recipient: Some(proto::Party {
+            address: claimed.address.clone(),
+            name: data.customer.display_name.clone(),
+        }),
+        sender: Some(sender(&brand, &data)),
+        reply_to: brand("reply_to"),
+        content: Some(if account.channel() == "mail" {
+            proto::message::Content::Mail(proto::MailContent {
+                subject: rendered.subject,
+                text: rendered.text,
+                html: rendered.html,
+                attachments,
+                headers: unsubscribe_headers(&data.unsubscribe_url),
+            })
+        } else {
+            proto::message::Content::Text(proto::TextContent {
+                text: rendered.text,
+            })
+        }),
+    })
+}
+
+fn sender(brand: &impl Fn(&str) -> String, data: &OfferData) -> proto::Party {
+    let name = brand("sender_name");
+    proto::Party {
+        address: brand("sender_email"),
+        name: if name.is_empty() {
+            data.brand.name.clone()
+        } else {
+            name
+        },
+    }
+}
+
+/// Makes the links by which recipients withdraw consent.
+struct Links<'a> {
+    base: &'a str,
+    tenant: TenantId,
+    key: Vec<u8>,
+}
+
+impl<'a> Links<'a> {
+    async fn load(app: &'a App, conn: &mut Conn, tenant: TenantId) -> Result<Self, StoreError> {
+        let base = &app.config.public_url;
+        let key = if base.is_empty() {
+            None
+        } else {
+            unsubscribe::key(conn, tenant).await?
+        };
+        Ok(Links {
+            base,
+            tenant,
+            key: key.unwrap_or_default(),
+        })
+    }
+
+    /// The link of a message; empty when the server has no public address.
+    fn url(&self, message: Uuid) -> String {
+        if self.key.is_empty() {
+            return String::new();
+        }
+        let token = seal(&self.key, self.tenant, MessageId(message));
+        format!("{}{}{token}", self.base, crate::public::PATH)
+    }
+}
+
+/// What tells a mail program how to withdraw consent with one click (RFC 2369, RFC 8058).
+fn unsubscribe_headers(url: &str) -> Vec<proto::Header> {
+    if url.is_empty() {
+        return Vec::new();
+    }
+    let header = |name: &str, value: String| proto::Header {
+        name: name.into(),
+        value,
+    };
+    vec![
+        header("List-Unsubscribe", format!("<{url}>")),
+        header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()),
+    ]
+}

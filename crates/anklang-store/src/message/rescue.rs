@@ -1,0 +1,142 @@
+//! Messages whose sender is gone.
+
+use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES};
+use chrono::TimeDelta;
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::seconds;
+use crate::sql::Fix;
+use crate::{Result, Store};
+
+/// Whose messages are rescued.
+#[derive(Debug, Clone, Copy)]
+pub enum Whose<'a> {
+    /// Those of an account, at once. Leases that this process still works on are left: after an
+    /// outage of the database they may have run out, and be completed all the same.
+    Account {
+        /// The account.
+        id: &'a str,
+        /// What becomes of those of which nobody knows.
+        policy: AmbiguousPolicy,
+        /// This process' own leases.
+        ours: &'a [Uuid],
+    },
+    /// Those of all other accounts than these, which nobody else may look after: an account that
+    /// was taken out of the configuration. As others may know it, their leases must have run out so
+    /// long ago; and what is not known is held, as nobody says that it may be sent again.
+    NoneOf {
+        /// The accounts that are configured.
+        accounts: &'a [String],
+        /// How long ago.
+        grace: TimeDelta,
+    },
+}
+
+/// How many messages were rescued.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Not handed over: queued again.
+    pub requeued: usize,
+    /// Of these nobody knows whether they arrived.
+    pub unknown: usize,
+}
+
+/// Takes back messages whose lease has run out. Those that were not handed over are queued again; of
+/// those that may have been nobody knows, so the policy decides. At most 10,000 at once.
+pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        requeued: i64,
+        #[diesel(sql_type = BigInt)]
+        unknown: i64,
+    }
+    let (accounts, theirs, policy, ours, grace) = match whose {
+        Whose::Account { id, policy, ours } => (vec![id], true, policy, ours, TimeDelta::zero()),
+        Whose::NoneOf { accounts, grace } => {
+            let accounts = accounts.iter().map(String::as_str).collect();
+            (accounts, false, AmbiguousPolicy::Hold, &[][..], grace)
+        }
+    };
+    let mut tx = store.begin_worker().await?;
+    let found: Row = diesel::sql_query(
+        "WITH lost AS (
+             SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
+             WHERE (account = ANY($1)) = $5 AND state = 'sending'
+               AND lease_until < now() - make_interval(secs => $6) AND lease <> ALL($4)
+             ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
+         moved AS (
+             UPDATE message m SET
+                 state = CASE WHEN lost.unknown AND ($2 = 'hold' OR m.failures + 1 >= $3)
+                              THEN 'ambiguous' ELSE 'queued' END,
+                 failures = m.failures + lost.unknown::int,
+                 detail = CASE WHEN lost.unknown
+                     THEN 'the sender was interrupted after hand-over'
+                     ELSE 'the sender was interrupted before hand-over' END,
+                 next_attempt_at = now(), lease = NULL, lease_until = NULL, submitted_at = NULL,
+                 updated_at = now()
+             FROM lost WHERE m.tenant_id = lost.tenant_id AND m.id = lost.id
+             RETURNING m.tenant_id, m.id, m.attempt, m.customer_id, m.campaign_id, m.state,
+                       m.detail, lost.unknown),
+         noted AS (
+             UPDATE message_attempt a SET ended_at = now(), detail = moved.detail,
+                 outcome = CASE WHEN moved.unknown THEN 'ambiguous' ELSE 'not_submitted' END
+             FROM moved
+             WHERE a.tenant_id = moved.tenant_id AND a.message_id = moved.id
+               AND a.attempt = moved.attempt),
+         told AS (
+             INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+             SELECT tenant_id, customer_id, 'message.ambiguous', 'messages/' || id, campaign_id,
+                    jsonb_build_object('detail', detail)
+             FROM moved WHERE unknown)
+         SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
+                count(*) FILTER (WHERE unknown) AS unknown FROM moved",
+    )
+    .bind::<Array<Text>, _>(accounts)
+    .bind::<Text, _>(match policy {
+        AmbiguousPolicy::Resend => "resend",
+        AmbiguousPolicy::Hold => "hold",
+    })
+    .bind::<Integer, _>(MAX_FAILURES)
+    .bind::<Array<SqlUuid>, _>(ours)
+    .bind::<Bool, _>(theirs)
+    .bind::<Double, _>(seconds(grace))
+    .fixed()
+    .get_result(&mut tx)
+    .await?;
+    tx.commit().await?;
+    let count = |n| usize::try_from(n).unwrap_or(0);
+    Ok(Rescued {
+        requeued: count(found.requeued),
+        unknown: count(found.unknown),
+    })
+}
+
+/// An account that is not configured, and what waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Orphaned {
+    /// The account.
+    #[diesel(sql_type = Text)]
+    pub account: String,
+    /// Its messages that are queued or being sent, of all tenants.
+    #[diesel(sql_type = BigInt)]
+    pub messages: i64,
+}
+
+/// Accounts other than these with messages that are not over: nobody sends them.
+pub async fn orphaned(store: &Store, accounts: &[String]) -> Result<Vec<Orphaned>> {
+    let mut tx = store.begin_worker().await?;
+    let found = diesel::sql_query(
+        "SELECT account, count(*) AS messages FROM message
+         WHERE state IN ('queued', 'sending') AND account <> ALL($1)
+         GROUP BY account ORDER BY account",
+    )
+    .bind::<Array<Text>, _>(accounts)
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(found)
+}
