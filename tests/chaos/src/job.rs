@@ -162,11 +162,23 @@ impl Job {
             }
             assert!(begun.elapsed() < PATIENCE, "not sent: {messages:?}");
             if self.calm.load(Ordering::Relaxed) {
-                self.behind("UPDATE message SET next_attempt_at = now() WHERE state = 'queued'")
-                    .await;
+                self.make_due().await;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Lets messages that wait for another attempt be tried now. None may wait for longer than the
+    /// longest wait there is.
+    async fn make_due(&self) {
+        let late = "SELECT count(*)::text FROM message
+                    WHERE state = 'queued' AND next_attempt_at > now() + interval '5 hours'";
+        // The database may be away.
+        if let Ok(late) = self.database.one(late).await {
+            assert_eq!(late, "0", "messages wait for another day");
+        }
+        self.behind("UPDATE message SET next_attempt_at = now() WHERE state = 'queued'")
+            .await;
     }
 
     async fn answer(&self) {

@@ -292,7 +292,6 @@ async fn record(
     if ended.is_empty() {
         return Ok(());
     }
-    let now = Utc::now();
     let ended: Vec<Ended> = ended
         .into_iter()
         .map(|(claimed, outcome, detail)| Ended {
@@ -302,7 +301,6 @@ async fn record(
                 &outcome,
                 claimed.failures,
                 account.policy,
-                now,
                 jitter(claimed.id),
             ),
             outcome,

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use anklang_local::smtp::{Fault, Faults, Matching, Reply};
 use anklang_testkit::Options;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -34,6 +36,13 @@ pub async fn run(given: Given) -> Ended {
     };
     let world = World::new(given, setup).await;
     // What fails is tried again later, by whichever clock.
+    let busy = Fault::RejectRecipient(Reply::new(450, "4.2.0 come back"));
+    let faults = Faults::none().with_times(Matching::All, busy, 20);
+    let rest = Fault::Slow(Duration::from_millis(150));
+    world
+        .server
+        .sink
+        .set_faults(faults.with(Matching::All, rest));
     let mut calls = 0;
     world.receiver.now_answers(move |_| {
         calls += 1;
