@@ -57,7 +57,8 @@ impl Due {
 pub struct Places {
     /// So many more.
     pub free: i64,
-    /// So many of one tenant, those that are busy included.
+    /// So many of one tenant, those that are busy included; of those that fail half as many, at least
+    /// one.
     pub of_tenant: i64,
     /// So many that fail, those that are busy included.
     pub failing: i64,
@@ -75,7 +76,11 @@ pub async fn due(store: &Store, busy: &[Uuid], places: Places) -> Result<Vec<Due
              SELECT w.tenant_id, w.id, w.failing_since IS NOT NULL AS failing,
                     row_number() OVER (PARTITION BY w.tenant_id
                         ORDER BY w.failing_since IS NOT NULL, random())
-                    + coalesce((SELECT n FROM busy b WHERE b.tenant_id = w.tenant_id), 0) AS turn
+                    + coalesce((SELECT n FROM busy b WHERE b.tenant_id = w.tenant_id), 0) AS turn,
+                    row_number() OVER (PARTITION BY w.tenant_id, w.failing_since IS NOT NULL
+                        ORDER BY random())
+                    + coalesce((SELECT failing FROM busy b WHERE b.tenant_id = w.tenant_id), 0)
+                    AS of_kind_in_tenant
              FROM webhook w
              WHERE NOT w.paused AND w.deleted_at IS NULL
                AND (w.held_until IS NULL OR w.held_until <= now()) AND w.id <> ALL($1)
@@ -85,7 +90,8 @@ pub async fn due(store: &Store, busy: &[Uuid], places: Places) -> Result<Vec<Due
          ranked AS (
              SELECT *, row_number() OVER (PARTITION BY failing ORDER BY turn, random())
                     + coalesce((SELECT sum(failing) FROM busy), 0) AS of_kind
-             FROM due WHERE turn <= $3)
+             FROM due
+             WHERE turn <= $3 AND (NOT failing OR of_kind_in_tenant <= greatest($3 / 2, 1)))
          SELECT r.tenant_id, t.slug AS tenant_slug, r.id, r.failing
          FROM ranked r JOIN tenant t ON t.id = r.tenant_id
          WHERE NOT r.failing OR r.of_kind <= $4

@@ -52,7 +52,7 @@ pub async fn run(given: Given) -> Ended {
         for moment in world.moments(3, 4) {
             if world.reach(moment).await {
                 set(&file, offset(&mut world.random));
-                let time = world.while_of(100..1_000);
+                let time = world.while_of(300..1_500);
                 tokio::time::sleep(time).await;
             }
         }
@@ -82,7 +82,8 @@ fn wrapper(file: &Path) -> Option<Vec<String>> {
         "env".to_owned(),
         format!("LD_PRELOAD={library}"),
         format!("FAKETIME_TIMESTAMP_FILE={}", file.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
+        // The file is looked at once a second: reading the clock is frequent.
+        "FAKETIME_CACHE_DURATION=1".to_owned(),
         // Waits last as long as they last.
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         "NO_FAKE_STAT=1".to_owned(),
