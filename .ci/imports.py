@@ -33,6 +33,7 @@ MAY_USE = {
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
+    "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],
     "anklang-load": ["anklang-local", "anklang-proto", "anklang-testkit"],
 }
 TESTS = {

@@ -1,6 +1,6 @@
 //! Messages: what becomes of one after an attempt to send it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
 /// After so many attempts that failed for now or left doubt, a message is given up: about a day.
 /// Attempts that never reached the channel, or that it put off, do not count.
@@ -63,19 +63,19 @@ pub enum Next {
     Failed,
     /// Waits for a person.
     Ambiguous,
-    /// Is tried again, not before the time.
-    Queued { not_before: DateTime<Utc> },
+    /// Is tried again, not before so long. A span and no time: only the database's clock is the same for
+    /// all servers.
+    Queued { wait: TimeDelta },
 }
 
-/// Decides what becomes of a message whose attempt ended at `now`, after `failures` attempts
-/// before it that failed for now or left doubt.
+/// Decides what becomes of a message whose attempt has ended, after `failures` attempts before it
+/// that failed for now or left doubt.
 ///
 /// `jitter` in 0..1 spreads the waits, so that what failed together does not come back together.
 pub fn after_attempt(
     outcome: &Outcome,
     failures: i32,
     policy: AmbiguousPolicy,
-    now: DateTime<Utc>,
     jitter: f64,
 ) -> Next {
     let given_up = failures + 1 >= MAX_FAILURES;
@@ -84,14 +84,16 @@ pub fn after_attempt(
         Outcome::Permanent => Next::Failed,
         Outcome::Transient if given_up => Next::Failed,
         Outcome::Transient => Next::Queued {
-            not_before: now + backoff(failures, jitter),
+            wait: backoff(failures, jitter),
         },
         Outcome::Throttled { retry_after, .. } => Next::Queued {
-            not_before: now + (*retry_after).max(TimeDelta::seconds(1)),
+            wait: (*retry_after).max(TimeDelta::seconds(1)),
         },
-        Outcome::NotSubmitted => Next::Queued { not_before: now },
+        Outcome::NotSubmitted => Next::Queued {
+            wait: TimeDelta::zero(),
+        },
         Outcome::Ambiguous if policy == AmbiguousPolicy::Resend && !given_up => Next::Queued {
-            not_before: now + backoff(failures, jitter),
+            wait: backoff(failures, jitter),
         },
         Outcome::Ambiguous => Next::Ambiguous,
     }
@@ -147,11 +149,10 @@ mod tests {
             outcome in outcomes(), failures in 0..30i32, jitter in 0.0..1.0f64, resend: bool,
         ) {
             let policy = if resend { AmbiguousPolicy::Resend } else { AmbiguousPolicy::Hold };
-            let now = DateTime::UNIX_EPOCH;
-            let next = after_attempt(&outcome, failures, policy, now, jitter);
-            if let Next::Queued { not_before } = next {
+            let next = after_attempt(&outcome, failures, policy, jitter);
+            if let Next::Queued { wait } = next {
                 prop_assert!(failures + 1 < MAX_FAILURES || !outcome.is_failure());
-                prop_assert!(not_before >= now);
+                prop_assert!(wait >= TimeDelta::zero());
                 let settled = matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent);
                 prop_assert!(!settled);
                 prop_assert!(outcome != Outcome::Ambiguous || resend);

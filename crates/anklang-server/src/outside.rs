@@ -8,6 +8,7 @@
 //! often.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -51,14 +52,10 @@ pub enum OutsideError {
     /// The address may not be connected to.
     #[error(transparent)]
     Address(#[from] Refused),
-    /// The name does not resolve.
-    #[error("{host} cannot be resolved: {why}")]
-    Lookup {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        why: String,
-    },
+    /// The name does not resolve, or to no address that may be connected to: callers are not told
+    /// which, else they could ask for the names of the operator's network. The log says it.
+    #[error("its host is no name of an address that may be called")]
+    Name,
     /// The other side, or what lies between.
     #[error("{0}")]
     Call(String),
@@ -144,10 +141,7 @@ impl Outside {
         let url = self.read(url)?;
         if let Some(Host::Domain(host)) = url.host() {
             let found = tokio::time::timeout(LOOKUP_TIME, lookup(&self.rules, host)).await;
-            found.map_err(|_| OutsideError::Lookup {
-                host: host.into(),
-                why: "no answer in time".into(),
-            })??;
+            found.unwrap_or_else(|_| Err(no_name(host, &"no answer in time")))?;
         }
         Ok(())
     }
@@ -225,17 +219,9 @@ impl Outside {
 
 /// The addresses of a name that may be connected to; refused when there is none.
 async fn lookup(rules: &Rules, host: &str) -> Result<Vec<SocketAddr>, OutsideError> {
-    let unresolved = |why: String| OutsideError::Lookup {
-        host: host.to_owned(),
-        why,
-    };
-    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, 0))
-        .await
-        .map_err(|e| unresolved(e.to_string()))?
-        .collect();
-    let mut refused = None;
-    let mut allowed = Vec::new();
-    for address in found {
+    let found = tokio::net::lookup_host((host, 0)).await;
+    let (mut refused, mut allowed) = (None, Vec::new());
+    for address in found.map_err(|error| no_name(host, &error))? {
         match rules.check(address.ip()) {
             Ok(()) => allowed.push(address),
             Err(error) => refused = Some(error),
@@ -243,9 +229,15 @@ async fn lookup(rules: &Rules, host: &str) -> Result<Vec<SocketAddr>, OutsideErr
     }
     match refused {
         _ if !allowed.is_empty() => Ok(allowed),
-        Some(refused) => Err(refused.into()),
-        None => Err(unresolved("it has no address".into())),
+        Some(refused) => Err(no_name(host, &refused)),
+        None => Err(no_name(host, &"it has no address")),
     }
+}
+
+/// Logs why a name leads nowhere, and tells only that it does.
+fn no_name(host: &str, why: &dyn Display) -> OutsideError {
+    tracing::info!(host, %why, "a webhook's host");
+    OutsideError::Name
 }
 
 /// The resolver of the client: connections go to the addresses that it gives, and no others.
@@ -325,9 +317,9 @@ mod tests {
             ("https://[::ffff:127.0.0.1]/", "public internet"),
             ("https://[64:ff9b::7f00:1]/", "public internet"),
             ("https://[fd00::1]/", "public internet"),
-            ("https://localhost/", ""),
-            ("https://localhost./", ""),
-            ("https://no-such-name.invalid/", "resolved"),
+            ("https://localhost/", "no name of an address"),
+            ("https://localhost./", "no name of an address"),
+            ("https://no-such-name.invalid/", "no name of an address"),
         ] {
             let refused = outside.check(url).await.expect_err(url).to_string();
             assert!(refused.contains(why), "{url}: {refused}");
@@ -349,7 +341,7 @@ mod tests {
             .await
             .expect_err("localhost is inside")
             .to_string();
-        assert!(refused.contains("the address"), "{refused}");
+        assert!(refused.contains("no name of an address"), "{refused}");
         let allowed = outside(true, &["127.0.0.0/8", "::1/128"])
             .post("http://localhost:1/", HeaderMap::new(), Bytes::new())
             .await

@@ -13,7 +13,9 @@
 
 mod client;
 mod database;
+pub mod mailing;
 mod program;
+pub mod receiver;
 mod server;
 mod violations;
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{Client, Database, program};
 
 /// How a test server differs from the usual one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// More TOML for its configuration.
     pub config: String,
@@ -25,10 +25,19 @@ pub struct Options {
     pub mail: String,
     /// Another mail server than the test's own sink, as TOML lines with host and port.
     pub relay: Option<String>,
+    /// The sink, when it has to be there before the server.
+    pub sink: Option<Sink>,
     /// Leases run out after so many seconds; 2 when 0, so that tests need not wait long.
     pub lease_seconds: u64,
     /// Sends nothing: messages stay queued.
     pub no_dispatch: bool,
+    /// Connections to the database, besides those for imports; 8 when 0.
+    pub connections: usize,
+    /// Folder of the document store; one of its own when `None`.
+    pub documents: Option<PathBuf>,
+    /// Runs the server by this program, with its arguments and the server's behind them. It must
+    /// become the server (`exec`), as signals go to it.
+    pub wrapper: Vec<String>,
 }
 
 /// A running server with its own database, folder and SMTP sink.
@@ -40,6 +49,8 @@ pub struct TestServer {
     /// The mail server that its account "mail" talks to.
     pub sink: Sink,
     folder: TempDir,
+    documents: PathBuf,
+    wrapper: Vec<String>,
     process: Option<Process>,
 }
 
@@ -52,12 +63,15 @@ pub struct Process {
 
 impl Process {
     /// Starts one and waits until it listens.
-    async fn start(config: &Path, log: &Path) -> Result<Self> {
+    async fn start(wrapper: &[String], config: &Path, log: &Path) -> Result<Self> {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)?;
-        let mut child = Command::new(&program().anklang)
+        let mut words = wrapper.iter().map(Into::into).collect::<Vec<PathBuf>>();
+        words.push(program().anklang.clone());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .args(["serve", "--config"])
             .arg(config)
             .env_remove("RUST_LOG")
@@ -111,18 +125,27 @@ impl TestServer {
     }
 
     /// Starts one on a database that is there already; it may still want its migrations.
-    pub async fn start_on(database: Database, options: Options) -> Result<Self> {
-        let sink = Sink::start(SinkOptions::default()).await?;
+    pub async fn start_on(database: Database, mut options: Options) -> Result<Self> {
+        let sink = match options.sink.take() {
+            Some(sink) => sink,
+            None => Sink::start(SinkOptions::default()).await?,
+        };
         let folder = tempfile::tempdir()?;
+        let documents = match &options.documents {
+            Some(documents) => documents.clone(),
+            None => folder.path().join("documents"),
+        };
         std::fs::write(
             folder.path().join("anklang.toml"),
-            config(&options, &database, &sink, &folder),
+            config(&options, &database, &sink, &documents),
         )?;
         let mut server = Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             database,
             sink,
             folder,
+            documents,
+            wrapper: options.wrapper,
             process: None,
         };
         server.spawn().await?;
@@ -130,7 +153,7 @@ impl TestServer {
     }
 
     async fn spawn(&mut self) -> Result<()> {
-        let process = Process::start(&self.config_file(), &self.log_file()).await?;
+        let process = self.further().await?;
         self.addr = process.addr;
         self.process = Some(process);
         Ok(())
@@ -139,7 +162,7 @@ impl TestServer {
     /// Starts a further process on another port, with the same configuration: the same database,
     /// documents and mail server. Its log goes to the same file.
     pub async fn further(&self) -> Result<Process> {
-        Process::start(&self.config_file(), &self.log_file()).await
+        Process::start(&self.wrapper, &self.config_file(), &self.log_file()).await
     }
 
     /// The id of its process.
@@ -195,7 +218,7 @@ impl TestServer {
 
     /// The folder of the document store.
     pub fn documents(&self) -> PathBuf {
-        self.folder.path().join("documents")
+        self.documents.clone()
     }
 
     /// The configuration file.
@@ -222,7 +245,7 @@ impl Drop for TestServer {
     }
 }
 
-fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir) -> String {
+fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path) -> String {
     let lease = match options.lease_seconds {
         0 => 2,
         n => n,
@@ -237,8 +260,8 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
     });
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
-         [database]\nurl = '''{url}'''\nconnections = 8\n\
-         [documents]\nfolder = '{folder}/documents'\n\
+         [database]\nurl = '''{url}'''\nconnections = {connections}\n\
+         [documents]\nfolder = '{documents}'\n\
          [plugins]\nfolder = '{plugins}'\n\
          [operations]\nlease_seconds = {lease}\n\
          [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
@@ -246,7 +269,11 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
         url = database.url,
-        folder = folder.path().display(),
+        connections = match options.connections {
+            0 => 8,
+            n => n,
+        },
+        documents = documents.display(),
         plugins = program().plugins.display(),
         ambiguous = options.ambiguous,
         account = options.account,

@@ -52,35 +52,26 @@ pub enum Next {
     Delivered,
     /// Given up: a dead letter, until it is replayed.
     Dead,
-    /// It is tried again, not before the time.
+    /// It is tried again. A span and no time: only the database's clock is the same for all servers.
     Pending {
-        /// Not before.
-        not_before: DateTime<Utc>,
+        /// Not before so long.
+        wait: TimeDelta,
     },
 }
 
-/// Decides what becomes of a delivery whose attempt ended at `now`, after `failures` failed ones
-/// before it. `jitter` in 0..1 spreads the waits, so that what failed together does not come back
+/// Decides what becomes of a delivery whose attempt has ended, after `failures` failed ones before it. `jitter` in 0..1 spreads the waits, so that what failed together does not come back
 /// together.
-pub fn after_attempt(
-    outcome: Outcome,
-    failures: i32,
-    policy: &RetryPolicy,
-    now: DateTime<Utc>,
-    jitter: f64,
-) -> Next {
+pub fn after_attempt(outcome: Outcome, failures: i32, policy: &RetryPolicy, jitter: f64) -> Next {
     match outcome {
         Outcome::Taken => Next::Delivered,
-        Outcome::NotSent => Next::Pending {
-            not_before: now + policy.first,
-        },
+        Outcome::NotSent => Next::Pending { wait: policy.first },
         Outcome::Failed { .. } if failures + 1 >= policy.attempts => Next::Dead,
         Outcome::Failed { retry_after } => {
             let asked = retry_after
                 .unwrap_or_default()
                 .clamp(TimeDelta::zero(), LONGEST_RETRY_AFTER);
             Next::Pending {
-                not_before: now + backoff(policy, failures, jitter).max(asked),
+                wait: backoff(policy, failures, jitter).max(asked),
             }
         }
     }
@@ -134,14 +125,13 @@ mod tests {
         fn every_delivery_comes_to_an_end(
             asked in proptest::option::of(-10i64..200_000), failures in 0..40i32, jitter in 0.0..1.0f64,
         ) {
-            let now = DateTime::UNIX_EPOCH;
             let asked = asked.map(TimeDelta::seconds);
-            match after_attempt(Outcome::Failed { retry_after: asked }, failures, &policy(), now, jitter) {
+            match after_attempt(Outcome::Failed { retry_after: asked }, failures, &policy(), jitter) {
                 Next::Dead => prop_assert!(failures + 1 >= 20),
-                Next::Pending { not_before } => {
+                Next::Pending { wait } => {
                     prop_assert!(failures + 1 < 20);
-                    prop_assert!(not_before >= now + asked.unwrap_or_default().min(LONGEST_RETRY_AFTER));
-                    prop_assert!(not_before > now && not_before <= now + LONGEST_RETRY_AFTER);
+                    prop_assert!(wait >= asked.unwrap_or_default().min(LONGEST_RETRY_AFTER));
+                    prop_assert!(wait > TimeDelta::zero() && wait <= LONGEST_RETRY_AFTER);
                 }
                 Next::Delivered => prop_assert!(false, "nobody took it"),
             }
@@ -161,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_was_not_sent_is_no_failure() {
-        let next = after_attempt(Outcome::NotSent, 100, &policy(), DateTime::UNIX_EPOCH, 0.5);
+        let next = after_attempt(Outcome::NotSent, 100, &policy(), 0.5);
         assert!(matches!(next, Next::Pending { .. }));
     }
 

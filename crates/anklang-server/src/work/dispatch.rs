@@ -330,7 +330,6 @@ async fn step(
 
 /// What becomes of messages.
 fn decide(account: &Account, over: Vec<Over>) -> Vec<Ended> {
-    let now = Utc::now();
     let decided = over.into_iter().map(|over| {
         let Over {
             claimed,
@@ -341,7 +340,7 @@ fn decide(account: &Account, over: Vec<Over>) -> Vec<Ended> {
         Ended {
             id: claimed.id,
             attempt: claimed.attempt,
-            next: after_attempt(&outcome, failures, account.policy, now, jitter),
+            next: after_attempt(&outcome, failures, account.policy, jitter),
             outcome,
             detail,
         }

@@ -1,11 +1,14 @@
 //! Hands events over: claims deliveries, posts them, records what came of it; and removes what is
 //! over.
 //!
-//! A task takes one webhook for one batch, so that a slow webhook holds up none but itself: there is
-//! a bounded number of such tasks, one of each webhook at a time in a server, and each does a
-//! bounded number of calls; what comes meanwhile for the same webhook waits for the batch's end, at
-//! most four times as long as a call may take. While a webhook fails, it gets one call at a time. Between claim and
-//! record no transaction is open; a delivery whose record is lost is delivered again.
+//! A task takes one webhook for a turn and does a bounded number of calls at the same time, so that a
+//! slow webhook holds up none but itself, and a slow call none but the next event of its offer: each
+//! call that ends makes room for the next delivery, until nothing is due or the turn is over. While a
+//! webhook fails, it gets one call a turn.
+//!
+//! The number of webhooks that are worked on at the same time is bounded, and in it those of one tenant
+//! and those that fail: however many of them do not answer, the others keep their pace. Between claim
+//! and record no transaction is open; a delivery whose record is lost is delivered again.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use anklang_domain::handover::{Next, Outcome, after_attempt, retry_after};
 use anklang_store::StoreError;
-use anklang_store::handover::queue::{self, Batch, Claimed, Due, Ended};
+use anklang_store::handover::queue::{self, Batch, Claimed, Due, Ended, Places};
 use anklang_store::tenant::Tenant;
 use bytes::Bytes;
 use chrono::Utc;
-use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -32,9 +36,9 @@ use crate::outside::{Answer, BODY_TIME, OutsideError};
 use crate::telemetry::{meters, spans};
 use crate::webhook::{self, Secret};
 
-/// A batch has at most so many deliveries for each call that is made at the same time.
-const ROUNDS: u32 = 4;
-/// A lease lasts so much longer than the calls of a batch can take: time to record them.
+/// A tenant's webhooks, and those that fail, get at most one of so many places.
+const SHARE: usize = 4;
+/// A lease lasts so much longer than a call can take: time to record it.
 const RECORD_TIME: Duration = Duration::from_secs(10);
 /// Tries to record, the waits between them doubling from the first: six seconds in all.
 const RECORD_TRIES: u32 = 7;
@@ -100,7 +104,7 @@ async fn rescue(app: &App) {
     }
 }
 
-/// Begins a batch for each webhook that has something due, as far as there are places.
+/// Begins a turn of each webhook that has something due, as far as there are places.
 async fn begin(
     app: &App,
     places: &Arc<Semaphore>,
@@ -109,12 +113,18 @@ async fn begin(
     ended: &Arc<Notify>,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let free = i64::try_from(places.available_permits()).unwrap_or(i64::MAX);
-    if free == 0 {
+    let places_of = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let share = places_of((app.config.handover.webhooks / SHARE).max(1));
+    let open = Places {
+        free: places_of(places.available_permits()),
+        of_tenant: share,
+        failing: share,
+    };
+    if open.free == 0 {
         return Ok(());
     }
     let taken: Vec<Uuid> = busy.set().iter().copied().collect();
-    for due in queue::due(&app.store, &taken, free).await? {
+    for due in queue::due(&app.store, &taken, open).await? {
         let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
             break;
         };
@@ -129,7 +139,7 @@ async fn begin(
             let delivered = match deliver(&app, &due, &stop).await {
                 Ok(delivered) => delivered,
                 Err(error) => {
-                    tracing::warn!(webhook = %due.id, %error, "a batch is left to its lease");
+                    tracing::warn!(webhook = %due.id, %error, "deliveries are left to their lease");
                     0
                 }
             };
@@ -143,56 +153,88 @@ async fn begin(
     Ok(())
 }
 
-/// What the deliveries of a batch share.
+/// What the deliveries of a claim share.
 struct Sending<'a> {
     app: &'a App,
     due: &'a Due,
-    url: &'a str,
+    url: String,
     secrets: Result<Vec<Secret>, String>,
     stop: &'a CancellationToken,
-    /// The receiver has asked to be left alone.
-    held: AtomicBool,
+    /// The receiver has asked to be left alone, in this turn.
+    held: &'a AtomicBool,
 }
 
-/// Claims a batch of a webhook's deliveries, posts them and records what came of it. Returns how
-/// many were claimed.
+/// Claims a webhook's deliveries, posts them and records what came of it, for a turn: as long as
+/// something is due and it does not fail, for about as long as one call may take. Returns how many
+/// were claimed.
 async fn deliver(app: &App, due: &Due, stop: &CancellationToken) -> Result<usize, StoreError> {
     let settings = &app.config.handover;
-    let (calls, rounds) = if due.failing {
-        (1, 1)
-    } else {
-        (settings.calls, ROUNDS)
-    };
-    let limit = calls.saturating_mul(usize::try_from(rounds).unwrap_or(1));
-    let lease = (settings.timeout + BODY_TIME) * rounds + RECORD_TIME;
-    let wanted = i64::try_from(limit).unwrap_or(1);
+    let held = AtomicBool::new(false);
+    let (begun, mut failing, mut claimed) = (Instant::now(), due.failing, 0);
+    let mut calls = FuturesUnordered::new();
+    loop {
+        let at_once = if failing { 1 } else { settings.calls };
+        let goes_on = claimed == 0 || (!failing && begun.elapsed() < settings.timeout);
+        let goes_on = goes_on && !stop.is_cancelled() && !held.load(Ordering::Relaxed);
+        let free = at_once.saturating_sub(calls.len());
+        if goes_on && free > 0 {
+            match claim(app, due, stop, &held, free).await {
+                Ok(more) => {
+                    claimed += more.len();
+                    calls.extend(more);
+                }
+                Err(error) if calls.is_empty() => return Err(error),
+                // What is under way is worth waiting for.
+                Err(error) => tracing::warn!(webhook = %due.id, %error, "claiming deliveries"),
+            }
+        }
+        let first = tokio::select! {
+            first = calls.next() => first,
+            // Something may have become due meanwhile.
+            () = tokio::time::sleep(settings.poll), if goes_on => continue,
+        };
+        let Some(first) = first else {
+            return Ok(claimed);
+        };
+        let mut ended = vec![first];
+        while let Some(Some(next)) = calls.next().now_or_never() {
+            ended.push(next);
+        }
+        record(app, due, &ended).await?;
+        let taken = ended.iter().any(|e| e.next == Next::Delivered);
+        failing = !taken && (failing || ended.iter().any(|e| e.failed));
+    }
+}
+
+/// Claims up to `limit` deliveries of a webhook; gives the attempts to deliver them.
+async fn claim<'a>(
+    app: &'a App,
+    due: &'a Due,
+    stop: &'a CancellationToken,
+    held: &'a AtomicBool,
+    limit: usize,
+) -> Result<Vec<impl Future<Output = Ended> + use<'a>>, StoreError> {
+    let settings = &app.config.handover;
+    let lease = settings.timeout + BODY_TIME + RECORD_TIME;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let Batch {
         url,
         secrets,
         deliveries,
-    } = queue::claim(&app.store, due, wanted, lease).await?;
-    let claimed = deliveries.len();
-    if claimed == 0 {
-        return Ok(0);
-    }
-    let sending = Sending {
+    } = queue::claim(&app.store, due, limit, lease).await?;
+    let sending = Arc::new(Sending {
         app,
         due,
-        url: &url,
+        url,
         secrets: open(app, due, &secrets),
         stop,
-        held: AtomicBool::new(false),
+        held,
+    });
+    let attempt = |claimed: Claimed| {
+        let sending = Arc::clone(&sending);
+        async move { sending.attempt(claimed).await }
     };
-    let attempts = deliveries
-        .into_iter()
-        .map(|claimed| sending.attempt(claimed));
-    let mut ended = futures::stream::iter(attempts)
-        .buffer_unordered(calls)
-        .ready_chunks(limit);
-    while let Some(some) = ended.next().await {
-        record(app, due, &some).await?;
-    }
-    Ok(claimed)
+    Ok(deliveries.into_iter().map(attempt).collect())
 }
 
 /// Opens the secrets; in words, why that is not possible.
@@ -217,22 +259,18 @@ impl Sending<'_> {
         let posted = self.post(&claimed, spans::traceparent(&span));
         let (outcome, status, detail) = posted.instrument(span.clone()).await;
         spans::delivered(&span, &outcome, status);
-        let now = Utc::now();
-        let hold_until = match outcome {
-            Outcome::Failed {
-                retry_after: Some(wait),
-            } => {
-                self.held.store(true, Ordering::Relaxed);
-                Some(now + wait)
-            }
+        let hold_for = match outcome {
+            Outcome::Failed { retry_after } => retry_after,
             _ => None,
         };
+        if hold_for.is_some() {
+            self.held.store(true, Ordering::Relaxed);
+        }
         let policy = &self.app.config.handover.retry;
         let next = after_attempt(
             outcome,
             claimed.failures,
             policy,
-            now,
             jitter(claimed.event.event_id),
         );
         meters::delivery(&outcome, &next);
@@ -248,7 +286,7 @@ impl Sending<'_> {
             failed: matches!(outcome, Outcome::Failed { .. }),
             status: status.map(|s| i32::from(s.as_u16())),
             detail,
-            hold_until,
+            hold_for,
         }
     }
 
@@ -286,7 +324,7 @@ impl Sending<'_> {
         let answer = self
             .app
             .outside
-            .post(self.url, headers, Bytes::from(body))
+            .post(&self.url, headers, Bytes::from(body))
             .await;
         judge(answer)
     }

@@ -3,9 +3,7 @@
 
 use anklang_domain::message::{Next, Outcome};
 use chrono::TimeDelta;
-use diesel::sql_types::{
-    Array, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -117,19 +115,19 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
         } => printable(provider_message_id),
         _ => String::new(),
     };
-    let not_before = |e: &Ended| match e.next {
-        Next::Queued { not_before } => Some(not_before),
+    let wait = |e: &Ended| match e.next {
+        Next::Queued { wait } => Some(seconds(wait)),
         _ => None,
     };
     Ok(diesel::sql_query(
         "WITH ended AS (
              SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[],
-                                  $8::timestamptz[], $9::text[], $10::bool[])
-                 AS e (id, attempt, state, outcome, provider, not_before, detail, failure)),
+                                  $8::float8[], $9::text[], $10::bool[])
+                 AS e (id, attempt, state, outcome, provider, wait, detail, failure)),
          moved AS (
              UPDATE message m SET state = e.state, detail = e.detail, failures = m.failures + e.failure::int,
                  provider_message_id = CASE WHEN e.provider <> '' THEN e.provider ELSE m.provider_message_id END,
-                 next_attempt_at = coalesce(e.not_before, m.next_attempt_at),
+                 next_attempt_at = coalesce(now() + make_interval(secs => e.wait), m.next_attempt_at),
                  sent_at = CASE WHEN e.state = 'sent' THEN now() END,
                  lease = NULL, lease_until = NULL, submitted_at = NULL, updated_at = now()
              FROM ended e
@@ -152,7 +150,7 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
     .bind::<Array<Text>, _>(ended.iter().map(state).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(ended.iter().map(|e| e.outcome.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(ended.iter().map(provider).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(ended.iter().map(not_before).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Double>>, _>(ended.iter().map(wait).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(ended.iter().map(|e| printable(&e.detail)).collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(ended.iter().map(|e| e.outcome.is_failure()).collect::<Vec<_>>())
     .fixed()

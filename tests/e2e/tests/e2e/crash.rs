@@ -12,8 +12,8 @@ use anklang_testkit::{Client, Options, TestServer};
 use rand::RngExt;
 
 use crate::mailing::{
-    Books, SLIP, TENANT, address, attempts, balanced, begin, figures, launched, over, seeded,
-    tenant, until, until_figures, until_over,
+    Books, SLIP, TENANT, address, attempts, balanced, begin, check_rows, figures, launched, over,
+    seeded, tenant, until, until_figures, until_over,
 };
 
 async fn server(ambiguous: &'static str) -> TestServer {
@@ -48,39 +48,6 @@ async fn taken_up(server: &TestServer) -> u32 {
         .await
         .unwrap();
     attempt.parse().unwrap()
-}
-
-/// Looks behind the server's back: offers with gapless numbers, a document of its own for each, a
-/// message for each, and no leases left.
-async fn check_rows(server: &TestServer, members: usize) {
-    let counted = server
-        .database
-        .one(
-            "SELECT concat_ws(' ', (SELECT count(*) FROM audience_member WHERE exclusion IS NULL),
-                 (SELECT count(*) FROM offer WHERE state = 'open'),
-                 (SELECT count(DISTINCT (contract_id, member_seq)) FROM offer),
-                 (SELECT count(DISTINCT sha256) FROM document),
-                 (SELECT count(DISTINCT offer_id) FROM message),
-                 (SELECT count(*) FROM message),
-                 (SELECT count(*) FROM customer_event WHERE kind = 'offer.created'))",
-        )
-        .await
-        .unwrap();
-    assert_eq!(counted, vec![members.to_string(); 7].join(" "));
-    let numbers = server
-        .database
-        .one(
-            "SELECT concat_ws(' ', min(number), max(number), max(substr(number, 3)::bigint),
-                 (SELECT next_value - 1 FROM number_range)) FROM offer",
-        )
-        .await
-        .unwrap();
-    assert_eq!(
-        numbers,
-        format!("A-00000001 A-{members:08} {members} {members}")
-    );
-    let leases = "SELECT count(*) FROM message WHERE lease IS NOT NULL OR submitted_at IS NOT NULL";
-    assert_eq!(server.database.one(leases).await.unwrap(), "0");
 }
 
 #[tokio::test]

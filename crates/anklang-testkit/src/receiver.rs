@@ -1,6 +1,8 @@
 //! A receiver of webhooks: a real HTTP server that records what it gets, answers as it is told, and
 //! checks signatures by itself.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,12 +20,16 @@ use sha2::{Digest, Sha256};
 /// One call as it came.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// Path of its URL.
     pub path: String,
+    /// Its headers.
     pub headers: HeaderMap,
+    /// Its body.
     pub body: String,
 }
 
 impl Call {
+    /// A header's value; empty without it.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
     }
@@ -84,9 +90,13 @@ fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
 /// How to answer a call.
 #[derive(Debug, Clone, Default)]
 pub struct Reply {
+    /// HTTP status.
     pub status: u16,
+    /// More headers.
     pub headers: Vec<(&'static str, String)>,
+    /// The body.
     pub body: Vec<u8>,
+    /// So much later.
     pub after: Duration,
 }
 
@@ -143,6 +153,12 @@ impl Receiver {
         *self.shared.answer.lock().unwrap() = Box::new(answer);
     }
 
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// A URL of it.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
     }

@@ -1,6 +1,8 @@
 //! A tenant with customers of whom each gets one mail, and the books that must balance afterwards:
 //! infoboard, ledger and what arrived.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::future::Future;
@@ -16,11 +18,12 @@ use anklang_proto::anklang::selections::v1 as selections;
 use anklang_proto::anklang::templates::v1 as templates;
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::r#type::Date;
-use anklang_testkit::{Client, TestServer};
 use chrono::{Datelike, Days, Utc};
 use prost::Message as _;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+
+use crate::{Client, TestServer};
 
 /// The tenant of these tests.
 pub const TENANT: &str = "stadtwerke";
@@ -434,4 +437,37 @@ fn check_attempts(message: &Message) {
         "{message:?}"
     );
     assert_eq!(message.send_time.is_some(), accepted == 1, "{message:?}");
+}
+
+/// Looks behind the server's back: offers with gapless numbers, a document of its own for each, a
+/// message for each, and no leases left.
+pub async fn check_rows(server: &TestServer, members: usize) {
+    let counted = server
+        .database
+        .one(
+            "SELECT concat_ws(' ', (SELECT count(*) FROM audience_member WHERE exclusion IS NULL),
+                 (SELECT count(*) FROM offer WHERE state <> 'draft'),
+                 (SELECT count(DISTINCT (contract_id, member_seq)) FROM offer),
+                 (SELECT count(DISTINCT sha256) FROM document),
+                 (SELECT count(DISTINCT offer_id) FROM message),
+                 (SELECT count(*) FROM message),
+                 (SELECT count(*) FROM customer_event WHERE kind = 'offer.created'))",
+        )
+        .await
+        .unwrap();
+    assert_eq!(counted, vec![members.to_string(); 7].join(" "));
+    let numbers = server
+        .database
+        .one(
+            "SELECT concat_ws(' ', min(number), max(number), max(substr(number, 3)::bigint),
+                 count(*), (SELECT next_value - 1 FROM number_range)) FROM offer",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        numbers,
+        format!("A-00000001 A-{members:08} {members} {members} {members}")
+    );
+    let leases = "SELECT count(*) FROM message WHERE lease IS NOT NULL OR submitted_at IS NOT NULL";
+    assert_eq!(server.database.one(leases).await.unwrap(), "0");
 }

@@ -1,0 +1,1 @@
+CREATE INDEX handover_event_time ON handover_event (tenant_id, occurred_at);

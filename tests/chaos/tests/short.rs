@@ -1,0 +1,41 @@
+//! The short form of the chaos: two rounds of each case, always the same ones.
+//! `ANKLANG_TEST_SEED` makes them others.
+
+use anklang_chaos::{Case, Ended, name, round};
+
+const ROUNDS: u64 = 2;
+const ACCOUNTS: usize = 120;
+
+async fn rounds(case: Case) {
+    let given = std::env::var("ANKLANG_TEST_SEED").ok();
+    let first: u64 = given.map_or(1, |text| text.parse().expect("a number"));
+    let rounds = (first..first + ROUNDS).map(|seed| round(case, seed, ACCOUNTS));
+    for round in futures::future::join_all(rounds).await {
+        match round.ended {
+            Ended::Passed(figures) => println!("{} {}: {figures:?}", name(case), round.seed),
+            Ended::Skipped(why) => println!("{} skipped: {why}", name(case)),
+            Ended::Failed => panic!("{}, seed {}: see above", name(case), round.seed),
+        }
+    }
+}
+
+macro_rules! cases {
+    ($($test:ident: $case:ident,)+) => {$(
+        #[tokio::test]
+        async fn $test() {
+            rounds(Case::$case).await;
+        }
+    )+};
+}
+
+cases! {
+    the_server_is_killed: Kills,
+    the_database_is_stopped: DatabaseStops,
+    the_database_is_killed: DatabaseKills,
+    connections_are_ended: Backends,
+    connections_are_used_up: Connections,
+    the_disk_is_full: Disk,
+    peers_misbehave: Peers,
+    the_clock_jumps: Clock,
+    one_of_several_servers_is_frozen: Servers,
+}
