@@ -77,6 +77,8 @@ impl Client {
         campaigns: pb::campaigns::v1::campaign_service_client::CampaignServiceClient<Calls>,
         /// Offers.
         offers: pb::offers::v1::offer_service_client::OfferServiceClient<Calls>,
+        /// Documents.
+        documents: pb::documents::v1::document_service_client::DocumentServiceClient<Calls>,
         /// Channel accounts.
         channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
         /// Messages.

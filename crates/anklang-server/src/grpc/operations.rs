@@ -160,6 +160,10 @@ impl OperationsApi {
     pub async fn wire(&self, o: Operation) -> ApiResult<lro::Operation> {
         use lro::operation::Result as Outcome;
         let result = match &o.state[..] {
+            "succeeded" if o.kind == crate::work::bundle::KIND => {
+                let response = super::documents::made_bundle(&self.app, &o).await?;
+                Some(Outcome::Response(any(&response)))
+            }
             "succeeded" => {
                 let response = super::campaigns::launch_response(&self.app, &o).await?;
                 Some(Outcome::Response(any(&response)))

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, launch};
+use super::{App, bundle, launch};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
@@ -72,11 +72,8 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     let (id, kind) = (held.operation.id, held.operation.kind.clone());
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
     let result = match &kind[..] {
-        // A panic must not take the worker with it; the transaction under way rolls back.
-        launch::KIND => AssertUnwindSafe(launch::run(app, &mut held, stop))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into()))),
+        launch::KIND => guarded(launch::run(app, &mut held, stop)).await,
+        bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
         other => Err(Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("operations of kind {other} are not known to this version"),
@@ -98,6 +95,14 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
         // Its lease will run out, and somebody else will take it up.
         tracing::warn!(operation = %id, %error, "operation left to its lease");
     }
+}
+
+/// A panic must not take the worker with it; the transaction under way rolls back.
+async fn guarded(work: impl Future<Output = Result<(), Interrupted>>) -> Result<(), Interrupted> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into())))
 }
 
 /// Gives an interrupted operation back, or ends it.
@@ -129,6 +134,7 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         // A million offers take longer than a lease.
         launch::keep_lease(app, held, abandon(&mut tx, &end, held, phase)).await?;
     }
+    bundle::ended(&mut tx, held, &end).await?;
     operation::finish(&mut tx, held, end).await?;
     tx.commit().await
 }
