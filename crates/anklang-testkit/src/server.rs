@@ -17,6 +17,8 @@ use crate::{Client, Database, program};
 pub struct Options {
     /// More TOML for its configuration.
     pub config: String,
+    /// More settings of its documents, as TOML lines.
+    pub documents: String,
     /// What becomes of ambiguous mails: "", "resend" or "hold".
     pub ambiguous: &'static str,
     /// More settings of the account "mail", as TOML lines.
@@ -238,7 +240,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
          [database]\nurl = '''{url}'''\nconnections = 8\n\
-         [documents]\nfolder = '{folder}/documents'\n\
+         [documents]\nfolder = '{folder}/documents'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n\
          [operations]\nlease_seconds = {lease}\n\
          [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
@@ -246,6 +248,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, folder: &TempDir)
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
         url = database.url,
+        documents = options.documents,
         folder = folder.path().display(),
         plugins = program().plugins.display(),
         ambiguous = options.ambiguous,
