@@ -91,8 +91,9 @@ pub struct PrintFile {
     next: i32,
     /// Objects by the first half of the SHA-256 of their bytes: enough against chance.
     known: HashMap<[u8; 16], Ref>,
-    nodes: Vec<(Ref, usize)>,
-    node: Ref,
+    /// Nodes of the tree of pages that are written, the one under way, and its pages.
+    nodes: Vec<Ref>,
+    node: Option<Ref>,
     kids: Vec<Ref>,
     pages: u32,
     archival: bool,
@@ -110,13 +111,12 @@ impl PrintFile {
             next: FIRST_FREE,
             known: HashMap::new(),
             nodes: Vec::new(),
-            node: Ref::new(FIRST_FREE),
+            node: None,
             kids: Vec::new(),
             pages: 0,
             archival: true,
             intents: None,
         };
-        file.node = file.number();
         // Bytes above 127 tell programs that it is not text.
         file.write(b"%PDF-1.7\n%\x80\x80\x80\x80\n\n", out);
         file
@@ -180,10 +180,7 @@ impl PrintFile {
         let nodes = std::mem::take(&mut self.nodes);
         let pages = i32::try_from(self.pages).unwrap_or(i32::MAX);
         let mut chunk = Chunk::new();
-        chunk
-            .pages(PAGES)
-            .kids(nodes.iter().map(|(node, _)| *node))
-            .count(pages);
+        chunk.pages(PAGES).kids(nodes).count(pages);
         self.object(PAGES, &chunk, out);
 
         let archival = self.archival && self.intents.is_some();
@@ -253,6 +250,16 @@ impl PrintFile {
         number
     }
 
+    /// The node that the next page belongs to.
+    fn node(&mut self) -> Ref {
+        if let Some(node) = self.node {
+            return node;
+        }
+        let node = self.number();
+        self.node = Some(node);
+        node
+    }
+
     fn add_page(&mut self, page: Ref, out: &mut Vec<u8>) {
         self.kids.push(page);
         if self.kids.len() == PAGES_PER_NODE {
@@ -261,20 +268,15 @@ impl PrintFile {
     }
 
     fn close_node(&mut self, out: &mut Vec<u8>) {
-        let kids = std::mem::take(&mut self.kids);
-        if kids.is_empty() {
+        let Some(node) = self.node.take() else {
             return;
-        }
-        let node = self.node;
+        };
+        let kids = std::mem::take(&mut self.kids);
+        let count = i32::try_from(kids.len()).unwrap_or(i32::MAX);
         let mut chunk = Chunk::new();
-        chunk
-            .pages(node)
-            .parent(PAGES)
-            .kids(kids.iter().copied())
-            .count(i32::try_from(kids.len()).unwrap_or(i32::MAX));
+        chunk.pages(node).parent(PAGES).kids(kids).count(count);
         self.object(node, &chunk, out);
-        self.nodes.push((node, kids.len()));
-        self.node = self.number();
+        self.nodes.push(node);
     }
 
     /// The metadata by which readers know PDF/A (XMP, ISO 16684-1).
@@ -352,9 +354,10 @@ impl<'a> Copy<'a> {
             return Err(MergeError::Document("a page has no box or resources"));
         }
         self.dependencies(file, &Object::Dict(page.clone()), out)?;
+        let parent = file.node();
         let mut chunk = Chunk::new();
         let mut dict = chunk.indirect(number).dict();
-        dict.pair(Name(b"Parent"), file.node);
+        dict.pair(Name(b"Parent"), parent);
         self.entries(page, &mut dict, false);
         drop(dict);
         file.object(number, &chunk, out);

@@ -4,7 +4,7 @@
 //! # Guarantees
 //! A file is there whole or not at all, under either kind, whatever breaks meanwhile: in a folder it
 //! is written beside, synchronised and renamed; S3 shows an object once it is complete. Memory is
-//! bounded by [`PART`] times [`PARTS_UNDER_WAY`] for each file that is written.
+//! bounded by 16 MiB and a part for each file that is written.
 //!
 //! # Trade-offs
 //! Upload by parts to S3 that was broken off by a crash leaves parts that cost money until the bucket

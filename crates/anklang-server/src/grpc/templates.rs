@@ -185,7 +185,7 @@ fn check(template: &pb::Template) -> (Option<Name>, Violations) {
 
 /// Content that compiles.
 enum Compiled {
-    Message(MessageTemplate),
+    Message(Box<MessageTemplate>),
     Document(DocumentTemplate),
 }
 
@@ -215,7 +215,7 @@ fn compile(
                 text: &m.text_body,
                 html: &m.html_body,
             };
-            MessageTemplate::compile(&source).map(Compiled::Message)
+            MessageTemplate::compile(&source).map(|template| Compiled::Message(Box::new(template)))
         }
         pb::template::Content::Document(d) => {
             limit("document.typst_source", &d.typst_source, 1, 500_000);

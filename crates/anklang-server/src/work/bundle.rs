@@ -15,6 +15,7 @@
 //! - Of the offers that are open or accepted when their file is made. Letters of those that are
 //!   rejected, expired or withdrawn by then are left out of print files and index. A cancelled or
 //!   failed phase ends the operation; whole files stay recorded.
+//! - Nobody waits for a large bundle: between two files it lets operations go first that are due.
 
 use std::collections::BTreeSet;
 
@@ -223,7 +224,10 @@ impl Bundle<'_> {
         };
         operation::advance(&mut tx, self.held, to).await?;
         tx.commit().await?;
-        Ok(())
+        match operation::stand_back(&self.app.store, self.held).await? {
+            true => Err(Interrupted::StoodBack),
+            false => Ok(()),
+        }
     }
 
     /// Writes the print file with the letters behind a place of the audience. `None` when there are

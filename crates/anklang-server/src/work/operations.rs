@@ -23,6 +23,9 @@ pub enum Interrupted {
     /// The server stops: give it back.
     #[error("the server stops")]
     Stopping,
+    /// Others have waited longer: give it back.
+    #[error("others go first")]
+    StoodBack,
     /// Somebody asked for it.
     #[error("cancelled")]
     Cancelled,
@@ -86,7 +89,9 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     };
     tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
     match &interrupted {
-        Interrupted::Stopping => spans::operation_ended("given_back", false),
+        Interrupted::Stopping | Interrupted::StoodBack => {
+            spans::operation_ended("given_back", false);
+        }
         Interrupted::Cancelled => spans::operation_ended("cancelled", false),
         Interrupted::Hopeless { .. } => spans::operation_ended("failed", true),
         Interrupted::Store(_) | Interrupted::Other(_) => spans::operation_ended("retried", true),
@@ -110,7 +115,7 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
     let tenant = held.operation.tenant();
     let mut tx = app.store.begin(tenant).await?;
     let end = match interrupted {
-        Interrupted::Stopping => {
+        Interrupted::Stopping | Interrupted::StoodBack => {
             operation::release(&mut tx, held).await?;
             return tx.commit().await;
         }

@@ -341,8 +341,8 @@ async fn a_bundle_survives_that_its_server_is_killed() {
     assert_eq!(sizes, [3, 3, 2]);
     // What nobody recorded is gone.
     assert_eq!(files(&server).len(), 4);
-    let taken_up = "SELECT attempt FROM operation WHERE kind = 'MakeBundle'";
-    assert_eq!(server.database.one(taken_up).await.unwrap(), "2");
+    let taken_up = "SELECT attempt > 1 FROM operation WHERE kind = 'MakeBundle'";
+    assert_eq!(server.database.one(taken_up).await.unwrap(), "t");
 }
 
 async fn cancel(client: &Client, operation: &str) {
@@ -446,17 +446,16 @@ async fn a_letter_that_no_font_can_show_is_sent_all_the_same_and_says_so() {
 /// A letter that fails for contracts whose number ends in an even digit.
 async fn save_picky_letter(client: &Client) {
     for brand in ["linden", "nordlicht"] {
+        // The samples' contracts pass.
         let source = "#let n = sys.inputs.contract.number\n\
-            #assert(not n.starts-with(\"V\") or n.ends-with(regex(\"[13579]\")), message: \"even\")\n\
-            #sys.inputs.offer.number"
-            // The samples' contract passes.
-            .replace("not n.starts-with(\"V\")", "n.starts-with(\"V-\")");
+            #assert(n.starts-with(\"V-\") or n.ends-with(regex(\"[13579]\")), message: \"even\")\n\
+            #sys.inputs.offer.number";
         let request = templates::UpdateTemplateRequest {
             template: Some(templates::Template {
                 name: format!("brands/{brand}/templates/offer_letter.de"),
                 content: Some(templates::template::Content::Document(
                     templates::DocumentContent {
-                        typst_source: source,
+                        typst_source: source.into(),
                     },
                 )),
                 ..Default::default()
