@@ -49,7 +49,7 @@ pub struct Templates {
 /// keeps busy keeps its turn, so that templates without end can never take more threads than these.
 const TRIED_AT_ONCE: usize = 4;
 /// How long trying a template out may take, waiting for a turn included.
-const LONGEST_TRIAL: Duration = Duration::from_secs(10);
+const LONGEST_TRIAL: Duration = Duration::from_secs(20);
 
 /// Why a template was not tried out to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Templates {
     }
 
     /// Does work with a template that nobody knows yet, in a thread of its own and not longer than
-    /// ten seconds.
+    /// twenty seconds.
     pub async fn try_out<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -257,7 +257,7 @@ fn untried(why: Untried, prefix: &str) -> ApiError {
     match why {
         Untried::Busy => ApiError::Unavailable("other templates are being tried out".into()),
         Untried::TooLong => {
-            ApiError::field(field, "line 1, column 1: takes longer than 10 seconds")
+            ApiError::field(field, "line 1, column 1: takes longer than 20 seconds")
         }
         Untried::Broken => ApiError::Internal("trying a template out panicked".into()),
     }

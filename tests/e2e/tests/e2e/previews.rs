@@ -201,7 +201,7 @@ async fn a_letter_without_end_is_given_up_and_keeps_nobody_waiting() {
         .unwrap_err();
     refused::is(&status, Code::InvalidArgument, "INVALID_ARGUMENT");
     let told = violations(&status);
-    assert!(told[0].1.contains("longer than 10 seconds"), "{told:?}");
+    assert!(told[0].1.contains("longer than 20 seconds"), "{told:?}");
     let shown = show(&client, of(LETTER, letter("Guten Tag"), None))
         .await
         .unwrap();
