@@ -5,12 +5,22 @@
 //! business letter). It has the fonts that Typst embeds: Libertinus Serif, New
 //! Computer Modern, DejaVu Sans Mono.
 //!
+//! # Archives
+//! Documents are PDF/A-2b: what is shown is in the file, fonts and colours included, and
+//! nothing that a reader decades from now might not have. Of the parts of PDF/A the second
+//! is the newest that archives and printers take everywhere and that allows transparency;
+//! level b asks nothing of templates that Typst does not do by itself (a and u ask for
+//! alternative texts and for the meaning of every glyph). A document that cannot be one,
+//! as when a name has a character that no font has, is plain PDF 1.7 and says so
+//! ([`Pdf::standard`]): a customer with such a name gets an offer as well.
+//!
 //! # Guarantees
 //! - **Deterministic**: the same template and data give the same bytes. The PDF's
 //!   creation date is the offer's date, its identifier a hash of template and data.
 //! - **Data is not code**: values reach the template as values, and `eval` is not
 //!   there to change that.
 //! - **Sealed**: no files, packages, network, clock or WebAssembly.
+//! - **Bounded**: at most [`MAX_PAGES`] pages and [`MAX_PDF_BYTES`] bytes.
 //! - **Parallel**: rendering takes `&self` and shares parsed sources, fonts and
 //!   the standard library between all threads.
 //! - **Bounded memory** over any number of documents: Typst's caches are swept
@@ -36,6 +46,7 @@ mod diagnostics;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
@@ -44,7 +55,7 @@ use typst::diag::{SourceResult, Warned};
 use typst::foundations::{Datetime, Smart};
 use typst::syntax::Source;
 use typst_layout::PagedDocument;
-use typst_pdf::{PdfOptions, Timestamp};
+use typst_pdf::{PdfOptions, PdfStandard, PdfStandards, Timestamp};
 
 use crate::error::{Part, RenderError, TemplateError};
 use crate::model::OfferData;
@@ -60,7 +71,37 @@ pub const SWEEP_INTERVAL: usize = 8;
 /// Sweeps that an unused cache entry survives.
 const SWEEPS_SURVIVED: usize = 2;
 
+/// The most pages of a document; a letter has two.
+pub const MAX_PAGES: usize = 200;
+
+/// The most bytes of a document: 16 MiB. A letter has some 50 KB.
+pub const MAX_PDF_BYTES: usize = 16 * 1024 * 1024;
+
 static RENDERED: AtomicUsize = AtomicUsize::new(0);
+
+static ARCHIVAL: LazyLock<PdfStandards> = LazyLock::new(|| {
+    PdfStandards::new(&[PdfStandard::A_2b]).expect("a single standard goes with itself")
+});
+
+/// What a PDF conforms to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standard {
+    /// PDF/A-2b, ISO 19005-2: complete in itself, for archives.
+    Archival,
+    /// PDF 1.7, ISO 32000-1.
+    Plain,
+}
+
+impl Standard {
+    /// Its usual name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Archival => "PDF/A-2b",
+            Self::Plain => "PDF 1.7",
+        }
+    }
+}
 
 /// A finished document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +112,8 @@ pub struct Pdf {
     pub sha256: [u8; 32],
     /// Number of pages, at least 1.
     pub pages: usize,
+    /// What it conforms to.
+    pub standard: Standard,
 }
 
 /// A checked document template. Cheap to clone, safe to share between threads.
@@ -115,7 +158,7 @@ impl DocumentTemplate {
     }
 
     /// What Typst warned about when the template was checked, for example a font
-    /// that is not there.
+    /// that is not there; and why its documents cannot be PDF/A.
     #[must_use]
     pub fn warnings(&self) -> &[TemplateError] {
         &self.warnings
@@ -125,29 +168,43 @@ impl DocumentTemplate {
     /// thread that may block, from as many threads as there are cores.
     ///
     /// # Errors
-    /// [`RenderError::Template`] if the template fails with this data,
+    /// [`RenderError::Template`] if the template fails with this data or makes a document
+    /// that is too large,
     /// [`RenderError::Data`] if a value cannot be shown, [`RenderError::Engine`]
     /// if Typst panicked.
     pub fn render(&self, data: &OfferData) -> Result<Pdf, RenderError> {
-        let options = PdfOptions {
-            ident: Smart::Custom(self.identifier(data)?),
-            timestamp: Some(Timestamp::new_utc(creation_time(data)?)),
+        let (ident, timestamp) = (self.identifier(data)?, creation_time(data)?);
+        let options = |standards: &PdfStandards| PdfOptions {
+            ident: Smart::Custom(ident.clone()),
+            timestamp: Some(Timestamp::new_utc(timestamp)),
             creator: Smart::Custom(Some("Anklang".to_owned())),
+            standards: standards.clone(),
             ..PdfOptions::default()
         };
         let world = DocumentWorld::new(&self.source, inputs(data)?);
         let result = guarded(|| -> SourceResult<_> {
             let document = typst::compile::<PagedDocument>(&world).output?;
-            let bytes = typst_pdf::pdf(&document, &options)?;
-            Ok((bytes, document.pages().len()))
+            if document.pages().len() > MAX_PAGES {
+                return Ok((Vec::new(), document.pages().len(), Standard::Plain));
+            }
+            let (bytes, standard) = match typst_pdf::pdf(&document, &options(&ARCHIVAL)) {
+                Ok(bytes) => (bytes, Standard::Archival),
+                Err(_) => {
+                    let plain = options(&PdfStandards::default());
+                    (typst_pdf::pdf(&document, &plain)?, Standard::Plain)
+                }
+            };
+            Ok((bytes, document.pages().len(), standard))
         });
         sweep();
-        let (bytes, pages) =
+        let (bytes, pages, standard) =
             result?.map_err(|diagnostics| RenderError::Template(errors(&world, &diagnostics)))?;
+        check_size(pages, bytes.len()).map_err(|error| RenderError::Template(vec![error]))?;
         Ok(Pdf {
             sha256: Sha256::digest(&bytes).into(),
             bytes,
             pages,
+            standard,
         })
     }
 
@@ -166,10 +223,28 @@ impl DocumentTemplate {
         let Warned { output, warnings } =
             guarded(|| typst::compile::<PagedDocument>(&world)).map_err(whole)?;
         let document = output.map_err(|diagnostics| errors(&world, &diagnostics))?;
-        guarded(|| typst_pdf::pdf(&document, &PdfOptions::default()))
-            .map_err(whole)?
-            .map_err(|diagnostics| errors(&world, &diagnostics))?;
-        Ok(errors(&world, &warnings))
+        let pages = document.pages().len();
+        check_size(pages, 0).map_err(|error| vec![error])?;
+        let export = |standards: &PdfStandards| {
+            let options = PdfOptions {
+                timestamp: creation_time(sample).ok().map(Timestamp::new_utc),
+                standards: standards.clone(),
+                ..PdfOptions::default()
+            };
+            guarded(|| typst_pdf::pdf(&document, &options)).map_err(whole)
+        };
+        let mut warnings = errors(&world, &warnings);
+        let bytes = match export(&ARCHIVAL)? {
+            Ok(bytes) => bytes,
+            // It may be good enough without: see the module's documentation.
+            Err(diagnostics) => {
+                warnings.extend(errors(&world, &diagnostics));
+                export(&PdfStandards::default())?
+                    .map_err(|diagnostics| errors(&world, &diagnostics))?
+            }
+        };
+        check_size(pages, bytes.len()).map_err(|error| vec![error])?;
+        Ok(warnings)
     }
 
     /// Identifies the document by what it is made of.
@@ -184,6 +259,18 @@ impl DocumentTemplate {
             .map(|byte| format!("{byte:02x}"))
             .collect())
     }
+}
+
+/// The error of a document that is too large, if it is.
+fn check_size(pages: usize, bytes: usize) -> Result<(), TemplateError> {
+    let message = if pages > MAX_PAGES {
+        format!("the document has more than {MAX_PAGES} pages")
+    } else if bytes > MAX_PDF_BYTES {
+        format!("the document has more than {MAX_PDF_BYTES} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(TemplateError::at(Part::TypstSource, "", 0, message))
 }
 
 /// Midnight (UTC) of the offer's date.

@@ -3,6 +3,7 @@
 //! - [`model`]: the data that both kinds of templates see.
 //! - [`content`]: subject, text and HTML of a message (MiniJinja).
 //! - [`document`]: PDF documents (Typst).
+//! - [`print_file`]: many documents as one file.
 //! - [`shipped`]: the templates that come with the product.
 //!
 //! # Guarantees
@@ -31,9 +32,11 @@ pub mod document;
 mod error;
 mod german;
 pub mod model;
+pub mod print_file;
 mod salutation;
 pub mod shipped;
 
 pub use content::{Message, MessageSource, MessageTemplate};
-pub use document::{DocumentTemplate, Pdf};
+pub use document::{DocumentTemplate, Pdf, Standard};
 pub use error::{Part, RenderError, TemplateError};
+pub use print_file::PrintFile;

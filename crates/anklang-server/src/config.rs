@@ -1,6 +1,7 @@
 //! Configuration: the defaults of `anklang.toml`, the user's file over them, `ANKLANG_…` variables
 //! over both. Every fault is found before any is reported.
 
+mod documents;
 mod handover;
 mod telemetry;
 
@@ -19,6 +20,7 @@ use figment::value::{Dict, Value};
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 
+pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use telemetry::TelemetryConfig;
 
@@ -45,8 +47,8 @@ pub struct Config {
     pub connections: usize,
     /// Whether to migrate at the start.
     pub migrate: bool,
-    /// Folder of the document store.
-    pub documents: PathBuf,
+    /// Where documents lie, and how they are bundled.
+    pub documents: DocumentsConfig,
     /// Threads that render.
     pub render_threads: usize,
     /// Folder of the plugins.
@@ -201,12 +203,7 @@ impl Reader {
         });
         let connections = self.whole("database.connections", 4..=1_000);
         let migrate = self.flag("database.migrate");
-        let documents = self.text("documents.folder").and_then(|folder| {
-            if folder.is_empty() {
-                self.violations.add("documents.folder", "must not be empty");
-            }
-            (!folder.is_empty()).then(|| PathBuf::from(folder))
-        });
+        let documents = self.documents();
         let render_threads = self.whole("documents.threads", 0..=1_024);
         let plugins = self.text("plugins.folder");
         let operation_workers = self.whole("operations.workers", 1..=64);
@@ -625,6 +622,13 @@ mod tests {
             sealing = ['a', 'b:AAAA']
             [log]
             format = 'xml'
+            [documents]
+            store = 's3'
+            letters_per_print_file = 0
+            [documents.s3]
+            endpoint = 'minio:9000'
+            prefix = '/a//b'
+            access_key_id = 'only this'
             [telemetry]
             endpoint = 'localhost:4317'
             sampling_ratio = 2
@@ -655,6 +659,11 @@ mod tests {
             "database.migrate",
             "handover.attempts",
             "handover.allow_networks[1]",
+            "documents.letters_per_print_file",
+            "documents.s3.endpoint",
+            "documents.s3.bucket",
+            "documents.s3.prefix",
+            "documents.s3.access_key_id",
             "keys.sealing[0]",
             "keys.sealing[1]",
             "log.format",
@@ -674,6 +683,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 25, "{found:?}");
+        assert_eq!(fields.len(), 30, "{found:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anklang_domain::TenantId;
 use anklang_render::model::OfferData;
@@ -9,6 +10,8 @@ use anklang_render::{DocumentTemplate, MessageSource, MessageTemplate, shipped};
 use anklang_store::offer::Content;
 use anklang_store::template::{self, Template};
 use anklang_store::{Conn, StoreError};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 /// Language of the shipped templates, and of a brand's own when the customer's has none.
@@ -33,11 +36,30 @@ pub struct TemplateId {
     pub version: i32,
 }
 
-/// Compiled templates. Cheap to clone.
-#[derive(Clone, Default)]
+/// Compiled templates, and turns to use them. Cheap to clone.
+#[derive(Clone)]
 pub struct Templates {
     documents: Arc<Mutex<HashMap<TemplateId, Arc<DocumentTemplate>>>>,
     messages: Arc<Mutex<HashMap<TemplateId, Arc<MessageTemplate>>>>,
+    rendering: Arc<Semaphore>,
+    trying: Arc<Semaphore>,
+}
+
+/// Templates that are tried out at the same time. A thread cannot be stopped: one that a template
+/// keeps busy keeps its turn, so that templates without end can never take more threads than these.
+const TRIED_AT_ONCE: usize = 4;
+/// How long trying a template out may take, waiting for a turn included.
+const LONGEST_TRIAL: Duration = Duration::from_secs(20);
+
+/// Why a template was not tried out to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untried {
+    /// Others kept all turns.
+    Busy,
+    /// It took too long.
+    TooLong,
+    /// It panicked.
+    Broken,
 }
 
 /// Why content cannot be made.
@@ -100,6 +122,45 @@ impl Newest {
 }
 
 impl Templates {
+    /// For so many threads that render.
+    pub fn new(render_threads: usize) -> Self {
+        Self {
+            documents: Arc::default(),
+            messages: Arc::default(),
+            rendering: Arc::new(Semaphore::new(render_threads)),
+            trying: Arc::new(Semaphore::new(TRIED_AT_ONCE)),
+        }
+    }
+
+    /// Waits for a turn to render; it lasts until it is dropped.
+    pub async fn turn_to_render(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        Arc::clone(&self.rendering).acquire_owned().await.ok()
+    }
+
+    /// Does work with a template that nobody knows yet, in a thread of its own and not longer than
+    /// twenty seconds.
+    pub async fn try_out<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Untried> {
+        let end = tokio::time::Instant::now() + LONGEST_TRIAL;
+        let turn = Arc::clone(&self.trying).acquire_owned();
+        let Ok(Ok(turn)) = tokio::time::timeout_at(end, turn).await else {
+            return Err(Untried::Busy);
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        match tokio::time::timeout_at(end, work).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_)) => Err(Untried::Broken),
+            Err(_) => Err(Untried::TooLong),
+        }
+    }
+
     /// The compiled document template for an offer.
     pub fn document(
         &self,
@@ -170,7 +231,11 @@ fn compiled<T>(
 
 /// The data that templates see, with what is derived from it.
 pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
-    let mut model = content.model.clone();
+    data_of(content.model.clone())
+}
+
+/// The data of a model as [`Content`] has it, with what is derived from it.
+pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
     for (part, derived) in [
         ("customer", &["display_name", "salutation_line"][..]),
         ("brand", &["return_address_line"][..]),

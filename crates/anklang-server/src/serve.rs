@@ -61,7 +61,9 @@ pub async fn open(config: Config) -> Result<App, StartError> {
             .into());
         }
     }
-    let documents = Documents::local(&config.documents).context("documents.folder")?;
+    let documents = Documents::open(&config.documents.store)
+        .await
+        .context("the document store")?;
     let keys = Arc::new(keys(&store, &config.sealing).await?);
     let settings = &config.handover;
     let outside = Outside::open(settings.rules.clone(), settings.timeout).context("TLS")?;
@@ -69,7 +71,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         store,
         documents,
         accounts,
-        templates: Templates::default(),
+        templates: Templates::new(config.render_threads),
         outside,
         keys,
         config: Arc::new(config),
@@ -262,6 +264,7 @@ fn routes(
         pb::campaigns::v1::dry_run_service_server::DryRunServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },
+        pb::documents::v1::document_service_server::DocumentServiceServer<_> => grpc::documents::DocumentsApi { app: app() },
         pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },
         pb::reach::v1::reach_service_server::ReachServiceServer<_> => grpc::reach::ReachApi { app: app() },
         pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },

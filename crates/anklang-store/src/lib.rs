@@ -7,9 +7,11 @@
 pub mod attribute;
 pub mod brand;
 pub mod budget;
+pub mod bundle;
 pub mod campaign;
 pub mod contract;
 pub mod customer;
+pub mod document;
 pub mod dry_run;
 pub mod error;
 pub mod handover;

@@ -1,8 +1,10 @@
 //! Offers and their documents.
 
 mod cockpit;
+mod drafts;
 mod make;
 mod numbers;
+mod preview;
 mod withdraw;
 
 use std::sync::LazyLock;
@@ -23,8 +25,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 pub use cockpit::{OpenFigures, open_figures};
+pub use drafts::{interrupted, postpone_document, withdraw_draft};
 pub use make::{Source, Terms, make};
 pub use numbers::{NumberRange, number_range, set_number_range};
+pub use preview::{PreviewOf, preview};
 pub use withdraw::withdraw;
 
 use crate::handover::event::ANNOUNCE;
@@ -124,6 +128,9 @@ pub struct Offer {
     /// Brand of its contract.
     #[diesel(sql_type = Text)]
     pub brand_code: String,
+    /// What its document conforms to.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub standard: Option<String>,
     /// Key of the template of its document.
     #[diesel(sql_type = Text)]
     pub document_template: String,
@@ -137,7 +144,7 @@ pub struct Offer {
 
 /// The state on the day `$2`, for the phase `p`: what was not answered when its phase was cancelled
 /// or its launch failed is as good as withdrawn.
-const STATE: &str =
+pub(crate) const STATE: &str =
     "CASE WHEN o.state IN ('draft', 'open') AND p.state IN ('cancelled', 'failed') THEN 'withdrawn'
     WHEN o.state = 'open' AND o.valid_until < $2 THEN 'expired' ELSE o.state END";
 
@@ -152,7 +159,7 @@ fn select(rest: &str) -> String {
                 o.answered_at, o.answer_source, o.reject_reason, o.reject_reason_code, o.withdrawn_at,
                 o.withdraw_reason, (SELECT s.number FROM offer s WHERE s.tenant_id = o.tenant_id
                     AND s.id = o.superseded_by) AS superseded_by, o.created_at,
-                d.sha256, d.size_bytes, d.pages, b.code AS brand_code, o.document_template,
+                d.sha256, d.size_bytes, d.pages, d.standard, b.code AS brand_code, o.document_template,
                 d.template_language, d.template_version
          FROM offer o
          JOIN customer cu ON cu.tenant_id = o.tenant_id AND cu.id = o.customer_id
@@ -431,27 +438,6 @@ pub async fn expire(
     .await?)
 }
 
-/// Single offers that wait for their document since more than a minute: whoever made them was
-/// interrupted.
-pub async fn interrupted(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<OfferId>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        id: Uuid,
-    }
-    let rows: Vec<Row> = diesel::sql_query(
-        "SELECT id FROM offer
-         WHERE tenant_id = $1 AND state = 'draft' AND phase_id IS NULL
-           AND created_at < now() - interval '1 minute'
-         ORDER BY created_at LIMIT $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<BigInt, _>(limit)
-    .load(conn)
-    .await?;
-    Ok(rows.into_iter().map(|r| OfferId(r.id)).collect())
-}
-
 /// Everything that a letter or mail of an offer shows, and what picks its templates.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct Content {
@@ -494,6 +480,29 @@ pub enum ContentOf<'a> {
     },
 }
 
+/// A customer `cu` as templates see it.
+const CUSTOMER_MODEL: &str = "jsonb_build_object(
+    'number', cu.number, 'kind', cu.kind, 'salutation', cu.salutation,
+    'title', cu.title, 'first_name', cu.first_name,
+    'last_name', cu.last_name, 'company_name', cu.company_name,
+    'street', cu.street, 'house_number', cu.house_number,
+    'postal_code', cu.postal_code, 'city', cu.city, 'country', cu.country)";
+/// A contract `co` as templates see it.
+const CONTRACT_MODEL: &str = "jsonb_build_object(
+    'number', co.number, 'division', co.division,
+    'site_street', co.site_street, 'site_house_number', co.site_house_number,
+    'site_postal_code', co.site_postal_code, 'site_city', co.site_city,
+    'start_date', co.start_date, 'end_date', co.end_date)";
+/// A brand `b` as templates see it.
+const BRAND_MODEL: &str = "jsonb_build_object(
+    'name', b.name, 'legal_name', b.legal_name, 'street', b.street,
+    'house_number', b.house_number, 'postal_code', b.postal_code,
+    'city', b.city, 'country', b.country, 'phone', b.phone, 'email', b.email,
+    'website', b.website, 'register_line', b.register_line,
+    'vat_id', b.vat_id, 'bank_line', b.bank_line,
+    'sender_name', b.sender_name, 'sender_email', b.sender_email,
+    'reply_to', b.reply_to)";
+
 /// Loads content, in the order of the members.
 pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Result<Vec<Content>> {
     let (ids, phase, after, limit) = match of {
@@ -523,25 +532,9 @@ pub async fn content(conn: &mut Conn, tenant: TenantId, of: ContentOf<'_>) -> Re
                         'annual_amount', o.annual_amount::text, 'currency', o.currency,
                         'current_product_name', cpr.name,
                         'has_document', o.document_template <> ''),
-                    'customer', jsonb_build_object(
-                        'number', cu.number, 'kind', cu.kind, 'salutation', cu.salutation,
-                        'title', cu.title, 'first_name', cu.first_name,
-                        'last_name', cu.last_name, 'company_name', cu.company_name,
-                        'street', cu.street, 'house_number', cu.house_number,
-                        'postal_code', cu.postal_code, 'city', cu.city, 'country', cu.country),
-                    'contract', jsonb_build_object(
-                        'number', co.number, 'division', co.division,
-                        'site_street', co.site_street, 'site_house_number', co.site_house_number,
-                        'site_postal_code', co.site_postal_code, 'site_city', co.site_city,
-                        'start_date', co.start_date, 'end_date', co.end_date),
-                    'brand', jsonb_build_object(
-                        'name', b.name, 'legal_name', b.legal_name, 'street', b.street,
-                        'house_number', b.house_number, 'postal_code', b.postal_code,
-                        'city', b.city, 'country', b.country, 'phone', b.phone, 'email', b.email,
-                        'website', b.website, 'register_line', b.register_line,
-                        'vat_id', b.vat_id, 'bank_line', b.bank_line,
-                        'sender_name', b.sender_name, 'sender_email', b.sender_email,
-                        'reply_to', b.reply_to),
+                    'customer', {CUSTOMER_MODEL},
+                    'contract', {CONTRACT_MODEL},
+                    'brand', {BRAND_MODEL},
                     'campaign', CASE WHEN ca.id IS NOT NULL
                                 THEN jsonb_build_object('name', ca.name) END) AS model
          FROM offer o
@@ -580,6 +573,8 @@ pub struct NewDocument {
     pub size_bytes: i64,
     /// Its pages.
     pub pages: i32,
+    /// What it conforms to.
+    pub standard: &'static str,
     /// Language of its template.
     pub template_language: String,
     /// Version of its template; 0 is the shipped one.
@@ -602,9 +597,9 @@ pub async fn open_with_documents(
              WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'
              RETURNING id)
          INSERT INTO document (tenant_id, offer_id, sha256, size_bytes, pages,
-                               template_language, template_version)
-         SELECT $1, made.* FROM unnest($2, $3, $4, $5, $6, $7)
-             AS made (offer_id, sha256, size_bytes, pages, template_language, template_version)
+                               template_language, template_version, standard)
+         SELECT $1, made.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS made
+             (offer_id, sha256, size_bytes, pages, template_language, template_version, standard)
          JOIN opened ON opened.id = made.offer_id",
     )
     .bind::<SqlUuid, _>(tenant.0)
@@ -624,6 +619,7 @@ pub async fn open_with_documents(
             .map(|d| d.template_version)
             .collect::<Vec<_>>(),
     )
+    .bind::<Array<Text>, _>(documents.iter().map(|d| d.standard).collect::<Vec<_>>())
     .execute(conn)
     .await?;
     if superseding {

@@ -441,6 +441,26 @@ pub async fn release(conn: &mut Conn, held: &Leased) -> Result<()> {
     still_held(rows)
 }
 
+/// Lets others go first: when an operation of any tenant is due and nobody has it, this one goes to
+/// the end of the queue, and its worker must [`release`] it. Says whether that is so.
+pub async fn stand_back(store: &Store, held: &Leased) -> Result<bool> {
+    let mut tx = store.begin_worker().await?;
+    let rows = diesel::sql_query(
+        "UPDATE operation SET run_at = now()
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running' AND EXISTS (
+             SELECT FROM operation o
+             WHERE o.state IN ('queued', 'running') AND o.run_at <= now()
+               AND (o.lease_until IS NULL OR o.lease_until < now()))",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .execute(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(rows == 1)
+}
+
 fn still_held(rows: usize) -> Result<()> {
     if rows == 1 {
         Ok(())

@@ -81,6 +81,8 @@ impl Client {
         dry_runs: pb::campaigns::v1::dry_run_service_client::DryRunServiceClient<Calls>,
         /// Offers.
         offers: pb::offers::v1::offer_service_client::OfferServiceClient<Calls>,
+        /// Documents.
+        documents: pb::documents::v1::document_service_client::DocumentServiceClient<Calls>,
         /// Channel accounts.
         channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
         /// Messages.

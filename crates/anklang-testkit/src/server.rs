@@ -17,6 +17,8 @@ use crate::{Client, Database, program};
 pub struct Options {
     /// More TOML for its configuration.
     pub config: String,
+    /// More settings of its documents, as TOML lines.
+    pub documents: String,
     /// What becomes of ambiguous mails: "", "resend" or "hold".
     pub ambiguous: &'static str,
     /// More settings of the account "mail", as TOML lines.
@@ -34,7 +36,7 @@ pub struct Options {
     /// Connections to the database, besides those for imports; 8 when 0.
     pub connections: usize,
     /// Folder of the document store; one of its own when `None`.
-    pub documents: Option<PathBuf>,
+    pub documents_folder: Option<PathBuf>,
     /// Runs the server by this program, with its arguments and the server's behind them. It must
     /// become the server (`exec`), as signals go to it.
     pub wrapper: Vec<String>,
@@ -131,7 +133,7 @@ impl TestServer {
             None => Sink::start(SinkOptions::default()).await?,
         };
         let folder = tempfile::tempdir()?;
-        let documents = match &options.documents {
+        let documents = match &options.documents_folder {
             Some(documents) => documents.clone(),
             None => folder.path().join("documents"),
         };
@@ -261,7 +263,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
          [database]\nurl = '''{url}'''\nconnections = {connections}\n\
-         [documents]\nfolder = '{documents}'\n\
+         [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n\
          [operations]\nlease_seconds = {lease}\n\
          [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
@@ -273,7 +275,8 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
             0 => 8,
             n => n,
         },
-        documents = documents.display(),
+        folder = documents.display(),
+        documents = options.documents,
         plugins = program().plugins.display(),
         ambiguous = options.ambiguous,
         account = options.account,

@@ -231,14 +231,106 @@ fn the_same_data_gives_the_same_bytes_on_every_thread() {
     assert_ne!(template.render(&other).unwrap().sha256, first.sha256);
 }
 
+fn contains(bytes: &[u8], what: &str) -> bool {
+    bytes.windows(what.len()).any(|w| w == what.as_bytes())
+}
+
 #[test]
 fn the_pdf_carries_the_offers_date() {
     let pdf = letter().render(&OfferData::sample()).unwrap();
-    let found = pdf
-        .bytes
-        .windows(16)
-        .any(|window| window == b"D:20261102000000");
-    assert!(pdf.bytes.starts_with(b"%PDF-1.7") && found);
+    assert!(pdf.bytes.starts_with(b"%PDF-1.7"));
+    assert!(contains(&pdf.bytes, "D:20261102000000"));
+}
+
+#[test]
+fn letters_are_for_archives() {
+    use hayro_syntax::object::{Array, Dict, Name, Object, Stream};
+    for data in OfferData::samples() {
+        let pdf = letter().render(&data).unwrap();
+        assert_eq!(pdf.standard, Standard::Archival);
+        let reader = hayro_syntax::Pdf::new(pdf.bytes).unwrap();
+        let catalog: Dict<'_> = reader.xref().get(reader.xref().root_id()).unwrap();
+        let metadata: Stream<'_> = catalog.get(b"Metadata").unwrap();
+        let metadata = metadata.raw_data();
+        assert!(contains(&metadata, "<pdfaid:part>2</pdfaid:part>"));
+        assert!(contains(
+            &metadata,
+            "<pdfaid:conformance>B</pdfaid:conformance>"
+        ));
+        let intents: Array<'_> = catalog.get(b"OutputIntents").unwrap();
+        let intent = intents.iter::<Dict<'_>>().next().unwrap();
+        assert_eq!(&*intent.get::<Name<'_>>(b"S").unwrap(), b"GTS_PDFA1");
+        assert!(intent.get::<Stream<'_>>(b"DestOutputProfile").is_some());
+
+        let mut fonts = 0;
+        for object in reader.objects() {
+            let Object::Dict(dict) = object else { continue };
+            let kind = dict.get::<Name<'_>>(b"Type");
+            if kind.is_some_and(|kind| &*kind == b"FontDescriptor") {
+                fonts += 1;
+                let file = |key: &[u8]| dict.get::<Stream<'_>>(key).is_some();
+                assert!(file(b"FontFile2") || file(b"FontFile3"), "not embedded");
+            }
+        }
+        assert!(fonts >= 2, "{fonts}");
+        assert!(!reader.pages().is_empty());
+    }
+}
+
+#[test]
+fn what_no_font_can_show_is_no_reason_to_send_no_letter() {
+    let mut data = OfferData::sample();
+    data.customer.last_name = "張偉".into();
+    let pdf = letter().render(&data).unwrap();
+    assert_eq!((pdf.standard, pdf.pages), (Standard::Plain, 2));
+    assert_eq!(letter().render(&data).unwrap(), pdf);
+    assert!(!contains(&pdf.bytes, "pdfaid:part"));
+    let cannot = DocumentTemplate::compile("張偉").unwrap();
+    assert!(!cannot.warnings().is_empty());
+}
+
+/// Prints what the test below compares; a process of its own.
+#[test]
+#[ignore = "run by the_same_data_gives_the_same_bytes_in_every_process"]
+fn print_the_hash() {
+    println!(
+        "sha256={:02x?}",
+        letter().render(&OfferData::sample()).unwrap().sha256
+    );
+}
+
+#[test]
+fn the_same_data_gives_the_same_bytes_in_every_process() {
+    let own = format!(
+        "sha256={:02x?}",
+        letter().render(&OfferData::sample()).unwrap().sha256
+    );
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "document::tests::print_the_hash"])
+        .arg("--nocapture")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(run.stdout).unwrap();
+    assert!(told.contains(&own), "{own} in {told}");
+}
+
+#[test]
+fn a_document_has_its_limits() {
+    fails(
+        "#for _ in range(201) { pagebreak() }",
+        1,
+        1,
+        "more than 200 pages",
+    );
+    let source = "#let n = if sys.inputs.offer.number == \"many\" { 300 } else { 1 }\n\
+                  #for _ in range(n) { pagebreak() }";
+    let template = DocumentTemplate::compile(source).unwrap();
+    let mut data = OfferData::sample();
+    data.offer.number = "many".into();
+    let Err(RenderError::Template(errors)) = template.render(&data) else {
+        panic!("too many pages");
+    };
+    assert!(errors[0].message.contains("pages"), "{errors:?}");
 }
 
 /// Line, column and message of every error.

@@ -280,6 +280,9 @@ pub async fn launch_response(
         members: number("members"),
         excluded: number("candidates") - number("members"),
         failed_documents: number("failed_documents"),
+        bundle_operation: response["bundle_operation"]
+            .as_str()
+            .map_or_else(String::new, |id| format!("operations/{id}")),
     })
 }
 

@@ -59,6 +59,7 @@ list_requests! {
     pb::contracts::v1::ListContractsRequest,
     pb::customers::v1::ListCustomerEventsRequest,
     pb::customers::v1::ListCustomersRequest,
+    pb::documents::v1::ListDocumentsRequest,
     pb::handover::v1::ListDeliveriesRequest,
     pb::handover::v1::ListWebhooksRequest,
     pb::messages::v1::ListMessagesRequest,
@@ -165,7 +166,7 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, contract, customer, handover, message, offer, operation, order,
+        brand, campaign, contract, customer, document, handover, message, offer, operation, order,
     };
     use anklang_store::{product, selection, template};
 
@@ -186,6 +187,7 @@ mod tests {
             &contract::LISTABLE,
             &customer::EVENTS,
             &customer::LISTABLE,
+            &document::LISTABLE,
             &handover::LISTABLE,
             &handover::delivery::LISTABLE,
             &message::LISTABLE,

@@ -14,6 +14,7 @@ pub mod cockpit;
 pub mod contracts;
 pub mod customers;
 pub mod deliveries;
+pub mod documents;
 pub mod imports;
 pub mod infoboard;
 pub mod messages;

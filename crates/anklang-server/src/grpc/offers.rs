@@ -218,7 +218,7 @@ impl OffersApi {
             .map_err(|reason| ApiError::Precondition {
                 reason: ErrorReason::Precondition,
                 resource: name.clone(),
-                description: format!("its document could not be made: {reason}"),
+                description: format!("it was withdrawn: {reason}"),
             })?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         let offer = self.load(&mut tx, tenant, &name).await?;
@@ -533,10 +533,15 @@ const STATES: [(pb::OfferState, OfferState); 6] = [
     (pb::OfferState::Withdrawn, OfferState::Withdrawn),
 ];
 
-fn to_wire(o: &Offer) -> pb::Offer {
-    let state = OfferState::parse(&o.state)
+/// A state of the ledger.
+pub fn state_to_wire(word: &str) -> pb::OfferState {
+    OfferState::parse(word)
         .and_then(|state| STATES.iter().find(|(_, s)| *s == state))
-        .map_or(pb::OfferState::Unspecified, |(wire, _)| *wire);
+        .map_or(pb::OfferState::Unspecified, |(wire, _)| *wire)
+}
+
+fn to_wire(o: &Offer) -> pb::Offer {
+    let state = state_to_wire(&o.state);
     pb::Offer {
         name: name::format(&[("offers", &o.number)]),
         number: o.number.clone(),
@@ -570,6 +575,7 @@ fn to_wire(o: &Offer) -> pb::Offer {
                 o.template_language.as_deref().unwrap_or(""),
             ),
             template_version: o.template_version.unwrap_or(0),
+            standard: o.standard.clone().unwrap_or_default(),
         }),
         create_time: Some(wire::timestamp(o.created_at)),
         reject_reason_code: reject_reason_to_wire(RejectReason::parse(&o.reject_reason_code))

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::work::{App, dry_run};
+use crate::work::{App, bundle, dry_run};
 
 /// How often a waiting call looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -161,6 +161,7 @@ impl OperationsApi {
         use lro::operation::Result as Outcome;
         let result = match &o.state[..] {
             "succeeded" => Some(Outcome::Response(match &o.kind[..] {
+                bundle::KIND => any(&super::documents::made_bundle(&self.app, &o).await?),
                 dry_run::KIND => any(&super::campaigns::dry_run::response(&o)?),
                 _ => any(&super::campaigns::launch_response(&self.app, &o).await?),
             })),

@@ -1,5 +1,7 @@
 //! Templates of messages and documents, stored and shipped.
 
+mod preview;
+
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::templates::v1 as pb;
 use anklang_render::{
@@ -12,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, Untried};
 use crate::work::App;
 
 /// The service.
@@ -43,6 +45,13 @@ impl pb::template_service_server::TemplateService for TemplatesApi {
     ) -> Result<Response<pb::ListTemplatesResponse>, Status> {
         reply(self.list(request).await)
     }
+
+    async fn preview_template(
+        &self,
+        request: Request<pb::PreviewTemplateRequest>,
+    ) -> Result<Response<pb::PreviewTemplateResponse>, Status> {
+        reply(self.preview(request).await)
+    }
 }
 
 impl TemplatesApi {
@@ -52,13 +61,10 @@ impl TemplatesApi {
         let template = request
             .template
             .ok_or_else(|| ApiError::field("template", "is required"))?;
-        let (name, violations) = tokio::task::spawn_blocking({
-            let template = template.clone();
-            // Checking a document renders it.
-            move || check(&template)
-        })
-        .await
-        .map_err(|e| ApiError::Internal(format!("checking a template: {e}")))?;
+        let checked = template.clone();
+        // Checking a document renders it.
+        let tried = self.app.templates.try_out(move || check(&checked)).await;
+        let (name, violations) = tried.map_err(|why| untried(why, "template."))?;
         violations.finish(())?;
         let name = name.ok_or_else(|| ApiError::Internal("a template without name".into()))?;
 
@@ -168,76 +174,92 @@ impl Name {
 fn check(template: &pb::Template) -> (Option<Name>, Violations) {
     let mut violations = Violations::new();
     let name = violations.check("template.name", Name::parse(&template.name));
-    let limit = |violations: &mut Violations, field: &str, text: &str, min: usize, max: usize| {
-        let length = text.chars().count();
-        if !(min..=max).contains(&length) {
-            violations.add(
-                field,
-                format!("must have {min} to {max} characters, has {length}"),
-            );
-        }
-    };
     match &template.content {
         None => violations.add("template.content", "is required: message or document"),
-        Some(pb::template::Content::Message(m)) => {
-            limit(
-                &mut violations,
-                "template.message.subject",
-                &m.subject,
-                1,
-                1_000,
-            );
-            limit(
-                &mut violations,
-                "template.message.text_body",
-                &m.text_body,
-                1,
-                100_000,
-            );
-            limit(
-                &mut violations,
-                "template.message.html_body",
-                &m.html_body,
-                0,
-                500_000,
-            );
-            let source = MessageSource {
-                subject: &m.subject,
-                text: &m.text_body,
-                html: &m.html_body,
-            };
-            if let Err(errors) = MessageTemplate::compile(&source) {
-                add_errors(&mut violations, &errors);
-            }
-        }
-        Some(pb::template::Content::Document(d)) => {
-            let field = "template.document.typst_source";
-            limit(&mut violations, field, &d.typst_source, 1, 500_000);
-            if violations.iter().all(|v| v.field != field)
-                && let Err(errors) = DocumentTemplate::compile(&d.typst_source)
-            {
-                add_errors(&mut violations, &errors);
-            }
+        Some(content) => {
+            compile(content, "template.", &mut violations);
         }
     }
     (name, violations)
 }
 
-fn add_errors(violations: &mut Violations, errors: &[TemplateError]) {
+/// Content that compiles.
+enum Compiled {
+    Message(Box<MessageTemplate>),
+    Document(DocumentTemplate),
+}
+
+/// Checks and compiles content whose fields begin with `prefix`.
+fn compile(
+    content: &pb::template::Content,
+    prefix: &str,
+    violations: &mut Violations,
+) -> Option<Compiled> {
+    let before = violations.iter().count();
+    let mut limit = |field: &str, text: &str, min: usize, max: usize| {
+        let length = text.chars().count();
+        if !(min..=max).contains(&length) {
+            violations.add(
+                format!("{prefix}{field}"),
+                format!("must have {min} to {max} characters, has {length}"),
+            );
+        }
+    };
+    let compiled = match content {
+        pb::template::Content::Message(m) => {
+            limit("message.subject", &m.subject, 1, 1_000);
+            limit("message.text_body", &m.text_body, 1, 100_000);
+            limit("message.html_body", &m.html_body, 0, 500_000);
+            let source = MessageSource {
+                subject: &m.subject,
+                text: &m.text_body,
+                html: &m.html_body,
+            };
+            MessageTemplate::compile(&source).map(|template| Compiled::Message(Box::new(template)))
+        }
+        pb::template::Content::Document(d) => {
+            limit("document.typst_source", &d.typst_source, 1, 500_000);
+            if violations.iter().count() > before {
+                return None;
+            }
+            DocumentTemplate::compile(&d.typst_source).map(Compiled::Document)
+        }
+    };
+    match compiled {
+        Ok(compiled) => (violations.iter().count() == before).then_some(compiled),
+        Err(errors) => {
+            add_errors(violations, prefix, &errors);
+            None
+        }
+    }
+}
+
+fn add_errors(violations: &mut Violations, prefix: &str, errors: &[TemplateError]) {
     for error in errors {
         let field = match error.part {
-            Part::Subject => "template.message.subject",
-            Part::TextBody => "template.message.text_body",
-            Part::HtmlBody => "template.message.html_body",
-            Part::TypstSource => "template.document.typst_source",
+            Part::Subject => "message.subject",
+            Part::TextBody => "message.text_body",
+            Part::HtmlBody => "message.html_body",
+            Part::TypstSource => "document.typst_source",
         };
-        violations.add(
-            field,
-            format!(
-                "line {}, column {}: {}",
-                error.line, error.column, error.message
-            ),
-        );
+        violations.add(format!("{prefix}{field}"), located(error));
+    }
+}
+
+fn located(error: &TemplateError) -> String {
+    let TemplateError { line, column, .. } = error;
+    format!("line {line}, column {column}: {}", error.message)
+}
+
+/// The refusal of a template that was not tried out to its end. Messages cannot take long.
+fn untried(why: Untried, prefix: &str) -> ApiError {
+    let field = format!("{prefix}document.typst_source");
+    match why {
+        Untried::Busy => ApiError::Unavailable("other templates are being tried out".into()),
+        Untried::TooLong => {
+            ApiError::field(field, "line 1, column 1: takes longer than 20 seconds")
+        }
+        Untried::Broken => ApiError::Internal("trying a template out panicked".into()),
     }
 }
 

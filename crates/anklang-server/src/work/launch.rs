@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::App;
 use super::operations::Interrupted;
+use super::{App, bundle};
 use crate::content::{self, Newest, TemplateId};
 use crate::telemetry::meters;
 
@@ -34,6 +34,9 @@ pub const PLANNED: &str = "planned";
 const ROWS_PER_CHUNK: i64 = 5_000;
 /// Documents that are made and recorded together.
 const DOCUMENTS_PER_CHUNK: i64 = 200;
+
+/// Documents under way for each thread that renders: one is rendered, the others are put.
+const DOCUMENTS_PER_THREAD: usize = 4;
 
 /// What the worker needs to know; stored with the operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -315,15 +318,20 @@ impl Launch<'_> {
             }
             self.advance(&mut tx, progress("finished", total, total, failed))
                 .await?;
+            let bundle = match self.plan.document_template.is_empty() {
+                true => None,
+                false => bundle::of_phase(&mut tx, self.tenant.id, self.phase()).await?,
+            };
             let response = serde_json::json!({
                 "phase": self.plan.phase, "candidates": size.candidates, "members": size.members,
-                "failed_documents": failed,
+                "failed_documents": failed, "bundle_operation": bundle,
             });
             operation::finish(&mut tx, self.held, End::Succeeded(response)).await?;
             tx.commit().await?;
             self.gather_statistics(total).await;
         }
         self.app.wake.messages.notify_waiters();
+        self.app.wake.operations.notify_waiters();
         Ok(())
     }
 }
@@ -380,7 +388,8 @@ async fn newest_of(
     Newest::load(conn, tenant.id, &brands, key).await
 }
 
-/// Renders on all cores and puts into the store. A document that cannot be made is an error in
+/// Renders on all cores and puts into the store: more documents are under way than there are cores, so
+/// that these have work while others are being written. A document that cannot be made is an error in
 /// words and no reason to stop; a store that does not answer is.
 async fn make_documents(
     app: &App,
@@ -393,7 +402,7 @@ async fn make_documents(
             let newest = Arc::clone(&newest);
             async move { make_document(app, newest, content).await }
         })
-        .buffer_unordered(app.config.render_threads)
+        .buffer_unordered(app.config.render_threads * DOCUMENTS_PER_THREAD)
         .try_collect()
         .await?;
     let (mut made, mut errors) = (Vec::new(), Vec::new());
@@ -414,6 +423,7 @@ pub async fn make_document(
 ) -> Result<Result<NewDocument, String>, Interrupted> {
     let templates = app.templates.clone();
     let offer_id = content.offer_id;
+    let turn = app.templates.turn_to_render().await;
     let rendering = tokio::task::spawn_blocking(move || {
         let (id, template) = templates
             .document(&newest, &content)
@@ -422,6 +432,7 @@ pub async fn make_document(
         let pdf = template
             .render(&data)
             .map_err(|e| format!("offer {}: {e}", data.offer.number))?;
+        drop(turn);
         Ok::<(TemplateId, anklang_render::Pdf), String>((id, pdf))
     });
     let rendered = rendering
@@ -436,6 +447,7 @@ pub async fn make_document(
         sha256: pdf.sha256,
         size_bytes: i64::try_from(pdf.bytes.len()).unwrap_or(i64::MAX),
         pages: i32::try_from(pdf.pages).unwrap_or(i32::MAX),
+        standard: pdf.standard.as_str(),
         template_language: id.language,
         template_version: id.version,
     };
@@ -446,7 +458,9 @@ pub async fn make_document(
     Ok(Ok(document))
 }
 
-/// Makes the document of a single offer that is still a draft, and opens it.
+/// Makes the document of a single offer that is still a draft, and opens it. When none can be made
+/// of its data the offer is withdrawn, and the reason returned; when the store does not answer it
+/// waits.
 pub async fn finish_single(
     app: &App,
     tenant: &Tenant,
@@ -459,13 +473,29 @@ pub async fn finish_single(
     let Some(content) = contents.pop() else {
         return Err(StoreError::Missing(format!("offer {offer_id}")).into());
     };
-    match make_document(app, Arc::new(newest), content).await? {
-        Err(error) => Ok(Err(error)),
-        Ok(document) => {
-            let mut tx = app.store.begin_work(tenant.id).await?;
+    let made = make_document(app, Arc::new(newest), content).await;
+    let mut tx = app.store.begin_work(tenant.id).await?;
+    let result = match made {
+        Ok(Ok(document)) => {
             offer::open_with_documents(&mut tx, tenant.id, &[document]).await?;
-            tx.commit().await?;
             Ok(Ok(()))
         }
-    }
+        Ok(Err(error)) => {
+            let reason = without_document(&error);
+            offer::withdraw_draft(&mut tx, tenant.id, offer_id, &reason).await?;
+            Ok(Err(reason))
+        }
+        Err(interrupted) => {
+            offer::postpone_document(&mut tx, tenant.id, offer_id).await?;
+            Err(interrupted)
+        }
+    };
+    tx.commit().await?;
+    result
+}
+
+/// Why an offer is withdrawn that has no document; at most 1,000 characters, as of other reasons.
+fn without_document(error: &str) -> String {
+    let reason = format!("its document could not be made: {error}");
+    reason.chars().take(1_000).collect()
 }

@@ -3,6 +3,7 @@
 //! All of it is claimed from the database under leases, so that any number of servers may run on
 //! one database and any of them may die at any time.
 
+pub mod bundle;
 pub mod dispatch;
 pub mod dry_run;
 pub mod handover;

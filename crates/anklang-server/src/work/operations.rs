@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, dry_run, launch};
+use super::{App, bundle, dry_run, launch};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
@@ -23,6 +23,9 @@ pub enum Interrupted {
     /// The server stops: give it back.
     #[error("the server stops")]
     Stopping,
+    /// Others have waited longer: give it back.
+    #[error("others go first")]
+    StoodBack,
     /// Somebody asked for it.
     #[error("cancelled")]
     Cancelled,
@@ -71,21 +74,15 @@ async fn wait(app: &App, stop: &CancellationToken) {
 async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     let (id, kind) = (held.operation.id, held.operation.kind.clone());
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
-    let work = async {
-        match &kind[..] {
-            launch::KIND => launch::run(app, &mut held, stop).await,
-            dry_run::KIND => dry_run::run(app, &mut held, stop).await,
-            other => Err(Interrupted::Hopeless {
-                reason: "INTERNAL",
-                message: format!("operations of kind {other} are not known to this version"),
-            }),
-        }
+    let result = match &kind[..] {
+        launch::KIND => guarded(launch::run(app, &mut held, stop)).await,
+        dry_run::KIND => guarded(dry_run::run(app, &mut held, stop)).await,
+        bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
+        other => Err(Interrupted::Hopeless {
+            reason: "INTERNAL",
+            message: format!("operations of kind {other} are not known to this version"),
+        }),
     };
-    // A panic must not take the worker with it; the transaction under way rolls back.
-    let result = AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into())));
     let Err(interrupted) = result else {
         tracing::info!(operation = %id, kind, "operation succeeded");
         spans::operation_ended("succeeded", false);
@@ -93,7 +90,9 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     };
     tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
     match &interrupted {
-        Interrupted::Stopping => spans::operation_ended("given_back", false),
+        Interrupted::Stopping | Interrupted::StoodBack => {
+            spans::operation_ended("given_back", false);
+        }
         Interrupted::Cancelled => spans::operation_ended("cancelled", false),
         Interrupted::Hopeless { .. } => spans::operation_ended("failed", true),
         Interrupted::Store(_) | Interrupted::Other(_) => spans::operation_ended("retried", true),
@@ -104,12 +103,20 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     }
 }
 
+/// A panic must not take the worker with it; the transaction under way rolls back.
+async fn guarded(work: impl Future<Output = Result<(), Interrupted>>) -> Result<(), Interrupted> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Interrupted::Other("the work panicked; see the log".into())))
+}
+
 /// Gives an interrupted operation back, or ends it.
 async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<(), StoreError> {
     let tenant = held.operation.tenant();
     let mut tx = app.store.begin(tenant).await?;
     let end = match interrupted {
-        Interrupted::Stopping => {
+        Interrupted::Stopping | Interrupted::StoodBack => {
             operation::release(&mut tx, held).await?;
             return tx.commit().await;
         }
@@ -136,6 +143,7 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         };
         launch_store::abandon(&mut tx, tenant, phase, state).await?;
     }
+    bundle::ended(&mut tx, held, &end).await?;
     operation::finish(&mut tx, held, end).await?;
     tx.commit().await?;
     app.wake.phases.notify_one();

@@ -148,8 +148,12 @@ async fn finish_interrupted(app: &App, tenant: &Tenant) -> Result<(), StoreError
     for id in offers {
         match launch::finish_single(app, tenant, id.0).await {
             Ok(Ok(())) => tracing::info!(offer = %id, "interrupted offer has its document"),
-            Ok(Err(reason)) => tracing::warn!(offer = %id, reason, "offer without document"),
-            Err(error) => tracing::warn!(offer = %id, %error, "offer without document"),
+            Ok(Err(reason)) => tracing::warn!(offer = %id, reason, "offer withdrawn"),
+            Err(error) => {
+                // The same would stop the others; this one waits longer than they do.
+                tracing::warn!(offer = %id, %error, "offer without document");
+                break;
+            }
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ pub async fn run(given: Given) -> Ended {
     let words = [&unshare[..], &["sh".into(), "-c".into(), MOUNT.into()]].concat();
     let setup = Setup {
         options: Options {
-            documents: Some(folder.path().into()),
+            documents_folder: Some(folder.path().into()),
             wrapper: [words, vec![folder.path().display().to_string()]].concat(),
             ..Default::default()
         },

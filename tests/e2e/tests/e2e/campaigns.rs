@@ -38,11 +38,13 @@ async fn campaigns(client: &Client) -> Vec<pb::Campaign> {
     listed.unwrap().into_inner().campaigns
 }
 
+/// Launches; documents are bundled by operations of their own.
 async fn operations(client: &Client) -> Vec<lro::Operation> {
-    let listed = client
-        .operations()
-        .list_operations(lro::ListOperationsRequest::default())
-        .await;
+    let request = lro::ListOperationsRequest {
+        filter: "kind = LaunchCampaign".into(),
+        ..Default::default()
+    };
+    let listed = client.operations().list_operations(request).await;
     listed.unwrap().into_inner().operations
 }
 

@@ -40,11 +40,11 @@ async fn client(server: &TestServer) -> Client {
     Client::connect(server.addr, TENANT).await.unwrap()
 }
 
-/// How often the only operation was taken up.
+/// How often the only launch was taken up.
 async fn taken_up(server: &TestServer) -> u32 {
     let attempt = server
         .database
-        .one("SELECT attempt FROM operation")
+        .one("SELECT attempt FROM operation WHERE kind = 'LaunchCampaign'")
         .await
         .unwrap();
     attempt.parse().unwrap()
@@ -58,7 +58,8 @@ async fn a_launch_survives_kills_at_any_moment() {
     let first = tenant(&server, MEMBERS).await;
     // The letter that ships takes long enough to be interrupted.
     let operation = begin(&first, "").await;
-    let over_now = "SELECT state NOT IN ('queued', 'running') FROM operation";
+    let over_now = "SELECT state NOT IN ('queued', 'running') FROM operation
+                    WHERE kind = 'LaunchCampaign'";
     for round in 1..=6 {
         // Only a worker that has taken the launch up can be interrupted at it.
         until("a worker", async || {

@@ -15,6 +15,7 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
     let World {
         campaign,
         phase,
+        outbound,
         customer,
         selection,
         webhook,
@@ -111,6 +112,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "anklang.offers.v1.OfferService/ListOffers",
             json!({}),
             "offers",
+        ),
+        (
+            "anklang.documents.v1.DocumentService/ListDocuments",
+            json!({"parent": outbound}),
+            "documents",
         ),
         (
             "anklang.messages.v1.MessageService/ListMessages",

@@ -222,7 +222,7 @@ async fn a_planned_phase_starts_once_on_its_day() {
     assert_eq!(offers.len(), 4);
     assert!(offers.values().all(|o| o.offer_date == utility.day(0)));
     let made = "SELECT concat_ws(' ', (SELECT count(*) FROM offer), (SELECT count(*) FROM message),
-                    (SELECT count(*) FROM operation), (SELECT next_value - 1 FROM number_range))";
+                    (SELECT count(*) FROM operation WHERE kind = 'LaunchCampaign'), (SELECT next_value - 1 FROM number_range))";
     assert_eq!(server.database.one(made).await.unwrap(), "4 4 1 4");
 }
 

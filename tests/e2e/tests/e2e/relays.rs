@@ -148,7 +148,7 @@ pub fn aiosmtpd() -> Option<Relay> {
 }
 
 /// `$ANKLANG_VENV`, else where the set-up puts it.
-fn venv() -> PathBuf {
+pub fn venv() -> PathBuf {
     match std::env::var_os("ANKLANG_VENV") {
         Some(venv) => venv.into(),
         None => Path::new(&std::env::var_os("HOME").unwrap()).join(".cache/anklang/venv"),

@@ -9,6 +9,7 @@ use anklang_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::documents::bundled;
 use crate::raw::{self, Raw};
 use crate::refused;
 use crate::utility::{
@@ -21,6 +22,7 @@ pub struct World {
     pub utility: Utility,
     pub campaign: String,
     pub phase: String,
+    pub outbound: String,
     pub operation: String,
     pub dry_run: String,
     pub selection: String,
@@ -113,6 +115,7 @@ pub async fn populate(server: &TestServer) -> World {
     let (dry_run, _) = crate::dry_runs::dry_run(&client, dry_run).await;
     launch(&client, utility.launch()).await;
     let launched = launch(&client, utility.launch()).await;
+    bundled(&client, &launched).await;
     let (campaign, phase) = (launched.campaign.unwrap().name, launched.phase.unwrap());
     until_sent(&client, &campaign, utility.members().len()).await;
     let plain = utility.first(Case::Plain);
@@ -129,6 +132,7 @@ pub async fn populate(server: &TestServer) -> World {
         .into_inner();
     World {
         campaign,
+        outbound: format!("{}/outbounds/1", phase.name),
         operation: phase.operation,
         dry_run,
         phase: phase.name,
@@ -382,6 +386,10 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"template": {"name": template, "message": content}, "allowMissing": true}),
         ),
         (
+            "anklang.templates.v1.TemplateService/PreviewTemplate",
+            json!({"name": template, "message": content, "contract": w.contract}),
+        ),
+        (
             "anklang.templates.v1.TemplateService/ListTemplates",
             json!({"parent": "brands/linden"}),
         ),
@@ -444,6 +452,22 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.offers.v1.OfferService/DownloadOfferDocument",
             json!({"name": w.offer}),
+        ),
+        (
+            "anklang.documents.v1.DocumentService/ListDocuments",
+            json!({"parent": w.outbound}),
+        ),
+        (
+            "anklang.documents.v1.DocumentService/GetBundle",
+            json!({"name": format!("{}/bundle", w.outbound)}),
+        ),
+        (
+            "anklang.documents.v1.DocumentService/MakeBundle",
+            json!({"parent": w.outbound}),
+        ),
+        (
+            "anklang.documents.v1.DocumentService/DownloadFile",
+            json!({"name": format!("{}/index", w.outbound)}),
         ),
         (
             "anklang.offers.v1.OfferService/AcceptOffer",

@@ -19,7 +19,7 @@ use anyhow::Context;
 use chrono::{Datelike, Local, NaiveDate};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::config::{AccountConfig, Config};
+use crate::config::{AccountConfig, Config, StoreConfig};
 use crate::serve::{self, Server, StartError};
 use client::Client;
 
@@ -128,7 +128,7 @@ fn config(
     let mut config = Config::read(None, [])?;
     config.listen = args.listen;
     config.database_url = cluster.url(NAME).into();
-    config.documents = folder.join("documents");
+    config.documents.store = StoreConfig::Folder(folder.join("documents"));
     config.log_filter = "error".into();
     let account = AccountConfig {
         plugin: "mail".into(),
