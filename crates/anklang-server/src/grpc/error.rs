@@ -45,6 +45,9 @@ pub enum ApiError {
     /// The `request_id` came before with another request.
     #[error("this request_id came before with another request")]
     RequestIdReused,
+    /// The caller's deadline has come.
+    #[error("the call's deadline has come")]
+    DeadlineExceeded,
     /// Something outside does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -107,6 +110,11 @@ impl From<ApiError> for Status {
                     details,
                 )
             }
+            ApiError::DeadlineExceeded => Status::with_error_details(
+                Code::DeadlineExceeded,
+                "the call's deadline has come",
+                info(ErrorReason::DeadlineExceeded, []),
+            ),
             ApiError::Unavailable(message) => unavailable(message),
             ApiError::Store(error) if error.is_transient() => {
                 tracing::warn!(%error, "store");

@@ -22,6 +22,7 @@ pub mod operations;
 pub mod orders;
 pub mod presets;
 pub mod products;
+pub mod progress;
 pub mod reach;
 pub mod selections;
 pub mod templates;

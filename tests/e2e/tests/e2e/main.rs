@@ -17,6 +17,7 @@ mod lists;
 mod mailing;
 mod master_data;
 mod offers;
+mod operations;
 mod pace;
 mod phases;
 mod presets;

@@ -473,6 +473,10 @@ fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"customer": w.customer, "campaign": w.campaign}),
         ),
         (
+            "anklang.operations.v1.OperationProgressService/WatchOperation",
+            json!({"name": w.operation}),
+        ),
+        (
             "google.longrunning.Operations/GetOperation",
             json!({"name": w.operation}),
         ),
