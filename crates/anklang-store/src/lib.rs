@@ -12,6 +12,7 @@ pub mod contract;
 pub mod customer;
 pub mod error;
 pub mod handover;
+pub mod hold;
 pub mod import;
 pub mod infoboard;
 pub mod launch;

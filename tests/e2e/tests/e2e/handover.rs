@@ -65,6 +65,7 @@ async fn create(client: &Client, webhook: pb::Webhook) -> Result<pb::Webhook, St
 async fn update(client: &Client, webhook: pb::Webhook) -> Result<pb::Webhook, Status> {
     let request = pb::UpdateWebhookRequest {
         webhook: Some(webhook),
+        ..Default::default()
     };
     let changed = client.webhooks().update_webhook(request).await;
     changed.map(tonic::Response::into_inner)
@@ -90,7 +91,10 @@ async fn rotate(client: &Client, name: &str, overlap: i64) -> Result<pb::Webhook
 }
 
 async fn send_test(client: &Client, name: &str) -> pb::Delivery {
-    let request = pb::SendTestEventRequest { name: name.into() };
+    let request = pb::SendTestEventRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let queued = client.webhooks().send_test_event(request).await;
     queued.unwrap().into_inner()
 }
@@ -113,7 +117,10 @@ async fn delivery(client: &Client, name: &str) -> pb::Delivery {
 }
 
 async fn replay(client: &Client, name: &str) -> Result<pb::Delivery, Status> {
-    let request = pb::ReplayDeliveryRequest { name: name.into() };
+    let request = pb::ReplayDeliveryRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let replayed = client.deliveries().replay_delivery(request).await;
     replayed.map(tonic::Response::into_inner)
 }
@@ -143,6 +150,7 @@ async fn accept(client: &Client, name: &str) -> Result<offers::Offer, Status> {
     let request = offers::AcceptOfferRequest {
         name: name.into(),
         source: "web".into(),
+        ..Default::default()
     };
     let accepted = client.offers().accept_offer(request).await;
     accepted.map(tonic::Response::into_inner)
@@ -803,6 +811,7 @@ async fn wrong_fields_are_named_together() {
     let request = pb::CreateWebhookRequest {
         webhook: Some(wrong.clone()),
         request_id: "17".into(),
+        ..Default::default()
     };
     let status = client.webhooks().create_webhook(request).await.unwrap_err();
     let fields = [
@@ -828,6 +837,7 @@ async fn wrong_fields_are_named_together() {
             nanos: 0,
         }),
         request_id: "x".into(),
+        ..Default::default()
     };
     let status = client
         .webhooks()
@@ -870,6 +880,7 @@ async fn secrets_rotate_and_are_shown_once() {
     let request = pb::CreateWebhookRequest {
         webhook: Some(webhook(receiver.url("/"), &[])),
         request_id: Uuid::now_v7().to_string(),
+        ..Default::default()
     };
     let first = client
         .webhooks()
@@ -1009,6 +1020,7 @@ async fn a_paused_webhook_gets_its_events_later_and_a_deleted_one_never() {
 
     let delete = pb::DeleteWebhookRequest {
         name: doomed.name.clone(),
+        ..Default::default()
     };
     client
         .webhooks()

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod budgets;
 mod campaigns;
+mod changes;
 mod collector;
+mod conventions;
 mod crash;
 mod desk;
 mod faults;
@@ -24,6 +26,7 @@ mod presets;
 mod raw;
 mod reach;
 mod receiver;
+mod refusals;
 mod refused;
 mod relays;
 mod resolving;
@@ -37,3 +40,4 @@ mod templates;
 mod tenants;
 mod unsubscribe;
 mod utility;
+mod world;
