@@ -228,7 +228,7 @@ async fn a_withdrawal_outlives_an_update_that_leaves_it_out() -> Result<()> {
     .await?;
     assert_eq!(
         put(&client, with(vec![])).await?.consents,
-        [withdrawn.clone()]
+        std::slice::from_ref(&withdrawn)
     );
     let older = with(vec![consent("mail", Granted, 1_000)]);
     assert_eq!(put(&client, older).await?.consents, [withdrawn]);

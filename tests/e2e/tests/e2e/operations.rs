@@ -137,7 +137,9 @@ async fn a_watch_ends_with_its_server_and_with_its_deadline() {
     let (client, utility) = with_utility(&server, FEW).await;
     let operation = planned(&client, &utility).await;
     let mut progress = watch(&client, &operation.name).await.unwrap();
-    next(&mut progress).await.unwrap();
+    let first = next(&mut progress).await.unwrap();
+    let again = next(&mut progress).await.unwrap();
+    assert_eq!(again, first, "told again although nothing moves");
 
     let mut request = Request::new(operations::WatchOperationRequest {
         name: operation.name.clone(),
