@@ -3,8 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use prost::Message;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Build scripts run in the folder of their crate. Nothing absolute: another clone of the
     // repository may share the target folder, and this program with it.
@@ -20,11 +18,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     files.push(google.join("google/rpc/error_details.proto"));
     files.sort();
 
-    let descriptors = protox::compile(&files, [&ours, &google])?;
+    let mut compiler = protox::Compiler::new([&ours, &google])?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(files)?;
+    // These keep the options that google.api adds, which say e.g. what only the server sets.
+    let described = compiler.encode_file_descriptor_set();
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    std::fs::write(out.join("descriptors.bin"), described)?;
     let mut config = prost_build::Config::new();
     config.enable_type_names();
+    // One message has one encoding: hashes of messages are compared.
+    config.btree_map(["."]);
+    let descriptors = compiler.file_descriptor_set();
     tonic_prost_build::configure()
         .bytes(".")
         .include_file("all.rs")

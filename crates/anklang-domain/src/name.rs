@@ -27,6 +27,9 @@ pub fn format(pairs: &[(&str, &str)]) -> String {
     name
 }
 
+/// The most bytes of a name.
+const LONGEST: usize = 2_000;
+
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -36,6 +39,9 @@ pub enum NameError {
     /// The name has another form.
     #[error("must have the form {0}")]
     Form(String),
+    /// No name is as long.
+    #[error("must have at most {LONGEST} bytes")]
+    Long,
 }
 
 /// Reads the ids out of a name of the given collections, e.g.
@@ -48,6 +54,9 @@ pub fn parse<const N: usize>(name: &str, collections: [&str; N]) -> Result<[Stri
     };
     if name.is_empty() {
         return Err(NameError::Missing(form()));
+    }
+    if name.len() > LONGEST {
+        return Err(NameError::Long);
     }
     let segments: Vec<&str> = name.split('/').collect();
     if segments.len() != 2 * N {

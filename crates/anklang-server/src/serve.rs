@@ -270,6 +270,7 @@ fn routes(
         pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },
         pb::handover::v1::webhook_service_server::WebhookServiceServer<_> => grpc::webhooks::WebhooksApi { app: app() },
         pb::handover::v1::delivery_service_server::DeliveryServiceServer<_> => grpc::deliveries::DeliveriesApi { app: app() },
+        pb::operations::v1::operation_progress_service_server::OperationProgressServiceServer<_> => grpc::progress::ProgressApi::new(app()),
         proto::google::longrunning::operations_server::OperationsServer<_> => grpc::operations::OperationsApi { app: app() },
     };
     let reflection = tonic_reflection::server::Builder::configure()

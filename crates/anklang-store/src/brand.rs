@@ -11,7 +11,7 @@ use crate::import::{self, Load, Spec, text};
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, StoreError};
 
 /// A brand.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -130,16 +130,15 @@ pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page
 
 /// Replaces a brand, or adds it if it may be missing.
 pub async fn replace(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     row: BrandRow,
     allow_missing: bool,
 ) -> Result<Brand> {
     let code = row.code.clone();
     let missing = || StoreError::Missing(anklang_domain::name::format(&[("brands", &code)]));
-    let mut tx = store.begin(tenant).await?;
     let held = import::id_of(
-        &mut tx,
+        conn,
         tenant,
         "SELECT id FROM brand WHERE tenant_id = $1 AND code = $2 FOR NO KEY UPDATE",
         &code,
@@ -148,8 +147,7 @@ pub async fn replace(
     if held.is_none() && !allow_missing {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, row).await?;
-    let brand = get(&mut tx, tenant, &code).await?.ok_or_else(missing)?;
-    tx.commit().await?;
+    import::one(conn, tenant, row).await?;
+    let brand = get(conn, tenant, &code).await?.ok_or_else(missing)?;
     Ok(brand)
 }

@@ -18,7 +18,7 @@ use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, StoreError};
 
 /// A contract.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -287,41 +287,35 @@ const HOLD: &str = "SELECT id FROM contract WHERE tenant_id = $1 AND number = $2
 
 /// Replaces a contract, or adds it if it may be missing.
 pub async fn replace(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     update: ContractUpdate,
     allow_missing: bool,
 ) -> Result<ContractDetails> {
     let number = update.contract.number.clone();
     let missing = || StoreError::Missing(anklang_domain::name::format(&[("contracts", &number)]));
-    let mut tx = store.begin(tenant).await?;
-    if import::id_of(&mut tx, tenant, HOLD, &number)
-        .await?
-        .is_none()
-        && !allow_missing
-    {
+    if import::id_of(conn, tenant, HOLD, &number).await?.is_none() && !allow_missing {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, update.contract).await?;
-    let id = import::id_of(&mut tx, tenant, HOLD, &number)
+    import::one(conn, tenant, update.contract).await?;
+    let id = import::id_of(conn, tenant, HOLD, &number)
         .await?
         .ok_or_else(missing)?;
 
-    let mut changed = keep_items(&mut tx, tenant, id, &update.items).await?;
-    changed |= attribute::keep(&mut tx, tenant, Owner::Contract, id, &update.attributes).await?;
-    changed |= import::all(&mut tx, tenant, "items", update.items).await?;
-    changed |= import::all(&mut tx, tenant, "attributes", update.attributes).await?;
+    let mut changed = keep_items(conn, tenant, id, &update.items).await?;
+    changed |= attribute::keep(conn, tenant, Owner::Contract, id, &update.attributes).await?;
+    changed |= import::all(conn, tenant, "items", update.items).await?;
+    changed |= import::all(conn, tenant, "attributes", update.attributes).await?;
     if changed {
         diesel::sql_query(
             "UPDATE contract SET updated_at = now() WHERE tenant_id = $1 AND id = $2",
         )
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .execute(&mut tx)
+        .execute(conn)
         .await?;
     }
-    let details = get(&mut tx, tenant, &number).await?.ok_or_else(missing)?;
-    tx.commit().await?;
+    let details = get(conn, tenant, &number).await?.ok_or_else(missing)?;
     Ok(details)
 }
 

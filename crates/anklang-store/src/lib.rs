@@ -15,6 +15,7 @@ pub mod document;
 pub mod dry_run;
 pub mod error;
 pub mod handover;
+pub mod hold;
 pub mod import;
 pub mod infoboard;
 pub mod launch;

@@ -5,6 +5,7 @@
 //! lease was lost: then the chunk rolls back and the new holder does it. `attempt` is the fence.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use anklang_domain::{OperationId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -102,10 +103,31 @@ impl Operation {
         OperationId(self.id)
     }
 
+    /// When this step will be done if it goes on as it did. The same until the operation moves.
+    pub fn expected_end(&self) -> Option<DateTime<Utc>> {
+        let is_running = self.state == "running";
+        let rest = (self.total - self.done).max(0);
+        is_running
+            .then(|| expected_end(self.updated_at, rest, self.rate))
+            .flatten()
+    }
+
     /// True once it is over.
     pub fn is_over(&self) -> bool {
         matches!(self.state.as_str(), "succeeded" | "failed" | "cancelled")
     }
+}
+
+/// When `rest` items are done at `rate` a second from `now` on; `None` when that cannot be said, or
+/// is beyond a year.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn expected_end(now: DateTime<Utc>, rest: i64, rate: f64) -> Option<DateTime<Utc>> {
+    const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+    if rest == 0 || rate <= 0.0 {
+        return None;
+    }
+    let left = Duration::try_from_secs_f64(rest as f64 / rate).ok()?;
+    (left <= LONGEST).then(|| now + left)
 }
 
 const COLUMNS: &str = "tenant_id, id, kind, resource, request, state, step, done, total, failed,
@@ -191,6 +213,23 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<O
     .get_result(conn)
     .await
     .optional()?)
+}
+
+/// Operations of any tenants as they stand, by one statement: for whoever watches them on behalf of
+/// their tenants. What does not exist is left out.
+pub async fn standing(store: &Store, of: &[(TenantId, OperationId)]) -> Result<Vec<Operation>> {
+    let (tenants, ids): (Vec<Uuid>, Vec<Uuid>) = of.iter().map(|(t, id)| (t.0, id.0)).unzip();
+    let mut tx = store.begin_worker().await?;
+    let found = diesel::sql_query(format!(
+        "SELECT {COLUMNS} FROM operation
+         WHERE (tenant_id, id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))"
+    ))
+    .bind::<Array<SqlUuid>, _>(tenants)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .load(&mut tx)
+    .await?;
+    tx.commit().await?;
+    Ok(found)
 }
 
 /// What operations are listed by.
@@ -472,4 +511,21 @@ fn still_held(rows: usize) -> Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "at most some minutes")]
 fn seconds(span: TimeDelta) -> f64 {
     span.num_milliseconds() as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_expected_from_rest_and_rate() {
+        let now = DateTime::UNIX_EPOCH;
+        let at = |seconds| Some(now + TimeDelta::seconds(seconds));
+        assert_eq!(expected_end(now, 100, 10.0), at(10));
+        assert_eq!(expected_end(now, 1, 0.5), at(2));
+        // Nothing left, no rate, and rates that would end after all of us.
+        for (rest, rate) in [(0, 1.0), (1, 0.0), (1, -1.0), (i64::MAX, 1.0), (1, 1e-300)] {
+            assert_eq!(expected_end(now, rest, rate), None, "{rest} at {rate}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, StoreError};
 
 /// An order.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -225,39 +225,33 @@ const HOLD: &str =
 
 /// Replaces an order, or adds it if it may be missing.
 pub async fn replace(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     update: OrderUpdate,
     allow_missing: bool,
 ) -> Result<OrderDetails> {
     let number = update.order.number.clone();
     let missing = || StoreError::Missing(anklang_domain::name::format(&[("orders", &number)]));
-    let mut tx = store.begin(tenant).await?;
-    if import::id_of(&mut tx, tenant, HOLD, &number)
-        .await?
-        .is_none()
-        && !allow_missing
-    {
+    if import::id_of(conn, tenant, HOLD, &number).await?.is_none() && !allow_missing {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, update.order).await?;
-    let id = import::id_of(&mut tx, tenant, HOLD, &number)
+    import::one(conn, tenant, update.order).await?;
+    let id = import::id_of(conn, tenant, HOLD, &number)
         .await?
         .ok_or_else(missing)?;
 
-    let mut changed = keep_lines(&mut tx, tenant, id, &update.lines).await?;
-    changed |= import::all(&mut tx, tenant, "lines", update.lines).await?;
+    let mut changed = keep_lines(conn, tenant, id, &update.lines).await?;
+    changed |= import::all(conn, tenant, "lines", update.lines).await?;
     if changed {
         diesel::sql_query(
             "UPDATE sales_order SET updated_at = now() WHERE tenant_id = $1 AND id = $2",
         )
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .execute(&mut tx)
+        .execute(conn)
         .await?;
     }
-    let details = get(&mut tx, tenant, &number).await?.ok_or_else(missing)?;
-    tx.commit().await?;
+    let details = get(conn, tenant, &number).await?.ok_or_else(missing)?;
     Ok(details)
 }
 

@@ -71,7 +71,7 @@ pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page
 }
 
 /// Holds the shape of the tenant's tree until the end of the transaction.
-async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<()> {
+pub async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     diesel::sql_query(
         "SELECT pg_advisory_xact_lock(hashtextextended('org units ' || $1::text, 0))",
     )

@@ -14,7 +14,7 @@ use crate::import::{self, Load, Reference, Spec, date, decimal, text};
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
-use crate::{Conn, Result, Store, StoreError};
+use crate::{Conn, Result, StoreError};
 
 /// A product.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -161,16 +161,15 @@ pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page
 
 /// Replaces a product, or adds it if it may be missing.
 pub async fn replace(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     row: ProductRow,
     allow_missing: bool,
 ) -> Result<Product> {
     let number = row.number.clone();
     let missing = || StoreError::Missing(anklang_domain::name::format(&[("products", &number)]));
-    let mut tx = store.begin(tenant).await?;
     let held = import::id_of(
-        &mut tx,
+        conn,
         tenant,
         "SELECT id FROM product WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE",
         &number,
@@ -179,9 +178,8 @@ pub async fn replace(
     if held.is_none() && !allow_missing {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, row).await?;
-    let product = get(&mut tx, tenant, &number).await?.ok_or_else(missing)?;
-    tx.commit().await?;
+    import::one(conn, tenant, row).await?;
+    let product = get(conn, tenant, &number).await?.ok_or_else(missing)?;
     Ok(product)
 }
 
@@ -245,7 +243,7 @@ pub async fn list_versions(
 
 /// Replaces a product version, or adds it if it may be missing.
 pub async fn replace_version(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     row: ProductVersionRow,
     allow_missing: bool,
@@ -255,10 +253,9 @@ pub async fn replace_version(
         let name = [("products", &*product), ("versions", &*code)];
         StoreError::Missing(anklang_domain::name::format(&name))
     };
-    let mut tx = store.begin(tenant).await?;
     // Holding the product makes replacements of all its versions take turns.
     let held = import::id_of(
-        &mut tx,
+        conn,
         tenant,
         "SELECT id FROM product WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE",
         &product,
@@ -268,17 +265,12 @@ pub async fn replace_version(
         let name = anklang_domain::name::format(&[("products", &product)]);
         return Err(StoreError::Missing(name));
     }
-    if !allow_missing
-        && get_version(&mut tx, tenant, &product, &code)
-            .await?
-            .is_none()
-    {
+    if !allow_missing && get_version(conn, tenant, &product, &code).await?.is_none() {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, row).await?;
-    let version = get_version(&mut tx, tenant, &product, &code)
+    import::one(conn, tenant, row).await?;
+    let version = get_version(conn, tenant, &product, &code)
         .await?
         .ok_or_else(missing)?;
-    tx.commit().await?;
     Ok(version)
 }

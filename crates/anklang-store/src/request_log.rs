@@ -1,7 +1,8 @@
 //! Calls that carry a `request_id`: done once, answered as often as asked.
 
 use anklang_domain::TenantId;
-use diesel::sql_types::{Bytea, Text, Uuid as SqlUuid};
+use chrono::{DateTime, Utc};
+use diesel::sql_types::{BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use sha2::{Digest, Sha256};
@@ -15,8 +16,8 @@ use crate::{Conn, Result, StoreError};
 pub struct Request<'a> {
     /// The caller's id.
     pub id: Uuid,
-    /// Full method name.
-    pub method: &'static str,
+    /// Full name of the request's message.
+    pub method: &'a str,
     /// The encoded request.
     pub body: &'a [u8],
 }
@@ -91,6 +92,27 @@ pub async fn record(
         1 => Ok(()),
         n => Err(StoreError::Stored(format!("{n} rows of a request logged"))),
     }
+}
+
+/// Forgets at most `limit` calls from before a time, the oldest first; gives how many. Whoever repeats
+/// one of them afterwards does it anew.
+pub async fn purge(
+    conn: &mut Conn,
+    tenant: TenantId,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<i64> {
+    let rows = diesel::sql_query(
+        "DELETE FROM request_log WHERE tenant_id = $1 AND request_id IN (
+             SELECT request_id FROM request_log WHERE tenant_id = $1 AND created_at < $2
+             ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Timestamptz, _>(before)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?;
+    Ok(i64::try_from(rows).unwrap_or(i64::MAX))
 }
 
 fn hash(body: &[u8]) -> Vec<u8> {

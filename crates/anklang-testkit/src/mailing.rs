@@ -114,6 +114,7 @@ pub async fn tenant(server: &TestServer, customers: usize) -> Client {
     let request = templates::UpdateTemplateRequest {
         template: Some(slip),
         allow_missing: true,
+        ..Default::default()
     };
     client.templates().update_template(request).await.unwrap();
     client

@@ -7,11 +7,12 @@ use anklang_domain::{Violations, name};
 use anklang_proto::anklang::brands::v1 as pb;
 use anklang_store::Store;
 use anklang_store::brand::{self, Brand};
+use anklang_store::hold::{Held, hold};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -87,16 +88,33 @@ impl BrandsApi {
     async fn update(&self, request: Request<pb::UpdateBrandRequest>) -> ApiResult<pb::Brand> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let brand = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut brand = request
             .brand
             .ok_or_else(|| ApiError::field("brand", "is required"))?;
-        let mut violations = Violations::new();
-        let row = from_proto(brand, &mut violations);
-        let row = form::complete(violations, row)?;
-        let brand = brand::replace(&self.store, tenant.id, row, request.allow_missing)
+        form::identify(&mut brand.code, &brand.name, "brands");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !brand.code.is_empty() {
+            let code = brand.code.clone();
+            hold(&mut tx, tenant.id, Held::Brand(&code)).await?;
+            let current = brand::get(&mut tx, tenant.id, &code).await?.map(to_proto);
+            let called = std::mem::take(&mut brand.name);
+            let name = name::format(&[("brands", &code)]);
+            brand = change.settle(&name, current, brand, request.allow_missing)?;
+            brand.name = called;
+        }
+        let update = from_proto(brand, &mut violations);
+        let update = form::complete(violations, update)?;
+        let saved = brand::replace(&mut tx, tenant.id, update, request.allow_missing)
             .await
             .map_err(|e| form::store_error(e, |f| form::stored_path("brand.", NAMES, &[], f)))?;
-        Ok(to_proto(brand))
+        let response = to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 }
 
@@ -129,7 +147,7 @@ fn from_proto(brand: pb::Brand, violations: &mut Violations) -> Option<BrandRow>
 }
 
 fn to_proto(brand: Brand) -> pb::Brand {
-    pb::Brand {
+    tagged(pb::Brand {
         name: name::format(&[("brands", &brand.code)]),
         code: brand.code,
         display_name: brand.name,
@@ -150,5 +168,6 @@ fn to_proto(brand: Brand) -> pb::Brand {
         reply_to: brand.reply_to,
         create_time: Some(wire::timestamp(brand.created_at)),
         update_time: Some(wire::timestamp(brand.updated_at)),
-    }
+        etag: String::new(),
+    })
 }

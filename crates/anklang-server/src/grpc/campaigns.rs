@@ -22,7 +22,7 @@ use super::infoboard;
 use super::listing::Listing;
 use super::offers::{policy_to_wire, reject_reason_to_wire};
 use super::selections::criteria_to_proto;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, caller, reply, tagged, wire};
 use crate::work::App;
 
 /// Offers are valid for at most so long.
@@ -48,8 +48,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::PauseCampaignRequest>,
     ) -> Result<Response<pb::Campaign>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control_all(&tenant, &name, Control::Pause).await)
+        let request = request.into_inner();
+        reply(
+            self.control_all(&tenant, &request, &request.name, Control::Pause)
+                .await,
+        )
     }
 
     async fn resume_campaign(
@@ -57,8 +60,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::ResumeCampaignRequest>,
     ) -> Result<Response<pb::Campaign>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control_all(&tenant, &name, Control::Resume).await)
+        let request = request.into_inner();
+        reply(
+            self.control_all(&tenant, &request, &request.name, Control::Resume)
+                .await,
+        )
     }
 
     async fn cancel_campaign(
@@ -66,8 +72,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::CancelCampaignRequest>,
     ) -> Result<Response<pb::Campaign>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control_all(&tenant, &name, Control::Cancel).await)
+        let request = request.into_inner();
+        reply(
+            self.control_all(&tenant, &request, &request.name, Control::Cancel)
+                .await,
+        )
     }
 
     async fn pause_phase(
@@ -75,8 +84,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::PausePhaseRequest>,
     ) -> Result<Response<pb::Phase>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control(&tenant, &name, Control::Pause).await)
+        let request = request.into_inner();
+        reply(
+            self.control(&tenant, &request, &request.name, Control::Pause)
+                .await,
+        )
     }
 
     async fn resume_phase(
@@ -84,8 +96,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::ResumePhaseRequest>,
     ) -> Result<Response<pb::Phase>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control(&tenant, &name, Control::Resume).await)
+        let request = request.into_inner();
+        reply(
+            self.control(&tenant, &request, &request.name, Control::Resume)
+                .await,
+        )
     }
 
     async fn cancel_phase(
@@ -93,8 +108,11 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::CancelPhaseRequest>,
     ) -> Result<Response<pb::Phase>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
-        reply(self.control(&tenant, &name, Control::Cancel).await)
+        let request = request.into_inner();
+        reply(
+            self.control(&tenant, &request, &request.name, Control::Cancel)
+                .await,
+        )
     }
 
     async fn reschedule_phase(
@@ -314,7 +332,7 @@ async fn find(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> ApiResult<Ca
 }
 
 fn campaign_to_wire(c: &Campaign) -> pb::Campaign {
-    pb::Campaign {
+    tagged(pb::Campaign {
         name: name::format(&[("campaigns", &c.id.to_string())]),
         display_name: c.name.clone(),
         planned_start_date: c.planned_start.map(wire::date),
@@ -326,7 +344,8 @@ fn campaign_to_wire(c: &Campaign) -> pb::Campaign {
         }
         .into(),
         paused: c.paused,
-    }
+        etag: String::new(),
+    })
 }
 
 async fn load_phases(
@@ -382,7 +401,7 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
     let name = phase_resource(CampaignId(p.campaign_id), p.number);
     let criteria = serde_json::from_value(p.criteria.clone())
         .map_err(|e| ApiError::Internal(format!("criteria of {name}: {e}")))?;
-    Ok(pb::Phase {
+    Ok(tagged(pb::Phase {
         display_name: p.name.clone(),
         target_product_version: name::format(&[
             ("products", &p.product_number),
@@ -438,5 +457,6 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
         one_per_household: p.one_per_household,
         ending_within_days: p.ending_within_days.unwrap_or(0),
         name,
-    })
+        etag: String::new(),
+    }))
 }

@@ -3,12 +3,13 @@
 use anklang_domain::offer::{MAX_OFFER_NUMBER, is_number_prefix};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::offers::v1 as pb;
+use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, NumberRange};
 use chrono::{TimeDelta, Utc};
 use tonic::Request;
 
 use super::offers::OffersApi;
-use super::{ApiError, ApiResult, caller, wire};
+use super::{ApiError, ApiResult, Change, caller, tagged, wire};
 
 /// Offers expire soon within at most so many days.
 const MAX_EXPIRING_DAYS: i32 = 365;
@@ -57,10 +58,7 @@ impl OffersApi {
         let mut tx = self.app.store.begin(tenant.id).await?;
         let range = offer::number_range(&mut tx, tenant.id).await?;
         tx.commit().await?;
-        Ok(pb::OfferNumberRange {
-            prefix: range.prefix,
-            next_number: range.next_value,
-        })
+        Ok(range_to_wire(range))
     }
 
     /// Numbers the next offers in another way.
@@ -69,11 +67,21 @@ impl OffersApi {
         request: Request<pb::UpdateOfferNumberRangeRequest>,
     ) -> ApiResult<pb::OfferNumberRange> {
         let tenant = caller(&self.app.store, &request).await?;
-        let wanted = request
-            .into_inner()
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut wanted = request
             .offer_number_range
             .ok_or_else(|| ApiError::field("offer_number_range", "is required"))?;
-        let mut violations = Violations::new();
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::OfferNumberRange).await?;
+            let current = range_to_wire(offer::number_range(&mut tx, tenant.id).await?);
+            wanted = change.settle("offerNumberRange", Some(current), wanted, false)?;
+        }
         if !is_number_prefix(&wanted.prefix) {
             violations.add(
                 "offer_number_range.prefix",
@@ -88,12 +96,20 @@ impl OffersApi {
         }
         violations.finish(())?;
         let range = NumberRange {
-            prefix: wanted.prefix.clone(),
+            prefix: wanted.prefix,
             next_value: wanted.next_number,
         };
-        let mut tx = self.app.store.begin(tenant.id).await?;
         offer::set_number_range(&mut tx, tenant.id, &range).await?;
-        tx.commit().await?;
-        Ok(wanted)
+        let response = range_to_wire(range);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
+}
+
+fn range_to_wire(range: NumberRange) -> pb::OfferNumberRange {
+    tagged(pb::OfferNumberRange {
+        prefix: range.prefix,
+        next_number: range.next_value,
+        etag: String::new(),
+    })
 }

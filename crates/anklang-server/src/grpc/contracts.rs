@@ -7,12 +7,13 @@ use anklang_domain::{Violations, name};
 use anklang_proto::anklang::contracts::v1 as pb;
 use anklang_store::Store;
 use anklang_store::contract::{self, ContractDetails, ContractUpdate};
+use anklang_store::hold::{Held, hold};
 use tonic::{Request, Response, Status};
 
 use super::customers::attributes;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most items of a contract.
@@ -101,17 +102,36 @@ impl ContractsApi {
     async fn update(&self, request: Request<pb::UpdateContractRequest>) -> ApiResult<pb::Contract> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let contract = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut contract = request
             .contract
             .ok_or_else(|| ApiError::field("contract", "is required"))?;
+        form::identify(&mut contract.number, &contract.name, "contracts");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !contract.number.is_empty() {
+            let number = contract.number.clone();
+            hold(&mut tx, tenant.id, Held::Contract(&number)).await?;
+            let current = contract::get(&mut tx, tenant.id, &number)
+                .await?
+                .map(to_proto);
+            let called = std::mem::take(&mut contract.name);
+            let name = name::format(&[("contracts", &number)]);
+            contract = change.settle(&name, current, contract, request.allow_missing)?;
+            contract.name = called;
+        }
         let keys = attributes::keys(&contract.attributes);
-        let mut violations = Violations::new();
         let update = from_proto(contract, &mut violations);
         let update = form::complete(violations, update)?;
-        let contract = contract::replace(&self.store, tenant.id, update, request.allow_missing)
+        let saved = contract::replace(&mut tx, tenant.id, update, request.allow_missing)
             .await
             .map_err(|e| form::store_error(e, |f| stored_path(&keys, f)))?;
-        Ok(to_proto(contract))
+        let response = to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 }
 
@@ -202,7 +222,7 @@ fn to_proto(details: ContractDetails) -> pb::Contract {
     let contract = details.contract;
     let version = contract.product_number.zip(contract.product_version_code);
     let decimal = |d: rust_decimal::Decimal| d.normalize().to_string();
-    pb::Contract {
+    tagged(pb::Contract {
         name: name::format(&[("contracts", &contract.number)]),
         number: contract.number,
         customer: name::format(&[("customers", &contract.customer_number)]),
@@ -235,5 +255,6 @@ fn to_proto(details: ContractDetails) -> pb::Contract {
         attributes: attributes::to_proto(details.attributes),
         create_time: Some(wire::timestamp(contract.created_at)),
         update_time: Some(wire::timestamp(contract.updated_at)),
-    }
+        etag: String::new(),
+    })
 }

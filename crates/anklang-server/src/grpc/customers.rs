@@ -11,12 +11,13 @@ use anklang_domain::{Violations, name};
 use anklang_proto::anklang::customers::v1 as pb;
 use anklang_store::Store;
 use anklang_store::customer::{self, CustomerEvent};
+use anklang_store::hold::{Held, hold};
 use anklang_store::suppression::{self, Suppression};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -119,17 +120,36 @@ impl CustomersApi {
     async fn update(&self, request: Request<pb::UpdateCustomerRequest>) -> ApiResult<pb::Customer> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let customer = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut customer = request
             .customer
             .ok_or_else(|| ApiError::field("customer", "is required"))?;
+        form::identify(&mut customer.number, &customer.name, "customers");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !customer.number.is_empty() {
+            let number = customer.number.clone();
+            hold(&mut tx, tenant.id, Held::Customer(&number)).await?;
+            let current = customer::get(&mut tx, tenant.id, &number)
+                .await?
+                .map(convert::to_proto);
+            let called = std::mem::take(&mut customer.name);
+            let name = name::format(&[("customers", &number)]);
+            customer = change.settle(&name, current, customer, request.allow_missing)?;
+            customer.name = called;
+        }
         let keys = attributes::keys(&customer.attributes);
-        let mut violations = Violations::new();
         let update = convert::from_proto(customer, &mut violations);
         let update = form::complete(violations, update)?;
-        let customer = customer::replace(&self.store, tenant.id, update, request.allow_missing)
+        let saved = customer::replace(&mut tx, tenant.id, update, request.allow_missing)
             .await
             .map_err(|e| form::store_error(e, |f| convert::stored_path(&keys, f)))?;
-        Ok(convert::to_proto(customer))
+        let response = convert::to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn list_events(
@@ -158,11 +178,12 @@ impl CustomersApi {
         request: Request<pb::CreateSuppressionRequest>,
     ) -> ApiResult<pb::Suppression> {
         let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
         let suppression = request
-            .into_inner()
             .suppression
             .ok_or_else(|| ApiError::field("suppression", "is required"))?;
-        let mut violations = Violations::new();
         let row: Option<SuppressionRow> = Form::new("suppression.", &[], &mut violations)
             .text("channel", suppression.channel)
             .text("address", suppression.address)
@@ -170,9 +191,13 @@ impl CustomersApi {
             .parse();
         let row = form::complete(violations, row)?;
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         let stored = suppression::create(&mut tx, tenant.id, &row).await?;
-        tx.commit().await?;
-        Ok(suppression_to_proto(stored))
+        let response = suppression_to_proto(stored);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn suppression(
@@ -191,15 +216,28 @@ impl CustomersApi {
     async fn unsuppress(&self, request: Request<pb::DeleteSuppressionRequest>) -> ApiResult<()> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        violations.finish(())?;
         let row = address(&request.channel, &request.address)?;
         let mut tx = self.store.begin(tenant.id).await?;
-        let deleted = suppression::delete(&mut tx, tenant.id, &row.channel, &row.address).await?;
-        tx.commit().await?;
-        if deleted {
-            Ok(())
-        } else {
-            Err(not_suppressed())
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
         }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Suppression(&row.channel)).await?;
+            let current = suppression::get(&mut tx, tenant.id, &row.channel, &row.address).await?;
+            let current = current
+                .map(suppression_to_proto)
+                .ok_or_else(not_suppressed)?;
+            change.check("the suppression of this address", &current)?;
+        }
+        let deleted = suppression::delete(&mut tx, tenant.id, &row.channel, &row.address).await?;
+        if !deleted {
+            return Err(not_suppressed());
+        }
+        change.finish(tx, &()).await?;
+        Ok(())
     }
 }
 
@@ -218,12 +256,13 @@ fn not_suppressed() -> ApiError {
 }
 
 fn suppression_to_proto(suppression: Suppression) -> pb::Suppression {
-    pb::Suppression {
+    tagged(pb::Suppression {
         channel: suppression.channel,
         address: String::new(),
         reason: suppression.reason,
         create_time: Some(wire::timestamp(suppression.created_at)),
-    }
+        etag: String::new(),
+    })
 }
 
 fn event_to_proto(event: CustomerEvent) -> pb::CustomerEvent {

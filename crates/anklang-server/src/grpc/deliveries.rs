@@ -4,13 +4,14 @@ use anklang_domain::{EventId, Violations, WebhookId, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::handover::v1 as pb;
 use anklang_store::handover::delivery::{self, Delivery, Filter};
+use anklang_store::hold::{Held, hold};
 use chrono::Utc;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::listing::Listing;
 use super::webhooks::{load, webhook_id};
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::webhook;
 use crate::work::App;
 
@@ -93,9 +94,22 @@ impl DeliveriesApi {
 
     async fn replay(&self, request: Request<pb::ReplayDeliveryRequest>) -> ApiResult<pb::Delivery> {
         let tenant = caller(&self.app.store, &request).await?;
-        let name = request.into_inner().name;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        violations.finish(())?;
+        let name = request.name;
         let (webhook, event) = delivery_ids(&name)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Delivery(webhook, event)).await?;
+            let current = delivery::get(&mut tx, tenant.id, webhook, event).await?;
+            let current = current.ok_or_else(|| ApiError::NotFound(name.clone()))?;
+            change.check(&name, &delivery_to_wire(&current))?;
+        }
         let replayed = delivery::replay(&mut tx, tenant.id, webhook, event).await?;
         let found = delivery::get(&mut tx, tenant.id, webhook, event).await?;
         let found = found.ok_or_else(|| ApiError::NotFound(name.clone()))?;
@@ -106,9 +120,10 @@ impl DeliveriesApi {
                 description: "is being delivered just now".into(),
             });
         }
-        tx.commit().await?;
+        let response = delivery_to_wire(&found);
+        change.finish(tx, &response).await?;
         self.app.wake.handover.notify_one();
-        Ok(delivery_to_wire(&found))
+        Ok(response)
     }
 
     async fn replay_dead(
@@ -180,7 +195,7 @@ pub(super) fn delivery_to_wire(delivery: &Delivery) -> pb::Delivery {
         .iter()
         .find(|(_, word)| *word == delivery.state)
         .map_or(pb::DeliveryState::Unspecified, |(state, _)| *state);
-    pb::Delivery {
+    tagged(pb::Delivery {
         name: name::format(&[
             ("webhooks", &delivery.webhook_id.to_string()),
             ("deliveries", &delivery.event.event_id.to_string()),
@@ -196,5 +211,6 @@ pub(super) fn delivery_to_wire(delivery: &Delivery) -> pb::Delivery {
         detail: delivery.detail.clone(),
         end_time: delivery.ended_at.map(wire::timestamp),
         event_json: String::new(),
-    }
+        etag: String::new(),
+    })
 }

@@ -21,7 +21,7 @@ use super::listing::Listing;
 use super::offers::state_to_wire;
 use super::operations::OperationsApi;
 use super::templates::full_name;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, form, reply, wire};
 use crate::documents::{DocumentError, path};
 use crate::work::App;
 use crate::work::bundle::{INDEX_NAME, ask, file_name, pdf_name};
@@ -162,9 +162,16 @@ impl DocumentsApi {
 
     async fn make(&self, request: Request<pb::MakeBundleRequest>) -> ApiResult<lro::Operation> {
         let tenant = caller(&self.app.store, &request).await?;
-        let parent = request.into_inner().parent;
-        let of = outbound_name(&parent).map_err(|e| ApiError::field("parent", e))?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let parent = request.parent;
+        let of = violations.check("parent", outbound_name(&parent));
+        let of = form::complete(violations, of)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         let outbound = find(&mut tx, &tenant, of).await?;
         let refuse = |description: &str| ApiError::Precondition {
             reason: ErrorReason::Precondition,
@@ -181,6 +188,7 @@ impl DocumentsApi {
             }
             _ => ask(&mut tx, tenant.id, &outbound).await?,
         };
+        let is_new = made.is_some();
         let operation = match made {
             Some(operation) => operation,
             None => {
@@ -192,10 +200,14 @@ impl DocumentsApi {
                     .ok_or_else(|| refuse("its bundle is ready"))?
             }
         };
-        tx.commit().await?;
-        self.app.wake.operations.notify_waiters();
         let app = self.app.clone();
-        OperationsApi { app }.wire(operation).await
+        let mut operation = OperationsApi { app }.wire(operation).await?;
+        if !change.finish(tx, &operation).await? && is_new {
+            // Nobody could find it.
+            operation.name.clear();
+        }
+        self.app.wake.operations.notify_waiters();
+        Ok(operation)
     }
 
     async fn download(&self, request: Request<pb::DownloadFileRequest>) -> ApiResult<Parts> {

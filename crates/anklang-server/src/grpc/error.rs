@@ -17,6 +17,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// 8 KiB or more. The message says how many there are.
 const MAX_VIOLATIONS: usize = 40;
 
+/// The most bytes of fields and reasons of violations together, for the same cause.
+const MAX_VIOLATION_BYTES: usize = 5_000;
+/// The most bytes of a name, a path or a reason: callers may send long ones.
+const LONGEST_TEXT: usize = 300;
+
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -45,6 +50,12 @@ pub enum ApiError {
     /// The `request_id` came before with another request.
     #[error("this request_id came before with another request")]
     RequestIdReused,
+    /// A resource is not as the caller has seen it; holds its name.
+    #[error("{0} has changed since")]
+    Stale(String),
+    /// The caller's deadline has come.
+    #[error("the call's deadline has come")]
+    DeadlineExceeded,
     /// Something outside does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -72,6 +83,7 @@ impl From<ApiError> for Status {
                 invalid(violations)
             }
             ApiError::NotFound(name) | ApiError::Store(StoreError::Missing(name)) => {
+                let name = short(name);
                 let mut details = info(ErrorReason::NotFound, []);
                 details.set_resource_info("", &name, "", "does not exist in this tenant");
                 Status::with_error_details(
@@ -82,7 +94,7 @@ impl From<ApiError> for Status {
             }
             ApiError::AlreadyExists(name) => Status::with_error_details(
                 Code::AlreadyExists,
-                format!("{name} exists already"),
+                format!("{} exists already", short(name)),
                 info(ErrorReason::AlreadyExists, []),
             ),
             ApiError::Precondition {
@@ -107,6 +119,18 @@ impl From<ApiError> for Status {
                     details,
                 )
             }
+            ApiError::Stale(name) => {
+                let name = short(name);
+                let mut details = info(ErrorReason::EtagMismatch, []);
+                let what = "has changed since; read it again";
+                details.set_resource_info("", &name, "", what);
+                Status::with_error_details(Code::Aborted, format!("{name} {what}"), details)
+            }
+            ApiError::DeadlineExceeded => Status::with_error_details(
+                Code::DeadlineExceeded,
+                "the call's deadline has come",
+                info(ErrorReason::DeadlineExceeded, []),
+            ),
             ApiError::Unavailable(message) => unavailable(message),
             ApiError::Store(error) if error.is_transient() => {
                 tracing::warn!(%error, "store");
@@ -126,21 +150,35 @@ fn invalid(violations: Violations) -> Status {
     };
     message.truncate(message.floor_char_boundary(500));
     let mut details = info(ErrorReason::InvalidArgument, []);
-    details.set_bad_request(
-        all.into_iter()
-            .take(MAX_VIOLATIONS)
-            .map(|v| FieldViolation {
-                field: v.field,
-                description: v.reason,
-                ..Default::default()
-            })
-            .collect::<Vec<_>>(),
-    );
+    let mut bytes = 0;
+    let told = all
+        .into_iter()
+        .take(MAX_VIOLATIONS)
+        .map(|v| FieldViolation {
+            field: short(v.field),
+            description: short(v.reason),
+            ..Default::default()
+        });
+    let fits = |v: &FieldViolation| {
+        bytes += v.field.len() + v.description.len();
+        bytes <= MAX_VIOLATION_BYTES
+    };
+    details.set_bad_request(told.take_while(fits).collect::<Vec<_>>());
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// A text that fits into a header, whatever callers have sent.
+fn short(mut text: String) -> String {
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.push('…');
+    }
+    text
 }
 
 fn precondition(reason: ErrorReason, resource: String, description: String) -> Status {
     let mut details = info(reason, []);
+    let (resource, description) = (short(resource), short(description));
     let message = format!("{resource}: {description}");
     details.set_precondition_failure(vec![PreconditionViolation {
         r#type: reason_name(reason),

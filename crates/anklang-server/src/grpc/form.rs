@@ -136,6 +136,15 @@ pub fn complete<T>(violations: Violations, read: Option<T>) -> ApiResult<T> {
         .ok_or_else(|| ApiError::Internal("a message was refused without a violation".into()))
 }
 
+/// Fills in the id by which a resource is found, when only its name is given.
+pub fn identify(id: &mut String, resource: &str, collection: &str) {
+    if id.is_empty()
+        && let Ok([named]) = name::parse(resource, [collection])
+    {
+        *id = named;
+    }
+}
+
 /// Notes when a list is longer than it may be.
 pub fn at_most(violations: &mut Violations, field: &str, length: usize, most: usize) {
     if length > most {

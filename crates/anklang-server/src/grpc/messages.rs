@@ -4,15 +4,15 @@ use anklang_domain::{CampaignId, MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::Conn;
 use anklang_store::budget::{self, Budget};
+use anklang_store::hold::{Held, hold};
 use anklang_store::message::{self, Attempt, Filter, Message, Resolution};
 use anklang_store::tenant::Tenant;
-use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::campaigns::check_word;
 use super::form;
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::work::App;
 
 /// The longest note of a resolution, in characters.
@@ -81,9 +81,8 @@ impl MessagesApi {
     async fn resolve(&self, request: Request<pb::ResolveMessageRequest>) -> ApiResult<pb::Message> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let request_id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let id = violations
             .check("name", name::parse_uuid(&request.name, "messages"))
             .map(MessageId);
@@ -107,15 +106,19 @@ impl MessagesApi {
         };
 
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let once = Once::new(tenant.id, request_id, "ResolveMessage", &body);
-        if let Some(before) = once.before(&mut tx).await? {
+        if let Some(before) = change.before(&mut tx).await? {
             return Ok(before);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Message(id)).await?;
+            let current = load(&mut tx, &tenant, id).await?;
+            let current = current.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
+            change.check(&request.name, &current)?;
         }
         message::resolve(&mut tx, tenant.id, id, resolution, &request.note).await?;
         let message = load(&mut tx, &tenant, id).await?;
         let message = message.ok_or(ApiError::NotFound(request.name))?;
-        once.after(&mut tx, &message).await?;
-        tx.commit().await?;
+        change.finish(tx, &message).await?;
         self.app.wake.messages.notify_waiters();
         Ok(message)
     }
@@ -136,14 +139,28 @@ impl MessagesApi {
         request: Request<pb::UpdateContactBudgetRequest>,
     ) -> ApiResult<pb::ContactBudget> {
         let tenant = caller(&self.app.store, &request).await?;
-        let Some(wanted) = request.into_inner().contact_budget else {
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let Some(mut wanted) = request.contact_budget else {
             return Err(ApiError::field("contact_budget", "is required"));
         };
-        let budget = read_budget(wanted)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::ContactBudget).await?;
+            let current = budget_to_wire(budget::get(&mut tx, tenant.id).await?);
+            let called = std::mem::take(&mut wanted.name);
+            wanted = change.settle(BUDGET_NAME, Some(current), wanted, false)?;
+            wanted.name = called;
+        }
+        let budget = read_budget(wanted, violations)?;
         budget::set(&mut tx, tenant.id, budget.as_ref()).await?;
-        tx.commit().await?;
-        Ok(budget_to_wire(budget))
+        let response = budget_to_wire(budget);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn list(
@@ -179,8 +196,7 @@ async fn load(conn: &mut Conn, tenant: &Tenant, id: MessageId) -> ApiResult<Opti
 }
 
 /// A budget as it is wanted; `None` is no limit.
-fn read_budget(wanted: pb::ContactBudget) -> ApiResult<Option<Budget>> {
-    let mut violations = Violations::new();
+fn read_budget(wanted: pb::ContactBudget, mut violations: Violations) -> ApiResult<Option<Budget>> {
     let field = |name: &str| format!("contact_budget.{name}");
     if !["", BUDGET_NAME].contains(&&wanted.name[..]) {
         violations.add(field("name"), format!("must be {BUDGET_NAME}"));
@@ -226,12 +242,13 @@ fn budget_to_wire(budget: Option<Budget>) -> pb::ContactBudget {
         window_days: 0,
         exempt_purposes: Vec::new(),
     });
-    pb::ContactBudget {
+    tagged(pb::ContactBudget {
         name: BUDGET_NAME.into(),
         max_contacts: budget.max_contacts,
         window_days: budget.window_days,
         exempt_purposes: budget.exempt_purposes,
-    }
+        etag: String::new(),
+    })
 }
 
 fn read_filter(request: &pb::ListMessagesRequest, violations: &mut Violations) -> Filter {
@@ -284,7 +301,7 @@ pub fn state(word: &str) -> pb::MessageState {
 }
 
 fn to_wire(m: Message) -> pb::Message {
-    pb::Message {
+    tagged(pb::Message {
         name: name::format(&[("messages", &m.id.to_string())]),
         customer: name::format(&[("customers", &m.customer_number)]),
         offer: name::format(&[("offers", &m.offer_number)]),
@@ -304,7 +321,8 @@ fn to_wire(m: Message) -> pb::Message {
         create_time: Some(wire::timestamp(m.created_at)),
         send_time: m.sent_at.map(wire::timestamp),
         attempts: Vec::new(),
-    }
+        etag: String::new(),
+    })
 }
 
 fn attempt(a: Attempt) -> pb::Attempt {

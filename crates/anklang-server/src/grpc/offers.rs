@@ -4,20 +4,20 @@ use anklang_domain::offer::{Answer, AnswerError, OfferState, OpenOffers, RejectR
 use anklang_domain::{CampaignId, OfferId, ProductVersionId, Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::offers::v1 as pb;
+use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, AnswerResult, Filter, GivenAnswer, Offer, Source, Terms};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, campaign, template};
 use bytes::Bytes;
 use chrono::Utc;
 use futures::stream::BoxStream;
-use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::campaigns::{check_word, phase_name, phase_resource, valid_until};
 use super::form;
 use super::listing::Listing;
 use super::templates::full_name;
-use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
 use crate::documents::DocumentError;
 use crate::work::App;
@@ -62,13 +62,15 @@ impl pb::offer_service_server::OfferService for OffersApi {
         let result = async {
             let tenant = caller(&self.app.store, &request).await?;
             let request = request.into_inner();
+            let mut violations = Violations::new();
+            let change = Change::read(&tenant, &request, &mut violations);
             let given = GivenAnswer {
                 answer: Answer::Accept,
                 source: &request.source,
                 reason: "",
                 reject_reason: None,
             };
-            self.answer(&tenant, &request.name, given, Violations::new())
+            self.answer(&tenant, &request.name, given, &change, violations)
                 .await
         };
         reply(result.await)
@@ -82,6 +84,7 @@ impl pb::offer_service_server::OfferService for OffersApi {
             let tenant = caller(&self.app.store, &request).await?;
             let request = request.into_inner();
             let mut violations = Violations::new();
+            let change = Change::read(&tenant, &request, &mut violations);
             let code = violations.check("reason_code", read_reject_reason(request.reason_code));
             let given = GivenAnswer {
                 answer: Answer::Reject,
@@ -89,7 +92,8 @@ impl pb::offer_service_server::OfferService for OffersApi {
                 reason: &request.reason,
                 reject_reason: code.flatten(),
             };
-            self.answer(&tenant, &request.name, given, violations).await
+            self.answer(&tenant, &request.name, given, &change, violations)
+                .await
         };
         reply(result.await)
     }
@@ -137,9 +141,8 @@ impl OffersApi {
     async fn create(&self, request: Request<pb::CreateOfferRequest>) -> ApiResult<pb::Offer> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let today = tenant.day(Utc::now());
         let contract = violations
             .check("contract", name::parse(&request.contract, ["contracts"]))
@@ -169,33 +172,31 @@ impl OffersApi {
         };
 
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let once = Once::new(tenant.id, id, "CreateOffer", &body);
-        let offer_id = match once.before::<pb::Offer>(&mut tx).await? {
-            // Perhaps interrupted before its document was made: that is done below.
-            Some(before) => self.load(&mut tx, &tenant, &before.name).await?.id,
-            None => {
-                let target = campaign::target(&mut tx, tenant.id, &product, &code)
-                    .await?
-                    .ok_or_else(|| ApiError::NotFound(request.product_version.clone()))?;
-                if target.valid_to.is_some_and(|to| to < today) {
-                    return Err(ApiError::field("product_version", "is not valid any more"));
-                }
-                let terms = Terms {
-                    product_version: ProductVersionId(target.id),
-                    offer_date: today,
-                    valid_until: until,
-                    document_template: template,
-                    open_offers,
-                };
-                let made = make(&mut tx, &tenant, &contract, &terms).await?;
-                once.after(&mut tx, &to_wire(&made)).await?;
-                made.id
-            }
+        // Perhaps interrupted before its document was made: that is done below.
+        if let Some(before) = change.before::<pb::Offer>(&mut tx).await? {
+            let made = self.load(&mut tx, &tenant, &before.name).await?;
+            tx.commit().await?;
+            return self.with_document(&tenant, &made.number, made.id).await;
+        }
+        let target = campaign::target(&mut tx, tenant.id, &product, &code)
+            .await?
+            .ok_or_else(|| ApiError::NotFound(request.product_version.clone()))?;
+        if target.valid_to.is_some_and(|to| to < today) {
+            return Err(ApiError::field("product_version", "is not valid any more"));
+        }
+        let terms = Terms {
+            product_version: ProductVersionId(target.id),
+            offer_date: today,
+            valid_until: until,
+            document_template: template,
+            open_offers,
         };
-        let made = offer::number(&mut tx, tenant.id, OfferId(offer_id)).await?;
-        tx.commit().await?;
-        let made = made.ok_or_else(|| ApiError::Internal("an offer just made".into()))?;
-        self.with_document(&tenant, &made, offer_id).await
+        let made = make(&mut tx, &tenant, &contract, &terms).await?;
+        let response = to_wire(&made);
+        if !change.finish(tx, &response).await? {
+            return Ok(response);
+        }
+        self.with_document(&tenant, &made.number, made.id).await
     }
 
     /// The offer, open with its document.
@@ -270,6 +271,7 @@ impl OffersApi {
         tenant: &Tenant,
         name: &str,
         given: GivenAnswer<'_>,
+        change: &Change,
         mut violations: Violations,
     ) -> ApiResult<pb::Offer> {
         let number = violations.check("name", name::parse(name, ["offers"]));
@@ -282,10 +284,14 @@ impl OffersApi {
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        self.check_seen(&mut tx, tenant, &number, change).await?;
         let today = tenant.day(Utc::now());
         let answered = offer::answer(&mut tx, tenant.id, &number, &given, today).await?;
         let offer = answered_or_refused(answered, name)?;
-        tx.commit().await?;
+        change.finish(tx, &offer).await?;
         self.app.wake.handover.notify_one();
         Ok(offer)
     }
@@ -294,18 +300,40 @@ impl OffersApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
         let number = violations.check("name", name::parse(&request.name, ["offers"]));
         check_remark(&mut violations, "reason", &request.reason, 1_000);
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        self.check_seen(&mut tx, &tenant, &number, &change).await?;
         let today = tenant.day(Utc::now());
         let withdrawn =
             offer::withdraw(&mut tx, tenant.id, &number, &request.reason, today).await?;
         let offer = answered_or_refused(withdrawn, &request.name)?;
-        tx.commit().await?;
+        change.finish(tx, &offer).await?;
         self.app.wake.handover.notify_one();
         Ok(offer)
+    }
+
+    /// Compares an offer with what the caller has seen of it.
+    async fn check_seen(
+        &self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        number: &str,
+        change: &Change,
+    ) -> ApiResult<()> {
+        if !change.looks() {
+            return Ok(());
+        }
+        hold(conn, tenant.id, Held::Offer(number)).await?;
+        let name = name::format(&[("offers", number)]);
+        let current = self.load(conn, tenant, &name).await?;
+        change.check(&name, &to_wire(&current))
     }
 
     async fn download(
@@ -542,7 +570,7 @@ pub fn state_to_wire(word: &str) -> pb::OfferState {
 
 fn to_wire(o: &Offer) -> pb::Offer {
     let state = state_to_wire(&o.state);
-    pb::Offer {
+    tagged(pb::Offer {
         name: name::format(&[("offers", &o.number)]),
         number: o.number.clone(),
         customer: name::format(&[("customers", &o.customer_number)]),
@@ -586,5 +614,6 @@ fn to_wire(o: &Offer) -> pb::Offer {
             .superseded_by
             .as_ref()
             .map_or_else(String::new, |number| name::format(&[("offers", number)])),
-    }
+        etag: String::new(),
+    })
 }

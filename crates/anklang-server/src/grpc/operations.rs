@@ -65,7 +65,7 @@ impl lro::operations_server::Operations for OperationsApi {
     }
 }
 
-fn id(name: &str) -> ApiResult<OperationId> {
+pub(super) fn id(name: &str) -> ApiResult<OperationId> {
     name::parse_uuid(name, "operations")
         .map(OperationId)
         .map_err(|e| ApiError::field("name", e.to_string()))
@@ -105,7 +105,7 @@ impl OperationsApi {
         self.find(tenant.id, id).await
     }
 
-    async fn find(
+    pub(super) async fn find(
         &self,
         tenant: anklang_domain::TenantId,
         id: OperationId,
@@ -175,11 +175,16 @@ impl OperationsApi {
         };
         Ok(lro::Operation {
             name: format!("operations/{}", o.id),
-            metadata: Some(any(&metadata(&o))),
+            metadata: Some(packed_metadata(&o)),
             done: o.is_over(),
             result,
         })
     }
+}
+
+/// How far an operation is, as it goes over the wire.
+pub(super) fn packed_metadata(o: &Operation) -> Any {
+    any(&metadata(o))
 }
 
 fn metadata(o: &Operation) -> OperationMetadata {
@@ -195,6 +200,7 @@ fn metadata(o: &Operation) -> OperationMetadata {
         create_time: Some(wire::timestamp(o.created_at)),
         update_time: Some(wire::timestamp(o.updated_at)),
         restarts: (o.attempt - 1).max(0),
+        eta: o.expected_end().map(wire::timestamp),
     }
 }
 

@@ -6,13 +6,14 @@ use anklang_domain::master::{OrderLineRow, OrderRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::orders::v1 as pb;
 use anklang_store::Store;
+use anklang_store::hold::{Held, hold};
 use anklang_store::order::{self, OrderDetails, OrderLine, OrderUpdate};
 use tonic::{Request, Response, Status};
 
 use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most lines of an order.
@@ -99,18 +100,35 @@ impl OrdersApi {
     async fn update(&self, request: Request<pb::UpdateOrderRequest>) -> ApiResult<pb::Order> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let order = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut order = request
             .order
             .ok_or_else(|| ApiError::field("order", "is required"))?;
-        let mut violations = Violations::new();
+        form::identify(&mut order.number, &order.name, "orders");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !order.number.is_empty() {
+            let number = order.number.clone();
+            hold(&mut tx, tenant.id, Held::Order(&number)).await?;
+            let current = order::get(&mut tx, tenant.id, &number).await?.map(to_proto);
+            let called = std::mem::take(&mut order.name);
+            let name = name::format(&[("orders", &number)]);
+            order = change.settle(&name, current, order, request.allow_missing)?;
+            order.name = called;
+        }
         let update = from_proto(order, &mut violations);
         let update = form::complete(violations, update)?;
-        let order = order::replace(&self.store, tenant.id, update, request.allow_missing)
+        let saved = order::replace(&mut tx, tenant.id, update, request.allow_missing)
             .await
             .map_err(|e| {
                 form::store_error(e, |f| form::stored_path("order.", NAMES, LINE_NAMES, f))
             })?;
-        Ok(to_proto(order))
+        let response = to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 }
 
@@ -171,7 +189,7 @@ fn to_proto(details: OrderDetails) -> pb::Order {
         quantity: line.quantity.normalize().to_string(),
         unit_price: Some(wire::money(line.unit_price, &order.currency)),
     };
-    pb::Order {
+    tagged(pb::Order {
         name: name::format(&[("orders", &order.number)]),
         number: order.number,
         customer: name::format(&[("customers", &order.customer_number)]),
@@ -184,5 +202,6 @@ fn to_proto(details: OrderDetails) -> pb::Order {
         currency_code: order.currency,
         create_time: Some(wire::timestamp(order.created_at)),
         update_time: Some(wire::timestamp(order.updated_at)),
-    }
+        etag: String::new(),
+    })
 }

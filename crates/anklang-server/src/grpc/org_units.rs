@@ -9,7 +9,7 @@ use anklang_store::{Conn, Store, StoreError};
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, form, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, form, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -89,10 +89,25 @@ impl OrgUnitsApi {
     async fn update(&self, request: Request<pb::UpdateOrgUnitRequest>) -> ApiResult<pb::OrgUnit> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let wanted = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut wanted = request
             .org_unit
             .ok_or_else(|| ApiError::field("org_unit", "is required"))?;
-        let mut violations = Violations::new();
+        form::identify(&mut wanted.code, &wanted.name, "orgUnits");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !wanted.code.is_empty() {
+            let code = wanted.code.clone();
+            org_unit::lock(&mut tx, tenant.id).await?;
+            let current = org_unit::get(&mut tx, tenant.id, &code).await?.map(to_wire);
+            let called = std::mem::take(&mut wanted.name);
+            let name = name_of(Some(&code));
+            wanted = change.settle(&name, current, wanted, request.allow_missing)?;
+            wanted.name = called;
+        }
         let key = [("orgUnits", &wanted.code[..])];
         form::check_name(&mut violations, "org_unit.name", &wanted.name, &key);
         let at = |field: &str| format!("org_unit.{field}");
@@ -101,7 +116,6 @@ impl OrgUnitsApi {
         super::campaigns::text_of(&mut violations, &at("display_name"), name, 1, 200);
         let parent = optional_code(&at("parent"), &wanted.parent, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
         let (code, name) = (wanted.code.trim(), name.trim());
         let missing = request.allow_missing;
         let parent = parent.as_deref();
@@ -115,17 +129,30 @@ impl OrgUnitsApi {
                 }
                 other => other.into(),
             })?;
-        tx.commit().await?;
-        Ok(to_wire(saved))
+        let response = to_wire(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn delete(&self, request: Request<pb::DeleteOrgUnitRequest>) -> ApiResult<()> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let [code] = form::ids("name", &request.name, ["orgUnits"])?;
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let code = violations.check("name", name::parse(&request.name, ["orgUnits"]));
+        let [code] = form::complete(violations, code)?;
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            org_unit::lock(&mut tx, tenant.id).await?;
+            if let Some(current) = org_unit::get(&mut tx, tenant.id, &code).await? {
+                change.check(&request.name, &to_wire(current))?;
+            }
+        }
         org_unit::delete(&mut tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        change.finish(tx, &()).await?;
         Ok(())
     }
 }
@@ -160,12 +187,13 @@ pub async fn check_known(
 }
 
 fn to_wire(unit: OrgUnit) -> pb::OrgUnit {
-    pb::OrgUnit {
+    tagged(pb::OrgUnit {
         name: name_of(Some(&unit.code)),
         code: unit.code,
         display_name: unit.name,
         parent: name_of(unit.parent_code.as_deref()),
         create_time: Some(wire::timestamp(unit.created_at)),
         update_time: Some(wire::timestamp(unit.updated_at)),
-    }
+        etag: String::new(),
+    })
 }

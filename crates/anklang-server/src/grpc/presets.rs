@@ -7,10 +7,10 @@ use anklang_domain::selection::{
 };
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
+use anklang_store::hold::{Held, hold};
 use anklang_store::selection::{self, NewPreset, Preset};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, Store};
-use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
@@ -19,7 +19,7 @@ use super::selections::criteria::{
     subject_to_proto, value_from_proto, value_to_proto,
 };
 use super::selections::{check_description, check_display_name};
-use super::{ApiError, ApiResult, Once, caller, form, reply, request_id, wire};
+use super::{ApiError, ApiResult, Change, caller, form, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -99,12 +99,10 @@ impl PresetsApi {
     async fn create(&self, request: Request<pb::CreatePresetRequest>) -> ApiResult<pb::Preset> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
-        let once = Once::new(tenant.id, id, "PresetService/CreatePreset", &body);
+        let change = Change::read(&tenant, &request, &mut violations);
         let mut tx = self.store.begin(tenant.id).await?;
-        if let Some(done) = once.before(&mut tx).await? {
+        if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         if !is_code(&request.preset_id) {
@@ -117,8 +115,7 @@ impl PresetsApi {
         let saved = selection::create_preset(&mut tx, tenant.id, &new).await?;
         let exists = || ApiError::AlreadyExists(name::format(&[("presets", &request.preset_id)]));
         let response = to_wire(&saved.ok_or_else(exists)?);
-        once.after(&mut tx, &response).await?;
-        tx.commit().await?;
+        change.finish(tx, &response).await?;
         Ok(response)
     }
 
@@ -152,27 +149,53 @@ impl PresetsApi {
 
     async fn update(&self, request: Request<pb::UpdatePresetRequest>) -> ApiResult<pb::Preset> {
         let tenant = caller(&self.store, &request).await?;
-        let preset = request.into_inner().preset;
+        let request = request.into_inner();
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut preset = request.preset;
         let code = preset
             .as_ref()
             .and_then(|p| violations.check("preset.name", name::parse(&p.name, ["presets"])));
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if let (true, Some([code]), Some(given)) = (change.looks(), &code, &mut preset) {
+            let current = held(&mut tx, &tenant, code).await?;
+            *given = change.settle(&given.name, Some(current), given.clone(), false)?;
+        }
         let wanted = read(&mut tx, &tenant, preset.as_ref(), &mut violations).await?;
         let (wanted, [code]) = form::complete(violations, wanted.zip(code))?;
         let saved = selection::update_preset(&mut tx, tenant.id, &wanted.under(&code)).await?;
-        tx.commit().await?;
-        Ok(to_wire(&saved))
+        let response = to_wire(&saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn delete(&self, request: Request<pb::DeletePresetRequest>) -> ApiResult<()> {
         let tenant = caller(&self.store, &request).await?;
-        let [code] = form::ids("name", &request.into_inner().name, ["presets"])?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let code = violations.check("name", name::parse(&request.name, ["presets"]));
+        let [code] = form::complete(violations, code)?;
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            change.check(&request.name, &held(&mut tx, &tenant, &code).await?)?;
+        }
         selection::delete_preset(&mut tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        change.finish(tx, &()).await?;
         Ok(())
     }
+}
+
+/// A preset that does not change until the end of the transaction.
+async fn held(conn: &mut Conn, tenant: &Tenant, code: &str) -> ApiResult<pb::Preset> {
+    hold(conn, tenant.id, Held::Preset(code)).await?;
+    Ok(to_wire(&selection::preset(conn, tenant.id, code).await?))
 }
 
 fn is_code(text: &str) -> bool {
@@ -278,7 +301,7 @@ fn parameter_type(ty: i32) -> Option<ParameterType> {
 }
 
 fn to_wire(preset: &Preset) -> pb::Preset {
-    pb::Preset {
+    tagged(pb::Preset {
         name: name::format(&[("presets", &preset.code)]),
         display_name: preset.name.clone(),
         description: preset.description.clone(),
@@ -288,7 +311,8 @@ fn to_wire(preset: &Preset) -> pb::Preset {
         version: preset.version,
         create_time: Some(wire::timestamp(preset.created_at)),
         update_time: Some(wire::timestamp(preset.updated_at)),
-    }
+        etag: String::new(),
+    })
 }
 
 fn parameter_to_wire(parameter: &Parameter) -> pb::PresetParameter {

@@ -6,12 +6,13 @@ use anklang_domain::master::{ProductRow, ProductVersionRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::products::v1 as pb;
 use anklang_store::Store;
+use anklang_store::hold::{Held, hold};
 use anklang_store::product::{self, Product, ProductVersion};
 use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -116,16 +117,35 @@ impl ProductsApi {
     async fn update(&self, request: Request<pb::UpdateProductRequest>) -> ApiResult<pb::Product> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let product = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut product = request
             .product
             .ok_or_else(|| ApiError::field("product", "is required"))?;
-        let mut violations = Violations::new();
-        let row = from_proto(product, &mut violations);
-        let row = form::complete(violations, row)?;
-        let product = product::replace(&self.store, tenant.id, row, request.allow_missing)
+        form::identify(&mut product.number, &product.name, "products");
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() && !product.number.is_empty() {
+            let number = product.number.clone();
+            hold(&mut tx, tenant.id, Held::Product(&number)).await?;
+            let current = product::get(&mut tx, tenant.id, &number)
+                .await?
+                .map(to_proto);
+            let called = std::mem::take(&mut product.name);
+            let name = name::format(&[("products", &number)]);
+            product = change.settle(&name, current, product, request.allow_missing)?;
+            product.name = called;
+        }
+        let update = from_proto(product, &mut violations);
+        let update = form::complete(violations, update)?;
+        let saved = product::replace(&mut tx, tenant.id, update, request.allow_missing)
             .await
             .map_err(|e| form::store_error(e, |f| form::stored_path("product.", NAMES, &[], f)))?;
-        Ok(to_proto(product))
+        let response = to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn get_version(
@@ -175,19 +195,38 @@ impl ProductsApi {
     ) -> ApiResult<pb::ProductVersion> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let version = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let mut version = request
             .product_version
             .ok_or_else(|| ApiError::field("product_version", "is required"))?;
-        let mut violations = Violations::new();
+        let ids = name::parse(&version.name, ["products", "versions"]);
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if let Ok([number, code]) = ids {
+            if version.code.is_empty() {
+                version.code.clone_from(&code);
+            }
+            if change.looks() && version.code == code {
+                hold(&mut tx, tenant.id, Held::Product(&number)).await?;
+                let current = product::get_version(&mut tx, tenant.id, &number, &code).await?;
+                let (name, current) = (version.name.clone(), current.map(version_to_proto));
+                version = change.settle(&name, current, version, request.allow_missing)?;
+            }
+        }
         let row = version_from_proto(version, &mut violations);
         let row = form::complete(violations, row)?;
-        let version = product::replace_version(&self.store, tenant.id, row, request.allow_missing)
+        let saved = product::replace_version(&mut tx, tenant.id, row, request.allow_missing)
             .await
             .map_err(|e| {
                 let path = |f: &str| form::stored_path("product_version.", VERSION_NAMES, &[], f);
                 form::store_error(e, path)
             })?;
-        Ok(version_to_proto(version))
+        let response = version_to_proto(saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 }
 
@@ -235,7 +274,7 @@ fn version_from_proto(
 }
 
 fn to_proto(product: Product) -> pb::Product {
-    pb::Product {
+    tagged(pb::Product {
         name: name::format(&[("products", &product.number)]),
         number: product.number,
         display_name: product.name,
@@ -243,11 +282,12 @@ fn to_proto(product: Product) -> pb::Product {
         brand: name::format(&[("brands", &product.brand_code)]),
         create_time: Some(wire::timestamp(product.created_at)),
         update_time: Some(wire::timestamp(product.updated_at)),
-    }
+        etag: String::new(),
+    })
 }
 
 fn version_to_proto(version: ProductVersion) -> pb::ProductVersion {
-    pb::ProductVersion {
+    tagged(pb::ProductVersion {
         name: name::format(&[
             ("products", &version.product_number),
             ("versions", &version.code),
@@ -260,5 +300,6 @@ fn version_to_proto(version: ProductVersion) -> pb::ProductVersion {
         unit_price_per_kwh: Some(wire::money(version.unit_price_per_kwh, &version.currency)),
         create_time: Some(wire::timestamp(version.created_at)),
         update_time: Some(wire::timestamp(version.updated_at)),
-    }
+        etag: String::new(),
+    })
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
+use anklang_store::hold::{Held, hold};
 use anklang_store::selection::registry::{Entity, FieldType};
 use anklang_store::selection::{
     self, ATTRIBUTE_PREFIX, Attributes, Prepared, Preview, Sample, Selection,
@@ -20,7 +21,6 @@ use anklang_store::selection::{
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, Store, StoreError};
 use chrono::Utc;
-use prost::Message;
 use tonic::{Request, Response, Status};
 
 pub use criteria::{
@@ -31,9 +31,10 @@ pub use preset_use::prepare_preset;
 
 use source::Source;
 
+use super::form;
 use super::listing::Listing;
 use super::org_units::{check_known, name_of, optional_code};
-use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most characters of a selection's name.
@@ -173,12 +174,10 @@ impl SelectionsApi {
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
-        let once = Once::new(tenant.id, id, "SelectionService/CreateSelection", &body);
+        let change = Change::read(&tenant, &request, &mut violations);
         let mut tx = self.store.begin(tenant.id).await?;
-        if let Some(done) = once.before(&mut tx).await? {
+        if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         let prepared = read(
@@ -208,8 +207,7 @@ impl SelectionsApi {
         )
         .await?;
         let response = to_wire(&saved);
-        once.after(&mut tx, &response).await?;
-        tx.commit().await?;
+        change.finish(tx, &response).await?;
         Ok(response)
     }
 
@@ -255,15 +253,27 @@ impl SelectionsApi {
         request: Request<pb::UpdateSelectionRequest>,
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
-        let pb::UpdateSelectionRequest {
-            selection: wanted,
-            preset,
-        } = request.into_inner();
+        let request = request.into_inner();
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let (mut wanted, preset) = (request.selection, request.preset);
         let id = wanted.as_ref().and_then(|s| {
             violations.check("selection.name", name::parse_uuid(&s.name, "selections"))
         });
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if let Some((id, given)) = id.filter(|_| change.looks()).zip(wanted.as_mut()) {
+            let current = held(&mut tx, &tenant, SelectionId(id)).await?;
+            let of_preset = preset
+                .as_ref()
+                .map(|_| (given.subject, given.criteria.clone()));
+            *given = change.settle(&given.name, Some(current), given.clone(), false)?;
+            if let Some(of_preset) = of_preset {
+                (given.subject, given.criteria) = of_preset;
+            }
+        }
         let prepared = read(
             &mut tx,
             &tenant,
@@ -290,16 +300,27 @@ impl SelectionsApi {
             }
             other => other.into(),
         })?;
-        tx.commit().await?;
-        Ok(to_wire(&saved))
+        let response = to_wire(&saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn delete(&self, request: Request<pb::DeleteSelectionRequest>) -> ApiResult<()> {
         let tenant = caller(&self.store, &request).await?;
-        let id = selection_id(&request.into_inner().name, "name")?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = violations.check("name", name::parse_uuid(&request.name, "selections"));
+        let id = SelectionId(form::complete(violations, id)?);
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            change.check(&request.name, &held(&mut tx, &tenant, id).await?)?;
+        }
         selection::delete(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        change.finish(tx, &()).await?;
         Ok(())
     }
 
@@ -381,6 +402,12 @@ impl SelectionsApi {
 /// For what cannot be: a value that is missing although nothing was wrong with it.
 fn unexplained() -> ApiError {
     ApiError::Internal("a request without faults and without values".into())
+}
+
+/// A selection that does not change until the end of the transaction.
+async fn held(conn: &mut Conn, tenant: &Tenant, id: SelectionId) -> ApiResult<pb::Selection> {
+    hold(conn, tenant.id, Held::Selection(id)).await?;
+    Ok(to_wire(&selection::get(conn, tenant.id, id).await?))
 }
 
 fn selection_id(text: &str, field: &str) -> ApiResult<SelectionId> {
@@ -482,7 +509,7 @@ async fn prepare_saved(conn: &mut Conn, tenant: &Tenant, saved: &Selection) -> A
 }
 
 fn to_wire(selection: &Selection) -> pb::Selection {
-    pb::Selection {
+    tagged(pb::Selection {
         name: name::format(&[("selections", &selection.id.to_string())]),
         display_name: selection.name.clone(),
         description: selection.description.clone(),
@@ -497,7 +524,8 @@ fn to_wire(selection: &Selection) -> pb::Selection {
             .collect(),
         create_time: Some(wire::timestamp(selection.created_at)),
         update_time: Some(wire::timestamp(selection.updated_at)),
-    }
+        etag: String::new(),
+    })
 }
 
 fn preview_to_wire(preview: Preview) -> pb::PreviewSelectionResponse {

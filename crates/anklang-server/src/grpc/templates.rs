@@ -8,12 +8,13 @@ use anklang_render::{
     DocumentTemplate, MessageSource, MessageTemplate, Part, TemplateError, shipped,
 };
 use anklang_store::Conn;
+use anklang_store::hold::{Held, hold};
 use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, Untried};
 use crate::work::App;
 
@@ -58,20 +59,49 @@ impl TemplatesApi {
     async fn update(&self, request: Request<pb::UpdateTemplateRequest>) -> ApiResult<pb::Template> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let template = request
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let given = request
             .template
             .ok_or_else(|| ApiError::field("template", "is required"))?;
+        let allow_missing = request.allow_missing;
+        // Looked at twice: checking takes long, and nothing is held meanwhile.
+        let mut template = given.clone();
+        if let Some(name) = Name::parse(&given.name).ok().filter(|_| change.looks()) {
+            let mut tx = self.app.store.begin(tenant.id).await?;
+            if let Some(done) = change.before(&mut tx).await? {
+                return Ok(done);
+            }
+            let current = find(&mut tx, &tenant, &name).await?;
+            tx.commit().await?;
+            template = change.settle(&given.name, current, template, allow_missing)?;
+        }
         let checked = template.clone();
         // Checking a document renders it.
         let tried = self.app.templates.try_out(move || check(&checked)).await;
-        let (name, violations) = tried.map_err(|why| untried(why, "template."))?;
+        let (name, found) = tried.map_err(|why| untried(why, "template."))?;
+        violations.extend_under("", found);
         violations.finish(())?;
         let name = name.ok_or_else(|| ApiError::Internal("a template without name".into()))?;
 
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Brand(&name.brand)).await?;
+        }
         let there = find(&mut tx, &tenant, &name).await?;
-        if there.is_none() && !request.allow_missing {
+        if there.is_none() && !allow_missing {
             return Err(ApiError::NotFound(template.name));
+        }
+        if change
+            .settle(&template.name, there, given, allow_missing)?
+            .content
+            != template.content
+        {
+            // What was checked is not what would be saved.
+            return Err(ApiError::Stale(template.name));
         }
         let mut new = NewTemplate {
             brand_code: &name.brand,
@@ -92,9 +122,9 @@ impl TemplatesApi {
             }
             None => return Err(ApiError::Internal("a template without content".into())),
         }
-        let saved = template::save(&mut tx, tenant.id, &new).await?;
-        tx.commit().await?;
-        Ok(to_wire(saved))
+        let response = to_wire(template::save(&mut tx, tenant.id, &new).await?);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     async fn get(&self, request: Request<pb::GetTemplateRequest>) -> ApiResult<pb::Template> {
@@ -288,12 +318,13 @@ async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option
         }
         _ => return Ok(None),
     };
-    Ok(Some(pb::Template {
+    Ok(Some(tagged(pb::Template {
         name: full_name(&name.brand, &name.key, &name.language),
         content: Some(content),
         version: 0,
         create_time: None,
-    }))
+        etag: String::new(),
+    })))
 }
 
 /// `brands/{brand}/templates/{key}.{language}`.
@@ -316,10 +347,11 @@ fn to_wire(t: Template) -> pb::Template {
             typst_source: t.typst_source,
         })
     };
-    pb::Template {
+    tagged(pb::Template {
         name: full_name(&t.brand_code, &t.key, &t.language),
         content: Some(content),
         version: t.version,
         create_time: Some(wire::timestamp(t.created_at)),
-    }
+        etag: String::new(),
+    })
 }

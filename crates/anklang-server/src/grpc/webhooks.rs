@@ -6,16 +6,17 @@ use anklang_domain::handover::EVENT_TYPES;
 use anklang_domain::{EventId, Violations, WebhookId, name};
 use anklang_proto::anklang::handover::v1 as pb;
 use anklang_store::handover::{self as store, Settings, Webhook, delivery, event};
+use anklang_store::hold::{Held, hold};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
-use prost::Message;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::deliveries::delivery_to_wire;
+use super::form;
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::webhook::Secret;
 use crate::work::App;
 
@@ -88,15 +89,13 @@ impl WebhooksApi {
     async fn create(&self, request: Request<pb::CreateWebhookRequest>) -> ApiResult<pb::Webhook> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let request_id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let settings = self.settings(request.webhook, &mut violations).await;
         violations.finish(())?;
 
-        let once = Once::new(tenant.id, request_id, "WebhookService/CreateWebhook", &body);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        if let Some(done) = once.before(&mut tx).await? {
+        if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         let id = WebhookId::new();
@@ -104,9 +103,9 @@ impl WebhooksApi {
         let secret = self.add_secret(&mut tx, &tenant, id, Utc::now()).await?;
         let mut response = self.to_wire(&made);
         // What is kept for repetitions would lie there in the open: without the secret.
-        once.after(&mut tx, &response).await?;
-        tx.commit().await?;
-        response.secret = secret.show();
+        if change.finish(tx, &response).await? {
+            response.secret = secret.show();
+        }
         Ok(response)
     }
 
@@ -140,31 +139,70 @@ impl WebhooksApi {
 
     async fn update(&self, request: Request<pb::UpdateWebhookRequest>) -> ApiResult<pb::Webhook> {
         let tenant = caller(&self.app.store, &request).await?;
-        let webhook = request.into_inner().webhook;
+        let request = request.into_inner();
         let mut violations = Violations::new();
-        let id = webhook
+        let change = Change::read(&tenant, &request, &mut violations);
+        let given = request.webhook;
+        let id = given
             .as_ref()
-            .and_then(|w| violations.check("webhook.name", name::parse_uuid(&w.name, "webhooks")));
-        let settings = self.settings(webhook, &mut violations).await;
-        violations.finish(())?;
-        let id = WebhookId(id.unwrap_or_default());
+            .and_then(|w| violations.check("webhook.name", name::parse_uuid(&w.name, "webhooks")))
+            .map(WebhookId);
+        // Looked at twice: its host is looked up, and nothing is held meanwhile.
+        let mut webhook = given.clone();
+        if let (true, Some(id), Some(webhook)) = (change.looks(), id, &mut webhook) {
+            let mut tx = self.app.store.begin(tenant.id).await?;
+            if let Some(done) = change.before(&mut tx).await? {
+                return Ok(done);
+            }
+            let current = self.to_wire(&load(&mut tx, &tenant, id).await?);
+            tx.commit().await?;
+            *webhook = change.settle(&webhook.name, Some(current), webhook.clone(), false)?;
+        }
+        let settings = self.settings(webhook.clone(), &mut violations).await;
+        let (id, given) = form::complete(violations, id.zip(given))?;
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
+            let current = self.to_wire(&load(&mut tx, &tenant, id).await?);
+            let now = change.settle(&webhook_name(id.0), Some(current), given, false)?;
+            if !webhook.is_some_and(|checked| is_alike(&checked, &now)) {
+                // What was checked is not what would be saved.
+                return Err(ApiError::Stale(webhook_name(id.0)));
+            }
+        }
         let changed = store::update(&mut tx, tenant.id, id, &settings)
             .await?
             .ok_or_else(|| missing(id))?;
-        tx.commit().await?;
+        let response = self.to_wire(&changed);
+        change.finish(tx, &response).await?;
         self.app.wake.handover.notify_one();
-        Ok(self.to_wire(&changed))
+        Ok(response)
     }
 
     async fn delete(&self, request: Request<pb::DeleteWebhookRequest>) -> ApiResult<()> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = webhook_id("name", &request.into_inner().name)?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = violations.check("name", name::parse_uuid(&request.name, "webhooks"));
+        let id = WebhookId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
+            let current = load(&mut tx, &tenant, id).await?;
+            change.check(&request.name, &self.to_wire(&current))?;
+        }
         if !store::delete(&mut tx, tenant.id, id).await? {
             return Err(missing(id));
         }
-        Ok(tx.commit().await?)
+        change.finish(tx, &()).await?;
+        Ok(())
     }
 
     async fn rotate(
@@ -173,9 +211,8 @@ impl WebhooksApi {
     ) -> ApiResult<pb::Webhook> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let request_id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let id = violations.check("name", name::parse_uuid(&request.name, "webhooks"));
         let overlap = request.overlap.map_or(OVERLAP, |d| d.seconds);
         let whole = request.overlap.is_none_or(|d| d.nanos == 0);
@@ -185,23 +222,21 @@ impl WebhooksApi {
         violations.finish(())?;
         let id = WebhookId(id.unwrap_or_default());
 
-        let once = Once::new(
-            tenant.id,
-            request_id,
-            "WebhookService/RotateWebhookSecret",
-            &body,
-        );
         let mut tx = self.app.store.begin(tenant.id).await?;
-        if let Some(done) = once.before(&mut tx).await? {
+        if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
+        }
         let found = load(&mut tx, &tenant, id).await?;
+        change.check(&request.name, &self.to_wire(&found))?;
         let until = Utc::now() + TimeDelta::seconds(overlap);
         let secret = self.add_secret(&mut tx, &tenant, id, until).await?;
         let mut response = self.to_wire(&found);
-        once.after(&mut tx, &response).await?;
-        tx.commit().await?;
-        response.secret = secret.show();
+        if change.finish(tx, &response).await? {
+            response.secret = secret.show();
+        }
         Ok(response)
     }
 
@@ -210,16 +245,24 @@ impl WebhooksApi {
         request: Request<pb::SendTestEventRequest>,
     ) -> ApiResult<pb::Delivery> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = webhook_id("name", &request.into_inner().name)?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = violations.check("name", name::parse_uuid(&request.name, "webhooks"));
+        let id = WebhookId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         load(&mut tx, &tenant, id).await?;
         let event: EventId = event::send_test(&mut tx, tenant.id, id).await?;
         let queued = delivery::get(&mut tx, tenant.id, id, event)
             .await?
             .ok_or_else(|| ApiError::Internal("a delivery just queued".into()))?;
-        tx.commit().await?;
+        let response = delivery_to_wire(&queued);
+        change.finish(tx, &response).await?;
         self.app.wake.handover.notify_one();
-        Ok(delivery_to_wire(&queued))
+        Ok(response)
     }
 
     /// A new secret; those before it end at `until`.
@@ -276,7 +319,7 @@ impl WebhooksApi {
             (false, true) => pb::WebhookState::Failing,
             (false, false) => pb::WebhookState::Active,
         };
-        pb::Webhook {
+        tagged(pb::Webhook {
             name: webhook_name(webhook.id),
             display_name: webhook.display_name.clone(),
             url: webhook.url.clone(),
@@ -291,8 +334,18 @@ impl WebhooksApi {
             secret: String::new(),
             create_time: Some(wire::timestamp(webhook.created_at)),
             update_time: Some(wire::timestamp(webhook.updated_at)),
-        }
+            etag: String::new(),
+        })
     }
+}
+
+/// Whether two webhooks have the same settings.
+fn is_alike(one: &pb::Webhook, other: &pb::Webhook) -> bool {
+    let settings = |w: &pb::Webhook| {
+        let (name, url, types) = (w.display_name.clone(), w.url.clone(), w.event_types.clone());
+        (name, url, types, w.paused)
+    };
+    settings(one) == settings(other)
 }
 
 fn check_name(text: &str, violations: &mut Violations) {

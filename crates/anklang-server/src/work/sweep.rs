@@ -1,11 +1,12 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
-//! what was handed over long ago is removed, messages of accounts that are gone are taken back.
+//! what was handed over long ago is removed, messages of accounts that are gone are taken back,
+//! calls of long ago and old dry runs are forgotten.
 
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
 use anklang_store::tenant::{self, Tenant};
-use anklang_store::{StoreError, dry_run, offer, operation};
+use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,11 @@ const OFFERS_PER_CHUNK: i64 = 5_000;
 const GRACE_LEASES: u32 = 10;
 /// Interrupted offers that are finished in one round.
 const INTERRUPTED_PER_ROUND: i64 = 100;
+
+/// So long a `request_id` is known; `docs/api.md` tells callers.
+const REQUESTS_KNOWN_FOR: TimeDelta = TimeDelta::days(7);
+/// Calls that are forgotten in one transaction.
+const REQUESTS_PER_CHUNK: i64 = 5_000;
 
 /// Looks at all tenants again and again until told to stop. Several servers may do so at once.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -63,6 +69,7 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("offers expire", expire(app, &tenant, stop).await),
             ("interrupted offers", finish_interrupted(app, &tenant).await),
             ("old deliveries", handover::purge(app, &tenant, stop).await),
+            ("old requests", forget_requests(app, &tenant, stop).await),
         ];
         for (step, result) in steps {
             if let Err(error) = result {
@@ -136,6 +143,23 @@ async fn forget_dry_runs(app: &App, stop: &CancellationToken) -> Result<(), Stor
             // Another server was faster.
             Ok(()) | Err(StoreError::Missing(_)) => tx.commit().await?,
             Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn forget_requests(
+    app: &App,
+    tenant: &Tenant,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    let before = Utc::now() - REQUESTS_KNOWN_FOR;
+    while !stop.is_cancelled() {
+        let mut tx = app.store.begin_work(tenant.id).await?;
+        let forgotten = request_log::purge(&mut tx, tenant.id, before, REQUESTS_PER_CHUNK).await?;
+        tx.commit().await?;
+        if forgotten < REQUESTS_PER_CHUNK {
+            return Ok(());
         }
     }
     Ok(())

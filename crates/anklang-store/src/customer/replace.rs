@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::CustomerDetails;
 use crate::attribute::{self, Owner};
-use crate::{Conn, Result, Store, StoreError, import};
+use crate::{Conn, Result, StoreError, import};
 
 /// A customer as it shall be.
 #[derive(Debug, Clone)]
@@ -27,45 +27,39 @@ const HOLD: &str = "SELECT id FROM customer WHERE tenant_id = $1 AND number = $2
 
 /// Replaces a customer, or adds it if it may be missing.
 pub async fn replace(
-    store: &Store,
+    conn: &mut Conn,
     tenant: TenantId,
     update: CustomerUpdate,
     allow_missing: bool,
 ) -> Result<CustomerDetails> {
     let number = update.customer.number.clone();
     let missing = || StoreError::Missing(anklang_domain::name::format(&[("customers", &number)]));
-    let mut tx = store.begin(tenant).await?;
-    if import::id_of(&mut tx, tenant, HOLD, &number)
-        .await?
-        .is_none()
-        && !allow_missing
-    {
+    if import::id_of(conn, tenant, HOLD, &number).await?.is_none() && !allow_missing {
         return Err(missing());
     }
-    import::one(&mut tx, tenant, update.customer).await?;
-    let id = import::id_of(&mut tx, tenant, HOLD, &number)
+    import::one(conn, tenant, update.customer).await?;
+    let id = import::id_of(conn, tenant, HOLD, &number)
         .await?
         .ok_or_else(missing)?;
 
-    let mut changed = keep_contact_points(&mut tx, tenant, id, &update.contact_points).await?;
-    changed |= keep_consents(&mut tx, tenant, id, &update.consents).await?;
-    changed |= attribute::keep(&mut tx, tenant, Owner::Customer, id, &update.attributes).await?;
-    changed |= import::all(&mut tx, tenant, "contact_points", update.contact_points).await?;
-    changed |= import::all(&mut tx, tenant, "consents", update.consents).await?;
-    changed |= import::all(&mut tx, tenant, "attributes", update.attributes).await?;
+    let mut changed = keep_contact_points(conn, tenant, id, &update.contact_points).await?;
+    changed |= keep_consents(conn, tenant, id, &update.consents).await?;
+    changed |= attribute::keep(conn, tenant, Owner::Customer, id, &update.attributes).await?;
+    changed |= import::all(conn, tenant, "contact_points", update.contact_points).await?;
+    changed |= import::all(conn, tenant, "consents", update.consents).await?;
+    changed |= import::all(conn, tenant, "attributes", update.attributes).await?;
     if changed {
         diesel::sql_query(
             "UPDATE customer SET updated_at = now() WHERE tenant_id = $1 AND id = $2",
         )
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .execute(&mut tx)
+        .execute(conn)
         .await?;
     }
-    let details = super::get(&mut tx, tenant, &number)
+    let details = super::get(conn, tenant, &number)
         .await?
         .ok_or_else(missing)?;
-    tx.commit().await?;
     Ok(details)
 }
 

@@ -19,6 +19,7 @@ use crate::refused;
 async fn set(client: &Client, budget: ContactBudget) -> Result<ContactBudget, tonic::Status> {
     let request = messages::UpdateContactBudgetRequest {
         contact_budget: Some(budget),
+        ..Default::default()
     };
     let set = client.messages().update_contact_budget(request).await?;
     Ok(set.into_inner())
@@ -231,6 +232,7 @@ async fn a_budget_that_is_none_is_refused() {
         max_contacts: 1_001,
         window_days: 0,
         exempt_purposes: vec!["Service".into(), "ok".into()],
+        ..Default::default()
     };
     let status = set(&client, wrong).await.unwrap_err();
     refused::is(&status, tonic::Code::InvalidArgument, "INVALID_ARGUMENT");

@@ -404,6 +404,7 @@ async fn a_campaign_gets_further_phases() {
     let answer = offers::AcceptOfferRequest {
         name: accepted.name.clone(),
         source: "web".into(),
+        ..Default::default()
     };
     client.offers().accept_offer(answer).await.unwrap();
 
@@ -527,6 +528,7 @@ async fn a_cancelled_launch_takes_its_offers_back() {
         let answer = offers::AcceptOfferRequest {
             name: offer.name,
             source: String::new(),
+            ..Default::default()
         };
         let status = client.offers().accept_offer(answer).await.unwrap_err();
         refused::precondition(&status, "ILLEGAL_TRANSITION");

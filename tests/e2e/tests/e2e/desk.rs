@@ -31,6 +31,7 @@ async fn withdraw(client: &Client, name: &str) -> Result<pb::Offer, Status> {
     let request = pb::WithdrawOfferRequest {
         name: name.into(),
         reason: "Preis war falsch".into(),
+        ..Default::default()
     };
     let answer = client.offers().withdraw_offer(request).await;
     answer.map(tonic::Response::into_inner)
@@ -92,6 +93,7 @@ async fn a_withdrawn_offer_is_taken_back_with_its_message() {
     let accept = |name: &str| pb::AcceptOfferRequest {
         name: name.into(),
         source: String::new(),
+        ..Default::default()
     };
     let status = client.offers().accept_offer(accept(names[0])).await;
     refused::precondition(&status.unwrap_err(), "ILLEGAL_TRANSITION");
@@ -139,6 +141,7 @@ async fn of_answer_and_withdrawal_at_once_one_wins() {
         let accept = pb::AcceptOfferRequest {
             name: name.clone(),
             source: "web".into(),
+            ..Default::default()
         };
         let mut offers = other.offers();
         let (back, yes) = tokio::join!(withdraw(&client, &name), offers.accept_offer(accept));
@@ -247,6 +250,7 @@ async fn a_new_offer_takes_the_place_of_open_ones_when_asked() {
     let yes = pb::AcceptOfferRequest {
         name: accepted.name.clone(),
         source: "web".into(),
+        ..Default::default()
     };
     client.offers().accept_offer(yes).await.unwrap();
     run_sql(&server, "DROP TRIGGER hold ON document").await;
@@ -299,9 +303,11 @@ async fn renumber(client: &Client, prefix: &str, next_number: i64) -> Result<(),
     let range = pb::OfferNumberRange {
         prefix: prefix.into(),
         next_number,
+        ..Default::default()
     };
     let request = pb::UpdateOfferNumberRangeRequest {
         offer_number_range: Some(range.clone()),
+        ..Default::default()
     };
     let answer = client.offers().update_offer_number_range(request).await?;
     assert_eq!(answer.into_inner(), range);

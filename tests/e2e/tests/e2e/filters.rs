@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::raw::{self, Raw};
 use crate::refused;
-use crate::tenants::populate;
+use crate::world::populate;
 
 async fn import(client: &Client) {
     let files = [

@@ -53,6 +53,7 @@ async fn answered(client: &Client, utility: &Utility) -> (String, String, Vec<St
     let yes = offers::AcceptOfferRequest {
         name: name(0),
         source: "web".into(),
+        ..Default::default()
     };
     client.offers().accept_offer(yes).await.unwrap();
     let no = offers::RejectOfferRequest {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::raw::{self, Raw};
 use crate::refused;
-use crate::tenants::{World, populate};
 use crate::utility::{Case, launch};
+use crate::world::{World, populate};
 use tonic::Code;
 
 /// All methods that give pages, with what they need, and the field of their items.
@@ -151,7 +151,10 @@ async fn another_phase(world: &World) {
 /// Two versions and two ticks of the selection.
 async fn work_on_selection(world: &World) {
     let name = format!("{}/versions/1", world.selection);
-    let request = selections::RestoreSelectionVersionRequest { name };
+    let request = selections::RestoreSelectionVersionRequest {
+        name,
+        ..Default::default()
+    };
     let client = || world.client.selections();
     client().restore_selection_version(request).await.unwrap();
     let request = selections::UpdateSelectionTicksRequest {

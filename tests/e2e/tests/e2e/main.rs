@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod budgets;
 mod campaigns;
+mod changes;
 mod collector;
+mod conventions;
 mod crash;
 mod desk;
 mod documents;
@@ -19,6 +21,7 @@ mod interrupted;
 mod lists;
 mod master_data;
 mod offers;
+mod operations;
 mod org_units;
 mod pace;
 mod phases;
@@ -26,6 +29,7 @@ mod presets;
 mod previews;
 mod raw;
 mod reach;
+mod refusals;
 mod refused;
 mod relays;
 mod resolving;
@@ -41,5 +45,6 @@ mod templates;
 mod tenants;
 mod unsubscribe;
 mod utility;
+mod world;
 
 use anklang_testkit::{mailing, receiver};

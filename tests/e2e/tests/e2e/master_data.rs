@@ -48,6 +48,7 @@ async fn put_brand(client: &Client) -> Result<brands::Brand, tonic::Status> {
     let request = brands::UpdateBrandRequest {
         brand: Some(brand()),
         allow_missing: true,
+        ..Default::default()
     };
     Ok(client.brands().update_brand(request).await?.into_inner())
 }
@@ -68,6 +69,7 @@ async fn put(
     let request = customers::UpdateCustomerRequest {
         customer: Some(customer),
         allow_missing: true,
+        ..Default::default()
     };
     Ok(client
         .customers()
@@ -122,6 +124,7 @@ async fn a_customer_is_replaced_with_all_that_belongs_to_it() -> Result<()> {
     let missing = customers::UpdateCustomerRequest {
         customer: Some(full.clone()),
         allow_missing: false,
+        ..Default::default()
     };
     let status = client
         .customers()
@@ -375,6 +378,7 @@ async fn tenants_do_not_see_each_other() -> Result<()> {
             ..Default::default()
         }),
         allow_missing: true,
+        ..Default::default()
     };
     let status = other
         .orders()
@@ -402,9 +406,11 @@ async fn tenants_do_not_see_each_other() -> Result<()> {
         address: " a@B.DE ".into(),
         reason: "asked".into(),
         create_time: None,
+        ..Default::default()
     };
     let create = customers::CreateSuppressionRequest {
         suppression: Some(suppression),
+        ..Default::default()
     };
     let made = acme
         .customers()
@@ -428,6 +434,7 @@ async fn tenants_do_not_see_each_other() -> Result<()> {
     let lift = customers::DeleteSuppressionRequest {
         channel: "mail".into(),
         address: "a@b.de".into(),
+        ..Default::default()
     };
     acme.customers().delete_suppression(lift.clone()).await?;
     let status = acme.customers().delete_suppression(lift).await.unwrap_err();
@@ -458,6 +465,7 @@ async fn contracts_know_their_customer_brand_and_product_version() -> Result<()>
     let request = products::UpdateProductRequest {
         product: Some(product),
         allow_missing: true,
+        ..Default::default()
     };
     let product = client
         .products()
@@ -476,6 +484,7 @@ async fn contracts_know_their_customer_brand_and_product_version() -> Result<()>
     let request = products::UpdateProductVersionRequest {
         product_version: Some(version.clone()),
         allow_missing: true,
+        ..Default::default()
     };
     let stored = client
         .products()
@@ -508,6 +517,7 @@ async fn contracts_know_their_customer_brand_and_product_version() -> Result<()>
             let request = contracts::UpdateContractRequest {
                 contract: Some(contract),
                 allow_missing: true,
+                ..Default::default()
             };
             calls.update_contract(request).await.map(|r| r.into_inner())
         }
@@ -593,6 +603,7 @@ async fn products_and_versions_are_checked_and_listed() -> Result<()> {
             let request = products::UpdateProductVersionRequest {
                 product_version: Some(version),
                 allow_missing: true,
+                ..Default::default()
             };
             calls
                 .update_product_version(request)
@@ -714,6 +725,7 @@ async fn orders_add_up() -> Result<()> {
             let request = orders::UpdateOrderRequest {
                 order: Some(order),
                 allow_missing: true,
+                ..Default::default()
             };
             calls.update_order(request).await.map(|r| r.into_inner())
         }
@@ -797,6 +809,7 @@ async fn brands_are_replaced_and_listed_page_by_page() -> Result<()> {
             ..brand()
         }),
         allow_missing: false,
+        ..Default::default()
     };
     assert_eq!(
         client
@@ -817,6 +830,7 @@ async fn brands_are_replaced_and_listed_page_by_page() -> Result<()> {
     let request = brands::UpdateBrandRequest {
         brand: Some(bad),
         allow_missing: true,
+        ..Default::default()
     };
     let mut found = fields(&client.brands().update_brand(request).await.unwrap_err());
     found.sort();

@@ -23,6 +23,7 @@ async fn accept(client: &Client, name: &str) -> Result<pb::Offer, Status> {
     let request = pb::AcceptOfferRequest {
         name: name.into(),
         source: "web".into(),
+        ..Default::default()
     };
     client
         .offers()
@@ -37,6 +38,7 @@ async fn reject(client: &Client, name: &str) -> Result<pb::Offer, Status> {
         source: "phone".into(),
         reason: "bleibt lieber".into(),
         reason_code: pb::RejectReason::Satisfied.into(),
+        ..Default::default()
     };
     client
         .offers()
@@ -135,6 +137,7 @@ async fn wrong_fields_are_named_together() {
         document_template: "Brief!".into(),
         request_id: "17".into(),
         open_offers: 99,
+        ..Default::default()
     };
     refused::names(
         &create(&client, wrong).await.unwrap_err(),
@@ -160,12 +163,14 @@ async fn wrong_fields_are_named_together() {
         source: "s".repeat(65),
         reason: "r".repeat(1_001),
         reason_code: 99,
+        ..Default::default()
     };
     let status = client.offers().reject_offer(long).await.unwrap_err();
     refused::names(&status, &["name", "source", "reason", "reason_code"]);
     let long = pb::WithdrawOfferRequest {
         name: "A-00000001".into(),
         reason: "r".repeat(1_001),
+        ..Default::default()
     };
     let status = client.offers().withdraw_offer(long).await.unwrap_err();
     refused::names(&status, &["name", "reason"]);
@@ -251,6 +256,7 @@ async fn an_answer_stays() {
     let again = pb::AcceptOfferRequest {
         name: yes.name.clone(),
         source: "letter".into(),
+        ..Default::default()
     };
     let again = client
         .offers()
@@ -368,6 +374,7 @@ async fn a_letter_of_the_contracts_own_brand_is_enough() {
     let save = templates::UpdateTemplateRequest {
         template: Some(template),
         allow_missing: true,
+        ..Default::default()
     };
     client.templates().update_template(save).await.unwrap();
 

@@ -111,6 +111,7 @@ async fn tell_channel(client: &Client, text: &str) {
     let update = templates::UpdateTemplateRequest {
         template: Some(template),
         allow_missing: true,
+        ..Default::default()
     };
     client.templates().update_template(update).await.unwrap();
 }

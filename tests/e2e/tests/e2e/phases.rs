@@ -87,25 +87,37 @@ async fn answer_all(client: &Client, phase: &str) {
 }
 
 pub async fn pause(client: &Client, name: &str) -> Result<pb::Phase, Status> {
-    let request = pb::PausePhaseRequest { name: name.into() };
+    let request = pb::PausePhaseRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let answer = client.campaigns().pause_phase(request).await;
     answer.map(tonic::Response::into_inner)
 }
 
 pub async fn resume(client: &Client, name: &str) -> Result<pb::Phase, Status> {
-    let request = pb::ResumePhaseRequest { name: name.into() };
+    let request = pb::ResumePhaseRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let answer = client.campaigns().resume_phase(request).await;
     answer.map(tonic::Response::into_inner)
 }
 
 pub async fn cancel(client: &Client, name: &str) -> Result<pb::Phase, Status> {
-    let request = pb::CancelPhaseRequest { name: name.into() };
+    let request = pb::CancelPhaseRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let answer = client.campaigns().cancel_phase(request).await;
     answer.map(tonic::Response::into_inner)
 }
 
 async fn cancel_campaign(client: &Client, name: &str) -> Result<pb::Campaign, Status> {
-    let request = pb::CancelCampaignRequest { name: name.into() };
+    let request = pb::CancelCampaignRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let answer = client.campaigns().cancel_campaign(request).await;
     answer.map(tonic::Response::into_inner)
 }
@@ -310,6 +322,7 @@ async fn overlapping_phases_are_shifted_or_clipped_as_asked() {
         planned_start_date: utility.day(10),
         planned_end_date: utility.day(end),
         overlap: overlap.into(),
+        ..Default::default()
     };
     let refused = reschedule(&client, longer(22, OverlapPolicy::Unspecified)).await;
     refused::names(&refused.unwrap_err(), &["overlap"]);
@@ -332,6 +345,7 @@ async fn overlapping_phases_are_shifted_or_clipped_as_asked() {
         planned_start_date: utility.day(23),
         planned_end_date: utility.day(31),
         overlap: OverlapPolicy::Clip.into(),
+        ..Default::default()
     };
     refused::names(
         &reschedule(&client, request).await.unwrap_err(),
@@ -467,6 +481,7 @@ async fn a_paused_campaign_neither_sends_nor_starts() {
     let (campaign, operation) = planned(&client, &utility, 3).await;
     let request = pb::PauseCampaignRequest {
         name: campaign.clone(),
+        ..Default::default()
     };
     let paused = client.campaigns().pause_campaign(request).await.unwrap();
     assert!(paused.into_inner().paused);
@@ -492,6 +507,7 @@ async fn a_paused_campaign_neither_sends_nor_starts() {
 
     let request = pb::ResumeCampaignRequest {
         name: campaign.clone(),
+        ..Default::default()
     };
     let resumed = client.campaigns().resume_campaign(request).await.unwrap();
     assert!(!resumed.into_inner().paused);
@@ -533,6 +549,7 @@ async fn a_cancelled_phase_takes_everything_back() {
     let answer = offers::AcceptOfferRequest {
         name: open.name.clone(),
         source: String::new(),
+        ..Default::default()
     };
     let status = client.offers().accept_offer(answer).await.unwrap_err();
     refused::precondition(&status, "ILLEGAL_TRANSITION");
@@ -633,6 +650,7 @@ async fn a_cancelled_campaign_takes_all_its_phases_along() {
     assert_eq!(subject, campaign);
     let request = pb::ResumeCampaignRequest {
         name: campaign.clone(),
+        ..Default::default()
     };
     let status = client
         .campaigns()

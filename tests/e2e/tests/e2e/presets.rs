@@ -284,6 +284,7 @@ async fn administrators_make_presets_without_code() {
     changed.parameters[1].default_values = fruit.values;
     let request = pb::UpdatePresetRequest {
         preset: Some(changed),
+        ..Default::default()
     };
     let updated = client
         .presets()
@@ -293,7 +294,10 @@ async fn administrators_make_presets_without_code() {
         .into_inner();
     assert_eq!(updated.version, 2);
     assert_eq!(find(vec![since(90)]).await.unwrap(), "2");
-    let request = pb::DeletePresetRequest { name: saved.name };
+    let request = pb::DeletePresetRequest {
+        name: saved.name,
+        ..Default::default()
+    };
     client.presets().delete_preset(request).await.unwrap();
     let status = find(vec![since(90)]).await.unwrap_err();
     refused::names(&status, &["preset.preset"]);

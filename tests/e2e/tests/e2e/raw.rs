@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use prost::Message;
 use prost::bytes::{Buf, BufMut, Bytes};
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
 use serde_json::Value;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -25,6 +25,14 @@ pub fn methods() -> impl Iterator<Item = MethodDescriptor> {
 /// The name of a method as the wire has it, without the slash before.
 pub fn path(method: &MethodDescriptor) -> String {
     format!("{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// The type of a method's requests.
+pub fn input(method: &str) -> MessageDescriptor {
+    let found = methods().find(|m| path(m) == method);
+    found
+        .unwrap_or_else(|| panic!("no method {method}"))
+        .input()
 }
 
 /// A connection for calls of any tenant.

@@ -47,6 +47,7 @@ async fn resolve(
         resolution: resolution.into(),
         note: "Kunde hat angerufen".into(),
         request_id: request_id.into(),
+        ..Default::default()
     };
     let resolved = client.messages().resolve_message(request).await?;
     Ok(resolved.into_inner())

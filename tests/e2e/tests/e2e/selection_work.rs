@@ -85,7 +85,10 @@ async fn every_update_makes_a_version_that_can_be_had_again() {
         .into_inner();
     assert_eq!((&got.name, &got), (&name, &listed[1]));
 
-    let request = pb::RestoreSelectionVersionRequest { name };
+    let request = pb::RestoreSelectionVersionRequest {
+        name,
+        ..Default::default()
+    };
     let restored = client
         .selections()
         .restore_selection_version(request)
@@ -102,7 +105,10 @@ async fn every_update_makes_a_version_that_can_be_had_again() {
         format!("{}/versions/9", first.name),
         format!("selections/{}/versions/1", uuid::Uuid::nil()),
     ] {
-        let request = pb::RestoreSelectionVersionRequest { name };
+        let request = pb::RestoreSelectionVersionRequest {
+            name,
+            ..Default::default()
+        };
         let status = client.selections().restore_selection_version(request).await;
         refused::not_found(&status.unwrap_err());
     }
@@ -148,6 +154,7 @@ async fn a_copy_goes_its_own_way() {
     assert_eq!(copied.criteria, original.criteria);
     let request = pb::DeleteSelectionRequest {
         name: original.name,
+        ..Default::default()
     };
     client.selections().delete_selection(request).await.unwrap();
     assert_eq!(numbers(&client, &copied.name).await, "E2 E3 E5 E6 M1");

@@ -400,6 +400,7 @@ async fn a_selection_lives_through_its_versions() -> Result<()> {
 
     let delete = pb::DeleteSelectionRequest {
         name: created.name.clone(),
+        ..Default::default()
     };
     client.selections().delete_selection(delete.clone()).await?;
     let gone = client

@@ -506,6 +506,7 @@ fn accept(name: &str) -> offers::AcceptOfferRequest {
     offers::AcceptOfferRequest {
         name: name.into(),
         source: "phone".into(),
+        ..Default::default()
     }
 }
 

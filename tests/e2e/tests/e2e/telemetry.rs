@@ -207,6 +207,7 @@ async fn an_answers_trace_goes_on_at_the_webhook() {
     let accept = offers::AcceptOfferRequest {
         name: found.values().next().unwrap().name.clone(),
         source: "web".into(),
+        ..Default::default()
     };
     let mut answering = client.offers();
     let request = traced(accept, OTHER_TRACE, "01");
@@ -241,6 +242,7 @@ async fn an_answers_trace_goes_on_at_the_webhook() {
     let nobodys = offers::AcceptOfferRequest {
         name: "offers/none".into(),
         source: "web".into(),
+        ..Default::default()
     };
     answering.accept_offer(nobodys).await.unwrap_err();
     until("the refusal's span", async || {

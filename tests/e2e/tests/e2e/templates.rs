@@ -41,6 +41,7 @@ fn with(name: &str, content: pb::template::Content) -> pb::UpdateTemplateRequest
             ..Default::default()
         }),
         allow_missing: true,
+        ..Default::default()
     }
 }
 
@@ -240,6 +241,7 @@ async fn templates_need_a_brand_and_a_good_name() {
     let nothing = pb::UpdateTemplateRequest {
         template: Some(pb::Template::default()),
         allow_missing: true,
+        ..Default::default()
     };
     let status = save(&client, nothing).await.unwrap_err();
     refused::names(&status, &["template.name", "template.content"]);

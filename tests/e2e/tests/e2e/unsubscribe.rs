@@ -227,6 +227,7 @@ async fn without_a_public_address_mails_have_no_link() {
     let update = templates::UpdateTemplateRequest {
         template: Some(template),
         allow_missing: true,
+        ..Default::default()
     };
     client.templates().update_template(update).await.unwrap();
     let mut request = request(SLIP);

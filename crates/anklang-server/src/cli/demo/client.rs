@@ -323,7 +323,11 @@ async fn answer_one(calls: Calls, name: &str, fate: Option<bool>) -> anyhow::Res
     let (name, source) = (name.to_owned(), "web".to_owned());
     match fate {
         Some(true) => {
-            let request = offers::AcceptOfferRequest { name, source };
+            let request = offers::AcceptOfferRequest {
+                name,
+                source,
+                ..Default::default()
+            };
             client.accept_offer(request).await?;
         }
         Some(false) => {
@@ -332,6 +336,7 @@ async fn answer_one(calls: Calls, name: &str, fate: Option<bool>) -> anyhow::Res
                 source,
                 reason: String::new(),
                 reason_code: offers::RejectReason::Price.into(),
+                ..Default::default()
             };
             client.reject_offer(request).await?;
         }

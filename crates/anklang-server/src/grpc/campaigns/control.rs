@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anklang_domain::phase::Control;
-use anklang_domain::{PhaseId, TenantId};
+use anklang_domain::{CampaignId, PhaseId, TenantId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_store::hold::{Held, hold};
 use anklang_store::phase::{self, Controlled};
 use anklang_store::tenant::Tenant;
 
-use super::{CampaignsApi, campaign_id, campaign_to_wire, find, find_phase, phase_name};
-use crate::grpc::{ApiError, ApiResult};
+use super::{CampaignsApi, campaign_to_wire, find, find_phase, phase_name};
+use crate::grpc::change::Mutation;
+use crate::grpc::{ApiError, ApiResult, Change, form};
 use crate::work::phases::{OFFERS_PER_CHUNK, wind_up};
 
 /// So long a call takes back offers itself; the worker does the rest.
@@ -18,37 +20,64 @@ const WIND_UP_FOR: Duration = Duration::from_secs(2);
 
 impl CampaignsApi {
     /// Does to a phase what was asked; repeated it changes nothing.
-    pub(super) async fn control(
+    pub(super) async fn control<R: Mutation>(
         &self,
         tenant: &Tenant,
+        request: &R,
         name: &str,
         control: Control,
     ) -> ApiResult<pb::Phase> {
-        let (campaign, number) = phase_name(name).map_err(|e| ApiError::field("name", e))?;
+        let mut violations = Violations::new();
+        let change = Change::read(tenant, request, &mut violations);
+        let ids = violations.check("name", phase_name(name));
+        let (campaign, number) = form::complete(violations, ids)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Phase(campaign, number)).await?;
+            let current = find_phase(&mut tx, tenant.id, campaign, number).await?;
+            change.check(name, &current)?;
+        }
         let done = phase::control(&mut tx, tenant.id, campaign, number, control).await?;
         let cancelled = settled(done, name)?;
         let phase = find_phase(&mut tx, tenant.id, campaign, number).await?;
-        tx.commit().await?;
-        self.wake_after(tenant.id, &cancelled).await;
+        if change.finish(tx, &phase).await? {
+            self.wake_after(tenant.id, &cancelled).await;
+        }
         Ok(phase)
     }
 
     /// Does to a campaign what was asked; repeated it changes nothing.
-    pub(super) async fn control_all(
+    pub(super) async fn control_all<R: Mutation>(
         &self,
         tenant: &Tenant,
+        request: &R,
         name: &str,
         control: Control,
     ) -> ApiResult<pb::Campaign> {
-        let id = campaign_id("name", name)?;
+        let mut violations = Violations::new();
+        let change = Change::read(tenant, request, &mut violations);
+        let id = violations.check("name", name::parse_uuid(name, "campaigns"));
+        let id = CampaignId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Campaign(id)).await?;
+            let current = find(&mut tx, tenant.id, id).await?;
+            change.check(name, &campaign_to_wire(&current))?;
+        }
         let done = phase::control_all(&mut tx, tenant.id, id, control).await?;
         let cancelled = settled(done, name)?;
         let campaign = find(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
-        self.wake_after(tenant.id, &cancelled).await;
-        Ok(campaign_to_wire(&campaign))
+        let response = campaign_to_wire(&campaign);
+        if change.finish(tx, &response).await? {
+            self.wake_after(tenant.id, &cancelled).await;
+        }
+        Ok(response)
     }
 
     /// Wakes whoever has something to do now, and takes back what can be taken back soon.

@@ -6,7 +6,6 @@ use anklang_proto::google::longrunning as lro;
 use anklang_store::dry_run::{self, Candidate, NewDryRun};
 use anklang_store::operation::{self, NewOperation, Operation};
 use chrono::Utc;
-use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::launch::{check_templates, read_launch};
@@ -14,7 +13,7 @@ use super::{CampaignsApi, LONGEST_VALIDITY};
 use crate::grpc::audience::exclusion;
 use crate::grpc::listing::Listing;
 use crate::grpc::operations::OperationsApi;
-use crate::grpc::{ApiError, ApiResult, Once, caller, reply, request_id, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, reply, wire};
 use crate::work::dry_run::{DryRun, KIND, Outcome};
 
 #[tonic::async_trait]
@@ -41,16 +40,14 @@ impl CampaignsApi {
     ) -> ApiResult<lro::Operation> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let Some(launch) = &request.launch else {
             violations.add("launch", "is required");
             return Err(violations.into());
         };
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let once = Once::new(tenant.id, id, KIND, &body);
-        if let Some(before) = once.before::<lro::Operation>(&mut tx).await? {
+        if let Some(before) = change.before(&mut tx).await? {
             return Ok(before);
         }
 
@@ -103,9 +100,12 @@ impl CampaignsApi {
         let operations = OperationsApi {
             app: self.app.clone(),
         };
-        let operation = operations.wire(operation).await?;
-        once.after(&mut tx, &operation).await?;
-        tx.commit().await?;
+        let mut operation = operations.wire(operation).await?;
+        if !change.finish(tx, &operation).await? {
+            // Nobody could find it.
+            operation.name.clear();
+            return Ok(operation);
+        }
         self.app.wake.operations.notify_waiters();
         Ok(operation)
     }

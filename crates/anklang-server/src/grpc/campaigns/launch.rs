@@ -11,22 +11,22 @@ use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::selections::v1 as selections_pb;
 use anklang_proto::google::longrunning as lro;
 use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
+use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, phase, selection, template};
 use chrono::{NaiveDate, Utc};
-use prost::Message;
 use tonic::Request;
 use uuid::Uuid;
 
 use super::schedule::{self, Placed, Schedule, WantedReaction};
-use super::{CampaignsApi, check_word, phase_resource, text_of, valid_until};
+use super::{CampaignsApi, campaign_to_wire, check_word, phase_resource, text_of, valid_until};
 use crate::accounts::Account;
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
 use crate::grpc::offers::read_policy;
 use crate::grpc::operations::OperationsApi;
 use crate::grpc::selections::{prepare_ad_hoc, prepare_preset};
-use crate::grpc::{ApiError, ApiResult, Once, caller, request_id, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, wire};
 use crate::work::launch::{self, Plan};
 
 /// At most so many unticked contracts in a launch.
@@ -119,13 +119,11 @@ impl CampaignsApi {
     ) -> ApiResult<lro::Operation> {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
 
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let once = Once::new(tenant.id, id, "LaunchCampaign", &body);
-        if let Some(before) = once.before::<lro::Operation>(&mut tx).await? {
+        if let Some(before) = change.before::<lro::Operation>(&mut tx).await? {
             return Ok(before);
         }
         let today = tenant.day(Utc::now());
@@ -133,19 +131,23 @@ impl CampaignsApi {
         let resolved = self
             .resolve(&mut tx, &tenant, &wanted, today, &mut violations)
             .await?;
+        check_seen(&mut tx, &tenant, &wanted, &change, &mut violations).await?;
         violations.finish(())?;
         let resolved = resolved
             .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
         check_templates(&mut tx, &tenant, &wanted).await?;
 
         let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, today).await?;
-        let operation = OperationsApi {
+        let mut operation = OperationsApi {
             app: self.app.clone(),
         }
         .wire(operation)
         .await?;
-        once.after(&mut tx, &operation).await?;
-        tx.commit().await?;
+        if !change.finish(tx, &operation).await? {
+            // Nobody could find it.
+            operation.name.clear();
+            return Ok(operation);
+        }
         self.app.wake.operations.notify_waiters();
         self.app.wake.phases.notify_waiters();
         Ok(operation)
@@ -226,6 +228,33 @@ impl CampaignsApi {
             account,
         }))
     }
+}
+
+/// Compares the campaign that gets a phase with what the caller has seen of it.
+async fn check_seen(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &Wanted,
+    change: &Change,
+    violations: &mut Violations,
+) -> ApiResult<()> {
+    match wanted.campaign {
+        _ if !change.looks() => {}
+        Some(CampaignTarget::Existing(id)) => {
+            hold(conn, tenant.id, Held::Campaign(id)).await?;
+            if let Some(current) = campaign::get(conn, tenant.id, id).await? {
+                change.check(&format!("campaigns/{id}"), &campaign_to_wire(&current))?;
+            }
+        }
+        Some(CampaignTarget::New { .. }) => {
+            violations.add(
+                "etag",
+                "must be empty for a new campaign: there is none yet",
+            );
+        }
+        None => {}
+    }
+    Ok(())
 }
 
 pub(super) fn read_launch(

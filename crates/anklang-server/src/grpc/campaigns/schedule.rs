@@ -6,6 +6,7 @@ use anklang_domain::schedule::{Overlap, Slot, Stage, arrange};
 use anklang_domain::{CampaignId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::google::r#type::Date;
+use anklang_store::hold::{Held, hold};
 use anklang_store::{campaign, phase};
 use chrono::{NaiveDate, TimeDelta, Utc};
 use tonic::Request;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use super::control::settled;
 use super::{CampaignsApi, find_phase, phase_name, phase_resource};
 use crate::grpc::offers::read_reject_reason;
-use crate::grpc::{ApiError, ApiResult, caller, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, wire};
 
 /// The most phases that one can come after.
 const MAX_PREDECESSORS: usize = 100;
@@ -262,6 +263,7 @@ impl CampaignsApi {
         let request = request.into_inner();
         let today = tenant.day(Utc::now());
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
         let name = violations.check("name", phase_name(&request.name));
         let dates = (&request.planned_start_date, &request.planned_end_date);
         let (start, end) = read_dates("", dates, today, &mut violations);
@@ -270,9 +272,17 @@ impl CampaignsApi {
         let (campaign, number) = name.unwrap_or((CampaignId(Uuid::nil()), 0));
 
         let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         campaign::lock(&mut tx, tenant.id, campaign)
             .await?
             .ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
+        if change.looks() {
+            hold(&mut tx, tenant.id, Held::Phase(campaign, number)).await?;
+            let current = find_phase(&mut tx, tenant.id, campaign, number).await?;
+            change.check(&request.name, &current)?;
+        }
         let legal = phase::control(&mut tx, tenant.id, campaign, number, Control::Reschedule);
         settled(legal.await?, &request.name)?;
         let zone = tenant.time_zone.name();
@@ -291,7 +301,7 @@ impl CampaignsApi {
             let reason = "must not be after offer_valid_until_date of the phase";
             return Err(ApiError::field("planned_start_date", reason));
         }
-        tx.commit().await?;
+        change.finish(tx, &phase).await?;
         self.app.wake.phases.notify_waiters();
         Ok(phase)
     }

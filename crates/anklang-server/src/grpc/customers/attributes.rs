@@ -1,6 +1,6 @@
 //! Attributes of customers and contracts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anklang_domain::Violations;
 use anklang_domain::master::{AttributeRow, AttributeValue};
@@ -23,10 +23,8 @@ const NAMES: Names = &[
 ];
 
 /// The keys in the order in which `from_proto` gives the attributes.
-pub fn keys(attributes: &HashMap<String, pb::AttributeValue>) -> Vec<String> {
-    let mut keys: Vec<String> = attributes.keys().cloned().collect();
-    keys.sort();
-    keys
+pub fn keys(attributes: &BTreeMap<String, pb::AttributeValue>) -> Vec<String> {
+    attributes.keys().cloned().collect()
 }
 
 /// Path of the attribute with this key.
@@ -39,7 +37,7 @@ pub fn from_proto(
     prefix: &str,
     entity: &str,
     number: &str,
-    mut attributes: HashMap<String, pb::AttributeValue>,
+    attributes: BTreeMap<String, pb::AttributeValue>,
     violations: &mut Violations,
 ) -> Vec<AttributeRow> {
     form::at_most(
@@ -49,8 +47,8 @@ pub fn from_proto(
         MAX,
     );
     let mut rows = Vec::with_capacity(attributes.len());
-    for key in keys(&attributes) {
-        let value = attributes.remove(&key).and_then(|v| v.value);
+    for (key, value) in attributes {
+        let value = value.value;
         let mut form = Form::new(format!("{}.", path(prefix, &key)), NAMES, violations);
         form.text("entity", entity)
             .text("number", number)
@@ -76,7 +74,7 @@ pub fn from_proto(
 }
 
 /// Attributes on the wire.
-pub fn to_proto(attributes: Vec<(String, AttributeValue)>) -> HashMap<String, pb::AttributeValue> {
+pub fn to_proto(attributes: Vec<(String, AttributeValue)>) -> BTreeMap<String, pb::AttributeValue> {
     let value = |value| match value {
         AttributeValue::Text(text) => Value::Text(text),
         AttributeValue::Number(number) => Value::Number(number.to_string()),

@@ -9,7 +9,7 @@ use prost_types::{ListValue, Struct, Value};
 
 use super::attributes;
 use crate::grpc::form::{self, Form, Names};
-use crate::grpc::wire;
+use crate::grpc::{tagged, wire};
 
 /// The most contact points of a customer.
 const MAX_CONTACT_POINTS: usize = 50;
@@ -162,7 +162,7 @@ pub fn to_proto(details: CustomerDetails) -> pb::Customer {
         "diverse" => pb::Salutation::Diverse,
         _ => pb::Salutation::Unspecified,
     };
-    pb::Customer {
+    tagged(pb::Customer {
         name: name::format(&[("customers", &customer.number)]),
         number: customer.number,
         kind: kind.into(),
@@ -192,7 +192,8 @@ pub fn to_proto(details: CustomerDetails) -> pb::Customer {
         attributes: attributes::to_proto(details.attributes),
         create_time: Some(wire::timestamp(customer.created_at)),
         update_time: Some(wire::timestamp(customer.updated_at)),
-    }
+        etag: String::new(),
+    })
 }
 
 fn consent_to_proto(consent: Consent) -> pb::Consent {

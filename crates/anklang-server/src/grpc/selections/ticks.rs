@@ -8,9 +8,9 @@ use anklang_proto::anklang::selections::v1 as pb;
 use anklang_store::selection::{self, MAX_TICKS, TickUpdate};
 use tonic::Request;
 
-use super::SelectionsApi;
+use super::{SelectionsApi, held};
 use crate::grpc::listing::Listing;
-use crate::grpc::{ApiResult, caller, form, wire};
+use crate::grpc::{ApiResult, Change, caller, form, wire};
 
 /// The most violations about names in lists; a status holds no more.
 const MAX_TOLD: usize = 40;
@@ -23,8 +23,18 @@ impl SelectionsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
         let id = violations.check("name", name::parse_uuid(&request.name, "selections"));
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if let Some(id) = id.filter(|_| change.looks()) {
+            change.check(
+                &request.name,
+                &held(&mut tx, &tenant, SelectionId(id)).await?,
+            )?;
+        }
         // What the lists must name hangs on what the selection finds.
         let saved = match id {
             Some(id) => Some(selection::get(&mut tx, tenant.id, SelectionId(id)).await?),
@@ -41,11 +51,12 @@ impl SelectionsApi {
         check_disjoint(&request, &mut violations);
         let saved = form::complete(violations, saved)?;
         let counts = selection::update_ticks(&mut tx, tenant.id, &saved, &update).await?;
-        tx.commit().await?;
-        Ok(pb::SelectionTicks {
+        let response = pb::SelectionTicks {
             included: counts.included,
             excluded: counts.excluded,
-        })
+        };
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     pub(super) async fn list_ticks(

@@ -4,15 +4,14 @@ use anklang_domain::selection::Subject;
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
 use anklang_store::selection::{self, SelectionVersion};
-use prost::Message;
 use tonic::Request;
 use uuid::Uuid;
 
 use super::criteria::{criteria_to_proto, subject_to_proto};
-use super::{SelectionsApi, check_display_name, prepare_saved, to_wire};
+use super::{SelectionsApi, check_display_name, held, prepare_saved, to_wire};
 use crate::grpc::listing::Listing;
 use crate::grpc::org_units::{check_known, optional_code};
-use crate::grpc::{ApiError, ApiResult, Once, caller, form, request_id, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, form, wire};
 
 /// The most org units that a selection is shared with.
 const MAX_SHARED: usize = 100;
@@ -24,16 +23,14 @@ impl SelectionsApi {
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
-        let body = request.encode_to_vec();
         let mut violations = Violations::new();
-        let id = request_id(&request.request_id, &mut violations);
+        let change = Change::read(&tenant, &request, &mut violations);
         let from = violations.check("name", name::parse_uuid(&request.name, "selections"));
         if !request.display_name.is_empty() {
             check_display_name(&request.display_name, "display_name", &mut violations);
         }
-        let once = Once::new(tenant.id, id, "SelectionService/CopySelection", &body);
         let mut tx = self.store.begin(tenant.id).await?;
-        if let Some(done) = once.before(&mut tx).await? {
+        if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         let unit = optional_code("org_unit", &request.org_unit, &mut violations);
@@ -46,6 +43,9 @@ impl SelectionsApi {
         )
         .await?;
         let from = SelectionId(form::complete(violations, from)?);
+        if change.looks() {
+            change.check(&request.name, &held(&mut tx, &tenant, from).await?)?;
+        }
         let from = selection::get(&mut tx, tenant.id, from).await?;
         let prepared = prepare_saved(&mut tx, &tenant, &from).await?;
         let name = match &*request.display_name {
@@ -55,8 +55,7 @@ impl SelectionsApi {
         let unit = unit.as_deref();
         let copied = selection::copy(&mut tx, &from, name, &prepared, unit).await?;
         let response = to_wire(&copied);
-        once.after(&mut tx, &response).await?;
-        tx.commit().await?;
+        change.finish(tx, &response).await?;
         Ok(response)
     }
 
@@ -67,6 +66,7 @@ impl SelectionsApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
         let id = violations.check("name", name::parse_uuid(&request.name, "selections"));
         let unit = optional_code("org_unit", &request.org_unit, &mut violations);
         if request.shared_with.len() > MAX_SHARED {
@@ -84,13 +84,20 @@ impl SelectionsApi {
         shared.sort_unstable();
         shared.dedup();
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         for (field, codes) in [("org_unit", unit.as_slice()), ("shared_with", &shared)] {
             check_known(&mut tx, tenant.id, field, codes, &mut violations).await?;
         }
         let id = SelectionId(form::complete(violations, id)?);
+        if change.looks() {
+            change.check(&request.name, &held(&mut tx, &tenant, id).await?)?;
+        }
         let saved = selection::share(&mut tx, tenant.id, id, unit.as_deref(), &shared).await?;
-        tx.commit().await?;
-        Ok(to_wire(&saved))
+        let response = to_wire(&saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 
     pub(super) async fn list_versions(
@@ -133,16 +140,28 @@ impl SelectionsApi {
         request: Request<pb::RestoreSelectionVersionRequest>,
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
-        let (id, number) = version_name(&request.into_inner().name)?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        violations.finish(())?;
+        let (id, number) = version_name(&request.name)?;
         let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        if change.looks() {
+            let name = name::format(&[("selections", &id.to_string())]);
+            change.check(&name, &held(&mut tx, &tenant, id).await?)?;
+        }
         let mut wanted = selection::get(&mut tx, tenant.id, id).await?;
         let version = selection::version(&mut tx, tenant.id, id, number).await?;
         wanted.criteria = version.criteria;
         let prepared = prepare_saved(&mut tx, &tenant, &wanted).await?;
         let (name, description) = (&version.name, &version.description);
         let saved = selection::update(&mut tx, id, name, description, &prepared).await?;
-        tx.commit().await?;
-        Ok(to_wire(&saved))
+        let response = to_wire(&saved);
+        change.finish(tx, &response).await?;
+        Ok(response)
     }
 }
 

@@ -1,0 +1,256 @@
+//! What all calls share that change something: done once (`request_id`), on what the caller has
+//! seen (`etag`), of that only what is named (`update_mask`), or as a trial (`validate_only`).
+//!
+//! A handler reads its request with [`Change::read`], looks with [`Change::before`] whether the call
+//! was done before, lets [`Change::settle`] or [`Change::check`] compare with what there is, does its
+//! work in the same transaction, and gives that and the response to [`Change::finish`]: it commits,
+//! or rolls back after a trial. A new request is one more line at [`Mutation`].
+
+use anklang_domain::{TenantId, Violations};
+use anklang_proto::anklang as pb;
+use anklang_store::request_log::{self, Known};
+use anklang_store::tenant::Tenant;
+use anklang_store::{Conn, Tx};
+use prost::{Message, Name};
+use prost_types::FieldMask;
+use uuid::Uuid;
+
+use super::etag::Tagged;
+use super::mask::Mask;
+use super::{ApiError, ApiResult};
+
+/// A request that changes something.
+pub trait Mutation: Message + Name {
+    /// `request_id`.
+    fn request_id(&self) -> &str;
+    /// `validate_only`.
+    fn validate_only(&self) -> bool;
+    /// `etag`, in an update that of the resource; empty where there is none.
+    fn etag(&self) -> &str;
+    /// `update_mask`, and the full name of the message that it is about.
+    fn update_mask(&self) -> Option<(&FieldMask, String)>;
+}
+
+macro_rules! mutations {
+    (
+        makes { $($makes:path),+ $(,)? }
+        changes { $($changes:path),+ $(,)? }
+        updates { $($updates:path => $field:ident: $resource:path),+ $(,)? }
+    ) => {
+        $(mutations!(one $makes, |_r| "", |_r| None);)+
+        $(mutations!(one $changes, |r| &r.etag, |_r| None);)+
+        $(mutations!(
+            one $updates,
+            |r| r.$field.as_ref().map_or("", |resource| &resource.etag),
+            |r| r.update_mask.as_ref().map(|mask| (mask, <$resource>::full_name()))
+        );)+
+    };
+    (one $request:path, |$etagged:ident| $etag:expr, |$masked:ident| $mask:expr) => {
+        impl Mutation for $request {
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+
+            fn validate_only(&self) -> bool {
+                self.validate_only
+            }
+
+            fn etag(&self) -> &str {
+                let $etagged = self;
+                $etag
+            }
+
+            fn update_mask(&self) -> Option<(&FieldMask, String)> {
+                let $masked = self;
+                $mask
+            }
+        }
+    };
+}
+
+mutations! {
+    makes {
+        pb::campaigns::v1::DryRunLaunchRequest,
+        pb::customers::v1::CreateSuppressionRequest,
+        pb::documents::v1::MakeBundleRequest,
+        pb::handover::v1::CreateWebhookRequest,
+        pb::handover::v1::SendTestEventRequest,
+        pb::offers::v1::CreateOfferRequest,
+        pb::selections::v1::CreatePresetRequest,
+        pb::selections::v1::CreateSelectionRequest,
+    }
+    changes {
+        pb::campaigns::v1::CancelCampaignRequest,
+        pb::campaigns::v1::CancelPhaseRequest,
+        pb::campaigns::v1::LaunchCampaignRequest,
+        pb::campaigns::v1::PauseCampaignRequest,
+        pb::campaigns::v1::PausePhaseRequest,
+        pb::campaigns::v1::ReschedulePhaseRequest,
+        pb::campaigns::v1::ResumeCampaignRequest,
+        pb::campaigns::v1::ResumePhaseRequest,
+        pb::customers::v1::DeleteSuppressionRequest,
+        pb::handover::v1::DeleteWebhookRequest,
+        pb::handover::v1::ReplayDeliveryRequest,
+        pb::handover::v1::RotateWebhookSecretRequest,
+        pb::messages::v1::ResolveMessageRequest,
+        pb::offers::v1::AcceptOfferRequest,
+        pb::offers::v1::RejectOfferRequest,
+        pb::offers::v1::WithdrawOfferRequest,
+        pb::org::v1::DeleteOrgUnitRequest,
+        pb::selections::v1::CopySelectionRequest,
+        pb::selections::v1::DeletePresetRequest,
+        pb::selections::v1::DeleteSelectionRequest,
+        pb::selections::v1::RestoreSelectionVersionRequest,
+        pb::selections::v1::ShareSelectionRequest,
+        pb::selections::v1::UpdateSelectionTicksRequest,
+    }
+    updates {
+        pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,
+        pb::contracts::v1::UpdateContractRequest => contract: pb::contracts::v1::Contract,
+        pb::customers::v1::UpdateCustomerRequest => customer: pb::customers::v1::Customer,
+        pb::handover::v1::UpdateWebhookRequest => webhook: pb::handover::v1::Webhook,
+        pb::messages::v1::UpdateContactBudgetRequest => contact_budget: pb::messages::v1::ContactBudget,
+        pb::offers::v1::UpdateOfferNumberRangeRequest => offer_number_range: pb::offers::v1::OfferNumberRange,
+        pb::orders::v1::UpdateOrderRequest => order: pb::orders::v1::Order,
+        pb::org::v1::UpdateOrgUnitRequest => org_unit: pb::org::v1::OrgUnit,
+        pb::products::v1::UpdateProductRequest => product: pb::products::v1::Product,
+        pb::products::v1::UpdateProductVersionRequest => product_version: pb::products::v1::ProductVersion,
+        pb::selections::v1::UpdatePresetRequest => preset: pb::selections::v1::Preset,
+        pb::selections::v1::UpdateSelectionRequest => selection: pb::selections::v1::Selection,
+        pb::templates::v1::UpdateTemplateRequest => template: pb::templates::v1::Template,
+    }
+}
+
+/// A call that changes something, as far as all such calls are alike.
+pub struct Change {
+    tenant: TenantId,
+    request: Option<Once>,
+    validate_only: bool,
+    etag: String,
+    mask: Option<Mask>,
+}
+
+/// How the repetition of a call is recognised.
+struct Once {
+    id: Uuid,
+    method: String,
+    body: Vec<u8>,
+}
+
+impl Once {
+    fn as_logged(&self) -> request_log::Request<'_> {
+        request_log::Request {
+            id: self.id,
+            method: &self.method,
+            body: &self.body,
+        }
+    }
+}
+
+impl Change {
+    /// Reads what a request says of all this; violations are at `request_id` and `update_mask`.
+    pub fn read<R: Mutation>(tenant: &Tenant, request: &R, violations: &mut Violations) -> Self {
+        let id = match request.request_id() {
+            "" => None,
+            text => violations.check(
+                "request_id",
+                Uuid::try_parse(text).map_err(|_| "must be a UUID"),
+            ),
+        };
+        // A trial leaves nothing behind, and is not answered from what was.
+        let id = id.filter(|_| !request.validate_only());
+        let mask = request
+            .update_mask()
+            .and_then(|(mask, of)| Mask::read(mask, &of, violations));
+        Change {
+            tenant: tenant.id,
+            request: id.map(|id| Once {
+                id,
+                method: R::full_name(),
+                body: request.encode_to_vec(),
+            }),
+            validate_only: request.validate_only(),
+            etag: request.etag().to_owned(),
+            mask,
+        }
+    }
+
+    /// The response that was given before, if it was. Calls with one id take turns until the end of
+    /// the transaction.
+    pub async fn before<R: Message + Default>(&self, conn: &mut Conn) -> ApiResult<Option<R>> {
+        let Some(once) = &self.request else {
+            return Ok(None);
+        };
+        match request_log::lookup(conn, self.tenant, once.as_logged()).await? {
+            Known::New => Ok(None),
+            Known::Reused => Err(ApiError::RequestIdReused),
+            Known::Done(bytes) => R::decode(&bytes[..])
+                .map(Some)
+                .map_err(|e| ApiError::Internal(format!("recorded response: {e}"))),
+        }
+    }
+
+    /// Whether the call depends on how the resource stands: it must then be held, read, and given to
+    /// [`Change::check`] or [`Change::settle`].
+    pub fn looks(&self) -> bool {
+        !self.etag.is_empty() || self.mask.is_some()
+    }
+
+    /// True for a trial.
+    pub fn is_trial(&self) -> bool {
+        self.validate_only
+    }
+
+    /// Compares what there is with what the caller has seen. The resource must be held.
+    pub fn check<R: Tagged>(&self, name: &str, current: &R) -> ApiResult<()> {
+        if self.etag.is_empty() || self.etag == current.etag() {
+            return Ok(());
+        }
+        Err(ApiError::Stale(name.to_owned()))
+    }
+
+    /// What an update makes of what there is: all that is given, or only the named fields.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing and may not be; `Stale` when it is not what the caller has
+    /// seen.
+    pub fn settle<R>(
+        &self,
+        name: &str,
+        current: Option<R>,
+        given: R,
+        allow_missing: bool,
+    ) -> ApiResult<R>
+    where
+        R: Tagged + Message + Name + Default,
+    {
+        let Some(current) = current else {
+            return match (allow_missing, self.etag.is_empty()) {
+                (false, _) => Err(ApiError::NotFound(name.to_owned())),
+                (true, true) => Ok(given),
+                (true, false) => Err(ApiError::Stale(name.to_owned())),
+            };
+        };
+        self.check(name, &current)?;
+        match &self.mask {
+            None => Ok(given),
+            Some(mask) => mask
+                .merge(&current, &given)
+                .map_err(|e| ApiError::Internal(format!("{name}: {e}"))),
+        }
+    }
+
+    /// Keeps the response for repetitions and commits, or rolls back after a trial. True when
+    /// something was done.
+    pub async fn finish<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
+        if self.validate_only {
+            return Ok(false);
+        }
+        if let Some(once) = &self.request {
+            let response = response.encode_to_vec();
+            request_log::record(&mut tx, self.tenant, once.as_logged(), &response).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,672 @@
+//! Calls that change something: done once, guarded by etags, of named fields alone, or as a trial;
+//! at every method that does so.
+
+use anklang_proto::anklang::brands::v1 as brands;
+use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::offers::v1 as offers;
+use anklang_testkit::{Client, TestServer, reason, violations};
+use prost::Message;
+use prost_reflect::{DynamicMessage, Kind};
+use prost_types::FieldMask;
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+use crate::raw::{self, Raw};
+use crate::refused;
+use crate::utility::{Case, TARGET, until};
+use crate::world::{World, named, populate};
+
+/// All calls with a `request_id`, in an order in which a tenant can make them all.
+pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
+    let criteria = json!({"compare": {"field": "number", "operator": "OPERATOR_IS_SET"}});
+    let selection = json!({
+        "displayName": "Alle", "subject": "SUBJECT_CONTRACT", "criteria": criteria,
+    });
+    let webhook = json!({"displayName": "CRM", "url": "https://1.1.1.1/crm", "paused": true});
+    let mut calls = vec![
+        (
+            "anklang.customers.v1.CustomerService/CreateSuppression",
+            json!({"suppression": {"channel": "mail", "address": "weg@post.example"}}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/CreateSelection",
+            json!({"selection": selection}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/CreatePreset",
+            json!({"presetId": "alle", "preset": selection}),
+        ),
+        (
+            "anklang.handover.v1.WebhookService/CreateWebhook",
+            json!({"webhook": webhook}),
+        ),
+        (
+            "anklang.messages.v1.MessageService/UpdateContactBudget",
+            json!({"contactBudget": {"maxContacts": 900, "windowDays": 2}}),
+        ),
+        (
+            "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
+            json!({"offerNumberRange": {"prefix": "B-", "nextNumber": "500"}}),
+        ),
+        (LAUNCH, launch_of(world)),
+    ];
+    calls.extend(named(world));
+    calls.retain(|(method, _)| has(method, "request_id"));
+    calls
+}
+
+const LAUNCH: &str = "anklang.campaigns.v1.CampaignService/LaunchCampaign";
+
+/// A further phase of the world's campaign, some days from now.
+fn launch_of(world: &World) -> Value {
+    let request = world.utility.launch().encode_to_vec();
+    let message = DynamicMessage::decode(raw::input(LAUNCH), &request[..]).unwrap();
+    let mut request = serde_json::to_value(&message).unwrap();
+    let fields = request.as_object_mut().unwrap();
+    fields.remove("newCampaign");
+    fields.insert("campaign".into(), json!(world.campaign));
+    let day = world.utility.day(2).unwrap();
+    let date = json!({"year": day.year, "month": day.month, "day": day.day});
+    fields.insert("schedule".into(), json!({"plannedStartDate": date}));
+    request
+}
+
+fn has(method: &str, field: &str) -> bool {
+    raw::input(method).get_field_by_name(field).is_some()
+}
+
+fn with(request: &Value, field: &str, value: Value) -> Value {
+    let mut request = request.clone();
+    request[field] = value;
+    request
+}
+
+/// The request with that etag: its own, or its resource's. `None` when it takes none.
+fn with_etag(method: &str, request: &Value, etag: &str) -> Option<Value> {
+    if has(method, "etag") {
+        return Some(with(request, "etag", json!(etag)));
+    }
+    let resource = raw::input(method)
+        .fields()
+        .find(|field| match field.kind() {
+            Kind::Message(message) => message.get_field_by_name("etag").is_some(),
+            _ => false,
+        })?;
+    if !has(method, "update_mask") {
+        return None;
+    }
+    let mut request = request.clone();
+    request[resource.json_name()]["etag"] = json!(etag);
+    Some(request)
+}
+
+/// All that is stored, by table.
+async fn stored(server: &TestServer) -> Vec<(String, String)> {
+    let database = server.database.connect().await.unwrap();
+    let tables = database
+        .query(
+            "SELECT table_name::text FROM information_schema.columns
+             WHERE table_schema = 'public' AND column_name = 'tenant_id' ORDER BY 1",
+            &[],
+        )
+        .await
+        .unwrap();
+    let mut all = Vec::new();
+    for table in tables {
+        let table: String = table.get(0);
+        let sql = format!(
+            "SELECT coalesce(string_agg(t::text, '\n' ORDER BY t::text), '') FROM {table} t"
+        );
+        let rows = database.query_one(&sql, &[]).await.unwrap().get(0);
+        all.push((table, rows));
+    }
+    all
+}
+
+async fn is_as_before(server: &TestServer, before: &[(String, String)]) {
+    for (before, after) in before.iter().zip(stored(server).await) {
+        assert_eq!(before.1, after.1, "{} has changed", after.0);
+    }
+}
+
+fn new_id() -> Value {
+    json!(uuid::Uuid::now_v7().to_string())
+}
+
+#[tokio::test]
+async fn a_trial_leaves_nothing_behind() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let before = stored(&server).await;
+    let (mut tried, id) = (0, new_id());
+    for (method, request) in changes(&world) {
+        let trial = with(
+            &with(&request, "validateOnly", json!(true)),
+            "requestId",
+            id.clone(),
+        );
+        match raw.call(Some("linden"), method, &trial).await {
+            Ok(response) => {
+                if method == LAUNCH {
+                    assert_eq!(response.get("name"), None, "no operation: {response}");
+                    assert!(response.get("metadata").is_some(), "{response}");
+                }
+                tried += 1;
+            }
+            // Sent already.
+            Err(status) => assert_eq!(
+                status.code(),
+                Code::FailedPrecondition,
+                "{method}: {status:?}"
+            ),
+        }
+        is_as_before(&server, &before).await;
+    }
+    assert!(tried >= 35, "{tried}");
+
+    // The id is free still, and what is wrong is found by a trial as well.
+    let method = "anklang.brands.v1.BrandService/UpdateBrand";
+    let brand = json!({"brand": {"code": "linden", "displayName": "", "senderEmail": "x"}});
+    let trial = with(&brand, "validateOnly", json!(true));
+    let found = raw.call(Some("linden"), method, &trial).await.unwrap_err();
+    let done = raw.call(Some("linden"), method, &brand).await.unwrap_err();
+    refused::names(&found, &["brand.display_name", "brand.sender_email"]);
+    assert_eq!(violations(&found), violations(&done));
+    let brand =
+        json!({"brand": {"code": "linden", "displayName": "Neu", "senderEmail": "a@b.example"}});
+    let brand = with(&brand, "requestId", id);
+    let done = raw.call(Some("linden"), method, &brand).await.unwrap();
+    // Done before or not: a trial is made anew.
+    let trial = with(&brand, "validateOnly", json!(true));
+    let tried = raw.call(Some("linden"), method, &trial).await.unwrap();
+    assert_eq!(tried["etag"], done["etag"], "it would change nothing");
+}
+
+#[tokio::test]
+async fn what_has_changed_since_is_left_alone() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let before = stored(&server).await;
+    let mut refusals = 0;
+    for (method, request) in changes(&world) {
+        let Some(stale) = with_etag(method, &request, "stale") else {
+            continue;
+        };
+        let status = raw
+            .call(Some("linden"), method, &stale)
+            .await
+            .expect_err(method);
+        refused::is(&status, Code::Aborted, "ETAG_MISMATCH");
+        refusals += 1;
+    }
+    assert!(refusals >= 32, "{refusals}");
+    is_as_before(&server, &before).await;
+}
+
+#[tokio::test]
+async fn a_repeated_call_is_answered_as_the_first_time() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let other = server.client("other").await.unwrap();
+    let raw = Raw::connect(server.addr).await;
+    let (mut repeated, mut ids) = (0, Vec::new());
+    for (method, request) in changes(&world) {
+        let id = new_id();
+        let request = with(&request, "requestId", id.clone());
+        let mut first = match raw.call(Some("linden"), method, &request).await {
+            Ok(first) => first,
+            // Answered or sent already.
+            Err(status) => {
+                assert_eq!(
+                    status.code(),
+                    Code::FailedPrecondition,
+                    "{method}: {status:?}"
+                );
+                continue;
+            }
+        };
+        let again = raw.call(Some("linden"), method, &request).await;
+        // Shown once.
+        if let Some(fields) = first.as_object_mut() {
+            fields.remove("secret");
+        }
+        assert_eq!(again.expect(method), first, "{method}");
+        let another = json!({"presetId": "x", "requestId": id});
+        let method = "anklang.selections.v1.PresetService/CreatePreset";
+        let status = raw
+            .call(Some("linden"), method, &another)
+            .await
+            .unwrap_err();
+        refused::is(&status, Code::InvalidArgument, "REQUEST_ID_REUSED");
+        assert_eq!(violations(&status)[0].0, "request_id");
+        repeated += 1;
+        ids.push(id);
+    }
+    assert!(repeated >= 32, "{repeated}");
+
+    // To another tenant these ids are new.
+    for id in ids {
+        let request = customers::CreateSuppressionRequest {
+            suppression: Some(customers::Suppression {
+                channel: "mail".into(),
+                address: "x@post.example".into(),
+                ..Default::default()
+            }),
+            request_id: id.as_str().unwrap().into(),
+            ..Default::default()
+        };
+        other.customers().create_suppression(request).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn calls_of_long_ago_are_forgotten() {
+    let mut server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    let mut request = customers::CreateSuppressionRequest {
+        suppression: Some(customers::Suppression {
+            channel: "mail".into(),
+            address: "x@post.example".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    for id in [uuid::Uuid::nil(), uuid::Uuid::max()] {
+        request.request_id = id.to_string();
+        client
+            .customers()
+            .create_suppression(request.clone())
+            .await
+            .unwrap();
+    }
+    let owner = server.database.connect().await.unwrap();
+    let older = "UPDATE request_log SET created_at = now() - interval '169 hours'
+                 WHERE request_id = '00000000-0000-0000-0000-000000000000'";
+    assert_eq!(owner.execute(older, &[]).await.unwrap(), 1);
+    // It looks when it starts, and every minute.
+    server.restart().await.unwrap();
+    until("the old one is gone", async || {
+        server
+            .database
+            .one("SELECT count(*) FROM request_log")
+            .await
+            .unwrap()
+            == "1"
+    })
+    .await;
+    let left = "SELECT request_id FROM request_log";
+    assert_eq!(
+        server.database.one(left).await.unwrap(),
+        uuid::Uuid::max().to_string()
+    );
+}
+
+async fn brand(client: &Client) -> brands::Brand {
+    let request = brands::GetBrandRequest {
+        name: "brands/linden".into(),
+    };
+    client
+        .brands()
+        .get_brand(request)
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+async fn update(
+    client: &Client,
+    brand: brands::Brand,
+    paths: &[&str],
+) -> Result<brands::Brand, Status> {
+    let request = brands::UpdateBrandRequest {
+        brand: Some(brand),
+        update_mask: mask(paths),
+        ..Default::default()
+    };
+    let updated = client.brands().update_brand(request).await;
+    updated.map(tonic::Response::into_inner)
+}
+
+fn mask(paths: &[&str]) -> Option<FieldMask> {
+    let paths = paths.iter().map(|p| (*p).to_owned()).collect();
+    Some(FieldMask { paths })
+}
+
+#[tokio::test]
+async fn etags_follow_their_resources() {
+    let mut server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let client = &world.client;
+    let seen = brand(client).await;
+    let listed = client
+        .brands()
+        .list_brands(brands::ListBrandsRequest::default())
+        .await;
+    assert_eq!(listed.unwrap().into_inner().brands[0].etag, seen.etag);
+    let same = update(client, seen.clone(), &[]).await.unwrap();
+    assert_eq!(same, seen, "nothing has changed");
+
+    // Of many with one etag one wins.
+    let mut racing = Vec::new();
+    for n in 0..8 {
+        let client = client.clone();
+        let mut brand = seen.clone();
+        brand.phone = format!("+49 641 100{n}");
+        racing.push(tokio::spawn(
+            async move { update(&client, brand, &[]).await },
+        ));
+    }
+    let mut won = Vec::new();
+    for result in racing {
+        match result.await.unwrap() {
+            Ok(brand) => won.push(brand),
+            Err(status) => refused::is(&status, Code::Aborted, "ETAG_MISMATCH"),
+        }
+    }
+    assert_eq!(won.len(), 1, "{won:?}");
+    let now = brand(client).await;
+    assert_eq!(won[0], now);
+    assert_ne!(now.etag, seen.etag);
+
+    // What comes in otherwise changes it as well, and every server has the same.
+    let csv = "code,name,sender_email\nlinden,Linden,linden@post.example\n";
+    let entity = anklang_proto::anklang::imports::v1::ImportEntity::Brands;
+    client.import(entity, csv).await.unwrap();
+    refused::is(
+        &update(client, now, &["phone"]).await.unwrap_err(),
+        Code::Aborted,
+        "ETAG_MISMATCH",
+    );
+    let imported = brand(client).await;
+    server.restart().await.unwrap();
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    assert_eq!(brand(&client).await, imported);
+
+    // What is answered is not what was seen.
+    let request = offers::GetOfferRequest {
+        name: world.offer.clone(),
+    };
+    let offer = client
+        .offers()
+        .get_offer(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let accept = offers::AcceptOfferRequest {
+        name: world.offer.clone(),
+        etag: offer.etag.clone(),
+        ..Default::default()
+    };
+    let accepted = client
+        .offers()
+        .accept_offer(accept.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_ne!(accepted.etag, offer.etag);
+    let status = client.offers().accept_offer(accept).await.unwrap_err();
+    refused::is(&status, Code::Aborted, "ETAG_MISMATCH");
+}
+
+#[tokio::test]
+async fn an_update_is_about_what_it_names() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let client = &world.client;
+    let get = async || {
+        let request = customers::GetCustomerRequest {
+            name: "customers/K0001".into(),
+        };
+        client
+            .customers()
+            .get_customer(request)
+            .await
+            .unwrap()
+            .into_inner()
+    };
+    let before = get().await;
+    assert!(!before.contact_points.is_empty() && !before.attributes.is_empty());
+    let request = customers::UpdateCustomerRequest {
+        customer: Some(customers::Customer {
+            name: "customers/K0001".into(),
+            city: "Neustadt".into(),
+            last_name: "left out".into(),
+            ..Default::default()
+        }),
+        update_mask: mask(&["city", "title"]),
+        ..Default::default()
+    };
+    let updated = client
+        .customers()
+        .update_customer(request)
+        .await
+        .unwrap()
+        .into_inner();
+    let wanted = customers::Customer {
+        city: "Neustadt".into(),
+        title: String::new(),
+        etag: updated.etag.clone(),
+        update_time: updated.update_time,
+        ..before
+    };
+    assert_eq!(updated, wanted);
+    assert_eq!(get().await, wanted);
+
+    // All wrong paths at once; and the merged whole is checked as a whole.
+    let wrong = [
+        "colour",
+        "code",
+        "etag",
+        "create_time",
+        "sender_email.x",
+        "*",
+    ];
+    let status = update(client, brand(client).await, &wrong)
+        .await
+        .unwrap_err();
+    refused::names(&status, &["update_mask"; 6]);
+    let of = brands::Brand {
+        code: "linden".into(),
+        ..Default::default()
+    };
+    let status = update(client, of.clone(), &["sender_email"])
+        .await
+        .unwrap_err();
+    refused::names(&status, &["brand.sender_email"]);
+    let nobody = brands::Brand {
+        code: "none".into(),
+        ..of.clone()
+    };
+    refused::not_found(&update(client, nobody, &["phone"]).await.unwrap_err());
+    let other = brands::Brand {
+        name: "brands/esche".into(),
+        ..of
+    };
+    refused::names(
+        &update(client, other, &["phone"]).await.unwrap_err(),
+        &["brand.name"],
+    );
+}
+
+#[tokio::test]
+async fn masks_go_into_messages_and_are_known_everywhere() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let template = "brands/linden/templates/spring_mail.de";
+    // Method of the update, its field, the resource's name, paths, and what is given for them.
+    let updates = [
+        (
+            "anklang.templates.v1.TemplateService/UpdateTemplate",
+            "template",
+            template,
+            "message.subject",
+            json!({"message": {"subject": "Neu"}}),
+        ),
+        (
+            "anklang.contracts.v1.ContractService/UpdateContract",
+            "contract",
+            &world.contract,
+            "supplyStatus,siteCity",
+            json!({"siteCity": "Neustadt"}),
+        ),
+        (
+            "anklang.products.v1.ProductService/UpdateProduct",
+            "product",
+            "products/S-BASIS",
+            "displayName",
+            json!({"displayName": "Neu"}),
+        ),
+        (
+            "anklang.products.v1.ProductService/UpdateProductVersion",
+            "productVersion",
+            TARGET,
+            "displayName",
+            json!({"displayName": "Neu"}),
+        ),
+        (
+            "anklang.orders.v1.OrderService/UpdateOrder",
+            "order",
+            "orders/O1",
+            "brand",
+            json!({"brand": "brands/linden"}),
+        ),
+        (
+            "anklang.selections.v1.SelectionService/UpdateSelection",
+            "selection",
+            &world.selection,
+            "displayName",
+            json!({"displayName": "Neu"}),
+        ),
+        (
+            "anklang.selections.v1.PresetService/UpdatePreset",
+            "preset",
+            &world.preset,
+            "description",
+            json!({"description": "Neu"}),
+        ),
+        (
+            "anklang.handover.v1.WebhookService/UpdateWebhook",
+            "webhook",
+            &world.webhook,
+            "displayName",
+            json!({"displayName": "Neu"}),
+        ),
+    ];
+    for (method, field, name, paths, given) in updates {
+        let get = method.replace("/Update", "/Get");
+        let before = raw
+            .call(Some("linden"), &get, &json!({"name": name}))
+            .await
+            .unwrap();
+        let mut resource = given.clone();
+        resource["name"] = json!(name);
+        resource["etag"] = before["etag"].clone();
+        let request = json!({field: resource, "updateMask": paths});
+        let updated = raw
+            .call(Some("linden"), method, &request)
+            .await
+            .expect(method);
+        let after = raw
+            .call(Some("linden"), &get, &json!({"name": name}))
+            .await
+            .unwrap();
+        assert_eq!(updated, after, "{method}");
+        assert_ne!(after["etag"], before["etag"], "{method}");
+        let mut wanted = before.clone();
+        merge(&mut wanted, &given);
+        for by_server in ["etag", "updateTime", "createTime", "version"] {
+            wanted[by_server] = after[by_server].clone();
+        }
+        if wanted["supplyStatus"] != after["supplyStatus"] {
+            assert_eq!(
+                after.get("supplyStatus"),
+                None,
+                "{method}: named and not given"
+            );
+            wanted["supplyStatus"] = Value::Null;
+        }
+        strip(&mut wanted);
+        assert_eq!(after, wanted, "{method}");
+    }
+    let budget = json!({"contactBudget": {"maxContacts": 7}, "updateMask": "maxContacts"});
+    let method = "anklang.messages.v1.MessageService/UpdateContactBudget";
+    let budget = raw.call(Some("linden"), method, &budget).await.unwrap();
+    assert_eq!(
+        (&budget["maxContacts"], &budget["windowDays"]),
+        (&json!(7), &json!(1))
+    );
+    let range = json!({"offerNumberRange": {"prefix": "C-"}, "updateMask": "prefix"});
+    let method = "anklang.offers.v1.OfferService/UpdateOfferNumberRange";
+    let range = raw.call(Some("linden"), method, &range).await.unwrap();
+    assert_eq!(range["prefix"], "C-");
+    assert_ne!(range["nextNumber"], Value::Null);
+    let made = world.utility.switch(world.utility.first(Case::Plain));
+    let made = world
+        .client
+        .offers()
+        .create_offer(made)
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(made.number.starts_with("C-"), "{}", made.number);
+}
+
+/// Puts what is given into what there is.
+fn merge(into: &mut Value, given: &Value) {
+    for (key, value) in given.as_object().unwrap() {
+        match value {
+            Value::Object(_) => merge(&mut into[key], value),
+            _ => into[key] = value.clone(),
+        }
+    }
+}
+
+/// Without fields that have no value.
+fn strip(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+}
+
+#[tokio::test]
+async fn trials_say_what_would_be() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let mut request = world.utility.switch(world.utility.first(Case::Plain));
+    request.validate_only = true;
+    let tried = world
+        .client
+        .offers()
+        .create_offer(request.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(tried.state(), offers::OfferState::Draft);
+    request.validate_only = false;
+    let made = world
+        .client
+        .offers()
+        .create_offer(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (&tried.number, &tried.annual_amount),
+        (&made.number, &made.annual_amount)
+    );
+    // Conflicts are found.
+    let raw = Raw::connect(server.addr).await;
+    let taken = json!({"presetId": "konten", "validateOnly": true, "preset": {
+        "displayName": "Konten", "subject": "SUBJECT_CONTRACT",
+        "criteria": {"compare": {"field": "number", "operator": "OPERATOR_IS_SET"}},
+    }});
+    let method = "anklang.selections.v1.PresetService/CreatePreset";
+    let status = raw.call(Some("linden"), method, &taken).await.unwrap_err();
+    assert_eq!(
+        (status.code(), &reason(&status)[..]),
+        (Code::AlreadyExists, "ALREADY_EXISTS")
+    );
+}

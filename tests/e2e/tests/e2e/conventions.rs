@@ -1,0 +1,154 @@
+//! What all methods have in common, read from their descriptors: a new one that forgets it fails here.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
+
+use crate::raw;
+
+/// Beginnings of methods that change nothing.
+const READING: [&str; 8] = [
+    "Get", "List", "Export", "Explain", "Preview", "Download", "Watch", "Wait",
+];
+
+/// Methods that change something and are done once in another way.
+const OTHERWISE_ONCE: [(&str, &str); 4] = [
+    (
+        "anklang.imports.v1.ImportService/Import",
+        "rows are keyed by the tenant's numbers: the same file again changes nothing",
+    ),
+    (
+        "anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",
+        "in chunks, each a transaction: repeated, it replays what is still dead",
+    ),
+    (
+        "google.longrunning.Operations/CancelOperation",
+        "a message of Google's; repeated, it changes nothing",
+    ),
+    (
+        "google.longrunning.Operations/DeleteOperation",
+        "a message of Google's; repeated, there is nothing to delete",
+    ),
+];
+
+/// Changes of something that take no etag.
+const UNSEEN: [(&str, &str); 3] = [
+    (
+        "anklang.handover.v1.WebhookService/SendTestEvent",
+        "it makes a delivery and leaves the webhook as it is",
+    ),
+    (
+        "anklang.campaigns.v1.DryRunService/DryRunLaunch",
+        "it leaves everything as it is",
+    ),
+    (
+        "anklang.documents.v1.DocumentService/MakeBundle",
+        "it is made once; what there is stays",
+    ),
+];
+
+/// Updates of what is no resource of its own.
+const PARTS: [(&str, &str); 1] = [(
+    "anklang.selections.v1.SelectionService/UpdateSelectionTicks",
+    "it says itself what to add and what to take away",
+)];
+
+fn mutations() -> impl Iterator<Item = (String, MethodDescriptor)> {
+    raw::methods()
+        .filter(|m| !READING.iter().any(|verb| m.name().starts_with(verb)))
+        .map(|m| (raw::path(&m), m))
+}
+
+fn is_listed(list: &[(&str, &str)], method: &str) -> bool {
+    list.iter().any(|(known, _)| *known == method)
+}
+
+fn text(message: &MessageDescriptor, name: &str) -> bool {
+    let field = message.get_field_by_name(name);
+    field.is_some_and(|f| f.kind() == Kind::String && !f.is_list())
+}
+
+fn inner(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    match field.kind() {
+        Kind::Message(message) if !field.is_list() && !field.is_map() => Some(message),
+        _ => None,
+    }
+}
+
+/// The resource that an update carries.
+fn resource(method: &MethodDescriptor) -> Option<MessageDescriptor> {
+    let fields: Vec<FieldDescriptor> = method.input().fields().collect();
+    let mut messages = fields.iter().filter_map(inner);
+    messages.find(|m| *m == method.output())
+}
+
+#[test]
+fn lists_of_exceptions_name_what_there_is() {
+    let known: Vec<String> = mutations().map(|(path, _)| path).collect();
+    for (method, _) in [&OTHERWISE_ONCE[..], &UNSEEN, &PARTS].concat() {
+        assert!(known.iter().any(|k| k == method), "no method {method}");
+    }
+}
+
+#[test]
+fn every_change_can_be_done_once_and_tried() {
+    let mut looked_at = 0;
+    for (path, method) in mutations().filter(|(path, _)| !is_listed(&OTHERWISE_ONCE, path)) {
+        let input = method.input();
+        assert!(text(&input, "request_id"), "{path} has no request_id");
+        let trial = input.get_field_by_name("validate_only");
+        assert!(
+            trial.is_some_and(|f| f.kind() == Kind::Bool),
+            "{path} has no validate_only"
+        );
+        looked_at += 1;
+    }
+    assert!(looked_at > 30, "{looked_at}");
+}
+
+#[test]
+fn every_change_of_something_takes_its_etag() {
+    for (path, method) in mutations() {
+        let makes = method.name().starts_with("Create");
+        if makes || is_listed(&OTHERWISE_ONCE, &path) || is_listed(&UNSEEN, &path) {
+            continue;
+        }
+        let holder = match method.name().starts_with("Update") && !is_listed(&PARTS, &path) {
+            true => resource(&method).unwrap_or_else(|| panic!("{path} gives what it changes")),
+            false => method.input(),
+        };
+        assert!(text(&holder, "etag"), "{path}: {} has none", holder.name());
+        // What was changed is told with its etag.
+        let output = method.output();
+        let tells = ["google.protobuf.Empty", "google.longrunning.Operation"]
+            .contains(&output.full_name())
+            || is_listed(&PARTS, &path);
+        assert!(tells || text(&output, "etag"), "{path}: {}", output.name());
+    }
+}
+
+#[test]
+fn every_update_has_a_mask() {
+    let mut looked_at = 0;
+    for (path, method) in mutations() {
+        let updates = method.name().starts_with("Update") && !is_listed(&PARTS, &path);
+        let mask = method.input().get_field_by_name("update_mask");
+        let is_mask = |f: &FieldDescriptor| {
+            inner(f).is_some_and(|m| m.full_name() == "google.protobuf.FieldMask")
+        };
+        assert_eq!(mask.is_some_and(|f| is_mask(&f)), updates, "{path}");
+        looked_at += usize::from(updates);
+    }
+    assert!(looked_at >= 12, "{looked_at}");
+}
+
+#[test]
+fn every_list_has_pages_a_filter_and_an_order() {
+    for method in raw::methods().filter(|m| m.name().starts_with("List")) {
+        let (path, input, output) = (raw::path(&method), method.input(), method.output());
+        let without = ["ListSelectionFields", "ListChannelAccounts"].contains(&method.name());
+        assert_eq!(text(&input, "page_token"), !without, "{path}");
+        assert_eq!(text(&input, "filter"), !without, "{path}");
+        let of_google = path.starts_with("google.");
+        assert_eq!(text(&input, "order_by"), !without && !of_google, "{path}");
+        assert_eq!(text(&output, "next_page_token"), !without, "{path}");
+    }
+}
