@@ -1,8 +1,8 @@
 //! The ledger of messages: claims, outcomes, rescue.
 //!
-//! A message moves `queued → sending` under a lease ([`claim`]), is marked just before it is handed
+//! A message moves `queued → sending` under a lease ([`claim()`]), is marked just before it is handed
 //! to its channel, and leaves `sending` with its outcome, by [`step`]s of the same lease and
-//! attempt. When the lease runs out, [`rescue`] takes over: not yet marked means that it was not
+//! attempt. When the lease runs out, [`rescue()`] takes over: not yet marked means that it was not
 //! handed over, marked means that nobody knows.
 
 mod claim;

@@ -257,7 +257,7 @@ impl Default for Options {
 /// what was committed stays.
 ///
 /// When the connection or the server is lost, the import goes on where the last response says, as
-/// often as it takes while it moves on, and gives up after [`TRIES`] that did not.
+/// often as it takes while it moves on, and gives up after twelve calls that did not.
 pub async fn import_file(
     channel: Channel,
     tenant: &str,
