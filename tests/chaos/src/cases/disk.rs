@@ -36,7 +36,7 @@ pub async fn run(given: Given) -> Ended {
         let time = world.while_of(200..1_500);
         tokio::time::sleep(time).await;
         full.remove();
-        for moment in world.moments(2, 1) {
+        for moment in world.moments(1, 1) {
             if world.reach(moment).await {
                 let full = Ballast::fill(world);
                 let time = world.while_of(200..1_500);
