@@ -200,7 +200,11 @@ impl Job {
         let (name, source) = (offer.to_owned(), "web".to_owned());
         match answer {
             Answer::Accept => {
-                let request = offers::AcceptOfferRequest { name, source };
+                let request = offers::AcceptOfferRequest {
+                    name,
+                    source,
+                    ..Default::default()
+                };
                 let accept =
                     async |client: Client| client.offers().accept_offer(request.clone()).await;
                 self.insist("accepting", accept).await;

@@ -433,7 +433,7 @@ async fn selections_are_saved_versioned_and_deleted() {
     let first = lab
         .prepare(&mut tx, Subject::Contract, &equal("division", "gas"))
         .await;
-    let saved = selection::create(&mut tx, "Gas", "all gas", &first)
+    let saved = selection::create(&mut tx, "Gas", "all gas", &first, None)
         .await
         .unwrap();
     assert_eq!(
@@ -467,14 +467,14 @@ async fn selections_are_saved_versioned_and_deleted() {
     };
     assert_eq!(violations.into_vec()[0].field, "subject");
 
-    let newest = selection::create(&mut tx, "Kiel", "", &customers)
+    let newest = selection::create(&mut tx, "Kiel", "", &customers, None)
         .await
         .unwrap();
     let mut list = selection::LISTABLE.all(1);
-    let first = selection::list(&mut tx, tenant, &list).await.unwrap();
+    let first = selection::list(&mut tx, tenant, None, &list).await.unwrap();
     assert_eq!(first.rows[..], [newest]);
     assert!(list.after(first.next.unwrap()));
-    let older = selection::list(&mut tx, tenant, &list).await.unwrap();
+    let older = selection::list(&mut tx, tenant, None, &list).await.unwrap();
     assert_eq!((older.rows, older.next), (vec![updated], None));
     tx.commit().await.unwrap();
 

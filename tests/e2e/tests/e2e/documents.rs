@@ -52,6 +52,7 @@ async fn get(client: &Client, outbound: &str) -> Result<pb::Bundle, Status> {
 async fn make(client: &Client, outbound: &str) -> Result<lro::Operation, Status> {
     let request = pb::MakeBundleRequest {
         parent: outbound.into(),
+        ..Default::default()
     };
     let operation = client.documents().make_bundle(request).await;
     operation.map(tonic::Response::into_inner)
@@ -411,6 +412,7 @@ async fn nothing_is_printed_of_a_cancelled_phase() {
     hold.reached().await;
     let request = campaigns::CancelPhaseRequest {
         name: done.phase.unwrap().name,
+        ..Default::default()
     };
     client.campaigns().cancel_phase(request).await.unwrap();
     hold.release().await;
@@ -461,6 +463,7 @@ async fn save_picky_letter(client: &Client) {
                 ..Default::default()
             }),
             allow_missing: true,
+            ..Default::default()
         };
         client.templates().update_template(request).await.unwrap();
     }

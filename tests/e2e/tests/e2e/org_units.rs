@@ -17,13 +17,17 @@ async fn put(client: &Client, code: &str, parent: &str) -> Result<org::OrgUnit, 
             ..Default::default()
         }),
         allow_missing: true,
+        ..Default::default()
     };
     let saved = client.org_units().update_org_unit(request).await?;
     Ok(saved.into_inner())
 }
 
 async fn delete(client: &Client, name: &str) -> Result<(), Status> {
-    let request = org::DeleteOrgUnitRequest { name: name.into() };
+    let request = org::DeleteOrgUnitRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     client.org_units().delete_org_unit(request).await?;
     Ok(())
 }
@@ -52,6 +56,34 @@ async fn a_tree_without_circles() {
     };
     let got = client.org_units().get_org_unit(get).await.unwrap();
     assert_eq!(got.into_inner(), kiel, "the same again changes nothing");
+
+    // Only what is named, and only on what was seen.
+    let renamed = |etag: &str| org::UpdateOrgUnitRequest {
+        org_unit: Some(org::OrgUnit {
+            code: "kiel".into(),
+            display_name: "Kiel".into(),
+            etag: etag.into(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["display_name".into()],
+        }),
+        ..Default::default()
+    };
+    let update = client
+        .org_units()
+        .update_org_unit(renamed(&kiel.etag))
+        .await;
+    let update = update.unwrap().into_inner();
+    assert_eq!(
+        (&update.display_name[..], &update.parent[..]),
+        ("Kiel", "orgUnits/north")
+    );
+    let stale = client
+        .org_units()
+        .update_org_unit(renamed(&kiel.etag))
+        .await;
+    refused::is(&stale.unwrap_err(), Code::Aborted, "ETAG_MISMATCH");
 
     for parent in ["orgUnits/central", "orgUnits/kiel", "orgUnits/nowhere"] {
         let status = put(&client, "central", parent).await.unwrap_err();
@@ -85,6 +117,7 @@ async fn a_tree_without_circles() {
             ..Default::default()
         }),
         allow_missing: false,
+        ..Default::default()
     };
     let status = client
         .org_units()
@@ -146,6 +179,7 @@ async fn share(
         name: selection.into(),
         org_unit: org_unit.into(),
         shared_with: with.iter().map(|&w| w.into()).collect(),
+        ..Default::default()
     };
     let shared = client.selections().share_selection(request).await?;
     Ok(shared.into_inner())

@@ -59,6 +59,7 @@ async fn create(client: &Client, webhook: pb::Webhook) -> Result<pb::Webhook, St
 async fn update(client: &Client, webhook: pb::Webhook) -> Result<pb::Webhook, Status> {
     let request = pb::UpdateWebhookRequest {
         webhook: Some(webhook),
+        ..Default::default()
     };
     let changed = client.webhooks().update_webhook(request).await;
     changed.map(tonic::Response::into_inner)
@@ -84,7 +85,10 @@ async fn rotate(client: &Client, name: &str, overlap: i64) -> Result<pb::Webhook
 }
 
 async fn send_test(client: &Client, name: &str) -> pb::Delivery {
-    let request = pb::SendTestEventRequest { name: name.into() };
+    let request = pb::SendTestEventRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let queued = client.webhooks().send_test_event(request).await;
     queued.unwrap().into_inner()
 }
@@ -107,7 +111,10 @@ async fn delivery(client: &Client, name: &str) -> pb::Delivery {
 }
 
 async fn replay(client: &Client, name: &str) -> Result<pb::Delivery, Status> {
-    let request = pb::ReplayDeliveryRequest { name: name.into() };
+    let request = pb::ReplayDeliveryRequest {
+        name: name.into(),
+        ..Default::default()
+    };
     let replayed = client.deliveries().replay_delivery(request).await;
     replayed.map(tonic::Response::into_inner)
 }
@@ -137,6 +144,7 @@ async fn accept(client: &Client, name: &str) -> Result<offers::Offer, Status> {
     let request = offers::AcceptOfferRequest {
         name: name.into(),
         source: "web".into(),
+        ..Default::default()
     };
     let accepted = client.offers().accept_offer(request).await;
     accepted.map(tonic::Response::into_inner)

@@ -119,6 +119,7 @@ async fn wrong_fields_are_named_together() {
     let request = pb::CreateWebhookRequest {
         webhook: Some(wrong.clone()),
         request_id: "17".into(),
+        ..Default::default()
     };
     let status = client.webhooks().create_webhook(request).await.unwrap_err();
     let fields = [
@@ -144,6 +145,7 @@ async fn wrong_fields_are_named_together() {
             nanos: 0,
         }),
         request_id: "x".into(),
+        ..Default::default()
     };
     let status = client
         .webhooks()
@@ -186,6 +188,7 @@ async fn secrets_rotate_and_are_shown_once() {
     let request = pb::CreateWebhookRequest {
         webhook: Some(webhook(receiver.url("/"), &[])),
         request_id: Uuid::now_v7().to_string(),
+        ..Default::default()
     };
     let first = client
         .webhooks()
@@ -325,6 +328,7 @@ async fn a_paused_webhook_gets_its_events_later_and_a_deleted_one_never() {
 
     let delete = pb::DeleteWebhookRequest {
         name: doomed.name.clone(),
+        ..Default::default()
     };
     client
         .webhooks()
