@@ -5,3 +5,4 @@ ALTER TABLE document
     DROP COLUMN print_page,
     DROP COLUMN print_file,
     DROP COLUMN standard;
+DELETE FROM operation WHERE kind = 'MakeBundle';

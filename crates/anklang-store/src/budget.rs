@@ -11,6 +11,7 @@ use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
+use crate::hold::{Held, hold};
 use crate::launch::AudienceOf;
 use crate::sql::Fix;
 use crate::{Conn, Result};
@@ -65,6 +66,7 @@ pub async fn get(conn: &mut Conn, tenant: TenantId) -> Result<Option<Budget>> {
 
 /// Sets the tenant's budget, or takes it away.
 pub async fn set(conn: &mut Conn, tenant: TenantId, budget: Option<&Budget>) -> Result<()> {
+    hold(conn, tenant, Held::ContactBudget).await?;
     let Some(budget) = budget else {
         diesel::sql_query("DELETE FROM contact_budget WHERE tenant_id = $1")
             .bind::<SqlUuid, _>(tenant.0)

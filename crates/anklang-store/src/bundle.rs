@@ -143,8 +143,8 @@ pub async fn of_phase(
     )
 }
 
-/// Begins a bundle, or takes up one that was cancelled or has failed. False when there is one that
-/// is being made or ready: it stays as it is.
+/// Begins a bundle, or takes up one that was cancelled, has failed or was left by its operation. False
+/// when there is one that is being made or ready: it stays as it is.
 pub async fn begin(
     conn: &mut Conn,
     tenant: TenantId,
@@ -155,7 +155,10 @@ pub async fn begin(
         "INSERT INTO bundle (tenant_id, outbound_id, operation_id) VALUES ($1, $2, $3)
          ON CONFLICT (tenant_id, outbound_id) DO UPDATE
              SET operation_id = excluded.operation_id, state = 'making'
-             WHERE bundle.state IN ('cancelled', 'failed')",
+             WHERE bundle.state IN ('cancelled', 'failed')
+                OR (bundle.state = 'making' AND NOT EXISTS (
+                    SELECT FROM operation o WHERE o.tenant_id = $1 AND o.id = bundle.operation_id
+                      AND o.state IN ('queued', 'running')))",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(outbound)

@@ -126,34 +126,42 @@ pub async fn offers(conn: &mut Conn, tenant: TenantId, dry_run: OperationId) -> 
     .await?)
 }
 
-/// What an account has to do for a tenant, and how fast it was.
-#[derive(Debug, Clone, Copy, QueryableByName)]
-pub struct Backlog {
-    /// Messages that wait; those of paused phases and campaigns do not count.
+#[derive(QueryableByName)]
+struct Count {
     #[diesel(sql_type = BigInt)]
-    pub queued: i64,
-    /// Messages in its busiest minute of the last 30 days.
-    #[diesel(sql_type = BigInt)]
-    pub busiest_minute: i64,
+    n: i64,
 }
 
-/// What an account has to do for a tenant.
-pub async fn backlog(conn: &mut Conn, tenant: TenantId, account: &str) -> Result<Backlog> {
-    Ok(diesel::sql_query(
-        "SELECT (SELECT count(*) FROM message m
-                 JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-                 JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
-                 WHERE m.tenant_id = $1 AND m.account = $2 AND m.state IN ('queued', 'sending')
-                   AND NOT p.paused AND NOT c.paused) AS queued,
-                (SELECT coalesce(max(n), 0) FROM (
-                     SELECT count(*) AS n FROM message
-                     WHERE tenant_id = $1 AND account = $2 AND sent_at > now() - interval '30 days'
-                     GROUP BY date_trunc('minute', sent_at)) minutes) AS busiest_minute",
+/// Messages of a tenant that wait for an account; those of paused phases and campaigns do not count.
+pub async fn backlog(conn: &mut Conn, tenant: TenantId, account: &str) -> Result<i64> {
+    let counted: Count = diesel::sql_query(
+        "SELECT count(*) AS n FROM message m
+         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+         JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
+         WHERE m.tenant_id = $1 AND m.account = $2 AND m.state IN ('queued', 'sending')
+           AND NOT p.paused AND NOT c.paused",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)
     .get_result(conn)
-    .await?)
+    .await?;
+    Ok(counted.n)
+}
+
+/// How many messages an account sent for a tenant in its busiest minute of the last 30 days. Reads
+/// all of them.
+pub async fn busiest_minute(conn: &mut Conn, tenant: TenantId, account: &str) -> Result<i64> {
+    let counted: Count = diesel::sql_query(
+        "SELECT coalesce(max(n), 0) AS n FROM (
+             SELECT count(*) AS n FROM message
+             WHERE tenant_id = $1 AND account = $2 AND sent_at > now() - interval '30 days'
+             GROUP BY date_trunc('minute', sent_at)) minutes",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(account)
+    .get_result(conn)
+    .await?;
+    Ok(counted.n)
 }
 
 /// A candidate of a dry run.

@@ -315,20 +315,22 @@ impl Leased {
 }
 
 /// Leases the operation that has waited longest, if one is due: new, or left by a worker whose
-/// lease has run out. It is held for `lease` from each sign of life.
-pub async fn claim(store: &Store, lease: TimeDelta) -> Result<Option<Leased>> {
+/// lease has run out, if it is of these kinds: others are for servers of a newer version. It is held
+/// for `lease` from each sign of life.
+pub async fn claim(store: &Store, kinds: &[&str], lease: TimeDelta) -> Result<Option<Leased>> {
     let mut tx = store.begin_worker().await?;
     let operation = diesel::sql_query(format!(
         "UPDATE operation SET state = 'running', attempt = attempt + 1,
                 lease_until = now() + make_interval(secs => $1)
          WHERE (tenant_id, id) = (
              SELECT tenant_id, id FROM operation
-             WHERE state IN ('queued', 'running') AND run_at <= now()
+             WHERE state IN ('queued', 'running') AND run_at <= now() AND kind = ANY($2)
                AND (lease_until IS NULL OR lease_until < now())
              ORDER BY run_at LIMIT 1 FOR UPDATE SKIP LOCKED)
          RETURNING {COLUMNS}"
     ))
     .bind::<Double, _>(seconds(lease))
+    .bind::<Array<Text>, _>(kinds)
     .get_result(&mut tx)
     .await
     .optional()?;

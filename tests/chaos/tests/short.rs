@@ -10,13 +10,21 @@ async fn rounds(case: Case) {
     let given = std::env::var("ANKLANG_TEST_SEED").ok();
     let first: u64 = given.map_or(1, |text| text.parse().expect("a number"));
     let rounds = (first..first + ROUNDS).map(|seed| round(case, seed, ACCOUNTS));
+    let (mut troubles, mut skipped) = (0, false);
     for round in futures::future::join_all(rounds).await {
         match round.ended {
-            Ended::Passed(figures) => println!("{} {}: {figures:?}", name(case), round.seed),
-            Ended::Skipped(why) => println!("{} skipped: {why}", name(case)),
+            Ended::Passed(figures) => {
+                println!("{} {}: {figures:?}", name(case), round.seed);
+                troubles += figures.troubles;
+            }
+            Ended::Skipped(why) => {
+                println!("{} skipped: {why}", name(case));
+                skipped = true;
+            }
             Ended::Failed => panic!("{}, seed {}: see above", name(case), round.seed),
         }
     }
+    assert!(skipped || troubles > 0, "{}: nothing happened", name(case));
 }
 
 macro_rules! cases {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use anklang_domain::master::Entity;
@@ -15,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pb::import_request::Part;
 use pb::import_service_client::ImportServiceClient;
 use tokio::io::AsyncSeekExt;
+use tokio::sync::Notify;
 use tokio_stream::StreamExt;
 use tokio_util::io::ReaderStream;
 use tonic::transport::{Channel, Endpoint};
@@ -356,8 +358,9 @@ impl Call<'_> {
         let from = file.seek(SeekFrom::Start(from.unsigned_abs())).await?;
         let sent = Arc::new(AtomicU64::new(from));
         let broken = Arc::new(Mutex::new(None));
+        let stopped = Arc::new(Notify::new());
         let parts = ReaderStream::with_capacity(file, PART).map_while({
-            let (sent, broken) = (sent.clone(), broken.clone());
+            let (sent, broken, stopped) = (sent.clone(), broken.clone(), stopped.clone());
             move |piece| match piece {
                 Ok(bytes) => {
                     sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -365,10 +368,21 @@ impl Call<'_> {
                 }
                 Err(error) => {
                     *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    stopped.notify_one();
                     None
                 }
             }
         });
+        // The server would take an end for the file's, and half a record for its last one: when reading
+        // stops, the call is dropped instead.
+        let end = futures::stream::poll_fn({
+            let broken = broken.clone();
+            move |_| match *broken.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(_) => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        });
+        let parts = parts.chain(end);
         let parts = tokio_stream::once(Part::Header(header)).chain(parts);
         let mut request = Request::new(parts.map(|part| pb::ImportRequest { part: Some(part) }));
         let slug = self.tenant.parse().context("the tenant is no slug")?;
@@ -377,11 +391,21 @@ impl Call<'_> {
         let base = far.clone();
         let call = ImportServiceClient::new(self.channel).import(request).await;
         let mut responses = call.map_err(Broken::of)?.into_inner();
-        while let Some(response) = responses.message().await.map_err(Broken::of)? {
+        let mut untold = Vec::new();
+        loop {
+            let response = tokio::select! {
+                response = responses.message() => response.map_err(Broken::of)?,
+                () = stopped.notified() => None,
+            };
+            let Some(response) = response else { break };
             let settled = response.checkpoint.is_some();
-            let now = altogether(&base, response);
+            let mut now = altogether(&base, response);
+            untold.append(&mut now.errors);
+            if settled {
+                now.errors = std::mem::take(&mut untold);
+            }
             on_progress(sent.load(Ordering::Relaxed), &now)?;
-            // What another call would send again does not count yet.
+            // What another call would send again does not count yet, nor is it told.
             if settled {
                 *far = now;
             }

@@ -4,6 +4,7 @@
 //! ledger. Nothing waits forever: connecting, the answer's head and each piece of its body have a
 //! limit of time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,13 +13,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pooled;
 use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider};
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
 use object_store::path::Path;
-use object_store::{BackoffConfig, ObjectStoreExt, RetryConfig};
+use object_store::{BackoffConfig, ObjectStoreExt, RetryConfig, StaticCredentialProvider};
 use secrecy::ExposeSecret;
 use tower_http::timeout::TimeoutBody;
 
@@ -59,9 +60,7 @@ pub(super) fn open(config: &S3Config) -> anyhow::Result<AmazonS3> {
         builder = builder.with_endpoint(&config.endpoint);
     }
     if let Some((id, secret)) = &config.key {
-        builder = builder
-            .with_access_key_id(id)
-            .with_secret_access_key(secret.expose_secret());
+        builder = builder.with_credentials(fixed(id, secret.expose_secret(), None));
     } else if let Some(file) = &config.credentials_file {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("documents.s3.credentials_file {}", file.display()))?;
@@ -72,14 +71,18 @@ pub(super) fn open(config: &S3Config) -> anyhow::Result<AmazonS3> {
                 file.display()
             )
         })?;
-        builder = builder
-            .with_access_key_id(found.id)
-            .with_secret_access_key(found.secret);
-        if let Some(token) = found.token {
-            builder = builder.with_token(token);
-        }
+        builder = builder.with_credentials(fixed(&found.id, &found.secret, found.token));
     }
     builder.build().context("documents.s3")
+}
+
+/// These credentials and nothing that the environment adds, such as a token of others.
+fn fixed(id: &str, secret: &str, token: Option<String>) -> AwsCredentialProvider {
+    Arc::new(StaticCredentialProvider::new(AwsCredential {
+        key_id: id.to_owned(),
+        secret_key: secret.to_owned(),
+        token,
+    }))
 }
 
 /// Writes a small object and reads it: a bucket that is missing, or denied, shows itself.

@@ -196,11 +196,6 @@ impl Change {
         !self.etag.is_empty() || self.mask.is_some()
     }
 
-    /// True for a trial.
-    pub fn is_trial(&self) -> bool {
-        self.validate_only
-    }
-
     /// Compares what there is with what the caller has seen. The resource must be held.
     pub fn check<R: Tagged>(&self, name: &str, current: &R) -> ApiResult<()> {
         if self.etag.is_empty() || self.etag == current.etag() {

@@ -201,8 +201,13 @@ impl DocumentsApi {
             }
         };
         let app = self.app.clone();
+        if !is_new {
+            // Nothing was done, and its response may need a connection.
+            tx.commit().await?;
+            return OperationsApi { app }.wire(operation).await;
+        }
         let mut operation = OperationsApi { app }.wire(operation).await?;
-        if !change.finish(tx, &operation).await? && is_new {
+        if !change.finish(tx, &operation).await? {
             // Nobody could find it.
             operation.name.clear();
         }
@@ -341,13 +346,15 @@ impl Found {
     }
 }
 
-fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
+/// A document in the parts of a download.
+pub(super) fn split(bytes: Bytes) -> impl Iterator<Item = Bytes> {
     (0..bytes.len())
         .step_by(PART)
         .map(move |from| bytes.slice(from..bytes.len().min(from + PART)))
 }
 
-fn failed(error: &DocumentError) -> ApiError {
+/// What callers see of an error of the document store; the log has the rest.
+pub(super) fn failed(error: &DocumentError) -> ApiError {
     match error {
         // The ledger says that it is there: not the caller's fault.
         DocumentError::Missing(_) => ApiError::Internal(error.to_string()),

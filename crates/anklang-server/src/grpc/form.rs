@@ -136,8 +136,10 @@ pub fn complete<T>(violations: Violations, read: Option<T>) -> ApiResult<T> {
         .ok_or_else(|| ApiError::Internal("a message was refused without a violation".into()))
 }
 
-/// Fills in the id by which a resource is found, when only its name is given.
+/// Trims the id by which a resource is found, as it is stored, and fills it in when only the name is
+/// given.
 pub fn identify(id: &mut String, resource: &str, collection: &str) {
+    *id = id.trim().to_owned();
     if id.is_empty()
         && let Ok([named]) = name::parse(resource, [collection])
     {

@@ -8,23 +8,19 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, AnswerResult, Filter, GivenAnswer, Offer, Source, Terms};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, campaign, template};
-use bytes::Bytes;
 use chrono::Utc;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::campaigns::{check_word, phase_name, phase_resource, valid_until};
+use super::documents;
 use super::form;
 use super::listing::Listing;
 use super::templates::full_name;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
-use crate::documents::DocumentError;
 use crate::work::App;
 use crate::work::launch::finish_single;
-
-/// Part of a document that is sent at once.
-const PART: usize = 64 * 1024;
 
 /// The service.
 pub struct OffersApi {
@@ -210,17 +206,27 @@ impl OffersApi {
         let mut tx = self.app.store.begin(tenant.id).await?;
         let offer = self.load(&mut tx, tenant, &name).await?;
         tx.commit().await?;
+        let withdrawn = |reason: &str| ApiError::Precondition {
+            reason: ErrorReason::Precondition,
+            resource: name.clone(),
+            description: format!("it was withdrawn: {reason}"),
+        };
         if offer.state != OfferState::Draft.as_str() {
+            // The same call again fails the same way.
+            let never_open = offer.sha256.is_none() && !offer.document_template.is_empty();
+            if never_open && offer.state == OfferState::Withdrawn.as_str() {
+                return Err(withdrawn(&offer.withdraw_reason));
+            }
             return Ok(to_wire(&offer));
         }
         finish_single(&self.app, tenant, id)
             .await
-            .map_err(|e| ApiError::Unavailable(format!("{name} waits for its document: {e}")))?
-            .map_err(|reason| ApiError::Precondition {
-                reason: ErrorReason::Precondition,
-                resource: name.clone(),
-                description: format!("it was withdrawn: {reason}"),
-            })?;
+            .map_err(|error| {
+                tracing::warn!(offer = name, %error, "offer without document");
+                let what = "the document store or the database does not answer";
+                ApiError::Unavailable(format!("{name} waits for its document: {what}"))
+            })?
+            .map_err(|reason| withdrawn(&reason))?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         let offer = self.load(&mut tx, tenant, &name).await?;
         tx.commit().await?;
@@ -348,12 +354,11 @@ impl OffersApi {
         let sha256 = offer
             .sha256
             .ok_or_else(|| ApiError::NotFound(format!("the document of {name}")))?;
-        let bytes = self.app.documents.get(&sha256).await.map_err(|e| match e {
-            // The ledger says that it is there: not the caller's fault.
-            DocumentError::Missing(_) => ApiError::Internal(e.to_string()),
-            _ => ApiError::Unavailable(e.to_string()),
-        })?;
-        Ok(Box::pin(futures::stream::iter(parts(bytes))))
+        let bytes = self.app.documents.get(&sha256).await;
+        let bytes = bytes.map_err(|e| documents::failed(&e))?;
+        let parts = documents::split(bytes);
+        let parts = parts.map(|data| Ok(pb::DownloadOfferDocumentResponse { data }));
+        Ok(Box::pin(futures::stream::iter(parts)))
     }
 }
 
@@ -379,14 +384,6 @@ fn check_remark(violations: &mut Violations, field: &str, text: &str, max: usize
     if text.chars().any(|c| c.is_control() && c != '\n') {
         violations.add(field, "must not have control characters");
     }
-}
-
-fn parts(bytes: Bytes) -> impl Iterator<Item = Result<pb::DownloadOfferDocumentResponse, Status>> {
-    (0..bytes.len()).step_by(PART).map(move |from| {
-        Ok(pb::DownloadOfferDocumentResponse {
-            data: bytes.slice(from..bytes.len().min(from + PART)),
-        })
-    })
 }
 
 /// Makes a draft offer for one contract, by the same rules as a campaign.

@@ -116,7 +116,7 @@ impl OrgUnitsApi {
         super::campaigns::text_of(&mut violations, &at("display_name"), name, 1, 200);
         let parent = optional_code(&at("parent"), &wanted.parent, &mut violations);
         violations.finish(())?;
-        let (code, name) = (wanted.code.trim(), name.trim());
+        let (code, name) = (&wanted.code[..], name.trim());
         let missing = request.allow_missing;
         let parent = parent.as_deref();
         let saved = org_unit::replace(&mut tx, tenant.id, code, name, parent, missing)

@@ -91,7 +91,7 @@ impl WebhooksApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
-        let settings = self.settings(request.webhook, &mut violations).await;
+        let settings = self.settings(request.webhook, None, &mut violations).await;
         violations.finish(())?;
 
         let mut tx = self.app.store.begin(tenant.id).await?;
@@ -148,17 +148,20 @@ impl WebhooksApi {
             .and_then(|w| violations.check("webhook.name", name::parse_uuid(&w.name, "webhooks")))
             .map(WebhookId);
         // Looked at twice: its host is looked up, and nothing is held meanwhile.
-        let mut webhook = given.clone();
-        if let (true, Some(id), Some(webhook)) = (change.looks(), id, &mut webhook) {
+        let (mut webhook, mut known_url) = (given.clone(), None);
+        if let (Some(id), Some(webhook)) = (id, &mut webhook) {
             let mut tx = self.app.store.begin(tenant.id).await?;
             if let Some(done) = change.before(&mut tx).await? {
                 return Ok(done);
             }
             let current = self.to_wire(&load(&mut tx, &tenant, id).await?);
             tx.commit().await?;
+            known_url = Some(current.url.clone());
             *webhook = change.settle(&webhook.name, Some(current), webhook.clone(), false)?;
         }
-        let settings = self.settings(webhook.clone(), &mut violations).await;
+        let settings = self
+            .settings(webhook.clone(), known_url, &mut violations)
+            .await;
         let (id, given) = form::complete(violations, id.zip(given))?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
@@ -281,10 +284,12 @@ impl WebhooksApi {
         Ok(secret)
     }
 
-    /// Reads what the owner decides. The URL's host is looked up.
+    /// Reads what the owner decides. The URL's host is looked up, unless it is the one that it has
+    /// already: a webhook whose host is gone can still be paused.
     async fn settings(
         &self,
         webhook: Option<pb::Webhook>,
+        known_url: Option<String>,
         violations: &mut Violations,
     ) -> Settings {
         if webhook.is_none() {
@@ -297,7 +302,7 @@ impl WebhooksApi {
             check_types(&webhook.event_types, violations);
             if webhook.url.is_empty() {
                 violations.add("webhook.url", "is required");
-            } else {
+            } else if known_url.as_ref() != Some(&webhook.url) {
                 violations.check("webhook.url", self.app.outside.check(&webhook.url).await);
             }
         }

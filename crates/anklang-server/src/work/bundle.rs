@@ -39,9 +39,9 @@ mod index;
 pub use index::pdf_name;
 
 use super::App;
-use super::launch::keep_lease;
+use super::launch::{keep_lease, store_trouble};
 use super::operations::Interrupted;
-use crate::documents::{DocumentError, Stored, Writing};
+use crate::documents::{Stored, Writing};
 use crate::grpc::documents::outbound_resource;
 use crate::telemetry::meters;
 
@@ -238,7 +238,12 @@ impl Bundle<'_> {
             return Ok(None);
         }
         let path = self.path(&file_name(number));
-        let mut writing = self.app.documents.write(&path).await.map_err(trouble)?;
+        let mut writing = self
+            .app
+            .documents
+            .write(&path)
+            .await
+            .map_err(store_trouble)?;
         let mut page = Page {
             file: None,
             out: Vec::new(),
@@ -305,7 +310,7 @@ impl Bundle<'_> {
             page.copy(letter, bytes).await?;
             if page.out.len() >= PIECE {
                 let piece = std::mem::take(&mut page.out);
-                writing.append(piece).await.map_err(trouble)?;
+                writing.append(piece).await.map_err(store_trouble)?;
             }
         }
         Ok(())
@@ -314,7 +319,7 @@ impl Bundle<'_> {
     /// The bytes of a letter, which must be those that were recorded.
     async fn fetch(&self, letter: Letter) -> Result<(Letter, Vec<u8>), Interrupted> {
         let bytes = self.app.documents.get(&letter.sha256).await;
-        let bytes = bytes.map_err(trouble)?;
+        let bytes = bytes.map_err(store_trouble)?;
         if Sha256::digest(&bytes)[..] != letter.sha256[..] {
             return Err(Interrupted::Other(format!(
                 "document {}: other bytes lie in the document store",
@@ -339,8 +344,8 @@ impl Bundle<'_> {
         })
         .await
         .map_err(|_| panicked())?;
-        writing.append(out).await.map_err(trouble)?;
-        let stored = writing.finish().await.map_err(trouble)?;
+        writing.append(out).await.map_err(store_trouble)?;
+        let stored = writing.finish().await.map_err(store_trouble)?;
         let mut file = recorded(number, &path, &stored, page.places.len());
         file.pages = pages.into();
         file.standard = standard.as_str().into();
@@ -375,7 +380,7 @@ impl Bundle<'_> {
                 .documents
                 .keep_only(&folder, &keep)
                 .await
-                .map_err(trouble)
+                .map_err(store_trouble)
         };
         keep_lease(self.app, self.held, removing).await?;
         let total = self.outbound.candidates;
@@ -414,8 +419,10 @@ impl Page {
         .await
         .map_err(|_| panicked())?;
         (self.file, self.out) = (Some(file), out);
-        let place = place.map_err(|e| {
-            Interrupted::Other(format!("document {}: {e}", hex::encode(&letter.sha256)))
+        // It would fail the same way the next time.
+        let place = place.map_err(|e| Interrupted::Hopeless {
+            reason: "INTERNAL",
+            message: format!("document {}: {e}", hex::encode(&letter.sha256)),
         })?;
         let first_page = i32::try_from(place.first_page).unwrap_or(i32::MAX);
         self.places.push((letter.offer_id, first_page));
@@ -458,10 +465,6 @@ fn progress(step: &str, done: i64, total: i64) -> Progress<'_> {
         total,
         failed: 0,
     }
-}
-
-fn trouble(error: DocumentError) -> Interrupted {
-    Interrupted::Other(error.to_string())
 }
 
 fn panicked() -> Interrupted {

@@ -156,14 +156,16 @@ async fn outcome(
     let backlog = dry_run::backlog(conn, tenant.id, &account.id).await?;
     let interval = match &account.rate {
         Some(rate) => Some(rate.interval()),
-        None => i32::try_from(backlog.busiest_minute)
-            .ok()
-            .and_then(|n| TimeDelta::minutes(1).checked_div(n)),
+        None => {
+            let most = dry_run::busiest_minute(conn, tenant.id, &account.id).await?;
+            let most = i32::try_from(most).unwrap_or(i32::MAX);
+            TimeDelta::minutes(1).checked_div(most)
+        }
     };
     let launched = launched_at(plan.launch.today, tenant.time_zone);
     let times = Times::of(
         launched,
-        backlog.queued,
+        backlog,
         size.members,
         interval,
         |start, n, each| forecast::end(start, n, each, account.window, tenant.time_zone),
@@ -186,7 +188,7 @@ async fn outcome(
             .cost
             .as_ref()
             .map(|(each, c)| (*each * members, c.clone())),
-        messages_before: backlog.queued,
+        messages_before: backlog,
         send_start: forecast::first(times.start, account.window, tenant.time_zone),
         send_end: times.end,
         messages_per_minute: interval.map_or(0.0, |i| 60.0 / i.as_seconds_f64()),

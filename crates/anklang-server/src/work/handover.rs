@@ -200,7 +200,15 @@ async fn deliver(app: &App, due: &Due, stop: &CancellationToken) -> Result<usize
         while let Some(Some(next)) = calls.next().now_or_never() {
             ended.push(next);
         }
-        record(app, due, &ended).await?;
+        if let Err(error) = record(app, due, &ended).await {
+            if calls.is_empty() {
+                return Err(error);
+            }
+            // These come again when their leases run out; what is under way is worth waiting for.
+            tracing::warn!(webhook = %due.id, %error, "recording deliveries");
+            failing = true;
+            continue;
+        }
         let taken = ended.iter().any(|e| e.next == Next::Delivered);
         failing = !taken && (failing || ended.iter().any(|e| e.failed));
     }

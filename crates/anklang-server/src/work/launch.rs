@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::operations::Interrupted;
 use super::{App, bundle};
 use crate::content::{self, Newest, TemplateId};
+use crate::documents::DocumentError;
 use crate::telemetry::meters;
 
 /// Kind of the operation.
@@ -415,6 +416,12 @@ async fn make_documents(
     Ok((made, errors))
 }
 
+/// What callers see of an error of the document store; the log has the rest.
+pub(super) fn store_trouble(error: DocumentError) -> Interrupted {
+    tracing::warn!(%error, "document store");
+    Interrupted::Other("the document store does not answer; trying again".into())
+}
+
 /// Makes the document of one offer and puts it into the store.
 pub async fn make_document(
     app: &App,
@@ -454,7 +461,7 @@ pub async fn make_document(
     app.documents
         .put(&document.sha256, pdf.bytes)
         .await
-        .map_err(|e| Interrupted::Other(e.to_string()))?;
+        .map_err(store_trouble)?;
     Ok(Ok(document))
 }
 

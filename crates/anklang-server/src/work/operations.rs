@@ -17,6 +17,9 @@ use crate::telemetry::spans;
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 
+/// The kinds of operations that this server can do.
+const KINDS: [&str; 3] = [launch::KIND, dry_run::KIND, bundle::KIND];
+
 /// Why a run of an operation ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Interrupted {
@@ -49,7 +52,7 @@ pub enum Interrupted {
 pub async fn run(app: App, stop: CancellationToken) {
     let lease = TimeDelta::from_std(app.config.operation_lease).unwrap_or(TimeDelta::seconds(30));
     while !stop.is_cancelled() {
-        match operation::claim(&app.store, lease).await {
+        match operation::claim(&app.store, &KINDS, lease).await {
             Ok(Some(held)) => {
                 let span = spans::operation(&held.operation);
                 work_on(&app, held, &stop).instrument(span).await;
@@ -88,7 +91,11 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
         spans::operation_ended("succeeded", false);
         return;
     };
-    tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
+    if matches!(interrupted, Interrupted::Stopping | Interrupted::StoodBack) {
+        tracing::info!(operation = %id, kind, %interrupted, "operation given back");
+    } else {
+        tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
+    }
     match &interrupted {
         Interrupted::Stopping | Interrupted::StoodBack => {
             spans::operation_ended("given_back", false);

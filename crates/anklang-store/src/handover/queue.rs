@@ -91,7 +91,10 @@ pub async fn due(store: &Store, busy: &[Uuid], places: Places) -> Result<Vec<Due
              SELECT *, row_number() OVER (PARTITION BY failing ORDER BY turn, random())
                     + coalesce((SELECT sum(failing) FROM busy), 0) AS of_kind
              FROM due
-             WHERE turn <= $3 AND (NOT failing OR of_kind_in_tenant <= greatest($3 / 2, 1)))
+             -- Failing ones have places of their own: else healthy ones that are always busy would
+             -- keep one that has recovered from ever being tried.
+             WHERE CASE WHEN failing THEN of_kind_in_tenant <= greatest($3 / 2, 1)
+                        ELSE turn <= $3 END)
          SELECT r.tenant_id, t.slug AS tenant_slug, r.id, r.failing
          FROM ranked r JOIN tenant t ON t.id = r.tenant_id
          WHERE NOT r.failing OR r.of_kind <= $4

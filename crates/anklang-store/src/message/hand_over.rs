@@ -163,8 +163,13 @@ pub async fn prolong(store: &Store, batch: &Batch, lease_for: TimeDelta) -> Resu
     let ids: Vec<Uuid> = batch.messages.iter().map(|m| m.id).collect();
     let mut tx = store.begin_work(batch.tenant).await?;
     diesel::sql_query(
-        "UPDATE message SET lease_until = now() + make_interval(secs => $4)
-         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'",
+        // What is locked is being marked or recorded, which prolongs or ends its lease.
+        "WITH mine AS MATERIALIZED (
+             SELECT id FROM message
+             WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
+             ORDER BY id FOR UPDATE SKIP LOCKED)
+         UPDATE message m SET lease_until = now() + make_interval(secs => $4)
+         FROM mine WHERE m.tenant_id = $1 AND m.id = mine.id",
     )
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<Array<SqlUuid>, _>(ids)

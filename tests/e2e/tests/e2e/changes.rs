@@ -366,6 +366,20 @@ async fn etags_follow_their_resources() {
         }
     }
     assert_eq!(won.len(), 1, "{won:?}");
+    // A code with blanks around it is the same brand's: what is not named stays.
+    let blank = brands::Brand {
+        code: " linden ".into(),
+        phone: won[0].phone.clone(),
+        ..Default::default()
+    };
+    let request = brands::UpdateBrandRequest {
+        brand: Some(blank),
+        update_mask: mask(&["phone"]),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let same = client.brands().update_brand(request).await.unwrap();
+    assert_eq!(same.into_inner(), won[0]);
     let now = brand(client).await;
     assert_eq!(won[0], now);
     assert_ne!(now.etag, seen.etag);

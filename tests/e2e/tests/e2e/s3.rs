@@ -34,6 +34,11 @@ fn moto() -> Option<Moto> {
         .stderr(Stdio::null())
         .status();
     if !found.is_ok_and(|status| status.success()) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{} has no moto; scripts/setup test installs it",
+            python.display()
+        );
         eprintln!("skipped: {} has no moto", python.display());
         return None;
     }

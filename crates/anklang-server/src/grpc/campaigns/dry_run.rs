@@ -57,7 +57,7 @@ impl CampaignsApi {
         let as_of = match (&request.as_of_date, planned) {
             (Some(date), _) => violations.check("as_of_date", wire::naive_date(date)),
             // A wrong planned start is reported below.
-            (None, Some(date)) => wire::naive_date(date).ok(),
+            (None, Some(date)) => wire::naive_date(date).ok().map(|day| day.max(today)),
             (None, None) => None,
         };
         let as_of = as_of.unwrap_or(today);

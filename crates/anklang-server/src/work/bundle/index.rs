@@ -8,9 +8,10 @@ use anklang_store::bundle::Outbound;
 use anklang_store::document::{self, Document};
 use object_store::path::Path;
 
-use super::{file_name, trouble};
+use super::file_name;
 use crate::documents::Stored;
 use crate::work::App;
+use crate::work::launch::store_trouble;
 use crate::work::operations::Interrupted;
 
 /// Lines that are read at once; about 500 KB.
@@ -36,11 +37,11 @@ pub(super) async fn write(
     outbound: &Outbound,
     path: &Path,
 ) -> Result<(Stored, usize), Interrupted> {
-    let mut writing = app.documents.write(path).await.map_err(trouble)?;
+    let mut writing = app.documents.write(path).await.map_err(store_trouble)?;
     let (mut after, mut count) = (0, 0);
     let mut part = csv(&[], true)?;
     loop {
-        writing.append(part).await.map_err(trouble)?;
+        writing.append(part).await.map_err(store_trouble)?;
         let mut tx = app.store.begin_work(tenant).await?;
         let lines = document::printed(&mut tx, tenant, outbound.phase(), after, LINES).await?;
         tx.commit().await?;
@@ -49,7 +50,7 @@ pub(super) async fn write(
         count += lines.len();
         part = csv(&lines, false)?;
     }
-    let stored = writing.finish().await.map_err(trouble)?;
+    let stored = writing.finish().await.map_err(store_trouble)?;
     Ok((stored, count))
 }
 
