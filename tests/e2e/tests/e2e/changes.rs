@@ -48,6 +48,10 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
             "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
             json!({"offerNumberRange": {"prefix": "B-", "nextNumber": "500"}}),
         ),
+        (
+            "anklang.campaigns.v1.DryRunService/DryRunLaunch",
+            json!({"launch": launch_of(world)}),
+        ),
         (LAUNCH, launch_of(world)),
     ];
     calls.extend(named(world));
