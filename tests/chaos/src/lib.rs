@@ -8,9 +8,9 @@
 //!
 //! A round's seed decides when and how trouble is caused. What the machine makes of it differs from
 //! run to run, so the same seed is the same trouble, not the same interleaving: checks hold for all
-//! of them, and nothing is asserted about what a round happens to hit.
+//! of them, and of what a round happens to hit only that it hit something.
 //!
-//! The short form (`cargo test -p anklang-chaos`) runs two rounds of each case, the long form as many
+//! The short form (`cargo test -p anklang-chaos`) runs a round of each case, the long form as many
 //! as wanted: `cargo run -p anklang-chaos -- --rounds 50 --seed 7`.
 
 #![expect(clippy::unwrap_used, reason = "a round ends where it fails")]

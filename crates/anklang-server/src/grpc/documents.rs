@@ -204,7 +204,13 @@ impl DocumentsApi {
         if !is_new {
             // Nothing was done, and its response may need a connection.
             tx.commit().await?;
-            return OperationsApi { app }.wire(operation).await;
+            let operation = OperationsApi { app }.wire(operation).await?;
+            let mut tx = self.app.store.begin(tenant.id).await?;
+            if let Some(done) = change.before(&mut tx).await? {
+                return Ok(done);
+            }
+            change.finish(tx, &operation).await?;
+            return Ok(operation);
         }
         let mut operation = OperationsApi { app }.wire(operation).await?;
         if !change.finish(tx, &operation).await? {

@@ -68,6 +68,11 @@ impl CampaignsApi {
             );
         }
         let mut found = Violations::new();
+        for (field, text) in [("request_id", &launch.request_id), ("etag", &launch.etag)] {
+            if !text.is_empty() {
+                found.add(field, "must be empty: the launch itself is not asked for");
+            }
+        }
         let wanted = read_launch(launch, as_of, &mut found);
         let resolved = self
             .resolve(&mut tx, &tenant, &wanted, as_of, &mut found)
