@@ -4,7 +4,7 @@
 //! A **round** makes a world of its own (database, servers, mail server, receiver of webhooks) and a
 //! tenant with some hundred accounts, launches to all of them, has some answer meanwhile, and lets a
 //! **case** cause its trouble. When the trouble is over the work must come to its end by itself, and
-//! [`check`] looks whether anything was lost, doubled or left half-done.
+//! `check` looks whether anything was lost, doubled or left half-done.
 //!
 //! A round's seed decides when and how trouble is caused. What the machine makes of it differs from
 //! run to run, so the same seed is the same trouble, not the same interleaving: checks hold for all
