@@ -2,6 +2,8 @@
 //! ([`crate::launch::freeze`]), and what it comes to. A dry run is known by its operation and goes
 //! with it.
 
+use std::sync::LazyLock;
+
 use anklang_domain::{OperationId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
@@ -229,19 +231,22 @@ pub async fn candidates(
     dry_run: OperationId,
     list: &List,
 ) -> Result<Page<Candidate>> {
-    let base = Statement::numbered(
-        "SELECT m.seq, cu.number AS customer_number, co.number AS contract_number, m.exclusion,
+    static BASE: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT m.seq, cu.number AS customer_number, co.number AS contract_number, m.exclusion,
                 CASE WHEN m.exclusion IS NULL THEN cp.address END AS address,
-                CASE WHEN m.exclusion IS NULL THEN
-                    round(v.base_price_per_year + v.unit_price_per_kwh * co.annual_quantity_kwh, 2)
-                END AS amount, v.currency
+                CASE WHEN m.exclusion IS NULL THEN {AMOUNT} END AS amount, v.currency
          FROM dry_run d
          JOIN product_version v ON v.tenant_id = d.tenant_id AND v.id = d.product_version_id
          JOIN dry_run_candidate m ON m.tenant_id = d.tenant_id AND m.dry_run_id = d.dry_run_id
          JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
          JOIN contract co ON co.tenant_id = m.tenant_id AND co.id = m.contract_id
          LEFT JOIN contact_point cp ON cp.tenant_id = m.tenant_id AND cp.id = m.contact_point_id
-         WHERE d.tenant_id = $1 AND d.dry_run_id = $2",
+         WHERE d.tenant_id = $1 AND d.dry_run_id = $2"
+        )
+    });
+    let base = Statement::numbered(
+        &BASE,
         &[
             bound::<SqlUuid, _>(tenant.0),
             bound::<SqlUuid, _>(dry_run.0),

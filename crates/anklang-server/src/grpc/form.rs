@@ -139,12 +139,13 @@ pub fn complete<T>(violations: Violations, read: Option<T>) -> ApiResult<T> {
 /// Trims the id by which a resource is found, as it is stored, and fills it in when only the name is
 /// given.
 pub fn identify(id: &mut String, resource: &str, collection: &str) {
-    *id = id.trim().to_owned();
-    if id.is_empty()
+    let mut found = id.trim().to_owned();
+    if found.is_empty()
         && let Ok([named]) = name::parse(resource, [collection])
     {
-        *id = named;
+        found = named.trim().to_owned();
     }
+    *id = found;
 }
 
 /// Notes when a list is longer than it may be.

@@ -205,7 +205,9 @@ impl ProductsApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if let Ok([number, code]) = ids {
+        // As they are stored.
+        version.code = version.code.trim().to_owned();
+        if let Ok([number, code]) = ids.map(|ids| ids.map(|id| id.trim().to_owned())) {
             if version.code.is_empty() {
                 version.code.clone_from(&code);
             }

@@ -163,13 +163,14 @@ async fn outcome(
         }
     };
     let launched = launched_at(plan.launch.today, tenant.time_zone);
-    let times = Times::of(
-        launched,
-        backlog,
-        size.members,
-        interval,
-        |start, n, each| forecast::end(start, n, each, account.window, tenant.time_zone),
-    );
+    let end =
+        |start, count, each| forecast::end(start, count, each, account.window, tenant.time_zone);
+    // What waits already goes first, from now on.
+    let free = interval.and_then(|each| end(Utc::now(), backlog, each));
+    let start = free.map_or(launched, |free| free.max(launched));
+    let send_end = interval
+        .filter(|_| size.members > 0)
+        .and_then(|each| end(start, size.members, each));
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let members = Decimal::from(size.members);
     Ok(Outcome {
@@ -189,34 +190,10 @@ async fn outcome(
             .as_ref()
             .map(|(each, c)| (*each * members, c.clone())),
         messages_before: backlog,
-        send_start: forecast::first(times.start, account.window, tenant.time_zone),
-        send_end: times.end,
+        send_start: forecast::first(start, account.window, tenant.time_zone),
+        send_end,
         messages_per_minute: interval.map_or(0.0, |i| 60.0 / i.as_seconds_f64()),
     })
-}
-
-/// When sending would begin and end.
-struct Times {
-    start: DateTime<Utc>,
-    end: Option<DateTime<Utc>>,
-}
-
-impl Times {
-    /// What waits already goes first, from now on.
-    fn of(
-        launched: DateTime<Utc>,
-        before: i64,
-        count: i64,
-        interval: Option<TimeDelta>,
-        end: impl Fn(DateTime<Utc>, i64, TimeDelta) -> Option<DateTime<Utc>>,
-    ) -> Self {
-        let free = interval.and_then(|each| end(Utc::now(), before, each));
-        let start = free.map_or(launched, |free| free.max(launched));
-        Times {
-            start,
-            end: interval.and_then(|each| (count > 0).then(|| end(start, count, each)).flatten()),
-        }
-    }
 }
 
 /// When a launch on that day begins: now if it is today, else with the day.

@@ -6,7 +6,7 @@ use diesel::sql_types::{Jsonb, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
-use super::{BRAND_MODEL, CONTRACT_MODEL, CUSTOMER_MODEL};
+use super::content::{BRAND_MODEL, CONTRACT_MODEL, CUSTOMER_MODEL};
 use crate::{Conn, Result};
 
 /// Whose data to show.

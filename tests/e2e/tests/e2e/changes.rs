@@ -384,6 +384,19 @@ async fn etags_follow_their_resources() {
     };
     let same = client.brands().update_brand(request).await.unwrap();
     assert_eq!(same.into_inner(), won[0]);
+    for name in ["brands/linden%20", "brands/%20linden"] {
+        let request = brands::UpdateBrandRequest {
+            brand: Some(brands::Brand {
+                name: name.into(),
+                ..Default::default()
+            }),
+            update_mask: mask(&["phone"]),
+            allow_missing: true,
+            ..Default::default()
+        };
+        let status = client.brands().update_brand(request).await.unwrap_err();
+        refused::names(&status, &["brand.name"]);
+    }
     let now = brand(client).await;
     assert_eq!(won[0], now);
     assert_ne!(now.etag, seen.etag);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod budgets;
 mod campaigns;
+mod catalogue;
 mod changes;
 mod collector;
 mod conventions;
@@ -17,6 +18,7 @@ mod handover;
 mod hold;
 mod imports;
 mod imports_resumed;
+mod imports_streamed;
 mod interrupted;
 mod lists;
 mod master_data;
@@ -24,6 +26,7 @@ mod offers;
 mod operations;
 mod org_units;
 mod pace;
+mod phase_controls;
 mod phases;
 mod presets;
 mod previews;
