@@ -61,7 +61,7 @@ fn mail(local: &str) -> Message {
                 media_type: "application/pdf".to_owned(),
                 content: vec![0x25; 50_000],
             }],
-            headers: Vec::new(),
+            ..MailContent::default()
         })),
     }
 }

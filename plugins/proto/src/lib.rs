@@ -25,6 +25,7 @@ impl v1::Outcome {
             provider_message_id: provider_message_id.into(),
             accepted_at: Some(Timestamp::from(at)),
             detail: detail.into(),
+            parts: 0,
         })
         .into()
     }

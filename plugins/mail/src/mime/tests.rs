@@ -28,8 +28,7 @@ fn content() -> MailContent {
         subject: "Ihr Angebot für 2027 – jetzt ansehen".to_owned(),
         text: "Guten Tag Frau Müßig,\n.\nein Punkt allein.\n".to_owned(),
         html: "<p>Guten Tag Frau <b>Müßig</b></p>".to_owned(),
-        attachments: Vec::new(),
-        headers: Vec::new(),
+        ..MailContent::default()
     }
 }
 

@@ -133,6 +133,7 @@ async fn make_one(
                 html: rendered.html,
                 attachments,
                 headers: unsubscribe_headers(&data.unsubscribe_url),
+                provider_template: None,
             })
         } else {
             proto::message::Content::Text(proto::TextContent {
