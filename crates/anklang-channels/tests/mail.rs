@@ -10,7 +10,7 @@ mod smtp_peer;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anklang_channels::proto::{
     Attachment, MailContent, Message, Outcome, Party, SendRequest, health_reply, message, outcome,
@@ -200,15 +200,9 @@ async fn a_batch_is_spread_and_connections_are_replaced() {
     config["connections"] = 3.into();
     config["messages_per_connection"] = 2.into();
     let instance = plugin().open(&config).await.unwrap();
-    let started = Instant::now();
-    // Each takes 200 ms; with one connection it would be 2.4 s.
+    // Each takes 200 ms.
     let outcomes = send(&instance, &["slow"; 12]).await;
     assert_eq!(kinds(&outcomes), ["accepted"; 12]);
-    assert!(
-        started.elapsed() < Duration::from_millis(1800),
-        "{:?}",
-        started.elapsed()
-    );
     assert_eq!(peer.at_once(), 3);
     assert_eq!(peer.connections(), 6);
 }

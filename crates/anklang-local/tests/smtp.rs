@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 const MAIL: &str = "Message-ID: <1@test.example>\r\nSubject: x\r\n\r\nHello\r\n";
 const SHORT: Duration = Duration::from_millis(150);
+/// More than any of this takes.
+const LONG: Duration = Duration::from_secs(120);
 
 struct Client(BufReader<TcpStream>);
 
@@ -123,7 +125,7 @@ async fn records_exactly_what_was_meant() {
     assert_eq!(client.say("QUIT").await, 221);
     assert_eq!(client.reply().await.0, 0);
 
-    sink.wait_for(2, SHORT).await.unwrap();
+    sink.wait_for(2, LONG).await.unwrap();
     let mails = sink.received();
     assert_eq!(
         mails[0].data,
@@ -294,24 +296,41 @@ async fn the_nth_mail() {
 
 #[tokio::test]
 async fn hanging() {
-    for (fault, at_data) in [
-        (Fault::HangBeforeData(SHORT), true),
-        (Fault::Slow(SHORT), false),
-        (Fault::HangAfterDot(SHORT), false),
+    for (fault, at_least) in [
+        (Fault::HangBeforeData(SHORT), SHORT),
+        (Fault::Slow(SHORT), SHORT),
+        (Fault::HangAfterDot(SHORT), SHORT),
+        // These end when the faults are replaced.
+        (Fault::HangBeforeData(LONG), Duration::ZERO),
+        (Fault::Slow(LONG), Duration::ZERO),
+        (Fault::HangAfterDot(LONG), Duration::ZERO),
     ] {
-        let kept_first = matches!(fault, Fault::HangAfterDot(_));
-        let sink = faulty(Faults::none().with(Matching::All, fault)).await;
+        let sink = faulty(Faults::none().with(Matching::All, fault.clone())).await;
         let mut client = Client::new(&sink).await;
         let start = Instant::now();
-        assert_eq!(client.envelope("b@x.example").await, 354);
-        assert_eq!(start.elapsed() >= SHORT, at_data);
-        client.write(format!("{MAIL}.\r\n")).await;
-        if !at_data {
-            tokio::time::sleep(SHORT / 3).await;
-            assert_eq!(sink.count(), u64::from(kept_first), "before the reply");
+        let dialogue = async {
+            assert_eq!(client.envelope("b@x.example").await, 354);
+            client.write(format!("{MAIL}.\r\n")).await;
+            assert_eq!(client.reply().await.0, 250);
+        };
+        if at_least.is_zero() {
+            tokio::pin!(dialogue);
+            let waited = tokio::time::timeout(SHORT, &mut dialogue).await;
+            assert!(waited.is_err(), "it hangs");
+            if let Fault::HangAfterDot(_) = fault {
+                tokio::select! {
+                    () = &mut dialogue => panic!("it hangs"),
+                    recorded = sink.wait_for(1, LONG) => recorded.unwrap(),
+                }
+            } else {
+                assert_eq!(sink.count(), 0);
+            }
+            sink.set_faults(Faults::none());
+            dialogue.await;
+        } else {
+            dialogue.await;
+            assert!(start.elapsed() >= at_least);
         }
-        assert_eq!(client.reply().await.0, 250);
-        assert!(start.elapsed() >= SHORT);
         assert_eq!(sink.count(), 1);
     }
 }

@@ -192,14 +192,14 @@ impl TestServer {
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("it runs")?;
         process.signal("TERM")?;
-        for _ in 0..300 {
+        for _ in 0..600 {
             if let Some(status) = process.child.try_wait()? {
                 return Ok(status);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         drop(process);
-        bail!("still there 30 seconds after SIGTERM: {}", self.log())
+        bail!("still there 60 seconds after SIGTERM: {}", self.log())
     }
 
     /// A client for a tenant, which is added when it is missing.
@@ -261,7 +261,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         )
     });
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 10\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n\
          [database]\nurl = '''{url}'''\nconnections = {connections}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n\

@@ -21,7 +21,7 @@ use super::folder::{Folder, PORT};
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the immediate stop may take.
-const KILL_PATIENCE: Duration = Duration::from_secs(5);
+const KILL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a server found running may take to answer or to go.
 const FOUND_PATIENCE: Duration = Duration::from_secs(60);

@@ -21,7 +21,7 @@ impl Reply {
     }
 }
 
-/// What goes wrong.
+/// What goes wrong. Times are the longest: waiting ends when the faults are replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// `RCPT TO` is refused, for example with 450, 451 or 550.

@@ -117,6 +117,7 @@ impl Sink {
             next_file: AtomicU64::new(next_file),
             max_bytes: options.max_bytes,
             faults: Mutex::new(options.faults),
+            replaced: watch::Sender::new(0),
             received: Mutex::default(),
             count: watch::Sender::new(0),
             connections: AtomicU64::new(0),
@@ -171,9 +172,12 @@ impl Sink {
         Ok(())
     }
 
-    /// Replaces all faults, for mails from now on; counters of rules start again.
+    /// Replaces all faults, for mails from now on; counters of rules start again. Whatever waits
+    /// because of a fault goes on.
     pub fn set_faults(&self, faults: Faults) {
-        *self.shared.faults() = faults;
+        let mut now = self.shared.faults();
+        *now = faults;
+        self.shared.replaced.send_modify(|times| *times += 1);
     }
 
     /// Refuses new connections, as a server that is down does (the client sees "connection
@@ -235,6 +239,8 @@ struct Shared {
     next_file: AtomicU64,
     max_bytes: usize,
     faults: Mutex<Faults>,
+    /// How often the faults were replaced.
+    replaced: watch::Sender<u64>,
     received: Mutex<Vec<Received>>,
     count: watch::Sender<u64>,
     connections: AtomicU64,

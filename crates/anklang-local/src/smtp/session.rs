@@ -200,11 +200,11 @@ impl Session<'_> {
             }
             Some(_) => {}
         }
-        if let Some(Fault::HangBeforeData(time)) = self.fault(Stage::BeforeData) {
-            self.pause(time).await?;
+        if let (Some(Fault::HangBeforeData(time)), faults) = self.fault(Stage::BeforeData) {
+            self.pause(time, faults).await?;
         }
         self.wire.reply(354, "end with <CRLF>.<CRLF>");
-        if self.fault(Stage::InData).is_some() {
+        if self.fault(Stage::InData).0.is_some() {
             self.wire.line(&mut Vec::new(), COMMAND_MAX).await?;
             return Ok(Next::Close);
         }
@@ -220,10 +220,10 @@ impl Session<'_> {
 
     /// The final dot has come.
     async fn arrived(&mut self, mail: Vec<u8>) -> Result<Next> {
-        if let Some(Fault::Slow(time)) = self.fault(Stage::BeforeRecording) {
-            self.pause(time).await?;
+        if let (Some(Fault::Slow(time)), faults) = self.fault(Stage::BeforeRecording) {
+            self.pause(time, faults).await?;
         }
-        let fault = self.fault(Stage::AfterDot);
+        let (fault, faults) = self.fault(Stage::AfterDot);
         if let Some(Fault::RejectMail(reply)) = fault {
             self.envelope = None;
             self.wire.reply(reply.code, &reply.text);
@@ -239,7 +239,7 @@ impl Session<'_> {
         }
         match fault {
             Some(Fault::CloseAfterDot { .. }) => return Ok(Next::Close),
-            Some(Fault::HangAfterDot(time)) => self.pause(time).await?,
+            Some(Fault::HangAfterDot(time)) => self.pause(time, faults).await?,
             _ => {}
         }
         self.wire.reply(250, "2.0.0 recorded");
@@ -264,17 +264,23 @@ impl Session<'_> {
         self.shared.record(mail).await
     }
 
-    fn fault(&self, stage: Stage) -> Option<Fault> {
-        let envelope = self.envelope.as_ref()?;
-        self.shared
-            .faults()
-            .take(stage, envelope.mail, &envelope.to)
+    /// The fault of this stage, if any, and which faults these were.
+    fn fault(&self, stage: Stage) -> (Option<Fault>, u64) {
+        let mut faults = self.shared.faults();
+        let fault = self
+            .envelope
+            .as_ref()
+            .and_then(|envelope| faults.take(stage, envelope.mail, &envelope.to));
+        (fault, *self.shared.replaced.borrow())
     }
 
-    /// Waits, with all earlier replies gone out.
-    async fn pause(&mut self, time: Duration) -> Result<()> {
+    /// Waits until these faults are replaced, at most that long, with all earlier replies gone out.
+    async fn pause(&mut self, time: Duration, faults: u64) -> Result<()> {
         self.wire.flush().await?;
-        tokio::time::sleep(time).await;
+        let mut replaced = self.shared.replaced.subscribe();
+        let ends = replaced.wait_for(|now| *now != faults);
+        // The sender lives as long as this session.
+        let _ = tokio::time::timeout(time, ends).await;
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl Reader {
         let allowed = self.networks("handover.allow_networks");
         let webhooks = self.whole("handover.webhooks", 1..=1_000);
         let calls = self.whole("handover.calls", 1..=64);
-        let timeout = self.whole("handover.timeout_seconds", 1..=120);
+        let timeout = self.whole("handover.timeout_seconds", 1..=600);
         let poll = self.whole("handover.poll_milliseconds", 10..=60_000);
         let attempts = self.whole("handover.attempts", 1..=100);
         let first = self.whole("handover.first_retry_milliseconds", 10..=3_600_000);

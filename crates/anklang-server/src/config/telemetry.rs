@@ -51,7 +51,7 @@ impl Reader {
                 .add("telemetry.sampling_ratio", "must be a number from 0 to 1");
         }
         let interval = self.whole("telemetry.export_interval_seconds", 1..=3_600);
-        let timeout = self.whole("telemetry.timeout_seconds", 1..=60);
+        let timeout = self.whole("telemetry.timeout_seconds", 1..=300);
         Some(TelemetryConfig {
             endpoint: endpoint?,
             service_name: service_name?,

@@ -288,7 +288,9 @@ impl<R: Load> Writer<R> {
             };
             let answers = self.answers.clone();
             self.writing = Some(tokio::spawn(async move {
-                let faults = session.chunk(chunk).await.map_err(ApiError::Store)?;
+                let wanted = || !answers.0.is_closed();
+                let written = session.chunk(chunk, &wanted).await;
+                let faults = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
                 answers.tell(session.sums(), faults, end).await?;
                 Ok(session)
             }));

@@ -114,11 +114,19 @@ impl<R: Load> Session<R> {
     }
 
     /// Imports a chunk of at most [`CHUNK`] rows in one transaction and gives what was wrong, by
-    /// line. Of rows with one key the first wins.
-    pub async fn chunk(&mut self, rows: Vec<Numbered<Read<R>>>) -> Result<Vec<Fault>> {
+    /// line. Of rows with one key the first wins. `None`, and nothing is written, when they are not
+    /// `wanted` any more once there is a connection: waiting for one may take so long that somebody
+    /// has begun anew.
+    pub async fn chunk(
+        &mut self,
+        rows: Vec<Numbered<Read<R>>>,
+        wanted: &(impl Fn() -> bool + Sync),
+    ) -> Result<Option<Vec<Fault>>> {
         let total = rows.len();
         let (good, mut faults) = self.sift(rows);
-        let loaded = self.load(&good).await?;
+        let Some(loaded) = self.load(&good, wanted).await? else {
+            return Ok(None);
+        };
         faults.extend(loaded.faults);
         faults.sort_by_key(|fault| fault.line);
 
@@ -130,7 +138,7 @@ impl<R: Load> Session<R> {
         self.sums.created += loaded.created;
         self.sums.updated += loaded.updated;
         self.sums.unchanged += count(total) - failed - changed;
-        Ok(faults)
+        Ok(Some(faults))
     }
 
     fn sift(&mut self, rows: Vec<Numbered<Read<R>>>) -> (Vec<Numbered<R>>, Vec<Fault>) {
@@ -162,21 +170,32 @@ impl<R: Load> Session<R> {
         (good, faults)
     }
 
-    async fn load(&self, rows: &[Numbered<R>]) -> Result<Loaded> {
+    async fn load(
+        &self,
+        rows: &[Numbered<R>],
+        wanted: &(impl Fn() -> bool + Sync),
+    ) -> Result<Option<Loaded>> {
         if rows.is_empty() {
-            return Ok(Loaded::default());
+            return Ok(Some(Loaded::default()));
         }
         let mut tries = 1;
         loop {
-            match self.try_load(rows).await {
+            match self.try_load(rows, wanted).await {
                 Err(error) if tries < TRIES && is_conflict(&error) => tries += 1,
                 result => return result,
             }
         }
     }
 
-    async fn try_load(&self, rows: &[Numbered<R>]) -> Result<Loaded> {
+    async fn try_load(
+        &self,
+        rows: &[Numbered<R>],
+        wanted: &(impl Fn() -> bool + Sync),
+    ) -> Result<Option<Loaded>> {
         let mut client = self.store.bulk().await?;
+        if !wanted() {
+            return Ok(None);
+        }
         let tx = crate::pool::begin_bulk(&mut client, self.tenant).await?;
         let loaded = copy::load(&tx, self.tenant, rows, &self.given).await?;
         if self.validate_only {
@@ -184,7 +203,7 @@ impl<R: Load> Session<R> {
         } else {
             tx.commit().await?;
         }
-        Ok(loaded)
+        Ok(Some(loaded))
     }
 
     /// Ends the import. After a large one the statistics of its tables are gathered anew; what is

@@ -540,12 +540,12 @@ async fn a_cancelled_launch_takes_its_offers_back() {
 /// cancelled: two are being sent, the others wait, the rest is not there yet.
 #[tokio::test]
 async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
-    let (wait, later) = (Duration::from_secs(10), Reply::new(451, "4.3.0 later"));
+    // They are held until the test lets them go.
+    let wait = Duration::from_secs(600);
     let slow = Sink::start(SinkOptions {
         faults: Faults::none()
             .with(Matching::Mail(1), Fault::Slow(wait))
-            .with(Matching::Mail(2), Fault::HangBeforeData(wait))
-            .with(Matching::Mail(2), Fault::RejectMail(later)),
+            .with(Matching::Mail(2), Fault::HangBeforeData(wait)),
         ..Default::default()
     })
     .await
@@ -553,7 +553,8 @@ async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
     let server = TestServer::start_with(Options {
         config: format!(
             "[channel_accounts.slow]\nplugin = \"mail\"\nbatch = 1\ncalls = 2\n\
-             [channel_accounts.slow.config]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"",
+             [channel_accounts.slow.config]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n\
+             timeout_seconds = 600",
             slow.addr().port()
         ),
         ..Default::default()
@@ -588,6 +589,8 @@ async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
     assert_eq!((offers.made, offers.withdrawn), (8, 8));
     assert_eq!(total.audience.unwrap().members, 8);
     // What was handed over before is told as it was: one was taken, one is to be sent again later.
+    let later = Fault::RejectMail(Reply::new(451, "4.3.0 later"));
+    slow.set_faults(Faults::none().with(Matching::Mail(2), later));
     let told = async |wanted: [i64; 3]| {
         let told = figures(&client, &campaign).await.messages.unwrap();
         [told.sent, told.queued, told.cancelled] == wanted

@@ -390,6 +390,10 @@ async fn a_cancelled_bundle_can_be_made_later_and_leaves_out_what_was_taken_back
     };
     client.offers().withdraw_offer(withdraw).await.unwrap();
 
+    // As if its operation had ended without saying so.
+    let left = "UPDATE bundle SET state = 'making'";
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(left).await.unwrap();
     let operation = make(&client, &outbound).await.unwrap();
     assert_ne!(operation.name, done.bundle_operation);
     let bundle = made(&client.finished(&operation).await.unwrap());

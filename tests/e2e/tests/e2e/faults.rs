@@ -221,8 +221,14 @@ async fn who_withdraws_or_is_blocked_before_sending_gets_nothing() {
 #[tokio::test]
 async fn who_withdraws_while_a_batch_is_sent_gets_nothing_more() {
     const MEMBERS: usize = 24;
-    let server = TestServer::start().await.unwrap();
-    let slow = Fault::HangAfterDot(Duration::from_secs(4));
+    let server = TestServer::start_with(Options {
+        mail: "timeout_seconds = 600".into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    // Until the withdrawals are in.
+    let slow = Fault::HangAfterDot(Duration::from_secs(600));
     server
         .sink
         .set_faults(Faults::none().with(Matching::All, slow));

@@ -95,7 +95,7 @@ async fn a_client_that_pauses_gets_its_rows_committed() -> Result<()> {
         .await?;
     let stream = stream_of(receiver);
     let mut responses = client.imports().import(stream).await?.into_inner();
-    let waiting = tokio::time::timeout(Duration::from_secs(10), responses.message());
+    let waiting = tokio::time::timeout(Duration::from_secs(120), responses.message());
     let response = waiting.await??.unwrap();
     assert_eq!(
         (response.rows, response.created, response.done),

@@ -22,9 +22,9 @@ async fn watch(client: &Client, name: &str) -> Result<Progress, Status> {
 }
 
 async fn next(progress: &mut Progress) -> Option<lro::Operation> {
-    let soon = Duration::from_secs(40);
+    let soon = Duration::from_secs(120);
     let told = tokio::time::timeout(soon, progress.message()).await;
-    told.expect("something is told within 40 s")
+    told.expect("something is told within two minutes")
         .unwrap()
         .map(|response| response.operation.unwrap())
 }

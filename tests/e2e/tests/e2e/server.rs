@@ -268,7 +268,7 @@ async fn a_call_that_waits_is_answered_when_the_server_stops() {
     let status = server.terminate().await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", server.log());
     assert!(
-        asked.elapsed() < Duration::from_secs(8),
+        asked.elapsed() < Duration::from_secs(18),
         "it used up its grace"
     );
     let answer = waiting.await.unwrap().unwrap().into_inner();
@@ -378,7 +378,7 @@ async fn without_its_database_it_does_not_serve() {
     );
     admin.batch_execute(&away).await.unwrap();
     let mut becomes = async |wanted: ServingStatus| {
-        for _ in 0..150 {
+        for _ in 0..1_200 {
             let request = HealthCheckRequest {
                 service: "database".into(),
             };
@@ -387,7 +387,7 @@ async fn without_its_database_it_does_not_serve() {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("not {wanted:?} within 15 seconds");
+        panic!("not {wanted:?} within two minutes");
     };
     becomes(ServingStatus::NotServing).await;
     let list = brands::ListBrandsRequest::default();

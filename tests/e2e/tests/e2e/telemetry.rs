@@ -26,7 +26,7 @@ fn config(endpoint: &str) -> String {
     format!(
         "[telemetry]\nendpoint = '{endpoint}'\nexport_interval_seconds = 1\n\
          service_name = 'anklang-test'\nresource = ['deployment.environment.name=e2e']\n\
-         headers = ['authorization=Bearer geheim']\ntimeout_seconds = 60\n\
+         headers = ['authorization=Bearer geheim']\ntimeout_seconds = 300\n\
          [log]\nformat = 'json'\n\
          [handover]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
          poll_milliseconds = 50\n"
@@ -408,7 +408,7 @@ async fn nobody_waits_for_a_receiver_that_hangs_or_is_away() {
         let campaign = launch(&client, TRACE, "01").await;
         mailing::until_over(&client, &campaign).await;
         assert_eq!(server.sink.count(), CUSTOMERS as u64);
-        // A call may take a minute; the kit gives the server half of one to end.
+        // A call may take five minutes; the kit gives the server one to end.
         assert!(server.terminate().await.unwrap().success());
         until("the warning", async || {
             server.log().contains("telemetry is not delivered")
@@ -418,7 +418,7 @@ async fn nobody_waits_for_a_receiver_that_hangs_or_is_away() {
         })
         .await;
     }
-    let (taken, _) = tokio::time::timeout(Duration::from_secs(40), hanging.accept())
+    let (taken, _) = tokio::time::timeout(Duration::from_secs(120), hanging.accept())
         .await
         .unwrap()
         .unwrap();

@@ -9,7 +9,7 @@ use crate::receiver::Reply;
 
 #[tokio::test]
 async fn a_slow_receiver_holds_up_nobody_else() {
-    let config = QUICK.replace("timeout_seconds = 2", "timeout_seconds = 60\ncalls = 3");
+    let config = QUICK.replace("timeout_seconds = 2", "timeout_seconds = 600\ncalls = 3");
     let server = with_config(&config).await;
     let client = server.client("linden").await.unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -18,7 +18,7 @@ async fn a_slow_receiver_holds_up_nobody_else() {
         counting.fetch_add(1, Ordering::Relaxed);
         Reply {
             status: 200,
-            after: Duration::from_secs(55),
+            after: Duration::from_secs(590),
             ..Default::default()
         }
     })
@@ -66,7 +66,7 @@ async fn stuck() -> (Receiver, Arc<AtomicUsize>) {
         counting.fetch_add(1, Ordering::Relaxed);
         Reply {
             status: 200,
-            after: Duration::from_secs(110),
+            after: Duration::from_secs(590),
             ..Default::default()
         }
     })
@@ -76,7 +76,7 @@ async fn stuck() -> (Receiver, Arc<AtomicUsize>) {
 
 /// Few places, and calls that take their time.
 fn narrow() -> String {
-    QUICK.replace("timeout_seconds = 2", "timeout_seconds = 120\nwebhooks = 8")
+    QUICK.replace("timeout_seconds = 2", "timeout_seconds = 600\nwebhooks = 8")
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn a_slow_call_holds_up_no_other_event() {
         calls += 1;
         Reply {
             status: 200,
-            after: Duration::from_secs(if calls == 1 { 110 } else { 0 }),
+            after: Duration::from_secs(if calls == 1 { 590 } else { 0 }),
             ..Default::default()
         }
     })

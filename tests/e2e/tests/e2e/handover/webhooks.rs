@@ -62,6 +62,20 @@ async fn addresses_inside_are_refused() {
     }
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(receiver.calls().len(), 0);
+    // One whose host is gone can still be paused.
+    let request = pb::UpdateWebhookRequest {
+        webhook: Some(pb::Webhook {
+            name: unknown.name.clone(),
+            paused: true,
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["paused".into()],
+        }),
+        ..Default::default()
+    };
+    let paused = client.webhooks().update_webhook(request).await.unwrap();
+    assert!(paused.into_inner().paused);
 
     for url in [
         "http://127.0.0.1/",
