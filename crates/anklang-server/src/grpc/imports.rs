@@ -1,13 +1,16 @@
 //! Bulk import: a stream of CSV bytes or rows in, a stream of sums and bad rows out.
 //!
-//! While a chunk is written, the next one is received, read and checked. Memory is bounded by a part
-//! and two chunks: a chunk is begun to be written when the one before is committed and its responses
-//! were taken, so that both sides hold up the other through the stream. No transaction is open while
-//! waiting for the client.
+//! Two chunks are written at the same time, and meanwhile the next one is received, read and checked.
+//! Memory is bounded by a part and three chunks: a chunk is begun to be written when the one before the
+//! last is committed and its responses were taken, so that both sides hold up the other through the
+//! stream. Responses come in order: what is told includes all rows before, and when a chunk fails, the
+//! one after it may be in the database without being told; sent again, it changes nothing. No
+//! transaction is open while waiting for the client.
 
 mod csv;
 mod read;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anklang_domain::TenantId;
@@ -19,7 +22,7 @@ use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
 use anklang_store::import::{CHUNK, Fault, Load, Numbered, Read, Session, Sums};
 use pb::import_request::Part;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
@@ -191,21 +194,17 @@ async fn run<R: Load>(
     client: &mut Client,
 ) -> Result<(), Stop> {
     let mut reader = RowReader::<R>::new(&header)?;
-    let mut writer = Writer {
-        session: None,
-        writing: None,
-        answers: client.answers.clone(),
-    };
+    let mut writer = Writer::new(client.answers.clone());
     let mut rows = Vec::new();
     loop {
         let part = tokio::select! {
             part = client.next() => part?,
             // Also an import that fails while its client has nothing to send is told so.
-            written = writer.written(), if writer.writing.is_some() => {
+            written = writer.first(), if !writer.is_idle() => {
                 written?;
                 continue;
             }
-            () = sleep(PAUSE), if !rows.is_empty() && writer.writing.is_none() => {
+            () = sleep(PAUSE), if !rows.is_empty() && writer.is_idle() => {
                 writer.write(&reader, &mut rows, 1).await?;
                 continue;
             }
@@ -214,7 +213,7 @@ async fn run<R: Load>(
         let (back, read) = read_part(reader, part).await?;
         reader = back;
         rows.extend(read);
-        if !writer.began() && !reader.columns().is_empty() {
+        if writer.session.is_none() && !reader.columns().is_empty() {
             let columns = reader.columns().iter().cloned();
             let store = store.clone();
             writer.session = Some(Session::new(store, tenant, columns, header.validate_only));
@@ -222,11 +221,7 @@ async fn run<R: Load>(
         let least = if ended { 1 } else { CHUNK };
         writer.write(&reader, &mut rows, least).await?;
         if ended {
-            writer.written().await?;
-            let sums = match writer.session {
-                Some(session) => session.finish().await,
-                None => Sums::default(),
-            };
+            let sums = writer.finish().await?;
             let end = End {
                 done: true,
                 checkpoint: Some(reader.checkpoint(reader.place())),
@@ -236,32 +231,44 @@ async fn run<R: Load>(
     }
 }
 
-/// Writes one chunk after the other, while others go on reading.
+/// Writes chunks while others are read, and tells of them in their order.
 struct Writer<R> {
-    /// Here when nothing is being written.
     session: Option<Session<R>>,
-    writing: Option<JoinHandle<Result<Session<R>, Stop>>>,
+    /// What is being written and told, in order.
+    writing: VecDeque<JoinHandle<Result<(), Stop>>>,
+    /// The sums of all that was told; comes when the newest of `writing` was told.
+    told: oneshot::Receiver<Sums>,
     answers: Answers,
 }
 
 impl<R: Load> Writer<R> {
-    fn began(&self) -> bool {
-        self.session.is_some() || self.writing.is_some()
+    fn new(answers: Answers) -> Self {
+        let (begun, told) = oneshot::channel();
+        // Nothing was told, and nobody can be gone yet.
+        let _ = begun.send(Sums::default());
+        Writer {
+            session: None,
+            writing: VecDeque::new(),
+            told,
+            answers,
+        }
     }
 
-    /// Waits for the chunk that is being written, if one is. Can be given up and called again.
-    async fn written(&mut self) -> Result<(), Stop> {
-        if let Some(writing) = &mut self.writing {
+    fn is_idle(&self) -> bool {
+        self.writing.is_empty()
+    }
+
+    /// Waits for the first chunk that is being written, if one is. Can be given up and called again.
+    async fn first(&mut self) -> Result<(), Stop> {
+        if let Some(writing) = self.writing.front_mut() {
             let done = writing.await;
-            self.writing = None;
-            let done = done.map_err(|e| ApiError::Internal(format!("writing rows: {e}")))?;
-            self.session = Some(done?);
+            self.writing.pop_front();
+            done.map_err(|e| ApiError::Internal(format!("writing rows: {e}")))??;
         }
         Ok(())
     }
 
-    /// Begins to write chunks while there are `least` rows or more: each when the one before is
-    /// committed and told.
+    /// Begins to write chunks while there are `least` rows or more, a few at a time.
     async fn write(
         &mut self,
         reader: &RowReader<R>,
@@ -269,12 +276,14 @@ impl<R: Load> Writer<R> {
         least: usize,
     ) -> Result<(), Stop> {
         while rows.len() >= least && !rows.is_empty() {
-            self.written().await?;
-            let Some(mut session) = self.session.take() else {
+            while self.writing.len() >= Session::<R>::at_once() {
+                self.first().await?;
+            }
+            let Some(session) = &mut self.session else {
                 return Ok(());
             };
             let rest = rows.split_off(rows.len().min(CHUNK));
-            let chunk = std::mem::replace(rows, rest);
+            let chunk = session.chunk(std::mem::replace(rows, rest));
             let next = rows.first().map_or_else(
                 || reader.place(),
                 |row| Place {
@@ -286,16 +295,35 @@ impl<R: Load> Writer<R> {
                 done: false,
                 checkpoint: Some(reader.checkpoint(next)),
             };
-            let answers = self.answers.clone();
-            self.writing = Some(tokio::spawn(async move {
+            let (tell_next, told) = oneshot::channel();
+            let before = std::mem::replace(&mut self.told, told);
+            let (writer, answers) = (session.writer(), self.answers.clone());
+            self.writing.push_back(tokio::spawn(async move {
                 let wanted = || !answers.0.is_closed();
-                let written = session.chunk(chunk, &wanted).await;
-                let faults = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
-                answers.tell(session.sums(), faults, end).await?;
-                Ok(session)
+                let written = writer.write(chunk, &wanted).await;
+                let written = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
+                // When the chunk before was not written, that is told, and nothing of this one.
+                let mut sums = before.await.map_err(|_| Stop::Gone)?;
+                sums += written.sums;
+                answers.tell(sums, written.faults, end).await?;
+                // Nobody listens any more when the call has ended.
+                let _ = tell_next.send(sums);
+                Ok(())
             }));
         }
         Ok(())
+    }
+
+    /// Waits for all chunks and ends the import; the sums of all.
+    async fn finish(mut self) -> Result<Sums, Stop> {
+        while !self.is_idle() {
+            self.first().await?;
+        }
+        let sums = self.told.await.map_err(|_| Stop::Gone)?;
+        if let Some(session) = self.session {
+            session.finish(sums).await;
+        }
+        Ok(sums)
     }
 }
 

@@ -249,6 +249,11 @@ impl<R: Row> Spec<R> {
         self
     }
 
+    /// Whether a row changes more than the row of its key.
+    pub(super) fn changes_others(&self) -> bool {
+        !self.before.is_empty()
+    }
+
     /// [`Spec::before`] over the rows; none when it is empty.
     pub(super) fn preceding(&self, rows: &str) -> Option<String> {
         (!self.before.is_empty()).then(|| self.before.replace("{rows}", rows))

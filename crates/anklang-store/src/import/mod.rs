@@ -6,7 +6,7 @@
 //! already, just so, are not written anew. A single update (`single.rs`) is the same statement over
 //! bound arrays, in a transaction with all else that belongs to it.
 //!
-//! Two imports at once do not deadlock: rows are written in the order of their keys. After a large
+//! Two chunks at once do not deadlock: rows are written in the order of their keys. After a large
 //! import the statistics of its tables are gathered anew: the planner would else take a new tenant
 //! for an empty one.
 
@@ -17,6 +17,7 @@ mod single;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use anklang_domain::master::Key;
 use anklang_domain::{TenantId, Violations};
@@ -33,6 +34,9 @@ pub const CHUNK: usize = 10_000;
 
 /// An import that writes so many rows has the statistics gathered anew.
 const MANY: i64 = 10_000;
+
+/// Chunks of one import that are written at the same time; each keeps a core of the database busy.
+const AT_ONCE: usize = 2;
 
 /// How often a chunk is tried when it runs into another transaction.
 const TRIES: usize = 3;
@@ -77,15 +81,45 @@ pub struct Sums {
     pub failed: i64,
 }
 
+impl std::ops::AddAssign for Sums {
+    fn add_assign(&mut self, other: Sums) {
+        self.rows += other.rows;
+        self.created += other.created;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.failed += other.failed;
+    }
+}
+
 /// The import of one file. Remembers the keys of its rows: about 40 MB per million.
 pub struct Session<R> {
+    writer: Arc<ChunkWriter<R>>,
+    seen: HashMap<Key, i64>,
+}
+
+/// Writes chunks of an import, each in one transaction.
+pub struct ChunkWriter<R> {
     store: Store,
     tenant: TenantId,
     given: HashSet<String>,
     validate_only: bool,
-    seen: HashMap<Key, i64>,
-    sums: Sums,
     rows: std::marker::PhantomData<fn(R)>,
+}
+
+/// Rows that are ready to be written, and those that are not.
+pub struct Chunk<R> {
+    good: Vec<Numbered<R>>,
+    faults: Vec<Fault>,
+    total: usize,
+}
+
+/// What came of a chunk.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Its sums.
+    pub sums: Sums,
+    /// What was wrong, by line.
+    pub faults: Vec<Fault>,
 }
 
 impl<R: Load> Session<R> {
@@ -98,50 +132,33 @@ impl<R: Load> Session<R> {
         validate_only: bool,
     ) -> Self {
         Session {
-            store,
-            tenant,
-            given: given.into_iter().collect(),
-            validate_only,
+            writer: Arc::new(ChunkWriter {
+                store,
+                tenant,
+                given: given.into_iter().collect(),
+                validate_only,
+                rows: std::marker::PhantomData,
+            }),
             seen: HashMap::new(),
-            sums: Sums::default(),
-            rows: std::marker::PhantomData,
         }
     }
 
-    /// Sums since the start.
-    pub fn sums(&self) -> Sums {
-        self.sums
+    /// How many chunks may be written at the same time: one where a row changes others than that of
+    /// its key, so that the last row of the file wins.
+    pub fn at_once() -> usize {
+        let changes_others = R::specs().iter().any(Spec::changes_others);
+        if changes_others { 1 } else { AT_ONCE }
     }
 
-    /// Imports a chunk of at most [`CHUNK`] rows in one transaction and gives what was wrong, by
-    /// line. Of rows with one key the first wins. `None`, and nothing is written, when they are not
-    /// `wanted` any more once there is a connection: waiting for one may take so long that somebody
-    /// has begun anew.
-    pub async fn chunk(
-        &mut self,
-        rows: Vec<Numbered<Read<R>>>,
-        wanted: &(impl Fn() -> bool + Sync),
-    ) -> Result<Option<Vec<Fault>>> {
+    /// What writes its chunks.
+    pub fn writer(&self) -> Arc<ChunkWriter<R>> {
+        Arc::clone(&self.writer)
+    }
+
+    /// Sorts out rows that are wrong in themselves. Of rows with one key the first wins, in all
+    /// chunks.
+    pub fn chunk(&mut self, rows: Vec<Numbered<Read<R>>>) -> Chunk<R> {
         let total = rows.len();
-        let (good, mut faults) = self.sift(rows);
-        let Some(loaded) = self.load(&good, wanted).await? else {
-            return Ok(None);
-        };
-        faults.extend(loaded.faults);
-        faults.sort_by_key(|fault| fault.line);
-
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let failed = count(faults.chunk_by(|a, b| a.line == b.line).count());
-        let changed = loaded.created + loaded.updated;
-        self.sums.rows += count(total);
-        self.sums.failed += failed;
-        self.sums.created += loaded.created;
-        self.sums.updated += loaded.updated;
-        self.sums.unchanged += count(total) - failed - changed;
-        Ok(Some(faults))
-    }
-
-    fn sift(&mut self, rows: Vec<Numbered<Read<R>>>) -> (Vec<Numbered<R>>, Vec<Fault>) {
         let (mut good, mut faults) = (Vec::with_capacity(rows.len()), Vec::new());
         for Numbered { line, offset, row } in rows {
             let row = match row {
@@ -167,7 +184,55 @@ impl<R: Load> Session<R> {
                 }),
             }
         }
-        (good, faults)
+        Chunk {
+            good,
+            faults,
+            total,
+        }
+    }
+
+    /// Ends an import that came to these sums. After a large one the statistics of its tables are
+    /// gathered anew; what is committed stays, whether or not that succeeds.
+    pub async fn finish(self, sums: Sums) {
+        let ChunkWriter {
+            store,
+            validate_only,
+            ..
+        } = &*self.writer;
+        if !validate_only && sums.created + sums.updated >= MANY {
+            let tables: Vec<&str> = R::specs().iter().map(|spec| spec.table).collect();
+            if let Err(error) = store.analyze(&tables).await {
+                tracing::warn!(%error, ?tables, "gathering statistics");
+            }
+        }
+    }
+}
+
+impl<R: Load> ChunkWriter<R> {
+    /// Writes a chunk of at most [`CHUNK`] rows in one transaction. `None`, and nothing is written,
+    /// when it is not `wanted` any more once there is a connection: waiting for one may take so long
+    /// that somebody has begun anew.
+    pub async fn write(
+        &self,
+        chunk: Chunk<R>,
+        wanted: &(impl Fn() -> bool + Sync),
+    ) -> Result<Option<Written>> {
+        let Some(loaded) = self.load(&chunk.good, wanted).await? else {
+            return Ok(None);
+        };
+        let mut faults = chunk.faults;
+        faults.extend(loaded.faults);
+        faults.sort_by_key(|fault| fault.line);
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let failed = count(faults.chunk_by(|a, b| a.line == b.line).count());
+        let sums = Sums {
+            rows: count(chunk.total),
+            created: loaded.created,
+            updated: loaded.updated,
+            unchanged: count(chunk.total) - failed - loaded.created - loaded.updated,
+            failed,
+        };
+        Ok(Some(Written { sums, faults }))
     }
 
     async fn load(
@@ -204,18 +269,6 @@ impl<R: Load> Session<R> {
             tx.commit().await?;
         }
         Ok(Some(loaded))
-    }
-
-    /// Ends the import. After a large one the statistics of its tables are gathered anew; what is
-    /// committed stays, whether or not that succeeds.
-    pub async fn finish(self) -> Sums {
-        if !self.validate_only && self.sums.created + self.sums.updated >= MANY {
-            let tables: Vec<&str> = R::specs().iter().map(|spec| spec.table).collect();
-            if let Err(error) = self.store.analyze(&tables).await {
-                tracing::warn!(%error, ?tables, "gathering statistics");
-            }
-        }
-        self.sums
     }
 }
 

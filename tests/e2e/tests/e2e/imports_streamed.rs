@@ -9,11 +9,11 @@ use anklang_proto::anklang::imports::v1::import_request::Part;
 use anklang_proto::anklang::imports::v1::{
     ImportEntity, ImportHeader, ImportRequest, ImportResponse, Row, Rows,
 };
-use anklang_testkit::{Client, TestServer, program, reason, violations};
+use anklang_testkit::{TestServer, program, violations};
 use anyhow::Result;
 use tonic::codegen::tokio_stream;
 
-/// Created, updated, unchanged, failed; they add up to the rows.
+use crate::imports::{FILES, faults, sums};
 
 fn part(part: Part) -> ImportRequest {
     ImportRequest { part: Some(part) }
