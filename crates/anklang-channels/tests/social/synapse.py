@@ -53,6 +53,7 @@ def config(folder, port):
         "signing_key_path": str(folder / "signing.key"),
         "media_store_path": str(folder / "media"),
         "macaroon_secret_key": "anklang",
+        "caches": {"sync_response_cache_duration": "0s"},
         "report_stats": False,
         "trusted_key_servers": [],
         "enable_registration": True,

@@ -260,7 +260,7 @@ async fn a_stopped_account_tries_no_others_and_refuses_what_it_cannot_send() {
         message(None, "an alle"),
     ];
     let outcomes = send_all(&whatsapp, batch).await;
-    let found: Vec<_> = outcomes
+    let found = outcomes
         .iter()
         .map(|o| match kinds(std::slice::from_ref(o))[0] {
             "accepted" => ("accepted", ""),

@@ -53,8 +53,8 @@ pub(crate) struct Config {
     base_url: String,
     /// Access token of the user.
     access_token: Secret,
-    /// The room for public posts, which the user has joined: `!id:server` or `#alias:server`.
-    #[schemars(length(min = 3, max = 255))]
+    /// The room for public posts, which the user has joined: `!id`, `!id:server` or `#alias:server`.
+    #[schemars(length(min = 2, max = 255))]
     public_room: Option<String>,
     /// Whether answers and read receipts are read. Of one server alone: each reads all.
     #[serde(default)]
@@ -146,9 +146,9 @@ impl Matrix {
     ) -> Result<(Self, Vec<SecretString>), OpenError> {
         let token = config.access_token.read("access_token").await?;
         if let Some(room) = &config.public_room
-            && !(is_id('!', room) || is_id('#', room))
+            && !(is_room(room) || is_id('#', room))
         {
-            return Err(invalid("public_room: must be !id:server or #alias:server"));
+            return Err(invalid("public_room: must be !id, !id:server or #alias:server"));
         }
         let api = Arc::new(Api {
             http: Http::open(base_url(&config.base_url)?, &config.connection)?,
@@ -254,6 +254,12 @@ impl Network for Matrix {
     }
 }
 
+/// Whether this is the id of a room. Rooms of version 12 and later have no server in it.
+fn is_room(id: &str) -> bool {
+    let clean = !id.chars().any(|c| c.is_whitespace() || c.is_control());
+    clean && id.len() <= LONGEST_ID && id.strip_prefix('!').is_some_and(|id| !id.is_empty())
+}
+
 /// Whether this is an id of a kind: its mark, a name, a colon, a server.
 fn is_id(mark: char, id: &str) -> bool {
     let clean = !id.chars().any(|c| c.is_whitespace() || c.is_control());
@@ -264,6 +270,16 @@ fn is_id(mark: char, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rooms_may_have_no_server() {
+        for good in ["!a:e.org", "!nb6IttjPeB-wMxYEK2Whc1YmCmlA740GjVfE4wRt0I0"] {
+            assert!(is_room(good), "{good}");
+        }
+        for bad in ["", "!", "#a:e.org", "lobby", "!a b"] {
+            assert!(!is_room(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn ids_have_a_mark_a_name_and_a_server() {
