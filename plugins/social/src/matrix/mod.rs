@@ -148,7 +148,9 @@ impl Matrix {
         if let Some(room) = &config.public_room
             && !(is_room(room) || is_id('#', room))
         {
-            return Err(invalid("public_room: must be !id, !id:server or #alias:server"));
+            return Err(invalid(
+                "public_room: must be !id, !id:server or #alias:server",
+            ));
         }
         let api = Arc::new(Api {
             http: Http::open(base_url(&config.base_url)?, &config.connection)?,
