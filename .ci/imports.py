@@ -31,6 +31,7 @@ MAY_USE = {
     "anklang-plugin-sdk": ["anklang-plugin-abi", "anklang-plugin-proto"],
     # Plugins see the SDK alone.
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
+    "anklang-plugin-social": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
     "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],

@@ -55,30 +55,43 @@ fn violation(error: &ValidationError<'_>) -> Vec<ConfigViolation> {
             .iter()
             .map(|name| at(name, "is not known"))
             .collect(),
-        kind => vec![ConfigViolation {
-            path: here,
-            reason: choices(kind).unwrap_or_else(|| error.masked().to_string()),
-        }],
+        ValidationErrorKind::OneOfNotValid { context } => of_branches(context)
+            .unwrap_or_else(|| vec![at_itself(here, error.masked().to_string())]),
+        _ => vec![at_itself(here, error.masked().to_string())],
     }
 }
 
-/// Names the choices of an enumeration, which JSON Schema writes as "one of these constants".
-fn choices(kind: &ValidationErrorKind) -> Option<String> {
-    let ValidationErrorKind::OneOfNotValid { context } = kind else {
-        return None;
-    };
-    let constants: Option<Vec<String>> = context
-        .iter()
-        .map(|errors| {
-            errors.iter().find_map(|error| match error.kind() {
-                ValidationErrorKind::Constant { expected_value } => {
-                    Some(expected_value.to_string())
-                }
-                _ => None,
-            })
-        })
-        .collect();
-    Some(format!("is none of {}", constants?.join(", ")))
+fn at_itself(path: String, reason: String) -> ConfigViolation {
+    ConfigViolation { path, reason }
+}
+
+/// What is wrong where one of several schemas must hold: an enumeration, which JSON Schema writes as
+/// "one of these constants", or schemas that are told apart by a constant. `None` if it is neither.
+fn of_branches(branches: &[Vec<ValidationError<'_>>]) -> Option<Vec<ConfigViolation>> {
+    let mut constants = Vec::new();
+    let mut chosen = Vec::new();
+    for errors in branches {
+        let constant = errors.iter().find_map(|error| match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => Some((error, expected_value)),
+            _ => None,
+        });
+        match constant {
+            Some(constant) => constants.push(constant),
+            None => chosen.push(errors.iter().flat_map(violation).collect::<Vec<_>>()),
+        }
+    }
+    if let ([], Some((error, _))) = (&*chosen, constants.first()) {
+        let all: Vec<String> = constants
+            .iter()
+            .map(|(_, value)| value.to_string())
+            .collect();
+        let reason = format!("is none of {}", all.join(", "));
+        return Some(vec![at_itself(error.instance_path().to_string(), reason)]);
+    }
+    // With one left it is chosen; else only what is wrong with all of them is wrong for sure.
+    let mut common = chosen.pop()?;
+    common.retain(|violation| chosen.iter().all(|others| others.contains(violation)));
+    (!common.is_empty()).then_some(common)
 }
 
 /// The configuration with every value hidden that the schema marks as `writeOnly`.
@@ -155,6 +168,35 @@ mod tests {
                 "/user: is required",
             ]
         );
+    }
+
+    #[test]
+    fn of_several_schemas_the_chosen_one_counts() {
+        let branch = |kind: &str, option: &str| {
+            json!({
+                "type": "object",
+                "required": ["kind", option],
+                "additionalProperties": false,
+                "properties": { "kind": { "const": kind }, option: { "type": "string" } }
+            })
+        };
+        let schema = json!({ "oneOf": [branch("a", "x"), branch("b", "y")] });
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let found = |config: Value| -> Vec<String> {
+            let found = violations(&validator, &config);
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            found(json!({ "kind": "a", "x": "1" })),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            found(json!({ "kind": "b", "x": "1" })),
+            ["/x: is not known", "/y: is required"]
+        );
+        let none = ["/kind: is none of \"a\", \"b\""];
+        assert_eq!(found(json!({ "kind": "c", "x": "1" })), none);
+        assert_eq!(found(json!({})), ["/kind: is required"]);
     }
 
     #[test]

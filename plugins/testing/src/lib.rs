@@ -125,7 +125,7 @@ impl Channel for Testing {
             deliveries: vec![delivered(
                 String::from_utf8_lossy(&request.body).into_owned(),
             )],
-            inbound: Vec::new(),
+            ..Default::default()
         }
     }
 }
