@@ -182,10 +182,12 @@ impl DocumentsApi {
             return Err(refuse("it has no documents"));
         }
         let made = match outbound.state.as_deref() {
-            Some("making" | "ready") => None,
+            Some("ready") => None,
+            Some("making") if !outbound.is_wanted() => None,
             _ if !outbound.is_wanted() => {
                 return Err(refuse(&format!("its phase is {}", outbound.phase_state)));
             }
+            // Also one that its operation has left; one that is being made stays as it is.
             _ => ask(&mut tx, tenant.id, &outbound).await?,
         };
         let is_new = made.is_some();

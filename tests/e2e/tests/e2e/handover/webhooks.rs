@@ -37,7 +37,7 @@ async fn addresses_inside_are_refused() {
     let client = Client::connect(server.addr, "linden").await.unwrap();
     let unknown = format!(
         "INSERT INTO webhook (tenant_id, id, display_name, url)
-         SELECT tenant_id, '{}', '', 'http://no-such-host.invalid/' FROM webhook LIMIT 1",
+         SELECT tenant_id, '{}', 'Gone', 'http://no-such-host.invalid/' FROM webhook LIMIT 1",
         Uuid::nil()
     );
     let database = server.database.connect().await.unwrap();
