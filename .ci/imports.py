@@ -31,6 +31,7 @@ MAY_USE = {
     "anklang-plugin-sdk": ["anklang-plugin-abi", "anklang-plugin-proto"],
     # Plugins see the SDK alone.
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
+    "anklang-plugin-sms": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
     "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],
@@ -47,6 +48,7 @@ ONLY = {
     "libloading": ["anklang-channels"],
     "typst": ["anklang-render"],
     "lettre": ["anklang-plugin-mail"],
+    "rusmpp": ["anklang-plugin-sms"],
 }
 # Pure rules: no I/O, no async.
 NOT_IN = {

@@ -55,11 +55,27 @@ fn violation(error: &ValidationError<'_>) -> Vec<ConfigViolation> {
             .iter()
             .map(|name| at(name, "is not known"))
             .collect(),
-        kind => vec![ConfigViolation {
-            path: here,
-            reason: choices(kind).unwrap_or_else(|| error.masked().to_string()),
-        }],
+        kind => meant(kind).unwrap_or_else(|| {
+            vec![ConfigViolation {
+                path: here,
+                reason: choices(kind).unwrap_or_else(|| error.masked().to_string()),
+            }]
+        }),
     }
+}
+
+/// Of alternatives with a tag, such as `type`: what is wrong with the one whose tag is there.
+fn meant(kind: &ValidationErrorKind) -> Option<Vec<ConfigViolation>> {
+    let ValidationErrorKind::OneOfNotValid { context } = kind else {
+        return None;
+    };
+    let is_other =
+        |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Constant { .. });
+    let mut fitting = context.iter().filter(|errors| !errors.iter().any(is_other));
+    let (meant, None) = (fitting.next()?, fitting.next()) else {
+        return None;
+    };
+    Some(meant.iter().flat_map(violation).collect())
 }
 
 /// Names the choices of an enumeration, which JSON Schema writes as "one of these constants".
@@ -155,6 +171,30 @@ mod tests {
                 "/user: is required",
             ]
         );
+    }
+
+    #[test]
+    fn of_tagged_alternatives_the_one_that_is_meant_is_judged() {
+        let one = |tag: &str, option: &str| {
+            json!({
+                "type": "object",
+                "required": ["type", option],
+                "additionalProperties": false,
+                "properties": { "type": { "const": tag }, option: { "type": "string" } }
+            })
+        };
+        let schema = json!({ "oneOf": [one("a", "host"), one("b", "url")] });
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let found = |config: Value| -> Vec<String> {
+            let found = violations(&validator, &config);
+            found.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            found(json!({ "type": "b", "host": "h" })),
+            ["/host: is not known", "/url: is required"]
+        );
+        assert_eq!(found(json!({ "type": "c" })), ["/: is none of \"a\", \"b\""]);
+        assert_eq!(found(json!({ "type": "a", "host": "h" })), Vec::<String>::new());
     }
 
     #[test]
