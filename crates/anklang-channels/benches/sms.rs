@@ -62,7 +62,9 @@ async fn ours(instance: &Instance) -> f64 {
     let begun = Instant::now();
     let batches = (0..COUNT / BATCH).map(|batch| async move {
         let numbers = (0..BATCH).map(|one| format!("+491711{:05}01", batch * BATCH + one));
-        let messages = numbers.map(|to| sms(&to, "Ihr Angebot liegt bereit.")).collect();
+        let messages = numbers
+            .map(|to| sms(&to, "Ihr Angebot liegt bereit."))
+            .collect();
         for outcome in send(instance, messages).await {
             accepted(&outcome);
         }
@@ -82,6 +84,10 @@ fn theirs(port: u16) -> f64 {
         .output()
         .unwrap();
     assert!(done.status.success(), "{done:?}");
-    let seconds: f64 = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+    let seconds: f64 = String::from_utf8(done.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     COUNT as f64 / seconds
 }

@@ -193,8 +193,14 @@ mod tests {
             found(json!({ "type": "b", "host": "h" })),
             ["/host: is not known", "/url: is required"]
         );
-        assert_eq!(found(json!({ "type": "c" })), ["/: is none of \"a\", \"b\""]);
-        assert_eq!(found(json!({ "type": "a", "host": "h" })), Vec::<String>::new());
+        assert_eq!(
+            found(json!({ "type": "c" })),
+            ["/: is none of \"a\", \"b\""]
+        );
+        assert_eq!(
+            found(json!({ "type": "a", "host": "h" })),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -66,26 +66,53 @@ async fn a_message_arrives_and_its_receipt_is_answered_when_it_is_committed() {
     let id = message.message_id.clone();
     let outcomes = send(&instance, vec![message]).await;
     let taken = accepted(&outcomes[0]);
-    assert_eq!((taken.provider_message_id.as_str(), taken.parts), ("m-4096", 1));
+    assert_eq!(
+        (taken.provider_message_id.as_str(), taken.parts),
+        ("m-4096", 1)
+    );
     assert!(taken.accepted_at.is_some());
 
     let submit = smsc.until("submit", 1).await.remove(0);
     assert_eq!(submit["text"], "Grüße [€] aus Lindenau");
-    assert_eq!((&submit["from"], &submit["from_ton"]), (&json!("Stadtwerk"), &json!(5)));
-    assert_eq!((&submit["to"], &submit["to_ton"]), (&json!("491711234501"), &json!(1)));
-    assert_eq!((&submit["esm_class"], &submit["data_coding"]), (&json!(0), &json!(0)));
-    assert_eq!((&submit["registered"], &submit["validity"]), (&json!(1), &json!(false)));
+    assert_eq!(
+        (&submit["from"], &submit["from_ton"]),
+        (&json!("Stadtwerk"), &json!(5))
+    );
+    assert_eq!(
+        (&submit["to"], &submit["to_ton"]),
+        (&json!("491711234501"), &json!(1))
+    );
+    assert_eq!(
+        (&submit["esm_class"], &submit["data_coding"]),
+        (&json!(0), &json!(0))
+    );
+    assert_eq!(
+        (&submit["registered"], &submit["validity"]),
+        (&json!(1), &json!(false))
+    );
 
     let event = delivery(&mut events).await;
-    assert_eq!((event.state(), event.code.as_str()), (State::Delivered, "DELIVRD"));
-    assert_eq!((event.message_id, event.provider_message_id.as_str()), (id, "m-4096"));
+    assert_eq!(
+        (event.state(), event.code.as_str()),
+        (State::Delivered, "DELIVRD")
+    );
+    assert_eq!(
+        (event.message_id, event.provider_message_id.as_str()),
+        (id, "m-4096")
+    );
     assert!(event.occurred_at.is_some() && event.event_id > 0);
     // The centre hears of nothing before the host has committed: it answers later requests first.
     until_taken(&instance, NUMBER, "zweite").await;
     assert_eq!(smsc.told("delivered"), Vec::<Value>::new());
-    instance.acknowledge(vec![event.event_id, 999]).await.unwrap();
+    instance
+        .acknowledge(vec![event.event_id, 999])
+        .await
+        .unwrap();
     let told = smsc.until("delivered", 1).await;
-    assert_eq!((&told[0]["status"], &told[0]["receipt"]), (&json!(0), &json!(true)));
+    assert_eq!(
+        (&told[0]["status"], &told[0]["receipt"]),
+        (&json!(0), &json!(true))
+    );
 
     instance.drain(Duration::from_secs(5)).await.unwrap();
     smsc.until("unbind", 1).await;
@@ -112,7 +139,10 @@ async fn receipts_are_understood_however_the_centre_writes_them() {
             let event = delivery(&mut events).await;
             assert_eq!(event.state(), state, "{receipts}");
             assert!(event.code.starts_with(code), "{receipts}: {}", event.code);
-            assert_eq!(event.provider_message_id, accepted(&outcome).provider_message_id);
+            assert_eq!(
+                event.provider_message_id,
+                accepted(&outcome).provider_message_id
+            );
         }
     }
 }
@@ -127,7 +157,10 @@ async fn a_long_text_is_one_message() {
         let mut events = instance.events().unwrap();
         let outcome = one(&instance, NUMBER, &long).await;
         assert_eq!(accepted(&outcome).parts, 3, "{how}");
-        let told = smsc.until("submit", before + submits).await.split_off(before);
+        let told = smsc
+            .until("submit", before + submits)
+            .await
+            .split_off(before);
         let texts = told.iter().map(|submit| submit["text"].as_str().unwrap());
         assert_eq!(texts.collect::<String>(), long, "{how}");
         let references: Vec<_> = told
@@ -137,12 +170,19 @@ async fn a_long_text_is_one_message() {
                 _ => submit["reference"].to_string(),
             })
             .collect();
-        assert!(references.iter().all(|reference| *reference == references[0]));
+        assert!(
+            references
+                .iter()
+                .all(|reference| *reference == references[0])
+        );
         assert_eq!(told[0]["payload"], how == "payload");
         // One event for all receipts, under the id of the first.
         let event = delivery(&mut events).await;
         assert_eq!(event.state(), State::Delivered);
-        assert_eq!(event.provider_message_id, accepted(&outcome).provider_message_id);
+        assert_eq!(
+            event.provider_message_id,
+            accepted(&outcome).provider_message_id
+        );
         let answered = smsc.told("delivered").len();
         instance.acknowledge(vec![event.event_id]).await.unwrap();
         smsc.until("delivered", answered + 1).await;
@@ -191,13 +231,20 @@ async fn alphabets_are_chosen_by_the_text() {
     let Some(smsc) = Smsc::start() else { return };
     let plain = open(&config(smsc.port())).await;
     let similar = open(&with(smsc.port(), json!({ "transliterate": true }))).await;
-    for (instance, coding, arrives) in
-        [(&plain, 8, "„Schöne Grüße“ 🎉"), (&similar, 8, "„Schöne Grüße“ 🎉")]
-    {
+    for (instance, coding, arrives) in [
+        (&plain, 8, "„Schöne Grüße“ 🎉"),
+        (&similar, 8, "„Schöne Grüße“ 🎉"),
+    ] {
         let before = smsc.told("submit").len();
-        assert_eq!(shown(&one(instance, NUMBER, "„Schöne Grüße“ 🎉").await), "accepted 1");
+        assert_eq!(
+            shown(&one(instance, NUMBER, "„Schöne Grüße“ 🎉").await),
+            "accepted 1"
+        );
         let submit = smsc.until("submit", before + 1).await.remove(before);
-        assert_eq!((&submit["text"], &submit["data_coding"]), (&json!(arrives), &json!(coding)));
+        assert_eq!(
+            (&submit["text"], &submit["data_coding"]),
+            (&json!(arrives), &json!(coding))
+        );
     }
     let before = smsc.told("submit").len();
     one(&similar, NUMBER, "„Schöne Grüße“ – Ihr Café").await;
@@ -221,9 +268,15 @@ async fn refusals_are_told_apart() {
 async fn an_account_that_is_too_fast_rests() {
     let Some(smsc) = Smsc::start() else { return };
     let instance = open(&with(smsc.port(), json!({ "throttled_seconds": 300 }))).await;
-    assert_eq!(shown(&one(&instance, "+491711234588", "Hallo").await), "throttled account");
+    assert_eq!(
+        shown(&one(&instance, "+491711234588", "Hallo").await),
+        "throttled account"
+    );
     // Nothing else goes out meanwhile.
-    assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "throttled account");
+    assert_eq!(
+        shown(&one(&instance, NUMBER, "Hallo").await),
+        "throttled account"
+    );
     assert_eq!(smsc.told("submit").len(), 1);
 
     let instance = open(&config(smsc.port())).await;
@@ -242,7 +295,10 @@ async fn a_text_that_has_begun_is_finished_or_ambiguous() {
     let instance = open(&config(smsc.port())).await;
     let long = "a".repeat(400);
     // The second segment is refused once because the queue is full: it goes out again.
-    assert_eq!(shown(&one(&instance, "+491711234522", &long).await), "accepted 3");
+    assert_eq!(
+        shown(&one(&instance, "+491711234522", &long).await),
+        "accepted 3"
+    );
     assert_eq!(smsc.told("submit").len(), 4);
     // Refused for good, two thirds of nothing are left.
     let outcome = one(&instance, "+491711234577", &long).await;
@@ -258,7 +314,11 @@ async fn a_lost_connection_makes_what_was_sent_ambiguous_and_comes_back() {
     let Some(smsc) = Smsc::start() else { return };
     let instance = open(&config(smsc.port())).await;
     let dropped = one(&instance, "+491711234555", "Hallo").await;
-    assert!(shown(&dropped).starts_with("ambiguous: "), "{}", shown(&dropped));
+    assert!(
+        shown(&dropped).starts_with("ambiguous: "),
+        "{}",
+        shown(&dropped)
+    );
     until_taken(&instance, NUMBER, "Hallo").await;
     assert_eq!(smsc.told("bind").len(), 2);
     // Never sent again by itself.
@@ -324,7 +384,10 @@ async fn a_host_that_is_busy_loses_nothing() {
         event_capacity: 1,
         ..Default::default()
     };
-    let instance = plugin().open_with(&config(smsc.port()), options).await.unwrap();
+    let instance = plugin()
+        .open_with(&config(smsc.port()), options)
+        .await
+        .unwrap();
     let mut events = instance.events().unwrap();
     let messages = (0..50).map(|_| sms(NUMBER, "Hallo")).collect();
     let outcomes = send(&instance, messages).await;
@@ -346,12 +409,23 @@ async fn a_host_that_is_busy_loses_nothing() {
 #[tokio::test]
 async fn the_window_is_kept() {
     let Some(smsc) = Smsc::start() else { return };
-    let instance = open(&with(smsc.port(), json!({ "window": 5, "receipts": false }))).await;
+    let instance = open(&with(
+        smsc.port(),
+        json!({ "window": 5, "receipts": false }),
+    ))
+    .await;
     let messages = (0..20).map(|_| sms("+491711234533", "Hallo")).collect();
     let outcomes = send(&instance, messages).await;
-    assert!(outcomes.iter().all(|outcome| shown(outcome) == "accepted 1"));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| shown(outcome) == "accepted 1")
+    );
     let most = smsc.told("submit");
-    let most = most.iter().map(|submit| submit["outstanding"].as_u64().unwrap()).max();
+    let most = most
+        .iter()
+        .map(|submit| submit["outstanding"].as_u64().unwrap())
+        .max();
     assert_eq!(most, Some(5));
 }
 
@@ -407,21 +481,35 @@ async fn without_a_centre_everything_is_transient() {
 async fn a_wrong_password_burns_nobody() {
     let Some(smsc) = Smsc::start() else { return };
     let instance = open(&with(smsc.port(), json!({ "password": "wrong" }))).await;
-    assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "transient CONFIG");
+    assert_eq!(
+        shown(&one(&instance, NUMBER, "Hallo").await),
+        "transient CONFIG"
+    );
     let health = instance.health().await.unwrap();
     assert_eq!(health.status(), health_reply::Status::NotServing);
-    assert!(health.detail.contains("ESME_RINVPASWD"), "{}", health.detail);
+    assert!(
+        health.detail.contains("ESME_RINVPASWD"),
+        "{}",
+        health.detail
+    );
     assert!(!health.detail.contains("wrong"));
     // A centre that never answers the bind.
     let silent = Smsc::start_with(&json!({ "greeting": false })).unwrap();
     let instance = open(&config(silent.port())).await;
-    assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "transient CONNECT");
+    assert_eq!(
+        shown(&one(&instance, NUMBER, "Hallo").await),
+        "transient CONNECT"
+    );
 }
 
 #[tokio::test]
 async fn sending_and_receiving_can_have_a_session_each() {
     let Some(smsc) = Smsc::start() else { return };
-    let instance = open(&with(smsc.port(), json!({ "bind": "separate", "system_type": "out" }))).await;
+    let instance = open(&with(
+        smsc.port(),
+        json!({ "bind": "separate", "system_type": "out" }),
+    ))
+    .await;
     let mut events = instance.events().unwrap();
     let health = instance.health().await.unwrap();
     assert_eq!(health.status(), health_reply::Status::Serving);
@@ -434,13 +522,19 @@ async fn sending_and_receiving_can_have_a_session_each() {
         .collect();
     sorts.sort();
     let expected = ["\"bind_receiver\"", "\"bind_transmitter\""];
-    assert_eq!(sorts, expected.map(|sort| (sort.to_owned(), "\"out\"".to_owned())));
+    assert_eq!(
+        sorts,
+        expected.map(|sort| (sort.to_owned(), "\"out\"".to_owned()))
+    );
     instance.drain(Duration::from_secs(5)).await.unwrap();
     smsc.until("unbind", 2).await;
 
     let instance = open(&with(smsc.port(), json!({ "bind": "transmitter" }))).await;
     assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "accepted 1");
-    assert_eq!(smsc.told("bind").last().unwrap()["sort"], "bind_transmitter");
+    assert_eq!(
+        smsc.told("bind").last().unwrap()["sort"],
+        "bind_transmitter"
+    );
 }
 
 #[tokio::test]
@@ -473,7 +567,10 @@ async fn tls_is_used_and_its_certificate_is_checked() {
     unknown.as_object_mut().unwrap().remove("ca_file");
     for refusing in [other_name, unknown] {
         let instance = open(&with(relay.port(), refusing)).await;
-        assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "transient CONFIG");
+        assert_eq!(
+            shown(&one(&instance, NUMBER, "Hallo").await),
+            "transient CONFIG"
+        );
     }
     assert_eq!(smsc.told("submit").len(), 1);
 }
@@ -481,7 +578,13 @@ async fn tls_is_used_and_its_certificate_is_checked() {
 #[tokio::test]
 async fn configurations_are_checked() {
     let plugin = plugin();
-    assert_eq!((plugin.manifest().channel.as_str(), plugin.manifest().id.as_str()), ("sms", "sms"));
+    assert_eq!(
+        (
+            plugin.manifest().channel.as_str(),
+            plugin.manifest().id.as_str()
+        ),
+        ("sms", "sms")
+    );
     for wrong in [
         json!({}),
         json!({ "type": "fax" }),
@@ -496,7 +599,10 @@ async fn configurations_are_checked() {
     assert_eq!(plugin.check_config(&right), Ok(()));
     assert_eq!(plugin.redacted(&right)["password"], "********");
     assert_eq!(plugin.redacted(&right)["system_id"], "anklang");
-    match plugin.open(&with(1, json!({ "host": "smsc.example.org" }))).await {
+    match plugin
+        .open(&with(1, json!({ "host": "smsc.example.org" })))
+        .await
+    {
         Err(OpenError::Refused(reason)) => assert!(reason.starts_with("tls: "), "{reason}"),
         other => panic!("{other:?}"),
     }

@@ -79,9 +79,15 @@ async fn answers_are_told_apart() {
             "ambiguous: no answer within 2s",
         ]
     );
-    assert!(lost[0].starts_with("ambiguous: no answer to the request"), "{lost:?}");
+    assert!(
+        lost[0].starts_with("ambiguous: no answer to the request"),
+        "{lost:?}"
+    );
     // Nobody's number and text is in what is told and logged.
-    assert!(!lost[0].contains("4917") && !lost[0].contains("Hallo"), "{lost:?}");
+    assert!(
+        !lost[0].contains("4917") && !lost[0].contains("Hallo"),
+        "{lost:?}"
+    );
     assert_eq!(gateway.seen().len(), numbers.len());
 }
 
@@ -106,7 +112,10 @@ async fn requests_say_all_that_the_gateway_needs() {
         let instance = open(&config).await;
         let message = sms(NUMBER, "Grüße & mehr");
         let id = message.message_id.clone();
-        assert_eq!(shown(&send(&instance, vec![message]).await[0]), "accepted 1");
+        assert_eq!(
+            shown(&send(&instance, vec![message]).await[0]),
+            "accepted 1"
+        );
         let request = gateway.seen().pop().unwrap();
         assert_eq!(request.method.to_ascii_lowercase(), method);
         match method {
@@ -166,7 +175,10 @@ async fn host(instance: &Arc<OnceLock<Instance>>) -> (HttpPeer, Arc<Mutex<Vec<Ca
     (peer, said)
 }
 
-async fn until<T>(said: &Mutex<Vec<CallbackReply>>, find: impl Fn(&CallbackReply) -> Option<T>) -> T {
+async fn until<T>(
+    said: &Mutex<Vec<CallbackReply>>,
+    find: impl Fn(&CallbackReply) -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         let found = said.lock().unwrap().iter().find_map(&find);
@@ -199,10 +211,19 @@ async fn kannel_takes_messages_and_calls_back() {
     let posting = open(&config).await;
     for instance in [instance, &posting] {
         let before = smsc.told("submit").len();
-        assert_eq!(shown(&one(instance, NUMBER, "Grüße [€]").await), "accepted 1");
+        assert_eq!(
+            shown(&one(instance, NUMBER, "Grüße [€]").await),
+            "accepted 1"
+        );
         let submit = smsc.until("submit", before + 1).await.remove(before);
-        assert_eq!((&submit["text"], &submit["to"]), (&json!("Grüße [€]"), &json!("491711234501")));
-        assert_eq!((&submit["from"], &submit["to_ton"]), (&json!("Stadtwerk"), &json!(1)));
+        assert_eq!(
+            (&submit["text"], &submit["to"]),
+            (&json!("Grüße [€]"), &json!("491711234501"))
+        );
+        assert_eq!(
+            (&submit["from"], &submit["to_ton"]),
+            (&json!("Stadtwerk"), &json!(1))
+        );
     }
 
     for (to, state) in [(NUMBER, State::Delivered), ("+491711234599", State::Failed)] {
@@ -211,7 +232,10 @@ async fn kannel_takes_messages_and_calls_back() {
         let before = smsc.told("submit").len();
         assert_eq!(shown(&send(instance, vec![message]).await[0]), "accepted 1");
         let submit = smsc.until("submit", before + 1).await.remove(before);
-        assert_eq!((&submit["text"], &submit["data_coding"]), (&json!("Спасибо 🎉"), &json!(8)));
+        assert_eq!(
+            (&submit["text"], &submit["data_coding"]),
+            (&json!("Спасибо 🎉"), &json!(8))
+        );
         let event = until(&said, |reply| {
             let ours = reply.deliveries.iter().find(|event| event.message_id == id);
             ours.cloned()

@@ -32,7 +32,10 @@ impl Source {
         let (kind, address) = if text.starts_with('+') {
             (INTERNATIONAL, e164(text)?)
         } else if text.bytes().all(|octet| octet.is_ascii_digit()) {
-            (OF_THE_NETWORK, Some(text).filter(|t| (2..=8).contains(&t.len()))?)
+            (
+                OF_THE_NETWORK,
+                Some(text).filter(|t| (2..=8).contains(&t.len()))?,
+            )
         } else {
             let is_name = text.len() <= LONGEST_NAME
                 && text.bytes().any(|octet| octet.is_ascii_alphabetic())
@@ -88,7 +91,19 @@ mod tests {
         assert_eq!(source("80888"), Some((3, 0, "80888".to_owned())));
         assert_eq!(source("Stadtwerk"), Some((5, 0, "Stadtwerk".to_owned())));
         assert_eq!(source("SW-24 & Co"), Some((5, 0, "SW-24 & Co".to_owned())));
-        for wrong in ["", " ", "+49", "+0491234567", "123456789", "1", "Stadtwerke 1", "Müller", "a\0b", "--", "+49 30 1234567"] {
+        for wrong in [
+            "",
+            " ",
+            "+49",
+            "+0491234567",
+            "123456789",
+            "1",
+            "Stadtwerke 1",
+            "Müller",
+            "a\0b",
+            "--",
+            "+49 30 1234567",
+        ] {
             assert_eq!(source(wrong), None, "{wrong:?}");
         }
     }
@@ -96,7 +111,14 @@ mod tests {
     #[test]
     fn recipients() {
         assert_eq!(e164("+491711234567"), Some("491711234567"));
-        for wrong in ["491711234567", "+0171123456", "+49171", "+4917112345678901", "+49171a23456", ""] {
+        for wrong in [
+            "491711234567",
+            "+0171123456",
+            "+49171",
+            "+4917112345678901",
+            "+49171a23456",
+            "",
+        ] {
             assert_eq!(e164(wrong), None, "{wrong:?}");
         }
     }
@@ -107,6 +129,9 @@ mod tests {
         assert_eq!(shown(1, "+491711234567"), "+491711234567");
         assert_eq!(shown(0, "01711234567"), "01711234567");
         assert_eq!(shown(5, "Bank"), "Bank");
-        assert_eq!(Source::read("+4930123456").map(|s| s.shown()).as_deref(), Some("+4930123456"));
+        assert_eq!(
+            Source::read("+4930123456").map(|s| s.shown()).as_deref(),
+            Some("+4930123456")
+        );
     }
 }

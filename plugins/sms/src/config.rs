@@ -46,7 +46,9 @@ impl SecretSource<'_> {
             (None, None, None) => return Ok(None),
             (Some(secret), None, None) => secret.expose_secret().to_owned(),
             (None, Some(name), None) => std::env::var(name).map_err(|_| {
-                invalid(format!("{option}_env: {name} is not set in the environment"))
+                invalid(format!(
+                    "{option}_env: {name} is not set in the environment"
+                ))
             })?,
             (None, None, Some(path)) => {
                 let bytes = read(&format!("{option}_file"), path).await?;
@@ -65,7 +67,11 @@ impl SecretSource<'_> {
     /// The secret, which must be given.
     pub(crate) async fn required(self) -> Result<SecretString, OpenError> {
         let option = self.option;
-        let missing = || invalid(format!("{option}: is required, or {option}_env or {option}_file"));
+        let missing = || {
+            invalid(format!(
+                "{option}: is required, or {option}_env or {option}_file"
+            ))
+        };
         self.read().await?.ok_or_else(missing)
     }
 }

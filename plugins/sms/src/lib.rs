@@ -41,9 +41,7 @@ impl Channel for Sms {
 
     async fn open(config: Config, host: Host) -> Result<Self, OpenError> {
         Ok(match config {
-            Config::Smpp(config) => {
-                Self::Smpp(Box::new(smpp::Account::open(*config, host).await?))
-            }
+            Config::Smpp(config) => Self::Smpp(Box::new(smpp::Account::open(*config, host).await?)),
             Config::Gateway(config) => Self::Gateway(Box::new(Gateway::open(*config).await?)),
         })
     }

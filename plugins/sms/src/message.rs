@@ -28,10 +28,12 @@ impl<'m> Letter<'m> {
         max_segments: usize,
     ) -> Result<Self, Outcome> {
         let recipient = message.recipient.as_ref();
-        let destination = recipient.and_then(|party| e164(&party.address)).ok_or_else(|| {
-            let detail = "the recipient is no number in E.164, such as +491711234567";
-            Outcome::permanent(Reason::Recipient, "ADDRESS_INVALID", detail)
-        })?;
+        let destination = recipient
+            .and_then(|party| e164(&party.address))
+            .ok_or_else(|| {
+                let detail = "the recipient is no number in E.164, such as +491711234567";
+                Outcome::permanent(Reason::Recipient, "ADDRESS_INVALID", detail)
+            })?;
         let own = message.sender.as_ref().map(|party| party.address.as_str());
         let source = own
             .filter(|address| !address.is_empty())
@@ -45,15 +47,16 @@ impl<'m> Letter<'m> {
             let detail = "short messages carry a text and nothing else";
             return Err(Outcome::permanent(Reason::Content, "NO_TEXT", detail));
         };
-        let text = segmented(&content.text, transliterate, max_segments).map_err(|no| match no {
-            Unsendable::Empty => {
-                Outcome::permanent(Reason::Content, "EMPTY", "there is no text in it")
-            }
-            Unsendable::TooLong(segments) => {
-                let detail = format!("{segments} segments, at most {max_segments} are allowed");
-                Outcome::permanent(Reason::Content, "TOO_LONG", detail)
-            }
-        })?;
+        let text =
+            segmented(&content.text, transliterate, max_segments).map_err(|no| match no {
+                Unsendable::Empty => {
+                    Outcome::permanent(Reason::Content, "EMPTY", "there is no text in it")
+                }
+                Unsendable::TooLong(segments) => {
+                    let detail = format!("{segments} segments, at most {max_segments} are allowed");
+                    Outcome::permanent(Reason::Content, "TOO_LONG", detail)
+                }
+            })?;
         Ok(Self {
             message_id: &message.message_id,
             attempt: message.attempt,
@@ -115,13 +118,29 @@ mod tests {
         nobody.recipient = None;
         let long = "a".repeat(307);
         for (message, reason, code) in [
-            (message("0171 1234567", "Stadtwerk", "Hallo"), Reason::Recipient, "ADDRESS_INVALID"),
+            (
+                message("0171 1234567", "Stadtwerk", "Hallo"),
+                Reason::Recipient,
+                "ADDRESS_INVALID",
+            ),
             (nobody, Reason::Recipient, "ADDRESS_INVALID"),
-            (message(number, "Stadtwerke GmbH", "Hallo"), Reason::Config, "SENDER_INVALID"),
-            (message(number, "", "Hallo"), Reason::Config, "SENDER_INVALID"),
+            (
+                message(number, "Stadtwerke GmbH", "Hallo"),
+                Reason::Config,
+                "SENDER_INVALID",
+            ),
+            (
+                message(number, "", "Hallo"),
+                Reason::Config,
+                "SENDER_INVALID",
+            ),
             (mail, Reason::Content, "NO_TEXT"),
             (message(number, "Stadtwerk", " "), Reason::Content, "EMPTY"),
-            (message(number, "Stadtwerk", &long), Reason::Content, "TOO_LONG"),
+            (
+                message(number, "Stadtwerk", &long),
+                Reason::Content,
+                "TOO_LONG",
+            ),
         ] {
             assert_eq!(refused(&message), (reason, code.to_owned()));
         }

@@ -51,7 +51,9 @@ fn programs() -> Option<[PathBuf; 2]> {
 
 fn free_ports<const N: usize>() -> [u16; N] {
     // All open at once, so that none comes twice.
-    let open: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let open: Vec<_> = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
     std::array::from_fn(|index| open[index].local_addr().unwrap().port())
 }
 
@@ -63,7 +65,11 @@ impl Kannel {
         let folder = tempfile::tempdir().unwrap();
         let [admin, box_port, sendsms] = free_ports();
         let config = folder.path().join("kannel.conf");
-        std::fs::write(&config, settings(smsc, [admin, box_port, sendsms], callback)).unwrap();
+        std::fs::write(
+            &config,
+            settings(smsc, [admin, box_port, sendsms], callback),
+        )
+        .unwrap();
         let start = |program: &Path| {
             let log = std::fs::File::create(config.with_extension("log")).unwrap();
             Command::new(program)
@@ -95,7 +101,10 @@ impl Kannel {
 
 async fn listening(port: u16) {
     let begun = Instant::now();
-    while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+    while tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .is_err()
+    {
         assert!(begun.elapsed() < PATIENCE, "Kannel does not listen");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

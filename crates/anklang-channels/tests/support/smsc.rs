@@ -89,7 +89,10 @@ impl Smsc {
     /// What was told under this name so far.
     pub fn told(&self, event: &str) -> Vec<Value> {
         let told = self.told.lock().unwrap();
-        told.iter().filter(|one| one["event"] == event).cloned().collect()
+        told.iter()
+            .filter(|one| one["event"] == event)
+            .cloned()
+            .collect()
     }
 
     /// What was told under this name, when there are so many.

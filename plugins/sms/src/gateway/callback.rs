@@ -84,7 +84,10 @@ fn parameters(request: &CallbackRequest) -> Parameters {
 }
 
 fn decoded(octets: &[u8]) -> Vec<u8> {
-    let spaced: Vec<u8> = octets.iter().map(|o| if *o == b'+' { b' ' } else { *o }).collect();
+    let spaced: Vec<u8> = octets
+        .iter()
+        .map(|o| if *o == b'+' { b' ' } else { *o })
+        .collect();
     percent_decode(&spaced).collect()
 }
 
@@ -96,7 +99,11 @@ fn is_authentic(settings: &Settings, request: &CallbackRequest, parameters: &Par
     let header = request
         .headers
         .iter()
-        .find(|header| header.name.eq_ignore_ascii_case(settings.callback_header.as_str()))
+        .find(|header| {
+            header
+                .name
+                .eq_ignore_ascii_case(settings.callback_header.as_str())
+        })
         .map(|header| header.value.as_bytes());
     let given = header.or(parameters.get("token").map(Vec::as_slice));
     given.is_some_and(|given| bool::from(given.ct_eq(token)))
@@ -113,7 +120,8 @@ fn time(parameters: &Parameters, name: &str) -> SystemTime {
     let now = SystemTime::now();
     let seconds = text(parameters, name).trim().parse().ok();
     let at = seconds.and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s)));
-    at.filter(|at| *at <= now && *at > SystemTime::UNIX_EPOCH).unwrap_or(now)
+    at.filter(|at| *at <= now && *at > SystemTime::UNIX_EPOCH)
+        .unwrap_or(now)
 }
 
 /// A delivery report: 1 delivered, 2 failed, 16 rejected; 4 and 8 say that it is on its way.
@@ -121,7 +129,9 @@ fn report(parameters: &Parameters) -> CallbackReply {
     let message_id = text(parameters, "message");
     let is_id = |id: &str| {
         (1..=LONGEST_ID).contains(&id.len())
-            && id.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && id
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
     };
     let Ok(status_code) = text(parameters, "status").trim().parse::<u32>() else {
         return status(400);
@@ -166,14 +176,21 @@ fn reported(reply: &str) -> Option<String> {
 /// `id` and `at`.
 fn inbound(parameters: &Parameters) -> CallbackReply {
     let party = |name: &str| {
-        let address: String = text(parameters, name).trim().chars().take(LONGEST_ADDRESS).collect();
+        let address: String = text(parameters, name)
+            .trim()
+            .chars()
+            .take(LONGEST_ADDRESS)
+            .collect();
         Party {
             address,
             name: String::new(),
         }
     };
     let (sender, recipient) = (party("from"), party("to"));
-    let Some(octets) = parameters.get("text").filter(|_| !sender.address.is_empty()) else {
+    let Some(octets) = parameters
+        .get("text")
+        .filter(|_| !sender.address.is_empty())
+    else {
         return status(400);
     };
     let charset = text(parameters, "charset").to_ascii_uppercase();

@@ -251,12 +251,21 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_work_is_refused() {
         for (change, option) in [
-            (r#", "url": "http://gateway.example.org/""#, "url: http is for this machine"),
+            (
+                r#", "url": "http://gateway.example.org/""#,
+                "url: http is for this machine",
+            ),
             (r#", "url": "ftp://localhost/""#, "url: begins with"),
             (r#", "url": "https://u:p@localhost/""#, "url: has no user"),
             (r#", "callback_token": "short""#, "callback_token: "),
-            (r#", "callback_token": "with%percent%signs""#, "callback_token: "),
-            (r#", "callback_url": "https://a.example/""#, "callback_url: needs"),
+            (
+                r#", "callback_token": "with%percent%signs""#,
+                "callback_token: ",
+            ),
+            (
+                r#", "callback_url": "https://a.example/""#,
+                "callback_url: needs",
+            ),
             (
                 r#", "callback_url": "https://a.example/?a=%20", "callback_token": "0123456789abcdef""#,
                 "callback_url: is http",

@@ -208,7 +208,10 @@ impl Gateway {
         let (status, detail) = match timeout(PROBE, connecting).await {
             Ok(Ok(_)) => (Status::Serving, "reachable".to_owned()),
             Ok(Err(error)) => (Status::NotServing, format!("CONNECT: {error}")),
-            Err(_) => (Status::NotServing, format!("CONNECT: no answer within {PROBE:?}")),
+            Err(_) => (
+                Status::NotServing,
+                format!("CONNECT: no answer within {PROBE:?}"),
+            ),
         };
         HealthReply {
             status: status.into(),
@@ -238,7 +241,9 @@ fn judged(status: StatusCode, headers: &HeaderMap, text: &str, letter: &Letter<'
             Outcome::transient("CONFIG", format!("the gateway answers {code}"))
         }
         429 | 503 if letter.attempt < BLAMED_AFTER => {
-            let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let asked = headers
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok());
             let seconds = asked.and_then(|value| value.trim().parse().ok());
             let rest = seconds.map_or(ACCOUNT_RESTS, Duration::from_secs);
             Outcome::throttled(rest.min(LONGEST_REST), "account")
@@ -294,7 +299,11 @@ mod tests {
             Some(Kind::Permanent(p)) => format!("{} {}", p.reason().as_str_name(), p.code),
             Some(Kind::Transient(t)) => format!("transient {}", t.code),
             Some(Kind::Throttled(t)) => {
-                format!("throttled {} {}", t.scope, t.retry_after.map_or(0, |d| d.seconds))
+                format!(
+                    "throttled {} {}",
+                    t.scope,
+                    t.retry_after.map_or(0, |d| d.seconds)
+                )
             }
             Some(Kind::Ambiguous(_)) => "ambiguous".to_owned(),
             None => "nothing".to_owned(),
@@ -309,12 +318,24 @@ mod tests {
             (202, "Sent.", "accepted 2"),
             (200, "", "accepted 2"),
             (200, "4: Temporal failure", "transient 4"),
-            (400, "Missing receiver number, rejected", "REASON_CONTENT 400"),
+            (
+                400,
+                "Missing receiver number, rejected",
+                "REASON_CONTENT 400",
+            ),
             (403, "Authorization failed for sendsms", "transient CONFIG"),
-            (403, "Not routable. Do not try again.", "REASON_RECIPIENT 403"),
+            (
+                403,
+                "Not routable. Do not try again.",
+                "REASON_RECIPIENT 403",
+            ),
             (404, "", "transient CONFIG"),
             (429, "", "throttled account 300"),
-            (503, "Temporal failure, try again later.", "throttled account 300"),
+            (
+                503,
+                "Temporal failure, try again later.",
+                "throttled account 300",
+            ),
             (500, "Sending failed.", "transient 500"),
             (302, "", "ambiguous"),
         ] {

@@ -313,7 +313,8 @@ impl SmppConfig {
 }
 
 fn is_printable(text: &str) -> bool {
-    text.bytes().all(|octet| octet == b' ' || octet.is_ascii_graphic())
+    text.bytes()
+        .all(|octet| octet == b' ' || octet.is_ascii_graphic())
 }
 
 #[cfg(test)]
@@ -357,7 +358,10 @@ mod tests {
 
     #[tokio::test]
     async fn ports_follow_from_the_protection() {
-        let tls = config("").resolve().await.map(|s| (s.port, s.tls.is_some()));
+        let tls = config("")
+            .resolve()
+            .await
+            .map(|s| (s.port, s.tls.is_some()));
         assert_eq!(tls.ok(), Some((3550, true)));
         let plain = config(r#", "tls": "none", "allow_plaintext": true"#);
         let plain = plain.resolve().await.map(|s| (s.port, s.tls.is_some()));

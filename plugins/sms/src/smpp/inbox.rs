@@ -191,7 +191,10 @@ impl Translator {
             arrival.refuse().await;
             return Ok(());
         }
-        let Arrival { deliver, unanswered } = arrival;
+        let Arrival {
+            deliver,
+            unanswered,
+        } = arrival;
         match sort(&deliver, self.settings.receipt_utc_offset) {
             Sort::Receipt(receipt) => self.receipt(receipt, unanswered).await,
             Sort::Unreadable => {
@@ -212,8 +215,17 @@ impl Translator {
         receipt: Receipt,
         unanswered: Unanswered,
     ) -> Result<(), HostClosed> {
-        let meaning = receipt.state.map(|state| (state, self.book.ended(&receipt.id, state)));
-        let Some((state, Meaning::Tell { message_id, provider_message_id })) = meaning else {
+        let meaning = receipt
+            .state
+            .map(|state| (state, self.book.ended(&receipt.id, state)));
+        let Some((
+            state,
+            Meaning::Tell {
+                message_id,
+                provider_message_id,
+            },
+        )) = meaning
+        else {
             unanswered.answer(CommandStatus::EsmeRok).await;
             return Ok(());
         };

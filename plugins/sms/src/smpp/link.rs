@@ -177,7 +177,8 @@ impl Keeper {
                 }
             }
             // Not all servers at the same moment.
-            sleep(pause.mul_f64(rand::rng().random_range(0.8..1.2))).await;
+            let spread = rand::rng().random_range(0.8..1.2);
+            sleep(pause.mul_f64(spread)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -191,7 +192,11 @@ impl Keeper {
             ("reason", why.clone()),
             ("unanswered", unanswered.to_string()),
         ];
-        self.log(Level::Warn, "the session with the message centre ended", &fields);
+        self.log(
+            Level::Warn,
+            "the session with the message centre ended",
+            &fields,
+        );
         self.state.send_replace(State::Down(Down::connect(why)));
     }
 
@@ -260,7 +265,9 @@ impl Keeper {
 
     fn log(&self, level: Level, message: &str, fields: &[(&str, String)]) {
         let role = ("role", format!("{:?}", self.role).to_lowercase());
-        let fields: Vec<_> = std::iter::once(role).chain(fields.iter().cloned()).collect();
+        let fields: Vec<_> = std::iter::once(role)
+            .chain(fields.iter().cloned())
+            .collect();
         self.host.log(level, message, &fields);
     }
 }

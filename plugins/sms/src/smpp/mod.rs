@@ -154,9 +154,17 @@ impl Account {
             // All of them are numbers of one octet: `segmented` sees to it.
             let total = u8::try_from(count).unwrap_or(u8::MAX);
             let reference = (total > 1).then(|| self.reference.fetch_add(1, Relaxed));
-            let part = |number| reference.map(|reference| Part { reference, total, number });
+            let part = |number| {
+                reference.map(|reference| Part {
+                    reference,
+                    total,
+                    number,
+                })
+            };
             let numbered = (1_u8..).zip(&letter.text.segments);
-            numbered.map(|(number, octets)| (part(number), &octets[..])).collect()
+            numbered
+                .map(|(number, octets)| (part(number), &octets[..]))
+                .collect()
         };
         let ticket = self.book.open(letter.message_id, frames.len());
         for (taken, (part, octets)) in frames.iter().enumerate() {
@@ -244,13 +252,19 @@ impl Account {
 
     /// How long the account still rests.
     fn rests(&self) -> Option<Duration> {
-        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self
+            .rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let left = until.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
     }
 
     fn rest(&self) {
-        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut until = self
+            .rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *until = Instant::now() + self.settings.throttled;
     }
 

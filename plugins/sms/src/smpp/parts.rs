@@ -209,7 +209,10 @@ mod tests {
         let book = Book::new(MessageIds::HexInResponses);
         let ticket = book.open("ours", 1);
         assert_eq!(book.taken(ticket, "00000A3F"), "2623");
-        assert_eq!(book.ended("0002623", State::Delivered), tell("ours", "2623"));
+        assert_eq!(
+            book.ended("0002623", State::Delivered),
+            tell("ours", "2623")
+        );
         let book = Book::new(MessageIds::HexInReceipts);
         let ticket = book.open("ours", 1);
         assert_eq!(book.taken(ticket, "2623"), "2623");

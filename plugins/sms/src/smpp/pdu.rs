@@ -225,7 +225,7 @@ impl Submission<'_> {
                 Optional::SarSegmentSeqnum(part.number),
             ]),
             (_, LongMessages::Payload) => {
-                let payload = MessagePayload::new(AnyOctetString::new(self.octets));
+                let payload = MessagePayload::new(AnyOctetString::from_slice(self.octets));
                 optional.push(Optional::MessagePayload(payload));
             }
             (None, _) => {}
@@ -250,7 +250,9 @@ impl Submission<'_> {
             .validity_period(validity(settings.validity_minutes))
             .registered_delivery(RegisteredDelivery::from(u8::from(settings.receipts)))
             .data_coding(DataCoding::from(coding))
-            .short_message(OctetString::new(&message).expect("a segment has at most 160 octets"))
+            .short_message(
+                OctetString::from_slice(&message).expect("a segment has at most 160 octets"),
+            )
             .tlvs(optional)
             .build();
         written(sequence, CommandStatus::EsmeRok, submit)
@@ -265,7 +267,11 @@ fn validity(minutes: Option<u32>) -> EmptyOrFullCOctetString<17> {
     let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
     // A year has 365 days, a month 30: centres do not agree on it, so days carry what they can.
     let (years, days) = (days / 365, days % 365);
-    let (months, days) = if days < 100 { (0, days) } else { (days / 30, days % 30) };
+    let (months, days) = if days < 100 {
+        (0, days)
+    } else {
+        (days / 30, days % 30)
+    };
     let text = format!("{years:02}{months:02}{days:02}{hours:02}{minutes:02}00000R");
     EmptyOrFullCOctetString::from_str(&text).expect("has 16 characters")
 }
@@ -332,7 +338,8 @@ pub(crate) fn nack(sequence: u32, status: CommandStatus) -> Bytes {
 }
 
 fn short<const MAX: usize>(text: &str) -> COctetString<1, MAX> {
-    COctetString::from_str(text).expect("configuration and addresses are checked for length and ASCII")
+    COctetString::from_str(text)
+        .expect("configuration and addresses are checked for length and ASCII")
 }
 
 fn written(sequence: u32, status: CommandStatus, pdu: impl Into<Pdu>) -> Bytes {

@@ -126,7 +126,12 @@ impl<T> Reassembly<T> {
         let mut answer = Vec::new();
         for waiting in self.waiting.values_mut() {
             let held = |(since, _): &mut (Instant, T)| now.duration_since(*since) >= HOLD;
-            answer.extend(waiting.unanswered.extract_if(.., held).map(|(_, token)| token));
+            answer.extend(
+                waiting
+                    .unanswered
+                    .extract_if(.., held)
+                    .map(|(_, token)| token),
+            );
         }
         answer
     }
@@ -144,8 +149,14 @@ impl<T> Reassembly<T> {
             source: key.source.clone(),
             destination_ton: waiting.destination_ton,
             destination: key.destination.clone(),
-            text: texts.map(|text| text.unwrap_or_else(|| GAP.to_owned())).collect(),
-            unanswered: waiting.unanswered.into_iter().map(|(_, token)| token).collect(),
+            text: texts
+                .map(|text| text.unwrap_or_else(|| GAP.to_owned()))
+                .collect(),
+            unanswered: waiting
+                .unanswered
+                .into_iter()
+                .map(|(_, token)| token)
+                .collect(),
         })
     }
 }

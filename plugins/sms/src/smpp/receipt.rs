@@ -67,7 +67,9 @@ pub(crate) fn sort(deliver: &Deliver, offset: i32) -> Sort {
     }
     let text = from_latin1(&deliver.message);
     let id = deliver.receipted_message_id.clone();
-    let id = id.or_else(|| value(&text, "id:")).filter(|id| !id.is_empty());
+    let id = id
+        .or_else(|| value(&text, "id:"))
+        .filter(|id| !id.is_empty());
     let word = deliver
         .message_state
         .and_then(word_of)
@@ -96,7 +98,10 @@ fn value(text: &str, key: &str) -> Option<String> {
     let from = place(&lower, key)? + key.len();
     // It ends where the next key begins: dates of some centres have blanks.
     let rest = &text[from..];
-    let next = KEYS.iter().filter_map(|key| place(&lower[from..], key)).min();
+    let next = KEYS
+        .iter()
+        .filter_map(|key| place(&lower[from..], key))
+        .min();
     let value = rest[..next.unwrap_or(rest.len())].trim();
     let value = if key == "done date:" {
         value
@@ -137,8 +142,8 @@ fn word_of(state: u8) -> Option<&'static str> {
 fn state_of(word: &str) -> Option<State> {
     match word {
         "DELIVRD" | "DELIVERED" => Some(State::Delivered),
-        "EXPIRED" | "DELETED" | "UNDELIV" | "REJECTD" | "SKIPPED" | "UNDELIVERABLE" | "REJECTED"
-        | "FAILED" => Some(State::Failed),
+        "EXPIRED" | "DELETED" | "UNDELIV" | "REJECTD" | "SKIPPED" | "UNDELIVERABLE"
+        | "REJECTED" | "FAILED" => Some(State::Failed),
         _ => None,
     }
 }
@@ -153,7 +158,9 @@ fn time(date: &str, offset: i32) -> Option<SystemTime> {
         _ => return None,
     };
     let local = NaiveDateTime::parse_from_str(&digits, format).ok()?;
-    let utc = local.checked_sub_signed(TimeDelta::minutes(offset.into()))?.and_utc();
+    let utc = local
+        .checked_sub_signed(TimeDelta::minutes(offset.into()))?
+        .and_utc();
     let at = SystemTime::from(utc);
     (at <= SystemTime::now() + CLOCKS_DIFFER).then_some(at)
 }
@@ -191,19 +198,37 @@ mod tests {
         assert_eq!(found.id, "m-17");
         assert_eq!(found.state, Some(State::Delivered));
         assert_eq!(found.code, "DELIVRD");
-        assert_eq!(found.at, at("2026-11-21 11:01:00").filter(|at| *at <= SystemTime::now()));
+        assert_eq!(
+            found.at,
+            at("2026-11-21 11:01:00").filter(|at| *at <= SystemTime::now())
+        );
     }
 
     #[test]
     fn texts_as_others_write_them() {
-        let found = receipt(&deliver(4, "ID:AB STAT:UNDELIV ERR:011 Done Date:26-01-02 03:04:05 "));
-        assert_eq!((found.id.as_str(), found.code.as_str()), ("AB", "UNDELIV 011"));
+        let found = receipt(&deliver(
+            4,
+            "ID:AB STAT:UNDELIV ERR:011 Done Date:26-01-02 03:04:05 ",
+        ));
+        assert_eq!(
+            (found.id.as_str(), found.code.as_str()),
+            ("AB", "UNDELIV 011")
+        );
         assert_eq!(found.state, Some(State::Failed));
         assert_eq!(found.at, at("2026-01-02 02:04:05"));
         let found = receipt(&deliver(4, "id:1 stat:rejectd err:0"));
-        assert_eq!((found.state, found.code.as_str(), found.at), (Some(State::Failed), "REJECTD", None));
-        let found = receipt(&deliver(4, "id:1 done date:20260102030405 stat:EXPIRED err:"));
-        assert_eq!((found.state, found.at), (Some(State::Failed), at("2026-01-02 02:04:05")));
+        assert_eq!(
+            (found.state, found.code.as_str(), found.at),
+            (Some(State::Failed), "REJECTD", None)
+        );
+        let found = receipt(&deliver(
+            4,
+            "id:1 done date:20260102030405 stat:EXPIRED err:",
+        ));
+        assert_eq!(
+            (found.state, found.at),
+            (Some(State::Failed), at("2026-01-02 02:04:05"))
+        );
     }
 
     #[test]
@@ -213,13 +238,19 @@ mod tests {
         deliver.receipted_message_id = Some("other".to_owned());
         deliver.message_state = Some(5);
         let found = receipt(&deliver);
-        assert_eq!((found.id.as_str(), found.state), ("other", Some(State::Failed)));
+        assert_eq!(
+            (found.id.as_str(), found.state),
+            ("other", Some(State::Failed))
+        );
     }
 
     #[test]
     fn what_is_on_its_way_has_not_ended() {
         for word in ["ENROUTE", "ACCEPTD", "UNKNOWN", "BUFFRED"] {
-            assert_eq!(receipt(&deliver(4, &format!("id:1 stat:{word}"))).state, None);
+            assert_eq!(
+                receipt(&deliver(4, &format!("id:1 stat:{word}"))).state,
+                None
+            );
         }
         assert_eq!(receipt(&deliver(0x20, TEXT)).state, None);
     }
@@ -234,7 +265,10 @@ mod tests {
 
     #[test]
     fn dates_of_the_future_are_not_believed() {
-        assert_eq!(time("9901010000", 0).is_some(), time("9901010000", 0) <= Some(SystemTime::now()));
+        assert_eq!(
+            time("9901010000", 0).is_some(),
+            time("9901010000", 0) <= Some(SystemTime::now())
+        );
         assert_eq!(time("20991231235959", 0), None);
         assert_eq!(time("2613011200", 0), None);
         assert_eq!(time("heute", 0), None);

@@ -229,7 +229,8 @@ impl Session {
 
     fn hear(&self) {
         let since = self.begun.elapsed().as_millis();
-        self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        self.heard
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
     }
 
     fn silence(&self) -> Duration {
@@ -316,8 +317,7 @@ impl Drop for OnDrop<'_> {
 async fn read<S: Stream>(session: &Arc<Session>, source: ReadHalf<S>, inbox: &Inbox) -> String {
     let mut frames = LengthDelimitedCodec::builder()
         .length_field_length(4)
-        // The length is that of the whole, itself included.
-        .length_adjustment(-4)
+        // The length is that of the whole, itself included, and the whole is read.
         .num_skip(0)
         .max_frame_length(pdu::LONGEST)
         .new_read(source);
@@ -408,7 +408,10 @@ async fn keep_alive(session: &Session, interval: Duration, patience: Duration) -
         let asked = session.request(pdu::enquire_link, None, patience).await;
         // Anything that it says proves that it is there.
         if asked.is_err() && session.silence() >= interval {
-            return format!("the centre does not answer, silent for {:?}", session.silence());
+            return format!(
+                "the centre does not answer, silent for {:?}",
+                session.silence()
+            );
         }
     }
 }

@@ -104,7 +104,10 @@ mod tests {
     fn the_standard_s_examples() {
         assert_eq!(encode("@£Δ"), Some(vec![0, 1, 0x10]));
         assert_eq!(encode("€ß"), Some(vec![0x1B, 0x65, 0x1E]));
-        assert_eq!(encode("[ab]"), Some(vec![0x1B, 0x3C, 0x61, 0x62, 0x1B, 0x3E]));
+        assert_eq!(
+            encode("[ab]"),
+            Some(vec![0x1B, 0x3C, 0x61, 0x62, 0x1B, 0x3E])
+        );
         assert_eq!(encode("„"), None);
         assert_eq!(encode("ç"), None, "only the capital is in the alphabet");
         assert_eq!(encode("\t"), None);

@@ -25,7 +25,11 @@ fn unpacked(octets: &[u8], header: usize, count: usize) -> Vec<u8> {
     let fill = (7 - header * 8 % 7) % 7;
     let bit = |at: usize| octets[at / 8] >> (at % 8) & 1;
     (0..count)
-        .map(|index| (0..7).fold(0, |sum, b| sum | bit(header * 8 + fill + index * 7 + b) << b))
+        .map(|index| {
+            (0..7).fold(0, |sum, b| {
+                sum | bit(header * 8 + fill + index * 7 + b) << b
+            })
+        })
         .collect()
 }
 
@@ -62,7 +66,11 @@ fn holds(text: &str) {
             Alphabet::Gsm7 => 1 + usize::from(pair[1][0] == 0x1B),
             Alphabet::Ucs2 => 2 + 2 * usize::from((0xD8..0xDC).contains(&pair[1][0])),
         };
-        let limit = if alphabet == Alphabet::Gsm7 { SEPTETS.1 } else { UNITS.1 * 2 };
+        let limit = if alphabet == Alphabet::Gsm7 {
+            SEPTETS.1
+        } else {
+            UNITS.1 * 2
+        };
         assert!(pair[0].len() + next > limit);
     }
 }
@@ -106,7 +114,10 @@ proptest! {
 }
 
 fn count(text: &str) -> usize {
-    segmented(text, false, 255).expect("short enough").segments.len()
+    segmented(text, false, 255)
+        .expect("short enough")
+        .segments
+        .len()
 }
 
 #[test]
@@ -137,8 +148,14 @@ fn the_limits_of_the_standard() {
 fn what_cannot_be_sent() {
     assert_eq!(segmented(" \r\n\t", false, 9), Err(Unsendable::Empty));
     assert_eq!(segmented("", true, 9), Err(Unsendable::Empty));
-    assert_eq!(segmented(&"a".repeat(307), false, 2), Err(Unsendable::TooLong(3)));
-    assert_eq!(segmented(&"a".repeat(50_000), false, 999), Err(Unsendable::TooLong(327)));
+    assert_eq!(
+        segmented(&"a".repeat(307), false, 2),
+        Err(Unsendable::TooLong(3))
+    );
+    assert_eq!(
+        segmented(&"a".repeat(50_000), false, 999),
+        Err(Unsendable::TooLong(327))
+    );
 }
 
 #[test]

@@ -29,7 +29,10 @@ impl Centre {
     /// The command and the number of the next PDU.
     async fn read(&mut self) -> (u32, u32) {
         let mut header = [0; pdu::HEADER];
-        self.stream.read_exact(&mut header).await.expect("a PDU comes");
+        self.stream
+            .read_exact(&mut header)
+            .await
+            .expect("a PDU comes");
         let at = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four"));
         let mut rest = vec![0; at(0) as usize - pdu::HEADER];
         self.stream.read_exact(&mut rest).await.expect("all of it");
@@ -77,7 +80,9 @@ async fn only_what_was_written_is_in_doubt() {
     let ended = centre.running.await.expect("ends");
     assert_eq!(ended.unanswered, 3);
     assert!(!session.is_open());
-    assert!(!lost(session.request(pdu::enquire_link, None, PATIENCE).await));
+    assert!(!lost(
+        session.request(pdu::enquire_link, None, PATIENCE).await
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +147,11 @@ async fn what_is_not_understood_is_answered_and_what_is_no_smpp_ends_the_session
     let enquiry = [0, 0, 0, 16, 0, 0, 0, 0x15, 0, 0, 0, 0, 0, 0, 0, 10];
     centre.stream.write_all(&enquiry).await.expect("is read");
     assert_eq!(centre.read().await, (0x8000_0015, 10));
-    centre.stream.write_all(b"HTTP/1.1 400 Bad Request").await.expect("is read");
+    centre
+        .stream
+        .write_all(b"HTTP/1.1 400 Bad Request")
+        .await
+        .expect("is read");
     let ended = centre.running.await.expect("ends");
     assert!(!ended.why.is_empty());
 }
