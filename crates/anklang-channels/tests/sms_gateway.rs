@@ -101,10 +101,10 @@ async fn requests_say_all_that_the_gateway_needs() {
     config["smsc"] = "centre".into();
     let expected = |id: &str| {
         format!(
-            "username=anklang&password=s3cret&from=Stadtwerk&to=%2B491711234501&text=Gr%C3%BC%C3%9Fe+\
-             %26+mehr&charset=UTF-8&coding=0&smsc=centre&validity=60&dlr-mask=19&dlr-url=https%3A%2F%2F\
-             anklang.example%2Fcallbacks%2Fsms%3Ftoken%3D{TOKEN}%26message%3D{id}%26status%3D%25d%26at\
-             %3D%25T%26reply%3D%25A"
+            "username=anklang&password=s3cret&from=Stadtwerk&to=%2B491711234501&coding=0&smsc=centre&\
+             validity=60&dlr-mask=19&dlr-url=https%3A%2F%2Fanklang.example%2Fcallbacks%2Fsms%3Ftoken%3D\
+             {TOKEN}%26message%3D{id}%26status%3D%25d%26at%3D%25T%26reply%3D%25A&\
+             text=Gr%C3%BC%C3%9Fe+%26+mehr&charset=UTF-8"
         )
     };
     for method in ["get", "post"] {
@@ -207,7 +207,7 @@ async fn kannel_takes_messages_and_calls_back() {
 
     assert!(instance.set(open(&config).await).is_ok());
     let instance = instance.get().unwrap();
-    config["method"] = "post".into();
+    config["method"] = "headers".into();
     let posting = open(&config).await;
     for instance in [instance, &posting] {
         let before = smsc.told("submit").len();

@@ -20,8 +20,10 @@ pub(crate) enum Method {
     /// Everything in the query of the URL, as all gateways of this sort take it.
     #[default]
     Get,
-    /// As a form in the body, which logs of HTTP servers do not show.
+    /// As a form in the body, which logs of HTTP servers do not show. Kannel does not take it.
     Post,
+    /// The text as the body, all else in headers (`X-Kannel-To` …), as Kannel takes it in a POST.
+    Headers,
 }
 
 /// An account at an HTTP gateway.

@@ -147,20 +147,35 @@ impl Gateway {
 
     fn request(&self, letter: &Letter<'_>) -> Result<Request<Full<Bytes>>, http::Error> {
         let settings = &self.settings;
-        let form = self.form(letter);
+        let (parameters, text) = (self.parameters(letter), letter.text.as_text());
+        let form = || {
+            let mut form = Serializer::new(String::new());
+            form.extend_pairs(&parameters)
+                .append_pair("text", &text)
+                .append_pair("charset", "UTF-8");
+            form.finish()
+        };
         let mut url = settings.url.clone();
         let request = match settings.method {
             Method::Get => {
                 let query = match url.query() {
-                    Some(query) if !query.is_empty() => format!("{query}&{form}"),
-                    _ => form,
+                    Some(query) if !query.is_empty() => format!("{query}&{}", form()),
+                    _ => form(),
                 };
                 url.set_query(Some(&query));
                 Request::get(url.as_str()).body(Full::default())
             }
             Method::Post => Request::post(url.as_str())
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(Full::from(form)),
+                .body(Full::from(form())),
+            Method::Headers => {
+                let plain =
+                    Request::post(url.as_str()).header(CONTENT_TYPE, "text/plain; charset=UTF-8");
+                let with_all = parameters.iter().fold(plain, |request, (name, value)| {
+                    request.header(format!("x-kannel-{name}"), value)
+                });
+                with_all.body(Full::from(text))
+            }
         };
         let mut request = request?;
         let agent = HeaderValue::from_static(concat!("anklang/", env!("CARGO_PKG_VERSION")));
@@ -168,32 +183,32 @@ impl Gateway {
         Ok(request)
     }
 
-    fn form(&self, letter: &Letter<'_>) -> String {
+    /// What the gateway has to know besides the text.
+    fn parameters(&self, letter: &Letter<'_>) -> Vec<(&'static str, String)> {
         let settings = &self.settings;
         let coding = match letter.text.alphabet {
             Alphabet::Gsm7 => "0",
             Alphabet::Ucs2 => "2",
         };
-        let mut form = Serializer::new(String::new());
-        form.append_pair("username", &settings.username)
-            .append_pair("password", settings.password.expose_secret())
-            .append_pair("from", &letter.source.shown())
-            .append_pair("to", &format!("+{}", letter.destination))
-            .append_pair("text", &letter.text.as_text())
-            .append_pair("charset", "UTF-8")
-            .append_pair("coding", coding);
+        let mut parameters = vec![
+            ("username", settings.username.clone()),
+            ("password", settings.password.expose_secret().to_owned()),
+            ("from", letter.source.shown()),
+            ("to", format!("+{}", letter.destination)),
+            ("coding", coding.to_owned()),
+        ];
         if let Some(smsc) = &settings.smsc {
-            form.append_pair("smsc", smsc);
+            parameters.push(("smsc", smsc.clone()));
         }
         if let Some(minutes) = settings.validity_minutes {
-            form.append_pair("validity", &minutes.to_string());
+            parameters.push(("validity", minutes.to_string()));
         }
         if let (Some(url), Some(token)) = (&settings.callback_url, &settings.callback_token) {
             let report = callback::report_url(url, token, letter.message_id);
-            form.append_pair("dlr-mask", REPORTS)
-                .append_pair("dlr-url", &report);
+            parameters.push(("dlr-mask", REPORTS.to_owned()));
+            parameters.push(("dlr-url", report));
         }
-        form.finish()
+        parameters
     }
 
     pub(crate) fn callback(&self, request: &CallbackRequest) -> CallbackReply {

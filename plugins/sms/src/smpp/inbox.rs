@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{DeliveryEvent, Host, HostClosed, InboundEvent, Level, Party};
 use rusmpp::CommandStatus;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, interval};
 
 use super::config::Settings;
@@ -82,8 +82,8 @@ impl Inbox {
     }
 
     /// Never waits: gives the arrival back if there is no room.
-    pub(crate) fn put(&self, arrival: Arrival) -> Result<(), Arrival> {
-        self.0.try_send(arrival).map_err(|full| full.into_inner())
+    pub(crate) fn put(&self, arrival: Arrival) -> Option<Arrival> {
+        self.0.try_send(arrival).err().map(TrySendError::into_inner)
     }
 }
 
@@ -264,7 +264,7 @@ impl Translator {
 
     async fn look_after_segments(&mut self) -> Result<(), HostClosed> {
         let now = Instant::now();
-        for unanswered in self.reassembly.to_answer(now) {
+        for unanswered in self.reassembly.held_too_long(now) {
             unanswered.answer(CommandStatus::EsmeRok).await;
         }
         let overdue = self.reassembly.overdue(now);

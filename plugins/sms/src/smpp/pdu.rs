@@ -26,6 +26,7 @@ use crate::address::{Kind, RECIPIENT, Source};
 use crate::text::Alphabet;
 
 /// Octets of a PDU's header.
+#[cfg(test)]
 pub(crate) const HEADER: usize = 16;
 /// Longest PDU that is read: a message of 64 KiB and what belongs to it.
 pub(crate) const LONGEST: usize = 128 * 1024;

@@ -122,7 +122,7 @@ impl<T> Reassembly<T> {
     }
 
     /// The segments for which the centre should not wait any longer, see [`HOLD`].
-    pub(crate) fn to_answer(&mut self, now: Instant) -> Vec<T> {
+    pub(crate) fn held_too_long(&mut self, now: Instant) -> Vec<T> {
         let mut answer = Vec::new();
         for waiting in self.waiting.values_mut() {
             let held = |(since, _): &mut (Instant, T)| now.duration_since(*since) >= HOLD;

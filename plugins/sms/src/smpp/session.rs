@@ -331,7 +331,7 @@ async fn read<S: Stream>(session: &Arc<Session>, source: ReadHalf<S>, inbox: &In
             Ok(Incoming::Answer(sequence, answer)) => session.settle(sequence, answer),
             Ok(Incoming::Deliver(sequence, deliver)) => {
                 let arrival = Arrival::new(deliver, session, sequence);
-                if let Err(arrival) = inbox.put(arrival) {
+                if let Some(arrival) = inbox.put(arrival) {
                     arrival.refuse().await;
                 }
             }

@@ -96,9 +96,9 @@ fn headers_and_parameters_of_all_sorts() {
 fn the_centre_does_not_wait_for_ever() {
     let (mut all, now) = (reassembly(), Instant::now());
     all.take(part(7, 2, 1, b"a"), 1, now);
-    assert!(all.to_answer(now).is_empty());
-    assert_eq!(all.to_answer(now + HOLD), [1]);
-    assert!(all.to_answer(now + HOLD).is_empty(), "once");
+    assert!(all.held_too_long(now).is_empty());
+    assert_eq!(all.held_too_long(now + HOLD), [1]);
+    assert!(all.held_too_long(now + HOLD).is_empty(), "once");
     assert_eq!(
         all.take(part(7, 2, 2, b"b"), 2, now + HOLD)[0].unanswered,
         [2]
