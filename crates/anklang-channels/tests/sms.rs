@@ -103,7 +103,7 @@ async fn a_message_arrives_and_its_receipt_is_answered_when_it_is_committed() {
     assert!(event.occurred_at.is_some() && event.event_id > 0);
     // The centre hears of nothing before the host has committed: it answers later requests first.
     until_taken(&instance, NUMBER, "zweite").await;
-    assert_eq!(smsc.told("delivered"), Vec::<Value>::new());
+    assert_eq!(smsc.told("delivered").await, Vec::<Value>::new());
     instance
         .acknowledge(vec![event.event_id, 999])
         .await
@@ -152,7 +152,7 @@ async fn a_long_text_is_one_message() {
     let Some(smsc) = Smsc::start() else { return };
     let long = "Ihr Angebot: €".repeat(30);
     for (how, submits) in [("udh", 3), ("sar", 3), ("payload", 1)] {
-        let before = smsc.told("submit").len();
+        let before = smsc.told("submit").await.len();
         let instance = open(&with(smsc.port(), json!({ "long_messages": how }))).await;
         let mut events = instance.events().unwrap();
         let outcome = one(&instance, NUMBER, &long).await;
@@ -183,7 +183,7 @@ async fn a_long_text_is_one_message() {
             event.provider_message_id,
             accepted(&outcome).provider_message_id
         );
-        let answered = smsc.told("delivered").len();
+        let answered = smsc.told("delivered").await.len();
         instance.acknowledge(vec![event.event_id]).await.unwrap();
         smsc.until("delivered", answered + 1).await;
         assert!(events.deliveries.try_recv().is_err(), "{how}");
@@ -223,7 +223,7 @@ async fn texts_that_are_too_long_or_no_use_are_refused_before_anything_is_sent()
             "accepted 2",
         ]
     );
-    assert_eq!(smsc.told("submit").len(), 2);
+    assert_eq!(smsc.told("submit").await.len(), 2);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn alphabets_are_chosen_by_the_text() {
         (&plain, 8, "„Schöne Grüße“ 🎉"),
         (&similar, 8, "„Schöne Grüße“ 🎉"),
     ] {
-        let before = smsc.told("submit").len();
+        let before = smsc.told("submit").await.len();
         assert_eq!(
             shown(&one(instance, NUMBER, "„Schöne Grüße“ 🎉").await),
             "accepted 1"
@@ -246,7 +246,7 @@ async fn alphabets_are_chosen_by_the_text() {
             (&json!(arrives), &json!(coding))
         );
     }
-    let before = smsc.told("submit").len();
+    let before = smsc.told("submit").await.len();
     one(&similar, NUMBER, "„Schöne Grüße“ – Ihr Café").await;
     let submit = smsc.until("submit", before + 1).await.remove(before);
     assert_eq!(submit["text"], "\"Schöne Grüße\" - Ihr Café");
@@ -277,7 +277,7 @@ async fn an_account_that_is_too_fast_rests() {
         shown(&one(&instance, NUMBER, "Hallo").await),
         "throttled account"
     );
-    assert_eq!(smsc.told("submit").len(), 1);
+    assert_eq!(smsc.told("submit").await.len(), 1);
 
     let instance = open(&config(smsc.port())).await;
     until_taken(&instance, "+491711234500", "Hallo").await;
@@ -299,14 +299,14 @@ async fn a_text_that_has_begun_is_finished_or_ambiguous() {
         shown(&one(&instance, "+491711234522", &long).await),
         "accepted 3"
     );
-    assert_eq!(smsc.told("submit").len(), 4);
+    assert_eq!(smsc.told("submit").await.len(), 4);
     // Refused for good, two thirds of nothing are left.
     let outcome = one(&instance, "+491711234577", &long).await;
     assert_eq!(
         shown(&outcome),
         "ambiguous: the first 1 segments were taken, then: ESME_RSUBMITFAIL"
     );
-    assert_eq!(smsc.told("submit").len(), 6);
+    assert_eq!(smsc.told("submit").await.len(), 6);
 }
 
 #[tokio::test]
@@ -320,9 +320,9 @@ async fn a_lost_connection_makes_what_was_sent_ambiguous_and_comes_back() {
         shown(&dropped)
     );
     until_taken(&instance, NUMBER, "Hallo").await;
-    assert_eq!(smsc.told("bind").len(), 2);
+    assert_eq!(smsc.told("bind").await.len(), 2);
     // Never sent again by itself.
-    let sent = smsc.told("submit");
+    let sent = smsc.told("submit").await;
     assert_eq!(sent.iter().filter(|s| s["to"] == "491711234555").count(), 1);
     // Ended after the answer: taken, and nothing is in doubt.
     let outcome = one(&instance, "+491711234544", "Hallo").await;
@@ -359,7 +359,7 @@ async fn answers_of_people_come_in() {
         ("ECHO LATIN", "Grüße"),
         ("ECHO LONG", "Erster, zweiter, dritter Teil"),
     ] {
-        let answered = smsc.told("delivered").len();
+        let answered = smsc.told("delivered").await.len();
         assert_eq!(shown(&one(&instance, NUMBER, text).await), "accepted 1");
         let event = inbound(&mut events).await;
         assert_eq!(event.text, arrives);
@@ -369,9 +369,9 @@ async fn answers_of_people_come_in() {
         let segments = if text == "ECHO LONG" { 3 } else { 1 };
         smsc.until("delivered", answered + segments).await;
     }
-    assert_eq!(smsc.told("submit")[0]["registered"], 0);
+    assert_eq!(smsc.told("submit").await[0]["registered"], 0);
     // A segment whose others do not come is answered after a while, so that they can.
-    let answered = smsc.told("delivered").len();
+    let answered = smsc.told("delivered").await.len();
     one(&instance, NUMBER, "ECHO LONELY").await;
     smsc.until("delivered", answered + 1).await;
     assert!(events.deliveries.try_recv().is_err());
@@ -421,7 +421,7 @@ async fn the_window_is_kept() {
             .iter()
             .all(|outcome| shown(outcome) == "accepted 1")
     );
-    let most = smsc.told("submit");
+    let most = smsc.told("submit").await;
     let most = most
         .iter()
         .map(|submit| submit["outstanding"].as_u64().unwrap())
@@ -439,7 +439,7 @@ async fn messages_that_are_not_begun_in_time_come_again() {
     let outcomes = send(&instance, messages).await;
     assert_eq!(shown(&outcomes[0]), "ambiguous: no answer within 2s");
     assert_eq!(shown(&outcomes[1]), "throttled the message centre is slow");
-    assert_eq!(smsc.told("submit").len(), 1);
+    assert_eq!(smsc.told("submit").await.len(), 1);
 }
 
 #[tokio::test]
@@ -517,6 +517,7 @@ async fn sending_and_receiving_can_have_a_session_each() {
     assert_eq!(delivery(&mut events).await.state(), State::Delivered);
     let mut sorts: Vec<_> = smsc
         .told("bind")
+        .await
         .iter()
         .map(|bind| (bind["sort"].to_string(), bind["system_type"].to_string()))
         .collect();
@@ -532,7 +533,7 @@ async fn sending_and_receiving_can_have_a_session_each() {
     let instance = open(&with(smsc.port(), json!({ "bind": "transmitter" }))).await;
     assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "accepted 1");
     assert_eq!(
-        smsc.told("bind").last().unwrap()["sort"],
+        smsc.told("bind").await.last().unwrap()["sort"],
         "bind_transmitter"
     );
 }
@@ -572,7 +573,7 @@ async fn tls_is_used_and_its_certificate_is_checked() {
             "transient CONFIG"
         );
     }
-    assert_eq!(smsc.told("submit").len(), 1);
+    assert_eq!(smsc.told("submit").await.len(), 1);
 }
 
 #[tokio::test]

@@ -210,7 +210,7 @@ async fn kannel_takes_messages_and_calls_back() {
     config["method"] = "headers".into();
     let posting = open(&config).await;
     for instance in [instance, &posting] {
-        let before = smsc.told("submit").len();
+        let before = smsc.told("submit").await.len();
         assert_eq!(
             shown(&one(instance, NUMBER, "Grüße [€]").await),
             "accepted 1"
@@ -229,7 +229,7 @@ async fn kannel_takes_messages_and_calls_back() {
     for (to, state) in [(NUMBER, State::Delivered), ("+491711234599", State::Failed)] {
         let message = sms(to, "Спасибо 🎉");
         let id = message.message_id.clone();
-        let before = smsc.told("submit").len();
+        let before = smsc.told("submit").await.len();
         assert_eq!(shown(&send(instance, vec![message]).await[0]), "accepted 1");
         let submit = smsc.until("submit", before + 1).await.remove(before);
         assert_eq!(

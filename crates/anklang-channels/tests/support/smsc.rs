@@ -1,9 +1,9 @@
 //! A short message centre: the npm package smpp, run by `plugins/sms/tests/smsc/smsc.js`, whose head
 //! says what it does.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ pub fn script(name: &str) -> PathBuf {
 pub struct Smsc {
     child: Child,
     port: u16,
+    /// With the number of lines that were written to it.
+    stdin: Mutex<(ChildStdin, usize)>,
     told: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -79,32 +81,50 @@ impl Smsc {
                 shared.lock().unwrap().push(event);
             }
         });
-        Some(Self { child, port, told })
+        let stdin = Mutex::new((child.stdin.take().unwrap(), 0));
+        Some(Self {
+            child,
+            port,
+            stdin,
+            told,
+        })
     }
 
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What was told under this name so far.
-    pub fn told(&self, event: &str) -> Vec<Value> {
-        let told = self.told.lock().unwrap();
-        told.iter()
-            .filter(|one| one["event"] == event)
-            .cloned()
-            .collect()
+    /// What was told under this name so far: all that the centre did before the last answer that it
+    /// gave.
+    pub async fn told(&self, event: &str) -> Vec<Value> {
+        let asked = {
+            let mut stdin = self.stdin.lock().unwrap();
+            stdin.0.write_all(b"\n").unwrap();
+            stdin.1 += 1;
+            stdin.1
+        };
+        self.until("synchronised", asked).await;
+        self.read(event)
     }
 
     /// What was told under this name, when there are so many.
     pub async fn until(&self, event: &str, count: usize) -> Vec<Value> {
         let begun = Instant::now();
         loop {
-            let told = self.told(event);
+            let told = self.read(event);
             if told.len() >= count {
                 return told;
             }
             assert!(begun.elapsed() < PATIENCE, "{event}: {told:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    fn read(&self, event: &str) -> Vec<Value> {
+        let told = self.told.lock().unwrap();
+        told.iter()
+            .filter(|one| one["event"] == event)
+            .cloned()
+            .collect()
     }
 }

@@ -223,5 +223,9 @@ const server = smpp.createServer({ debug: false }, (session) => {
 });
 
 // Whoever started this holds its standard input open for as long as it is wanted.
-process.stdin.on('end', () => process.exit(0)).resume();
+// For each line that it writes there it is told when all before has been told.
+process.stdin.on('end', () => process.exit(0));
+process.stdin.on('data', (octets) => {
+  for (const octet of octets) if (octet === 10) tell('synchronised', {});
+});
 server.listen(0, '127.0.0.1', () => tell('listening', { port: server.address().port }));
