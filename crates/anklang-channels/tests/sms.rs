@@ -31,7 +31,7 @@ fn config(port: u16) -> Value {
     json!({
         "type": "smpp", "host": "127.0.0.1", "port": port, "tls": "none",
         "system_id": "anklang", "password": "s3cret",
-        "response_timeout_seconds": 2, "throttled_seconds": 1,
+        "response_timeout_seconds": 60, "throttled_seconds": 1,
     })
 }
 
@@ -259,8 +259,9 @@ async fn refusals_are_told_apart() {
     let instance = open(&config(smsc.port())).await;
     let refused = one(&instance, "+491711234511", "Hallo").await;
     assert_eq!(shown(&refused), "REASON_RECIPIENT ESME_RINVDSTADR");
-    let silent = one(&instance, "+491711234566", "Hallo").await;
-    assert_eq!(shown(&silent), "ambiguous: no answer within 2s");
+    let impatient = open(&with(smsc.port(), json!({ "response_timeout_seconds": 5 }))).await;
+    let silent = one(&impatient, "+491711234566", "Hallo").await;
+    assert_eq!(shown(&silent), "ambiguous: no answer within 5s");
     assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "accepted 1");
 }
 
@@ -433,11 +434,11 @@ async fn the_window_is_kept() {
 async fn messages_that_are_not_begun_in_time_come_again() {
     let Some(smsc) = Smsc::start() else { return };
     // No answer ever: the first one holds the only place for longer than the others wait.
-    let changes = json!({ "window": 1, "begin_within_seconds": 1 });
+    let changes = json!({ "window": 1, "begin_within_seconds": 1, "response_timeout_seconds": 10 });
     let instance = open(&with(smsc.port(), changes)).await;
     let messages = (0..2).map(|_| sms("+491711234566", "Hallo")).collect();
     let outcomes = send(&instance, messages).await;
-    assert_eq!(shown(&outcomes[0]), "ambiguous: no answer within 2s");
+    assert_eq!(shown(&outcomes[0]), "ambiguous: no answer within 10s");
     assert_eq!(shown(&outcomes[1]), "throttled the message centre is slow");
     assert_eq!(smsc.told("submit").await.len(), 1);
 }
@@ -446,7 +447,7 @@ async fn messages_that_are_not_begun_in_time_come_again() {
 async fn a_centre_that_falls_silent_is_given_up() {
     let Some(smsc) = Smsc::start() else { return };
     let relay = Relay::start(smsc.port(), None).await;
-    let changes = json!({ "enquire_link_seconds": 1, "response_timeout_seconds": 1 });
+    let changes = json!({ "enquire_link_seconds": 1, "response_timeout_seconds": 5 });
     let instance = open(&with(relay.port(), changes)).await;
     assert_eq!(shown(&one(&instance, NUMBER, "Hallo").await), "accepted 1");
     smsc.until("enquire_link", 2).await;
@@ -495,7 +496,11 @@ async fn a_wrong_password_burns_nobody() {
     assert!(!health.detail.contains("wrong"));
     // A centre that never answers the bind.
     let silent = Smsc::start_with(&json!({ "greeting": false })).unwrap();
-    let instance = open(&config(silent.port())).await;
+    let instance = open(&with(
+        silent.port(),
+        json!({ "response_timeout_seconds": 2 }),
+    ))
+    .await;
     assert_eq!(
         shown(&one(&instance, NUMBER, "Hallo").await),
         "transient CONNECT"
