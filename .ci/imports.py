@@ -32,6 +32,7 @@ MAY_USE = {
     # Plugins see the SDK alone.
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
     "anklang-plugin-social": ["anklang-plugin-sdk"],
+    "anklang-plugin-sms": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
     "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],
@@ -48,6 +49,7 @@ ONLY = {
     "libloading": ["anklang-channels"],
     "typst": ["anklang-render"],
     "lettre": ["anklang-plugin-mail"],
+    "rusmpp": ["anklang-plugin-sms"],
 }
 # Pure rules: no I/O, no async.
 NOT_IN = {

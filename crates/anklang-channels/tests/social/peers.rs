@@ -69,7 +69,7 @@ pub fn telegram() -> Option<SocketAddr> {
     let running = RUNNING.get_or_init(|| {
         let peers = std::env::var_os("ANKLANG_PEERS").map(PathBuf::from);
         let modules = peers
-            .unwrap_or_else(|| cache().join("peers"))
+            .unwrap_or_else(|| cache().join("npm/peers"))
             .join("node_modules");
         let node = || {
             let mut node = Command::new("node");

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Builds the `cdylib` of a package of this workspace and returns its path. Uses the target
-/// directory of the running tests, so that nothing is built twice.
+/// directory and the profile of the running program, so that nothing is built twice.
 pub fn cdylib(package: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     // Build scripts (ring's) run again when these change: without them it is as from a shell.
@@ -16,10 +16,12 @@ pub fn cdylib(package: &str) -> PathBuf {
             cargo.env_remove(&name);
         }
     }
+    let (target, profile) = built_in();
     let built = cargo
         .args(["build", "--message-format=json", "-p", package])
+        .args(["--profile", &profile])
         .arg("--target-dir")
-        .arg(target_folder())
+        .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
@@ -35,9 +37,14 @@ pub fn cdylib(package: &str) -> PathBuf {
         .expect("cargo names the library")
 }
 
-/// The target folder that the running test was built in.
-fn target_folder() -> PathBuf {
+/// The target folder and the profile that the running program was built in.
+fn built_in() -> (PathBuf, String) {
     // <target>/<profile>/deps/<test>
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(3).unwrap().to_path_buf()
+    let folder = test.ancestors().nth(2).unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    (folder.parent().unwrap().to_path_buf(), profile.to_owned())
 }

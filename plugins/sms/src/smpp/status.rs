@@ -1,0 +1,106 @@
+//! What the centre's answer to a message means for it.
+//!
+//! Every answer other than ROK says that the message was not taken. So what is unknown is transient
+//! and not ambiguous: another attempt may do, and the host limits them.
+
+use std::time::Duration;
+
+use anklang_plugin_sdk::{Outcome, Reason};
+use rusmpp::CommandStatus;
+
+use super::pdu::{Answer, status_name};
+
+/// A message that is told to be too fast at this attempt and later is to blame itself: it must not
+/// hold the account up for ever.
+pub(crate) const BLAMED_AFTER: u32 = 5;
+
+/// What a refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The account is too fast, or the centre's queue is full.
+    TooFast,
+    /// Another attempt would be refused as well.
+    ForGood(Reason),
+    /// An operator has to mend the account; nobody is lost until then.
+    Account,
+    /// Another attempt may do.
+    ForNow,
+}
+
+/// What a status other than ROK means.
+pub(crate) fn refusal(status: CommandStatus) -> Refusal {
+    use CommandStatus::*;
+    match status {
+        EsmeRthrottled | EsmeRmsgqful => Refusal::TooFast,
+        EsmeRinvdstadr | EsmeRinvdstton | EsmeRinvdstnpi => Refusal::ForGood(Reason::Recipient),
+        EsmeRinvmsglen | EsmeRinvdcs | EsmeRinvesmclass | EsmeRxPAppn | EsmeRxRAppn => {
+            Refusal::ForGood(Reason::Content)
+        }
+        EsmeRinvsrcadr | EsmeRinvsrcton | EsmeRinvsrcnpi | EsmeRinvexpiry | EsmeRinvsched
+        | EsmeRinvregdlvflg => Refusal::ForGood(Reason::Config),
+        EsmeRbindfail | EsmeRinvpaswd | EsmeRinvsysid | EsmeRinvsystyp | EsmeRinvsertyp
+        | EsmeRprohibited | EsmeRsertypunauth | EsmeRsertypdenied | EsmeRinvbndsts => {
+            Refusal::Account
+        }
+        _ => Refusal::ForNow,
+    }
+}
+
+/// The outcome of a message that was refused as a whole.
+pub(crate) fn outcome(answer: &Answer, attempt: u32, rest: Duration) -> Outcome {
+    let name = status_name(answer.status);
+    if answer.is_nack {
+        return Outcome::transient(name, "the centre could not read the request");
+    }
+    match refusal(answer.status) {
+        Refusal::TooFast if attempt < BLAMED_AFTER => Outcome::throttled(rest, "account"),
+        Refusal::ForGood(reason) => Outcome::permanent(reason, name, "refused by the centre"),
+        Refusal::Account => Outcome::transient("CONFIG", format!("the centre answers {name}")),
+        Refusal::TooFast | Refusal::ForNow => Outcome::transient(name, "refused by the centre"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anklang_plugin_sdk::outcome::Kind;
+
+    use super::*;
+
+    fn kind(status: u32, attempt: u32) -> String {
+        let answer = Answer {
+            status: CommandStatus::from(status),
+            message_id: String::new(),
+            is_nack: false,
+        };
+        match outcome(&answer, attempt, Duration::from_secs(5)).kind {
+            Some(Kind::Throttled(throttled)) => format!("throttled {}", throttled.scope),
+            Some(Kind::Permanent(p)) => format!("{} {}", p.reason().as_str_name(), p.code),
+            Some(Kind::Transient(t)) => format!("transient {}", t.code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn refusals_are_told_apart() {
+        for (status, expected) in [
+            (0x58, "throttled account"),
+            (0x14, "throttled account"),
+            (0x0B, "REASON_RECIPIENT ESME_RINVDSTADR"),
+            (0x0A, "REASON_CONFIG ESME_RINVSRCADR"),
+            (0x01, "REASON_CONTENT ESME_RINVMSGLEN"),
+            (0x08, "transient ESME_RSYSERR"),
+            (0x45, "transient ESME_RSUBMITFAIL"),
+            (0x0E, "transient CONFIG"),
+            (0x04, "transient CONFIG"),
+            (0x400, "transient 0x00000400"),
+        ] {
+            assert_eq!(kind(status, 1), expected);
+        }
+    }
+
+    #[test]
+    fn who_is_always_too_fast_holds_nobody_up() {
+        assert_eq!(kind(0x58, 4), "throttled account");
+        assert_eq!(kind(0x58, 5), "transient ESME_RTHROTTLED");
+    }
+}
