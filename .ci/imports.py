@@ -31,6 +31,7 @@ MAY_USE = {
     "anklang-plugin-sdk": ["anklang-plugin-abi", "anklang-plugin-proto"],
     # Plugins see the SDK alone.
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
+    "anklang-plugin-fax": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
     "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],
@@ -46,7 +47,7 @@ ONLY = {
     "diesel-async": ["anklang-store"],
     "libloading": ["anklang-channels"],
     "typst": ["anklang-render"],
-    "lettre": ["anklang-plugin-mail"],
+    "lettre": ["anklang-plugin-fax", "anklang-plugin-mail"],
 }
 # Pure rules: no I/O, no async.
 NOT_IN = {

@@ -55,30 +55,56 @@ fn violation(error: &ValidationError<'_>) -> Vec<ConfigViolation> {
             .iter()
             .map(|name| at(name, "is not known"))
             .collect(),
-        kind => vec![ConfigViolation {
+        ValidationErrorKind::OneOfNotValid { context } => one_of(context).unwrap_or_else(|| {
+            vec![ConfigViolation {
+                path: here,
+                reason: error.masked().to_string(),
+            }]
+        }),
+        _ => vec![ConfigViolation {
             path: here,
-            reason: choices(kind).unwrap_or_else(|| error.masked().to_string()),
+            reason: error.masked().to_string(),
         }],
     }
 }
 
-/// Names the choices of an enumeration, which JSON Schema writes as "one of these constants".
-fn choices(kind: &ValidationErrorKind) -> Option<String> {
-    let ValidationErrorKind::OneOfNotValid { context } = kind else {
-        return None;
-    };
-    let constants: Option<Vec<String>> = context
-        .iter()
-        .map(|errors| {
-            errors.iter().find_map(|error| match error.kind() {
-                ValidationErrorKind::Constant { expected_value } => {
-                    Some(expected_value.to_string())
-                }
-                _ => None,
-            })
+/// What is wrong where one of several schemas has to fit: a choice of constants, or objects that a
+/// constant tells apart. `None` if it is neither.
+fn one_of(branches: &[Vec<ValidationError<'static>>]) -> Option<Vec<ConfigViolation>> {
+    let constant = |errors: &[ValidationError<'static>]| {
+        errors.iter().find_map(|error| match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => Some((
+                error.instance_path().to_string(),
+                expected_value.to_string(),
+            )),
+            _ => None,
         })
-        .collect();
-    Some(format!("is none of {}", constants?.join(", ")))
+    };
+    let all = |errors: &[ValidationError<'static>]| -> Vec<ConfigViolation> {
+        errors.iter().flat_map(violation).collect()
+    };
+    let (mut fitting, mut others) = (Vec::new(), Vec::new());
+    for errors in branches {
+        match constant(errors) {
+            None => fitting.push(errors),
+            Some(constant) => others.push(constant),
+        }
+    }
+    match fitting[..] {
+        [] => {
+            let path = others.first()?.0.clone();
+            let choices: Vec<_> = others.into_iter().map(|(_, value)| value).collect();
+            let reason = format!("is none of {}", choices.join(", "));
+            Some(vec![ConfigViolation { path, reason }])
+        }
+        [meant] if !others.is_empty() => Some(all(meant)),
+        // The constant is missing: what every schema says.
+        [first, ref more @ ..] => {
+            let mut common = all(first);
+            common.retain(|violation| more.iter().all(|errors| all(errors).contains(violation)));
+            Some(common).filter(|common| !common.is_empty())
+        }
+    }
 }
 
 /// The configuration with every value hidden that the schema marks as `writeOnly`.
@@ -155,6 +181,46 @@ mod tests {
                 "/user: is required",
             ]
         );
+    }
+
+    #[test]
+    fn of_several_sorts_the_one_that_is_meant_counts() {
+        let sort = |name: &str, option: &str| {
+            json!({
+                "type": "object",
+                "required": ["type", option],
+                "additionalProperties": false,
+                "properties": {
+                    "type": { "const": name },
+                    option: { "type": "string" },
+                    "pages": { "type": "integer" }
+                }
+            })
+        };
+        let schema = json!({ "oneOf": [sort("server", "host"), sort("gateway", "to")] });
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        for (config, expected) in [
+            (
+                json!({ "type": "server", "to": "x", "pages": "many" }),
+                &[
+                    "/host: is required",
+                    "/pages: value is not of type \"integer\"",
+                    "/to: is not known",
+                ][..],
+            ),
+            (json!({ "type": "gateway" }), &["/to: is required"]),
+            (
+                json!({ "type": "pigeon" }),
+                &["/type: is none of \"server\", \"gateway\""],
+            ),
+            (json!({ "host": "h" }), &["/type: is required"]),
+        ] {
+            let found: Vec<_> = violations(&validator, &config)
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(found, expected, "{config}");
+        }
     }
 
     #[test]
