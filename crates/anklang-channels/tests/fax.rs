@@ -18,6 +18,8 @@ mod smtp_peer;
 
 #[path = "fax/gateway.rs"]
 mod gateway;
+#[path = "fax/modems.rs"]
+mod modems;
 #[path = "fax/scripted.rs"]
 mod scripted;
 #[path = "fax/server.rs"]

@@ -88,7 +88,10 @@ impl Session {
         let user = self.command(&format!("USER {}", settings.username)).await?;
         let reply = match (user.code, &settings.password) {
             (331, Some(password)) => {
-                let password = quoted(password.expose_secret());
+                let password = password.expose_secret();
+                // A hyphen before the password asks for short replies, and is no part of it.
+                let hyphen = if password.starts_with('-') { "-" } else { "" };
+                let password = quoted(&format!("{hyphen}{password}"));
                 self.command(&format!("PASS {password}")).await?
             }
             (331, None) => {
