@@ -33,7 +33,7 @@ const RETRY_LATE: Duration = Duration::from_secs(5);
 
 /// One opened account.
 enum Fax {
-    Hylafax(Hylafax),
+    Hylafax(Box<Hylafax>),
     Gateway(Gateway),
 }
 
@@ -49,7 +49,7 @@ impl Channel for Fax {
 
     async fn open(config: Config, host: Host) -> Result<Self, OpenError> {
         Ok(match config {
-            Config::Hylafax(config) => Self::Hylafax(Hylafax::open(config, host).await?),
+            Config::Hylafax(config) => Self::Hylafax(Box::new(Hylafax::open(config, host).await?)),
             Config::MailGateway(config) => Self::Gateway(Gateway::open(config, host).await?),
         })
     }

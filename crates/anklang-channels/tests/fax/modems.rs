@@ -15,6 +15,7 @@ use super::*;
 use crate::hylafax::{PASSWORD, USER, cannot_run, make_spool, tiff_pages};
 
 const SWITCH: &str = "ANKLANG_TEST_FAX_LOOP";
+const MODEMS: [&str; 3] = ["ttyIAX0", "ttyIAX1", "ttyIAX2"];
 const NAME: &str = "modems::pages_arrive_and_failures_are_told";
 
 #[tokio::test]
@@ -79,7 +80,7 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for modem in ["ttyIAX0", "ttyIAX1"] {
+        for modem in MODEMS {
             let _ = std::fs::remove_file(Path::new("/dev").join(modem));
         }
     }
@@ -96,12 +97,17 @@ fn bind(from: &Path, to: &str) {
     assert!(done.success());
 }
 
-/// Two modems that call each other: the first sends, the second receives.
+/// The first sends, the second receives.
 fn make_modems(folder: &Path, spool: &Path) {
     let modems = folder.join("iaxmodem");
     std::fs::create_dir(&modems).unwrap();
     let prototype = std::fs::read_to_string(spool.join("config/iaxmodem")).unwrap();
-    for (modem, port, other, rings) in [("ttyIAX0", 4570, 4571, 0), ("ttyIAX1", 4571, 4570, 1)] {
+    // The third calls the second as well.
+    for (modem, port, other, rings) in [
+        ("ttyIAX0", 4570, 4571, 0),
+        ("ttyIAX1", 4571, 4570, 1),
+        ("ttyIAX2", 4572, 4571, 0),
+    ] {
         let line = format!(
             "device /dev/{modem}\nowner uucp:uucp\nmode 660\nport {port}\nrefresh 0\n\
              server 127.0.0.1:{other}\npeername {modem}\nsecret secret\ncodec slinear\nnodaemon\n"
@@ -146,7 +152,7 @@ async fn whole_way() {
     make_spool(&spool);
     make_modems(folder.path(), &spool);
     let mut running = Running(Vec::new());
-    for modem in ["ttyIAX0", "ttyIAX1"] {
+    for modem in MODEMS {
         running.start(modem, "/usr/bin/iaxmodem", &[modem]);
         until("the modem is there", async || {
             Path::new("/dev").join(modem).exists()
@@ -159,7 +165,7 @@ async fn whole_way() {
         "/usr/sbin/hfaxd",
         &["-d", "-l", "127.0.0.1", "-i", "4559"],
     );
-    for modem in ["ttyIAX0", "ttyIAX1"] {
+    for modem in MODEMS {
         running.start(&format!("{modem} getty"), "/usr/sbin/faxgetty", &[modem]);
         let status = spool.join("status").join(modem);
         until("the modem is idle", async || {
@@ -208,8 +214,25 @@ async fn whole_way() {
             .all(|(width, length, lines)| { *width == 1728 && *length > 2000 && *lines == 196.0 })
     );
 
+    // While the line is busy, somebody else calls.
+    let (id, job) = submit(14).await;
+    until("the line is busy", async || {
+        let told = std::fs::read_to_string(spool.join("status/ttyIAX1")).unwrap_or_default();
+        told.contains("Receiving")
+    })
+    .await;
+    let mut other = config.clone();
+    other["modem"] = "ttyIAX2".into();
+    let other = plugin().open(&other).await.unwrap();
+    let message = fax("+495615550001", "application/pdf", documents::pdf(1));
+    let busy = message.message_id.clone();
+    assert_eq!(kinds(&send(&other, vec![message]).await), ["accepted"]);
+    let told = patient_event(&mut events).await;
+    eprintln!("busy: {told:?}");
+    assert_eq!((told.state(), &told.message_id), (State::Failed, &busy));
+    other.drain(Duration::from_secs(5)).await.unwrap();
+
     // The line is cut once the first page is through.
-    let (id, job) = submit(8).await;
     let sent = spool.join("sendq").join(format!("q{job}"));
     until("the first page is sent", async || {
         let told = std::fs::read_to_string(&sent).unwrap_or_default();
@@ -222,7 +245,7 @@ async fn whole_way() {
     eprintln!("cut: {told:?}");
     assert_eq!((told.state(), &told.message_id), (State::Failed, &id));
     assert_eq!(told.code, "PARTIAL");
-    assert!(told.detail.contains(" of 8 pages; "), "{}", told.detail);
+    assert!(told.detail.contains(" of 14 pages; "), "{}", told.detail);
 
     // Nobody is there any more.
     let (id, _) = submit(1).await;

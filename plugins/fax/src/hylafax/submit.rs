@@ -16,6 +16,7 @@
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{Outcome, Reason, outcome::Kind};
+use tokio::time::timeout;
 
 use super::config::Settings;
 use super::job::{self, Finished};
@@ -51,11 +52,19 @@ pub(crate) struct Submitted {
 /// Submits a fax.
 pub(crate) async fn submit(session: &mut Session, settings: &Settings, fax: &Fax) -> Submitted {
     session.jobs += 1;
-    let job = match prepare(session, settings, fax).await {
-        Ok(job) => job,
-        Err(outcome) => {
+    // Each step has its patience, but there are many: a host loses its own some day.
+    let prepared = timeout(3 * settings.patience, prepare(session, settings, fax)).await;
+    let job = match prepared {
+        Ok(Ok(job)) => job,
+        Ok(Err(outcome)) => {
             return Submitted {
                 outcome,
+                usable: false,
+            };
+        }
+        Err(_) => {
+            return Submitted {
+                outcome: Outcome::transient("CONNECT", "the fax server is slow"),
                 usable: false,
             };
         }

@@ -16,11 +16,10 @@ async fn settings(more: serde_json::Value) -> Settings {
     let more = more.as_object().unwrap().clone();
     config.as_object_mut().unwrap().extend(more);
     let config: GatewayConfig = serde_json::from_value(config).unwrap();
-    config
-        .resolve()
-        .await
-        .ok()
-        .expect("the configuration is right")
+    match config.resolve().await {
+        Ok(settings) => settings,
+        Err(error) => panic!("{error:?}"),
+    }
 }
 
 /// A PDF with so many empty pages.
