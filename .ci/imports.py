@@ -33,6 +33,7 @@ MAY_USE = {
     "anklang-plugin-mail": ["anklang-plugin-sdk"],
     "anklang-plugin-social": ["anklang-plugin-sdk"],
     "anklang-plugin-sms": ["anklang-plugin-sdk"],
+    "anklang-plugin-fax": ["anklang-plugin-sdk"],
     "anklang-plugin-testing": ["anklang-plugin-sdk"],
     "anklang-e2e": [],
     "anklang-chaos": ["anklang-local", "anklang-proto", "anklang-testkit"],
@@ -48,7 +49,7 @@ ONLY = {
     "diesel-async": ["anklang-store"],
     "libloading": ["anklang-channels"],
     "typst": ["anklang-render"],
-    "lettre": ["anklang-plugin-mail"],
+    "lettre": ["anklang-plugin-fax", "anklang-plugin-mail"],
     "rusmpp": ["anklang-plugin-sms"],
 }
 # Pure rules: no I/O, no async.

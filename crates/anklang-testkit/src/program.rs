@@ -31,7 +31,7 @@ pub fn program() -> &'static Program {
         let built = cargo
             .args(["build", "--message-format=json", "--profile", &profile])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
-            .args(["-p", "anklang-plugin-testing"])
+            .args(["-p", "anklang-plugin-fax", "-p", "anklang-plugin-testing"])
             .arg("--target-dir")
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
