@@ -239,6 +239,11 @@ async fn whole_way(folder: &Path) {
     let told = patient_event(&mut events).await;
     eprintln!("busy: {told:?}");
     assert_eq!((told.state(), &told.message_id), (State::Failed, &busy));
+    // What iaxmodem makes of a call that the other side rejects.
+    assert!(
+        ["BUSY", "NO_DIALTONE"].contains(&told.code.as_str()),
+        "{told:?}"
+    );
     other.drain(Duration::from_secs(5)).await.unwrap();
 
     // The line is cut once the first page is through.
