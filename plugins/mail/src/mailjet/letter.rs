@@ -205,3 +205,7 @@ pub(super) fn payload<'a>(letters: impl Iterator<Item = &'a str>, sandbox: bool)
     let sandbox = if sandbox { ",\"SandboxMode\":true" } else { "" };
     format!("{{\"Messages\":[{}]{sandbox}}}", letters.join(",")).into_bytes()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
