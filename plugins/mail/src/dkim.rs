@@ -54,7 +54,10 @@ pub(crate) struct DkimConfig {
     #[schemars(length(min = 1, max = 253))]
     domain: String,
     /// Under which name the public key is in the DNS: `<selector>._domainkey.<domain>`.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.\-]*[A-Za-z0-9])?$"), length(max = 63))]
+    #[schemars(
+        regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.\-]*[A-Za-z0-9])?$"),
+        length(max = 63)
+    )]
     selector: String,
     /// Private key as PEM: RSA of at least 2,048 bits, or Ed25519. One of the three ways to give
     /// it.
@@ -113,7 +116,10 @@ impl DkimConfig {
         let mut headers = vec!["from".to_owned()];
         for name in names {
             if !is_name(&name) {
-                problems.add(format!("dkim.{index}.headers"), "has what is no name of a line");
+                problems.add(
+                    format!("dkim.{index}.headers"),
+                    "has what is no name of a line",
+                );
             } else if !headers.contains(&name) {
                 headers.push(name);
             }
@@ -162,8 +168,13 @@ impl Key {
         match self {
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), lines, &mut signature)
-                    .ok()?;
+                key.sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    lines,
+                    &mut signature,
+                )
+                .ok()?;
                 Some(signature)
             }
             // RFC 8463: what is signed is the hash.
@@ -209,7 +220,10 @@ impl Signer {
     /// The header line, with its end.
     fn signature(&self, lines: &[Line<'_>], body_hash: &str, now: SystemTime) -> Option<Vec<u8>> {
         let (names, mut canonical) = self.chosen(lines);
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        let seconds = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs();
         let unsigned = format!(
             "v=1; a={}; c=relaxed/relaxed; d={};\r\n\ts={}; t={seconds};\r\n\th={};\r\n\tbh={body_hash};\r\n\tb=",
             self.key.algorithm(),
@@ -402,7 +416,10 @@ mod tests {
         assert_eq!(relaxed_body("a"), "a\r\n");
         assert_eq!(relaxed_body("a\r\n\r\n \r\nb"), "a\r\n\r\n\r\nb\r\n");
         // The hash of nothing, from RFC 6376, 3.4.4.
-        assert_eq!(body_hash(b"\r\n"), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+        assert_eq!(
+            body_hash(b"\r\n"),
+            "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+        );
     }
 
     #[test]

@@ -154,7 +154,11 @@ fn with_mailto(value: String, address: Option<Address>) -> String {
     match address {
         Some(address) if !value.to_ascii_lowercase().contains("mailto:") => {
             let both = format!("{value}, <mailto:{address}?subject=unsubscribe>");
-            if both.len() > LONGEST_HEADER { value } else { both }
+            if both.len() > LONGEST_HEADER {
+                value
+            } else {
+                both
+            }
         }
         _ => value,
     }

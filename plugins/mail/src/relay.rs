@@ -31,7 +31,10 @@ impl Relay {
     pub(crate) fn open(mut settings: Settings, host: Host) -> Self {
         let make = Make {
             return_path: settings.return_path.take(),
-            unsubscribe: settings.bounces.as_ref().and_then(|b| b.unsubscribe.clone()),
+            unsubscribe: settings
+                .bounces
+                .as_ref()
+                .and_then(|b| b.unsubscribe.clone()),
             signers: std::mem::take(&mut settings.signers),
         };
         let bounces = settings

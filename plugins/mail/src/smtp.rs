@@ -546,7 +546,10 @@ mod tests {
     fn reports_that_are_asked_for() {
         let rcpt = |notify: &[Notify], address: &str| {
             let parameters = reports(notify, address);
-            parameters.iter().map(ToString::to_string).collect::<Vec<_>>()
+            parameters
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             rcpt(&[Notify::Failure, Notify::Delay], "a+b=c@example.org"),

@@ -146,14 +146,23 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for bad in ["", "bounces", "{id}", "a b@example.org", "x@", "<a@example.org>"] {
+        for bad in [
+            "",
+            "bounces",
+            "{id}",
+            "a b@example.org",
+            "x@",
+            "<a@example.org>",
+        ] {
             assert!(Tagged::parse_untagged(bad).is_err(), "{bad}");
         }
         let long = format!("{}{{id}}@example.org", "x".repeat(29));
         assert!(Tagged::parse_untagged(&long).is_err());
         assert!(Tagged::parse("bounces@example.org").is_err());
         assert_eq!(
-            tagged("bounces@example.org").address(ID).map(|a| a.to_string()),
+            tagged("bounces@example.org")
+                .address(ID)
+                .map(|a| a.to_string()),
             Some("bounces@example.org".to_owned())
         );
     }

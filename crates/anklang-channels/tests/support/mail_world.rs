@@ -52,9 +52,13 @@ impl Drop for World {
 impl World {
     /// Starts both; `None` where they are not installed, or this is not root.
     pub fn start() -> Option<Self> {
-        let missing = ["/usr/sbin/postfix", "/usr/sbin/dovecot", "/usr/lib/dovecot/lmtp"]
-            .into_iter()
-            .find(|program| !Path::new(program).is_file());
+        let missing = [
+            "/usr/sbin/postfix",
+            "/usr/sbin/dovecot",
+            "/usr/lib/dovecot/lmtp",
+        ]
+        .into_iter()
+        .find(|program| !Path::new(program).is_file());
         if let Some(missing) = missing {
             return skip(&format!("there is no {missing}: scripts/setup test"));
         }
@@ -82,7 +86,9 @@ impl World {
         world.start_dovecot();
         world.start_postfix();
         for port in [world.ports.mx, world.ports.submission, world.ports.imaps] {
-            until(&format!("port {port}"), || TcpStream::connect(("127.0.0.1", port)).ok());
+            until(&format!("port {port}"), || {
+                TcpStream::connect(("127.0.0.1", port)).ok()
+            });
         }
         Some(world)
     }
@@ -142,7 +148,10 @@ impl World {
         let stream = TcpStream::connect(("127.0.0.1", self.ports.mx)).unwrap();
         let mut answers = BufReader::new(stream.try_clone().unwrap());
         let mut stream = stream;
-        let body = mail.replace("\r\n", "\n").replace('\n', "\r\n").replace("\r\n.", "\r\n..");
+        let body = mail
+            .replace("\r\n", "\n")
+            .replace('\n', "\r\n")
+            .replace("\r\n.", "\r\n..");
         let commands = [
             (String::new(), "220"),
             ("HELO other.test\r\n".to_owned(), "250"),
@@ -157,7 +166,10 @@ impl World {
             let mut answer = String::new();
             while answer.len() < 4 || answer.as_bytes()[3] == b'-' {
                 answer.clear();
-                assert!(answers.read_line(&mut answer).unwrap() > 0, "after {command}");
+                assert!(
+                    answers.read_line(&mut answer).unwrap() > 0,
+                    "after {command}"
+                );
             }
             assert!(answer.starts_with(expected), "{command}: {answer}");
         }
@@ -189,11 +201,16 @@ impl World {
     fn start_dovecot(&mut self) {
         std::fs::create_dir(self.path("mails")).unwrap();
         chown(OWNER, &self.path("mails"));
-        let passwords = format!("outreach@send.test:{{PLAIN}}{PASSWORD}\nalice@recv.test:{{PLAIN}}a\n");
+        let passwords =
+            format!("outreach@send.test:{{PLAIN}}{PASSWORD}\nalice@recv.test:{{PLAIN}}a\n");
         std::fs::write(self.path("passwd"), passwords).unwrap();
         self.write("dovecot.conf", include_str!("dovecot.conf"));
         let conf = self.path("dovecot.conf");
-        self.spawn("/usr/sbin/dovecot", &["-F", "-c", conf.to_str().unwrap()], "dovecot.log");
+        self.spawn(
+            "/usr/sbin/dovecot",
+            &["-F", "-c", conf.to_str().unwrap()],
+            "dovecot.log",
+        );
         until("dovecot", || self.path("run/lmtp").exists().then_some(()));
     }
 
@@ -205,11 +222,21 @@ impl World {
         self.write("postfix/main.cf", include_str!("postfix-main.cf"));
         self.write("postfix/master.cf", include_str!("postfix-master.cf"));
         let conf = self.path("postfix");
-        self.spawn("/usr/sbin/postfix", &["-c", conf.to_str().unwrap(), "start-fg"], "postfix.log");
+        self.spawn(
+            "/usr/sbin/postfix",
+            &["-c", conf.to_str().unwrap(), "start-fg"],
+            "postfix.log",
+        );
     }
 
     fn write(&self, name: &str, template: &str) {
-        let Ports { mx, submission, smtps, imap, imaps } = self.ports;
+        let Ports {
+            mx,
+            submission,
+            smtps,
+            imap,
+            imaps,
+        } = self.ports;
         let text = template
             .replace("@DIR@", self.folder.path().to_str().unwrap())
             .replace("@OWNER@", OWNER)
@@ -248,7 +275,10 @@ pub fn until<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
 
 /// With `CI=true` nothing may be missing.
 pub fn skip<T>(reason: &str) -> Option<T> {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{reason}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "{reason}"
+    );
     eprintln!("skipped: {reason}");
     None
 }

@@ -178,7 +178,11 @@ impl Imap {
     }
 
     /// Waits until the server has news, somebody notifies, or it is time to look.
-    pub(super) async fn wait(mut self, poll: Duration, wake: &Notify) -> Result<(Self, Woke), Failure> {
+    pub(super) async fn wait(
+        mut self,
+        poll: Duration,
+        wake: &Notify,
+    ) -> Result<(Self, Woke), Failure> {
         self.begin();
         if !self.can_idle {
             let woke = tokio::select! {
@@ -209,7 +213,11 @@ impl Imap {
     pub(super) async fn logout(mut self) {
         self.begin();
         // The connection is closed whatever the server says.
-        let _ = timeout(self.patience.min(Duration::from_secs(2)), self.session.logout()).await;
+        let _ = timeout(
+            self.patience.min(Duration::from_secs(2)),
+            self.session.logout(),
+        )
+        .await;
     }
 
     /// The next answer may be long again.
@@ -254,7 +262,9 @@ async fn connect(
 async fn secured(tls: &Tls, socket: Box<dyn Socket>) -> Result<Box<dyn Socket>, Failure> {
     let connector = TlsConnector::from(Arc::clone(&tls.config));
     let stream = connector.connect(tls.name.clone(), socket).await;
-    Ok(Box::new(stream.map_err(|e| Failure::because(format!("TLS: {e}")))?))
+    Ok(Box::new(
+        stream.map_err(|e| Failure::because(format!("TLS: {e}")))?,
+    ))
 }
 
 async fn greeted(mut client: Client<Stream>) -> Result<Client<Stream>, Failure> {
@@ -356,7 +366,8 @@ impl AsyncRead for Stream {
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         let count = buffer.filled().len() - before;
         let left = self.allowance.load(Ordering::Relaxed);
-        self.allowance.store(left.saturating_sub(count), Ordering::Relaxed);
+        self.allowance
+            .store(left.saturating_sub(count), Ordering::Relaxed);
         if count > left {
             return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
         }

@@ -37,7 +37,10 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn new(now: SystemTime) -> Self {
-        let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let millis = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         Self {
             // 20 bits are a million events within the first millisecond.
             next_event: u64::try_from(millis).unwrap_or(0) << 20 | 1,

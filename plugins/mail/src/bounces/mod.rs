@@ -95,7 +95,11 @@ impl Bounces {
     pub(crate) async fn shut_down(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         self.shared.wake.notify_one();
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             // It never panics; and the caller has a deadline.
             let _ = task.await;
@@ -105,7 +109,11 @@ impl Bounces {
 
 impl Drop for Bounces {
     fn drop(&mut self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             task.abort();
         }
@@ -166,7 +174,8 @@ impl Reader {
             };
             self.shared.state().clone_from(&reason);
             let fields = [("reason", reason)];
-            self.host.log(Level::Warn, "the mailbox cannot be read", &fields);
+            self.host
+                .log(Level::Warn, "the mailbox cannot be read", &fields);
             // What worked for a while begins anew.
             if began.elapsed() > LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
@@ -228,7 +237,8 @@ impl Reader {
             for some in mails.chunks(MOVED_AT_ONCE) {
                 if let Err(failure) = imap.put_away(some, folder).await {
                     let fields = [("reason", failure.reason)];
-                    self.host.log(Level::Warn, "mails cannot be put away", &fields);
+                    self.host
+                        .log(Level::Warn, "mails cannot be put away", &fields);
                     return moved;
                 }
                 self.shared.ledger().left(some);

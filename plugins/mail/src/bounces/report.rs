@@ -105,7 +105,10 @@ impl Mail<'_> {
         let Some(id) = self.reported(envelope, None) else {
             return Some(News::Unreadable("its report is of no message of ours"));
         };
-        let action = recipient.get("action").unwrap_or_default().to_ascii_lowercase();
+        let action = recipient
+            .get("action")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let state = match &action[..] {
             "failed" => State::Bounced,
             "delivered" => State::Delivered,
@@ -116,7 +119,9 @@ impl Mail<'_> {
             State::Unspecified => format!("{action}: {said}"),
             _ => said.to_owned(),
         };
-        let code = recipient.get("status").and_then(|s| s.split_whitespace().next());
+        let code = recipient
+            .get("status")
+            .and_then(|s| s.split_whitespace().next());
         let at = self.date(recipient.get("last-attempt-date"));
         Some(self.happened(state, id, code.unwrap_or_default(), detail, at))
     }
@@ -243,7 +248,9 @@ impl Mail<'_> {
     fn answered(&self) -> Option<String> {
         let ids = |name| self.line(name).unwrap_or_default().split_whitespace();
         // The last reference is the nearest.
-        ids("in-reply-to").chain(ids("references").rev()).find_map(id_of)
+        ids("in-reply-to")
+            .chain(ids("references").rev())
+            .find_map(id_of)
     }
 
     /// The message whose mail, or its header, is returned.
@@ -282,7 +289,9 @@ impl Mail<'_> {
 
     /// A date of a report; not after the mail was received.
     fn date(&self, text: Option<&str>) -> SystemTime {
-        let seconds = text.and_then(DateTime::parse_rfc822).map(|date| date.to_timestamp());
+        let seconds = text
+            .and_then(DateTime::parse_rfc822)
+            .map(|date| date.to_timestamp());
         seconds
             .and_then(|seconds| u64::try_from(seconds).ok())
             .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
@@ -291,7 +300,10 @@ impl Mail<'_> {
     }
 
     fn is(&self, kind: &str, subtype: &str) -> bool {
-        self.mail.parts.first().is_some_and(|root| is(root, kind, subtype))
+        self.mail
+            .parts
+            .first()
+            .is_some_and(|root| is(root, kind, subtype))
     }
 
     fn part(&self, kind: &str, subtype: &str) -> Option<&MessagePart<'_>> {
@@ -313,7 +325,9 @@ impl Mail<'_> {
 
 fn is(part: &MessagePart<'_>, kind: &str, subtype: &str) -> bool {
     part.content_type().is_some_and(|found| {
-        let same = found.subtype().is_some_and(|s| s.eq_ignore_ascii_case(subtype));
+        let same = found
+            .subtype()
+            .is_some_and(|s| s.eq_ignore_ascii_case(subtype));
         same && found.ctype().eq_ignore_ascii_case(kind)
     })
 }
@@ -321,7 +335,9 @@ fn is(part: &MessagePart<'_>, kind: &str, subtype: &str) -> bool {
 /// The id in one of the addresses of a text.
 fn id_among(text: &str, tagged: &Tagged) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || "<>,;:\"()".contains(c));
-    words.filter(|word| word.contains('@')).find_map(|word| tagged.id_in(word))
+    words
+        .filter(|word| word.contains('@'))
+        .find_map(|word| tagged.id_in(word))
 }
 
 /// At most so many bytes of a text.

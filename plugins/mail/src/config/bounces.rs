@@ -148,7 +148,11 @@ impl BouncesConfig {
             Protection::None => None,
             Protection::StartTls | Protection::Implicit => Some(self.tls(problems).await?),
         };
-        let default_port = if self.tls == Protection::Implicit { 993 } else { 143 };
+        let default_port = if self.tls == Protection::Implicit {
+            993
+        } else {
+            143
+        };
         Some(Settings {
             port: self.port.unwrap_or(default_port),
             tls,

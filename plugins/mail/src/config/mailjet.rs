@@ -214,7 +214,11 @@ mod tests {
 
     #[test]
     fn the_api_is_reached_by_https() {
-        for good in ["https://api.mailjet.com", "http://127.0.0.1:80", "http://localhost:8025"] {
+        for good in [
+            "https://api.mailjet.com",
+            "http://127.0.0.1:80",
+            "http://localhost:8025",
+        ] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
         for bad in [

@@ -86,9 +86,7 @@ pub(super) fn verdict(answer: &Answer, count: usize, rest: Duration) -> Verdict 
             let rest = answer.retry_after.unwrap_or(rest);
             Verdict::All(Outcome::throttled(rest, "account"))
         }
-        300..=499 if reply.messages.is_empty() => {
-            Verdict::All(Outcome::transient("CONFIG", said))
-        }
+        300..=499 if reply.messages.is_empty() => Verdict::All(Outcome::transient("CONFIG", said)),
         _ => Verdict::All(Outcome::ambiguous(said)),
     }
 }
@@ -211,7 +209,8 @@ mod tests {
         let body = json!({ "Messages": [{ "Status": "success" }] });
         for status in [200, 400, 500] {
             let verdict = verdict_of(status, &body, 2);
-            let all = matches!(&verdict, Verdict::All(o) if matches!(o.kind, Some(Kind::Ambiguous(_))));
+            let all =
+                matches!(&verdict, Verdict::All(o) if matches!(o.kind, Some(Kind::Ambiguous(_))));
             assert!(all, "{status}: {verdict:?}");
         }
         let verdict = verdict_of(502, &body, 1);

@@ -66,7 +66,11 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(REST)
             .build(HttpsConnector::from((http, tls)));
-        let keys = format!("{}:{}", settings.api_key, settings.secret_key.expose_secret());
+        let keys = format!(
+            "{}:{}",
+            settings.api_key,
+            settings.secret_key.expose_secret()
+        );
         let mut authorization = HeaderValue::try_from(format!("Basic {}", BASE64.encode(keys)))
             .expect("base64 is ASCII");
         authorization.set_sensitive(true);
@@ -112,7 +116,11 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Told>) -> Result<Answer, String> {
-        let response = self.pooled.request(request).await.map_err(|e| described(&e))?;
+        let response = self
+            .pooled
+            .request(request)
+            .await
+            .map_err(|e| described(&e))?;
         let (head, body) = response.into_parts();
         let retry_after = head
             .headers
@@ -123,7 +131,9 @@ impl Client {
         Ok(Answer {
             status: head.status.as_u16(),
             retry_after,
-            body: body.map_err(|e| format!("the answer broke off: {e}"))?.to_bytes(),
+            body: body
+                .map_err(|e| format!("the answer broke off: {e}"))?
+                .to_bytes(),
         })
     }
 }

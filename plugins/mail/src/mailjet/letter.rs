@@ -28,6 +28,7 @@ const FORBIDDEN: &[&str] = &[
 ];
 
 /// How an account's messages are made.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     pub(super) sandbox: bool,
     pub(super) track_opens: Option<bool>,
@@ -160,21 +161,26 @@ fn variables(template: &ProviderTemplate) -> Result<Map<String, Value>, Outcome>
     match &template.variables_json[..] {
         "" => Ok(Map::new()),
         // What serde says may quote the values.
-        json => serde_json::from_str(json).map_err(|_| {
-            content_error("VARIABLES_INVALID", "the variables are no JSON object")
-        }),
+        json => serde_json::from_str(json)
+            .map_err(|_| content_error("VARIABLES_INVALID", "the variables are no JSON object")),
     }
 }
 
 fn attachments(content: &MailContent) -> Result<Vec<Attached>, Outcome> {
     let bytes: usize = content.attachments.iter().map(|a| a.content.len()).sum();
     if bytes > ATTACHMENTS {
-        return Err(content_error("TOO_LARGE", "the attachments have more than 15 MB"));
+        return Err(content_error(
+            "TOO_LARGE",
+            "the attachments have more than 15 MB",
+        ));
     }
     let attached = content.attachments.iter().map(|attachment| {
         mime::media_type(attachment)?;
         if attachment.content.is_empty() || attachment.filename.trim().is_empty() {
-            return Err(content_error("ATTACHMENT_EMPTY", "an attachment is empty or has no name"));
+            return Err(content_error(
+                "ATTACHMENT_EMPTY",
+                "an attachment is empty or has no name",
+            ));
         }
         Ok(Attached {
             content_type: attachment.media_type.trim().to_owned(),

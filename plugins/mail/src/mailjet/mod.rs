@@ -87,18 +87,30 @@ impl Mailjet {
 
     pub(crate) async fn send(&self, batch: Vec<Message>) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.len()];
-        let mut ready = Vec::with_capacity(batch.len());
-        for (index, message) in batch.iter().enumerate() {
-            match Letter::new(message, &self.style) {
-                Ok(letter) => ready.push(Ready {
+        let style = self.style;
+        // Encoding computes for a while, and others use the same threads to wait.
+        let building = tokio::task::spawn_blocking(move || {
+            let built = batch.iter().enumerate().map(|(index, message)| {
+                let letter = Letter::new(message, &style).map_err(|refused| (index, refused))?;
+                Ok(Ready {
                     index,
                     id: message.message_id.clone(),
                     json: letter.json(),
-                }),
-                Err(refused) => outcomes[index] = Some(refused),
+                })
+            });
+            built.collect::<Vec<_>>()
+        });
+        let Ok(built) = building.await else {
+            let failed = Outcome::transient("BUILD", "the messages could not be made");
+            return vec![failed; outcomes.len()];
+        };
+        let mut ready = Vec::with_capacity(built.len());
+        for built in built {
+            match built {
+                Ok(one) => ready.push(one),
+                Err((index, refused)) => outcomes[index] = Some(refused),
             }
         }
-        drop(batch);
         let calls = chunks(ready).into_iter().map(|chunk| self.call(chunk));
         for (index, outcome) in join_all(calls).await.into_iter().flatten() {
             outcomes[index] = Some(outcome);
@@ -139,9 +151,7 @@ impl Mailjet {
         let body = letter::payload(chunk.iter().map(|one| &one.json[..]), self.style.sandbox);
         match self.client.post("/v3.1/send", body).await {
             Ok(answer) => answer::verdict(&answer, chunk.len(), REST),
-            Err(Failed::Before(reason)) => {
-                Verdict::All(Outcome::transient("CONNECT", reason))
-            }
+            Err(Failed::Before(reason)) => Verdict::All(Outcome::transient("CONNECT", reason)),
             Err(Failed::After(reason)) => Verdict::All(Outcome::ambiguous(reason)),
         }
     }
@@ -161,7 +171,11 @@ impl Mailjet {
             Some(Kind::Ambiguous(unknown)) => unknown.detail.clone(),
             _ => return,
         };
-        self.host.log(Level::Warn, "a call of Mailjet failed", &[("reason", reason)]);
+        self.host.log(
+            Level::Warn,
+            "a call of Mailjet failed",
+            &[("reason", reason)],
+        );
     }
 
     pub(crate) async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
@@ -294,7 +308,10 @@ mod tests {
         let sizes: Vec<_> = chunks(many).iter().map(Vec::len).collect();
         assert_eq!(sizes, [50, 50, 20]);
         let large = [1, BYTES - 1, 1, 2 * BYTES, 1];
-        let large = large.iter().enumerate().map(|(index, size)| ready(index, *size));
+        let large = large
+            .iter()
+            .enumerate()
+            .map(|(index, size)| ready(index, *size));
         let places: Vec<Vec<_>> = chunks(large.collect())
             .iter()
             .map(|chunk| chunk.iter().map(|one| one.index).collect())

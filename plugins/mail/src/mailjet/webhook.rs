@@ -67,7 +67,10 @@ pub(super) fn callback(
         return answer(405, Vec::new());
     }
     match events(&request.body) {
-        Some(events) => answer(200, events.into_iter().filter_map(Event::delivery).collect()),
+        Some(events) => answer(
+            200,
+            events.into_iter().filter_map(Event::delivery).collect(),
+        ),
         None => answer(400, Vec::new()),
     }
 }
@@ -126,7 +129,11 @@ impl Event {
             "sent" => (State::Delivered, String::new(), text(self.smtp_reply)),
             "open" => (State::Opened, String::new(), String::new()),
             // The rest of a link may tell who it is.
-            "click" => (State::Clicked, String::new(), without_query(&text(self.url))),
+            "click" => (
+                State::Clicked,
+                String::new(),
+                without_query(&text(self.url)),
+            ),
             "bounce" if is_hard => (State::Bounced, text(self.error), text(self.comment)),
             "bounce" | "blocked" => (State::Failed, text(self.error), text(self.comment)),
             "spam" => (State::Complained, text(self.source), String::new()),

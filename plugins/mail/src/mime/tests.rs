@@ -34,12 +34,17 @@ fn content() -> MailContent {
 }
 
 fn bytes(message: &Message) -> Vec<u8> {
-    build(message, &Make::default()).expect("can be built").bytes
+    build(message, &Make::default())
+        .expect("can be built")
+        .bytes
 }
 
 /// Reason and code of a refusal.
 fn refusal(message: &Message) -> (Reason, String) {
-    match build(message, &Make::default()).err().and_then(|outcome| outcome.kind) {
+    match build(message, &Make::default())
+        .err()
+        .and_then(|outcome| outcome.kind)
+    {
         Some(Kind::Permanent(p)) => (p.reason(), p.code),
         other => panic!("{other:?}"),
     }
@@ -329,7 +334,11 @@ fn bounces_go_to_the_return_path_with_the_id() {
     let from = mail.envelope.from().map(ToString::to_string);
     assert_eq!(from, Some(format!("bounces+{ID}@stadtwerk.example")));
     let lines = header_lines(&mail.bytes);
-    assert!(lines.iter().any(|l| l.starts_with("From: ") && l.contains("angebote@")));
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("From: ") && l.contains("angebote@"))
+    );
     let mut unfit = message(content());
     unfit.message_id = "x".repeat(60);
     let refused = build(&unfit, &make).err().and_then(|outcome| outcome.kind);
@@ -356,8 +365,7 @@ fn consent_can_be_withdrawn_by_mail_as_well() {
         })
     };
     let link = "<https://anklang.example/u/1>";
-    let both =
-        format!("{link}, <mailto:abmelden+{ID}@stadtwerk.example?subject=unsubscribe>");
+    let both = format!("{link}, <mailto:abmelden+{ID}@stadtwerk.example?subject=unsubscribe>");
     assert_eq!(shown(link), Some(both));
     let own = "<mailto:liste@stadtwerk.example>";
     assert_eq!(shown(own).as_deref(), Some(own));
@@ -365,7 +373,11 @@ fn consent_can_be_withdrawn_by_mail_as_well() {
     assert_eq!(shown(&long), Some(long));
     // Mails that offer none are not made to offer one.
     let without = build(&message(content()), &make).unwrap().bytes;
-    assert!(!header_lines(&without).iter().any(|l| l.starts_with("List-")));
+    assert!(
+        !header_lines(&without)
+            .iter()
+            .any(|l| l.starts_with("List-"))
+    );
 }
 
 #[test]

@@ -63,7 +63,12 @@ fn plain() -> &'static str {
 
 #[test]
 fn a_bounce_is_known_by_each_of_its_three_marks() {
-    let by_envelope = report(plain(), &format!("Original-Envelope-Id: {ID}\n"), FAILED, "Subject: x");
+    let by_envelope = report(
+        plain(),
+        &format!("Original-Envelope-Id: {ID}\n"),
+        FAILED,
+        "Subject: x",
+    );
     let tagged = format!("bounces+{}@stadtwerk.example", ID.to_ascii_uppercase());
     let by_address = report(&tagged, "", FAILED, "Subject: x");
     let returned = format!("Message-ID: <{ID}@stadtwerk.example>\nSubject: x");
@@ -114,7 +119,12 @@ fn reports_tell_success_and_delay_as_well() {
 fn reports_of_no_message_of_ours_are_for_a_person() {
     let foreign = report(plain(), "", FAILED, "Message-ID: <1@example.com>");
     assert!(matches!(news(&foreign), News::Unreadable(_)));
-    let silent = report(plain(), &format!("Original-Envelope-Id: {ID}\n"), "", "Subject: x");
+    let silent = report(
+        plain(),
+        &format!("Original-Envelope-Id: {ID}\n"),
+        "",
+        "Subject: x",
+    );
     assert!(matches!(news(&silent), News::Unreadable(_)));
 }
 
@@ -153,14 +163,26 @@ fn complaint(kind: &str, fields: &str, returned: &str) -> String {
 fn complaints_name_their_message() {
     let sender = format!("Original-Mail-From: <bounces+{ID}@stadtwerk.example>\n");
     let returned = format!("Message-ID: <{ID}@stadtwerk.example>\n");
-    for mail in [complaint("abuse", &sender, ""), complaint("abuse", "", &returned)] {
+    for mail in [
+        complaint("abuse", &sender, ""),
+        complaint("abuse", "", &returned),
+    ] {
         let (state, id, code, detail) = delivery(&mail);
-        assert_eq!((state, &id[..], &code[..]), (State::Complained, ID, "abuse"));
+        assert_eq!(
+            (state, &id[..], &code[..]),
+            (State::Complained, ID, "abuse")
+        );
         assert_eq!(detail, "SomeGenerator/1.0");
     }
-    assert_eq!(delivery(&complaint("opt-out", &sender, "")).0, State::Unsubscribed);
+    assert_eq!(
+        delivery(&complaint("opt-out", &sender, "")).0,
+        State::Unsubscribed
+    );
     assert_eq!(news(&complaint("not-spam", &sender, "")), News::Nothing);
-    assert!(matches!(news(&complaint("abuse", "", "")), News::Unreadable(_)));
+    assert!(matches!(
+        news(&complaint("abuse", "", "")),
+        News::Unreadable(_)
+    ));
 }
 
 #[test]
@@ -170,10 +192,15 @@ fn a_mail_to_the_address_for_it_withdraws_consent() {
         format!("From: erika@example.org\nTo: <{to}>\nSubject: unsubscribe\n\n"),
         format!("Delivered-To: {to}\nFrom: erika@example.org\nTo: liste@x.example\n\nweg"),
         // A mail program does it on a click.
-        format!("From: e@example.org\nTo: \"a, b\" <x@example.org>, {to}\nAuto-Submitted: auto-generated\n\n"),
+        format!(
+            "From: e@example.org\nTo: \"a, b\" <x@example.org>, {to}\nAuto-Submitted: auto-generated\n\n"
+        ),
     ] {
         let (state, id, code, _) = delivery(&mail);
-        assert_eq!((state, &id[..], &code[..]), (State::Unsubscribed, ID, "mailto"));
+        assert_eq!(
+            (state, &id[..], &code[..]),
+            (State::Unsubscribed, ID, "mailto")
+        );
     }
 }
 
@@ -194,7 +221,10 @@ fn answers_carry_their_text_and_what_they_answer() {
     assert_eq!(event.text.trim_end(), "Ja, gerne für 2 Jahre.");
     assert_eq!(event.provider_message_id, "m1@example.org");
     let sender = event.sender.unwrap();
-    assert_eq!((&sender.address[..], &sender.name[..]), ("erika@example.org", "Erika Müßig"));
+    assert_eq!(
+        (&sender.address[..], &sender.name[..]),
+        ("erika@example.org", "Erika Müßig")
+    );
     assert_eq!(event.recipient.unwrap().address, plain());
     assert_eq!(event.received_at, Some(received().into()));
 }
@@ -233,7 +263,13 @@ fn machines_are_not_listened_to() {
 
 #[test]
 fn what_is_no_mail_is_for_a_person() {
-    for bytes in [&b""[..], b"\r\n", b"\0\0\0", b"no header at all", b"Subject: x\r\n\r\nno sender"] {
+    for bytes in [
+        &b""[..],
+        b"\r\n",
+        b"\0\0\0",
+        b"no header at all",
+        b"Subject: x\r\n\r\nno sender",
+    ] {
         let read = read(bytes, received(), &addresses());
         assert!(matches!(read, News::Unreadable(_)), "{bytes:?}: {read:?}");
     }

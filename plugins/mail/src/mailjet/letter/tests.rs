@@ -96,7 +96,10 @@ fn a_template_stands_instead_of_text_and_html() {
     let made = json_of(template("1234567", "{\"vorname\":\"Erika\",\"tage\":238}"));
     assert_eq!(made["TemplateID"], 1_234_567);
     assert_eq!(made["TemplateLanguage"], true);
-    assert_eq!(made["Variables"], json!({ "vorname": "Erika", "tage": 238 }));
+    assert_eq!(
+        made["Variables"],
+        json!({ "vorname": "Erika", "tage": 238 })
+    );
     for absent in ["TextPart", "HTMLPart", "TrackOpens"] {
         assert!(made.get(absent).is_none(), "{absent}");
     }
@@ -105,7 +108,11 @@ fn a_template_stands_instead_of_text_and_html() {
         assert_eq!(code(template(id, "{}")), "TEMPLATE_ID_INVALID", "{id}");
     }
     for variables in ["[]", "{", "\"x\"", "1"] {
-        assert_eq!(code(template("1", variables)), "VARIABLES_INVALID", "{variables}");
+        assert_eq!(
+            code(template("1", variables)),
+            "VARIABLES_INVALID",
+            "{variables}"
+        );
     }
 }
 
@@ -117,7 +124,14 @@ fn what_mailjet_would_refuse_is_not_sent() {
         ..content()
     };
     assert_eq!(code(empty), "EMPTY");
-    for name in ["List-Id", "X-MJ-CustomID", "x-mailjet-prio", "User-Agent", "Bcc", "Reply-To"] {
+    for name in [
+        "List-Id",
+        "X-MJ-CustomID",
+        "x-mailjet-prio",
+        "User-Agent",
+        "Bcc",
+        "Reply-To",
+    ] {
         let header = Header {
             name: name.to_owned(),
             value: "x".to_owned(),
@@ -143,8 +157,14 @@ fn what_mailjet_would_refuse_is_not_sent() {
 
 #[test]
 fn a_call_holds_its_messages() {
-    let calls = [(false, "{\"Messages\":[1,2]}"), (true, "{\"Messages\":[1,2],\"SandboxMode\":true}")];
+    let calls = [
+        (false, "{\"Messages\":[1,2]}"),
+        (true, "{\"Messages\":[1,2],\"SandboxMode\":true}"),
+    ];
     for (sandbox, expected) in calls {
-        assert_eq!(payload(["1", "2"].into_iter(), sandbox), expected.as_bytes());
+        assert_eq!(
+            payload(["1", "2"].into_iter(), sandbox),
+            expected.as_bytes()
+        );
     }
 }

@@ -51,7 +51,10 @@ fn what_is_configured_is_demanded() {
     }
     let anybody = request("/hook", Some("anklang:geheim"), &body);
     assert_eq!(callback(&anybody, None).http_status, 401);
-    assert_eq!(callback(&anybody, Some(&settings(None, None))).http_status, 401);
+    assert_eq!(
+        callback(&anybody, Some(&settings(None, None))).http_status,
+        401
+    );
 }
 
 fn deliveries(body: &Value) -> Vec<DeliveryEvent> {
@@ -82,11 +85,20 @@ fn events_become_states() {
     let soft = json!({ "blocked": false, "hard_bounce": false, "error": "quota exceeded" });
     let events = json!([
         event("sent", &json!({ "smtp_reply": "sent (250 2.0.0 OK)" })),
-        event("open", &json!({ "ip": "127.0.0.1", "geo": "US", "agent": "Mozilla/5.0" })),
-        event("click", &json!({ "url": "https://stadtwerk.example/a?kunde=4711#x" })),
+        event(
+            "open",
+            &json!({ "ip": "127.0.0.1", "geo": "US", "agent": "Mozilla/5.0" })
+        ),
+        event(
+            "click",
+            &json!({ "url": "https://stadtwerk.example/a?kunde=4711#x" })
+        ),
         event("bounce", &hard),
         event("bounce", &soft),
-        event("blocked", &json!({ "error_related_to": "recipient", "error": "preblocked" })),
+        event(
+            "blocked",
+            &json!({ "error_related_to": "recipient", "error": "preblocked" })
+        ),
         event("spam", &json!({ "source": "JMRPP" })),
         event("unsub", &json!({ "mj_list_id": 1 })),
         event("parse", &json!({})),
@@ -109,9 +121,15 @@ fn events_become_states() {
     assert_eq!(said, expected);
     for event in &found {
         assert_eq!(event.message_id, ID);
-        assert_eq!(event.provider_message_id, "1ab23cd4-e567-8901-2345-6789f0gh1i2j");
+        assert_eq!(
+            event.provider_message_id,
+            "1ab23cd4-e567-8901-2345-6789f0gh1i2j"
+        );
         assert_eq!(event.event_id, 0);
-        assert_eq!(event.occurred_at.as_ref().map(|at| at.seconds), Some(1_433_333_949));
+        assert_eq!(
+            event.occurred_at.as_ref().map(|at| at.seconds),
+            Some(1_433_333_949)
+        );
     }
 }
 
@@ -139,7 +157,11 @@ fn what_cannot_be_read_is_refused() {
     for body in ["", "{", "[{\"event\":1}]", "4711", "[[]]", "{\"time\":1}"] {
         request.body = body.as_bytes().to_vec();
         let reply = callback(&request, Some(&settings));
-        assert_eq!((reply.http_status, reply.deliveries.len()), (400, 0), "{body}");
+        assert_eq!(
+            (reply.http_status, reply.deliveries.len()),
+            (400, 0),
+            "{body}"
+        );
     }
     request.method = "GET".to_owned();
     assert_eq!(callback(&request, Some(&settings)).http_status, 405);
