@@ -47,7 +47,7 @@ fn python() -> Option<PathBuf> {
 }
 
 fn others(python: &Path, what: &str, asked: &Value) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/dkim.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/dkim_of_others.py");
     let mut child = Command::new(python)
         .arg(script)
         .arg(what)

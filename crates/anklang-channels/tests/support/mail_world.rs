@@ -1,7 +1,8 @@
 //! A mail server of others: postfix takes mails, dovecot keeps them and is read by IMAP.
 //!
-//! It has the accounts `outreach@send.test`, to which `outreach+…@send.test` goes as well, and
-//! `alice@recv.test`. A mail to anybody else in these domains is taken, and bounces.
+//! It has the accounts `outreach@send.test`, to which `outreach+…@send.test` goes as well,
+//! `alice@recv.test`, and `carl@recv.test`, whose mails postfix delivers itself, so that it can report
+//! that. A mail to anybody else in these domains is taken, and bounces.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,8 +17,9 @@ use tempfile::TempDir;
 pub const PASSWORD: &str = "Gänse füßchen";
 /// For how long is waited for what must come.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Debian's user for mails.
+/// Debian's user for mails, and the number of user and group.
 const OWNER: &str = "mail";
+const OWNER_ID: &str = "8";
 
 pub struct World {
     folder: TempDir,
@@ -240,6 +242,7 @@ impl World {
         let text = template
             .replace("@DIR@", self.folder.path().to_str().unwrap())
             .replace("@OWNER@", OWNER)
+            .replace("@UID@", OWNER_ID)
             .replace("@MX@", &mx.to_string())
             .replace("@SUBMISSION@", &submission.to_string())
             .replace("@SMTPS@", &smtps.to_string())

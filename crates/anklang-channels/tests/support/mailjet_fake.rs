@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -104,12 +104,16 @@ fn is_authorized(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value == &expected)
 }
 
+fn json_of(body: &Value) -> Response {
+    ([("content-type", "application/json")], body.to_string()).into_response()
+}
+
 fn error(status: u16, code: &str, message: &str) -> Response {
     let body = json!({
         "ErrorIdentifier": "06df1144-c6f3-4ca7-8885-7ec5d4344113", "ErrorCode": code,
         "ErrorMessage": message, "StatusCode": status,
     });
-    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+    (StatusCode::from_u16(status).unwrap(), json_of(&body)).into_response()
 }
 
 async fn send(State(seen): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
@@ -173,7 +177,7 @@ async fn send(State(seen): State<Shared>, headers: HeaderMap, body: Bytes) -> Re
     } else {
         StatusCode::OK
     };
-    (status, axum::Json(json!({ "Messages": answers }))).into_response()
+    (status, json_of(&json!({ "Messages": answers }))).into_response()
 }
 
 fn local(message: &Value) -> String {
@@ -229,7 +233,7 @@ fn uuid_of(message: &Value) -> String {
 async fn messages(
     State(seen): State<Shared>,
     headers: HeaderMap,
-    Query(query): Query<HashMap<String, String>>,
+    RawQuery(query): RawQuery,
 ) -> Response {
     if !is_authorized(&headers) {
         return error(
@@ -238,10 +242,12 @@ async fn messages(
             "API key authentication/authorization failure.",
         );
     }
+    let query = query.unwrap_or_default();
+    let query: HashMap<&str, &str> = query.split('&').filter_map(|q| q.split_once('=')).collect();
     let mut seen = seen.lock().unwrap();
     for name in query
         .keys()
-        .filter(|name| !["CustomID", "Limit"].contains(&&name[..]))
+        .filter(|name| !["CustomID", "Limit"].contains(name))
     {
         seen.faults.push(format!("unknown filter {name}"));
     }
@@ -249,7 +255,7 @@ async fn messages(
     let found: Vec<Value> = seen
         .taken
         .iter()
-        .filter(|message| wanted.is_none_or(|id| message["CustomID"] == id[..]))
+        .filter(|message| wanted.is_none_or(|id| message["CustomID"] == **id))
         .map(|message| {
             json!({
                 "ArrivedAt": "2026-11-22T10:00:00Z", "AttachmentCount": 0, "AttemptCount": 0,
@@ -258,7 +264,7 @@ async fn messages(
         })
         .collect();
     let body = json!({ "Count": found.len(), "Data": found, "Total": found.len() });
-    axum::Json(body).into_response()
+    json_of(&body)
 }
 
 /// What the documentation demands of a message.

@@ -48,6 +48,9 @@ pub(crate) struct MailjetConfig {
     /// PEM file of a further authority to trust.
     ca_file: Option<PathBuf>,
     /// How Mailjet's events prove where they come from; without it all are refused.
+    // Not "this or null": its violations are told where they are.
+    #[serde(default)]
+    #[schemars(with = "WebhookConfig")]
     webhook: Option<WebhookConfig>,
 }
 

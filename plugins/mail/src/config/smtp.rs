@@ -93,6 +93,9 @@ pub(crate) struct SmtpConfig {
     #[serde(default = "default_notify")]
     notify: Vec<Notify>,
     /// The mailbox in which bounces, complaints and answers arrive.
+    // Not "this or null": its violations are told where they are.
+    #[serde(default)]
+    #[schemars(with = "BouncesConfig")]
     bounces: Option<BouncesConfig>,
 }
 

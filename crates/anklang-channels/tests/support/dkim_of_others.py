@@ -1,7 +1,7 @@
 """DKIM by others, for the tests of our signatures.
 
-`dkim.py keys`: private keys as PEM and the DNS records of their public halves, as JSON.
-`dkim.py verify`: of JSON on stdin, {"mail": base64, "records": {name: text}}, what dkimpy says of
+`dkim_of_others.py keys`: private keys as PEM and the DNS records of their public halves, as JSON.
+`dkim_of_others.py verify`: of JSON on stdin, {"mail": base64, "records": {name: text}}, what dkimpy says of
 each signature, from the top: [{"valid": bool, "signed": [names], "algorithm": text}].
 """
 
