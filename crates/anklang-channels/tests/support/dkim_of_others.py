@@ -54,7 +54,7 @@ def verify(asked):
         found.append(
             {
                 "valid": bool(valid),
-                "signed": fields.get(b"h", b"").decode().replace(" ", "").split(":"),
+                "signed": "".join(fields.get(b"h", b"").decode().split()).split(":"),
                 "algorithm": fields.get(b"a", b"").decode(),
             }
         )

@@ -61,8 +61,8 @@ impl Ledger {
         self.validity = validity;
     }
 
-    /// Of the mails in the folder those to read now, and whether there are more.
-    pub(super) fn to_read(&mut self, mut found: Vec<u32>, now: Instant) -> (Vec<u32>, bool) {
+    /// Of the mails in the folder those that are to be read now, and whether there are more.
+    pub(super) fn unread(&mut self, mut found: Vec<u32>, now: Instant) -> (Vec<u32>, bool) {
         self.told.retain(|_, (mail, since)| {
             let waits = now.duration_since(*since) < ACK_PATIENCE;
             if !waits {
@@ -135,12 +135,12 @@ mod tests {
     #[test]
     fn a_mail_leaves_when_its_event_is_acknowledged() {
         let (mut ledger, now) = (ledger(), Instant::now());
-        assert_eq!(ledger.to_read(vec![3, 1, 2], now), (vec![1, 2, 3], false));
+        assert_eq!(ledger.unread(vec![3, 1, 2], now), (vec![1, 2, 3], false));
         let first = ledger.tell(1, now);
         let second = ledger.tell(2, now);
         ledger.leave(3, Place::Aside);
         assert_ne!(first, second);
-        assert_eq!(ledger.to_read(vec![1, 2, 3, 4], now).0, [4]);
+        assert_eq!(ledger.unread(vec![1, 2, 3, 4], now).0, [4]);
         assert!(ledger.leaving(Place::Done).is_empty());
         ledger.acknowledge(&[second, 0, 4711, second]);
         assert_eq!(ledger.leaving(Place::Done), [2]);
@@ -148,7 +148,7 @@ mod tests {
         ledger.left(&[2, 3]);
         assert_eq!(ledger.waiting(), 1);
         // Should a move not have happened after all, the mail is read again.
-        assert_eq!(ledger.to_read(vec![1, 2], now).0, [2]);
+        assert_eq!(ledger.unread(vec![1, 2], now).0, [2]);
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         let (mut ledger, now) = (ledger(), Instant::now());
         let lost = ledger.tell(1, now);
         let later = now + ACK_PATIENCE;
-        assert_eq!(ledger.to_read(vec![1], later).0, [1]);
+        assert_eq!(ledger.unread(vec![1], later).0, [1]);
         let again = ledger.tell(1, later);
         ledger.acknowledge(&[lost]);
         assert!(ledger.leaving(Place::Done).is_empty());
@@ -169,12 +169,12 @@ mod tests {
         let (mut ledger, now) = (ledger(), Instant::now());
         let most = u32::try_from(MOST).expect("is small");
         let found: Vec<u32> = (1..=most + 10).collect();
-        let (read, more) = ledger.to_read(found.clone(), now);
+        let (read, more) = ledger.unread(found.clone(), now);
         assert_eq!((read.len(), more), (MOST, true));
         for mail in read {
             ledger.tell(mail, now);
         }
-        assert_eq!(ledger.to_read(found, now), (Vec::new(), true));
+        assert_eq!(ledger.unread(found, now), (Vec::new(), true));
     }
 
     #[test]
@@ -182,16 +182,16 @@ mod tests {
         let (mut ledger, now) = (ledger(), Instant::now());
         let old = ledger.tell(1, now);
         ledger.opened(Some(1));
-        assert!(ledger.to_read(vec![1], now).0.is_empty());
+        assert!(ledger.unread(vec![1], now).0.is_empty());
         ledger.opened(Some(2));
-        assert_eq!(ledger.to_read(vec![1], now).0, [1]);
+        assert_eq!(ledger.unread(vec![1], now).0, [1]);
         ledger.acknowledge(&[old]);
         assert!(ledger.leaving(Place::Done).is_empty());
         // A server that does not say whether it is the same one.
         ledger.opened(None);
         ledger.tell(1, now);
         ledger.opened(None);
-        assert_eq!(ledger.to_read(vec![1], now).0, [1]);
+        assert_eq!(ledger.unread(vec![1], now).0, [1]);
     }
 
     #[test]

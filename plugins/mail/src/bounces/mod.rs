@@ -251,7 +251,7 @@ impl Reader {
     /// Reads what is new in the folder; whether there is more than there was room for.
     async fn read(&mut self, imap: &mut Imap) -> Result<bool, End> {
         let found = imap.mails().await?;
-        let (mails, more) = self.shared.ledger().to_read(found, Instant::now());
+        let (mails, more) = self.shared.ledger().unread(found, Instant::now());
         for mail in mails {
             if self.shared.is_ending() {
                 break;
