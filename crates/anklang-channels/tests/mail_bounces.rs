@@ -307,7 +307,7 @@ async fn a_mailbox_that_cannot_be_read_keeps_nobody_from_sending() {
     sent(&instance, "alice@recv.test").await;
     world.mails_when("alice@recv.test", "", 1);
     let mut detail = String::new();
-    for _ in 0..600 {
+    for _ in 0..1200 {
         detail = instance.health().await.unwrap().detail;
         if detail.contains("TLS") {
             break;

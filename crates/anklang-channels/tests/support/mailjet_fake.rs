@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -167,9 +166,6 @@ async fn send(State(seen): State<Shared>, headers: HeaderMap, body: Bytes) -> Re
     }
     if said("nonsense") {
         return "<html>Bad gateway</html>".into_response();
-    }
-    if said("slow") {
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let failed = answers.iter().any(|answer| answer["Status"] == "error");
     let status = if failed {
