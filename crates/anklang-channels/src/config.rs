@@ -110,6 +110,12 @@ fn hide(root: &Value, schema: &Value, value: &mut Value) {
     if let Some(target) = referenced.and_then(|pointer| root.pointer(pointer)) {
         hide(root, target, value);
     }
+    for branch in ["then", "else"]
+        .iter()
+        .filter_map(|keyword| schema.get(keyword))
+    {
+        hide(root, branch, value);
+    }
     for keyword in ["allOf", "anyOf", "oneOf"] {
         for branch in schema[keyword].as_array().into_iter().flatten() {
             hide(root, branch, value);
@@ -207,16 +213,21 @@ mod tests {
                 "password": { "type": "string", "writeOnly": true },
                 "main": { "$ref": "#/$defs/Account" },
                 "more": { "items": { "anyOf": [{ "$ref": "#/$defs/Account" }, { "type": "null" }] } }
-            }
+            },
+            "if": { "properties": { "id": { "const": 1 } } },
+            "then": { "properties": { "token": { "writeOnly": true } } },
+            "else": { "$ref": "#/$defs/Account" }
         });
         let config = json!({
-            "password": "s", "host": "h", "main": { "key": "s", "id": 1 }, "more": [{ "key": "s" }]
+            "password": "s", "host": "h", "main": { "key": "s", "id": 1 }, "more": [{ "key": "s" }],
+            "token": "s", "key": "s"
         });
         assert_eq!(
             redacted(&schema, &config),
             json!({
                 "password": HIDDEN, "host": "h",
-                "main": { "key": HIDDEN, "id": 1 }, "more": [{ "key": HIDDEN }]
+                "main": { "key": HIDDEN, "id": 1 }, "more": [{ "key": HIDDEN }],
+                "token": HIDDEN, "key": HIDDEN
             })
         );
     }

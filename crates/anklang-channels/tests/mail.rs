@@ -332,11 +332,33 @@ async fn configurations_are_checked() {
         paths,
         ["/connections", "/host", "/pasword", "/port", "/tls"]
     );
+    let inside = json!({
+        "type": "smtp", "host": "h", "notify": ["never"], "dkim": [{ "domain": "d" }],
+        "bounces": { "username": "u", "folder": "Über", "passwort": "x" },
+    });
+    let Err(violations) = plugin.check_config(&inside) else {
+        panic!("accepted");
+    };
+    let paths: Vec<_> = violations.iter().map(|v| v.path.as_str()).collect();
+    let expected = [
+        "/bounces/folder",
+        "/bounces/host",
+        "/bounces/passwort",
+        "/dkim/0/selector",
+        "/notify/0",
+    ];
+    assert_eq!(paths, expected);
     let plain = json!({ "host": "mail.example.org", "tls": "none" });
     match plugin.open(&plain).await {
         Err(OpenError::Refused(reason)) => assert!(reason.starts_with("tls: "), "{reason}"),
         other => panic!("{other:?}"),
     }
-    let shown = plugin.redacted(&json!({ "host": "h", "password": "geheim" }));
-    assert_eq!(shown, json!({ "host": "h", "password": "********" }));
+    let secrets = json!({
+        "host": "h", "password": "s", "dkim": [{ "key": "s" }], "bounces": { "password": "s" },
+    });
+    let hidden = json!({
+        "host": "h", "password": "********", "dkim": [{ "key": "********" }],
+        "bounces": { "password": "********" },
+    });
+    assert_eq!(plugin.redacted(&secrets), hidden);
 }

@@ -1,173 +1,114 @@
-//! The mail channel: SMTP submission over a small pool of connections.
+//! The mail channel: SMTP submission through a mail server, or the Send API of Mailjet.
 //!
-//! Guarantees: every message gets the outcome that its SMTP dialogue proves, see [`smtp`]; a
-//! resend carries the same `Message-ID`; nothing in a message becomes a header line or an SMTP
-//! command of its own; the connection is never weaker than configured.
+//! Guarantees: every message gets the outcome that its dialogue proves, see [`smtp`] and
+//! [`mailjet`]; a resend carries the same `Message-ID`; nothing in a message becomes a header line
+//! or a command of its own; a connection is never weaker than configured. What comes back is told
+//! at least once: a mail in the mailbox is put away only when its event is acknowledged, see
+//! [`bounces`].
 //!
-//! Trade-offs: SMTP has no idempotency key and no way to ask what became of a message, so a
-//! message that was handed over without an answer is ambiguous, and the suggested policy is to
-//! send it again: mailboxes that deduplicate by `Message-ID` show it once, others twice.
+//! Trade-offs: neither SMTP nor Mailjet know an idempotency key, so a message that was handed over
+//! without an answer is ambiguous, and the suggested policy is to send it again: mailboxes that
+//! deduplicate by `Message-ID` show it once, others twice. Mailjet can be asked what became of it;
+//! a mail server cannot. The manifest is the same for both types of accounts, so a mail server's
+//! answer to a lookup is that it is still unknown.
 //!
 //! `README.md` beside this crate documents the configuration and the outcomes for operators.
 
+mod bounces;
+mod busy;
 mod config;
+mod dkim;
+mod mailjet;
 mod mime;
 mod pool;
+mod relay;
 mod smtp;
-
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+mod tags;
 
 use anklang_plugin_sdk::{
-    AmbiguousPolicy, Capability, Channel, HealthReply, Host, Level, Message, OpenError, Outcome,
-    export_channel, health_reply::Status, outcome::Kind,
+    AmbiguousPolicy, CallbackReply, CallbackRequest, Capability, Channel, HealthReply, Host,
+    LookupResult, Message, OpenError, Outcome, export_channel, lookup_result,
 };
-use futures::future::join_all;
-use tokio::time::{Instant, timeout_at};
 
-use crate::config::Config;
-use crate::mime::Mail;
-use crate::pool::{Pool, Worker};
+use crate::config::{Config, Resolved};
+use crate::mailjet::Mailjet;
+use crate::relay::Relay;
 
-/// When to come back with the mails that were not begun.
-const RETRY_LATE: Duration = Duration::from_secs(5);
-
-/// One opened relay account.
-struct Relay {
-    pool: Pool,
-    host: Host,
+/// One opened account.
+enum Account {
+    Relay(Box<Relay>),
+    Mailjet(Box<Mailjet>),
 }
 
-impl Channel for Relay {
+impl Channel for Account {
     type Config = Config;
     const ID: &'static str = "mail";
     const CHANNEL: &'static str = "mail";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const CAPABILITIES: &'static [Capability] = &[Capability::Attachments];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Attachments,
+        Capability::Lookup,
+        Capability::Callback,
+        Capability::Events,
+    ];
     const AMBIGUOUS_POLICY: AmbiguousPolicy = AmbiguousPolicy::Resend;
 
     async fn open(config: Config, host: Host) -> Result<Self, OpenError> {
-        let settings = config.resolve().await?;
-        Ok(Self {
-            pool: Pool::new(settings),
-            host,
+        Ok(match config.resolve().await? {
+            Resolved::Smtp(settings) => Self::Relay(Box::new(Relay::open(*settings, host))),
+            Resolved::Mailjet(settings) => Self::Mailjet(Box::new(Mailjet::open(*settings, host))),
         })
     }
 
     async fn send(&self, batch: Vec<Message>) -> Vec<Outcome> {
-        let deadline = Instant::now() + self.pool.begin_within();
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; batch.len()];
-        let mut mails = Vec::with_capacity(batch.len());
-        for (index, message) in batch.iter().enumerate() {
-            match mime::build(message) {
-                Ok(mail) => mails.push((index, mail)),
-                Err(refused) => outcomes[index] = Some(refused),
-            }
+        match self {
+            Self::Relay(relay) => relay.send(batch).await,
+            Self::Mailjet(mailjet) => mailjet.send(batch).await,
         }
-        drop(batch);
-        let left = self.deliver(&mails, &mut outcomes, deadline).await;
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.unwrap_or_else(|| left.clone()))
-            .collect()
+    }
+
+    async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
+        match self {
+            Self::Relay(_) => {
+                let unknown = Outcome::ambiguous("a mail server cannot be asked");
+                let unknown = LookupResult {
+                    kind: Some(lookup_result::Kind::Outcome(unknown)),
+                };
+                vec![unknown; message_ids.len()]
+            }
+            Self::Mailjet(mailjet) => mailjet.lookup(message_ids).await,
+        }
+    }
+
+    async fn callback(&self, request: CallbackRequest) -> CallbackReply {
+        match self {
+            // Nobody has a reason to call.
+            Self::Relay(_) => CallbackReply {
+                http_status: 401,
+                ..CallbackReply::default()
+            },
+            Self::Mailjet(mailjet) => mailjet.callback(&request),
+        }
     }
 
     async fn health(&self) -> HealthReply {
-        let (status, detail) = match self.pool.probe().await {
-            Ok(detail) => (Status::Serving, detail),
-            Err(failed) => (Status::NotServing, described(&failed)),
-        };
-        HealthReply {
-            status: status.into(),
-            detail,
+        match self {
+            Self::Relay(relay) => relay.health().await,
+            Self::Mailjet(mailjet) => mailjet.health().await,
+        }
+    }
+
+    async fn acknowledge(&self, event_ids: Vec<u64>) {
+        if let Self::Relay(relay) = self {
+            relay.acknowledge(&event_ids);
         }
     }
 
     async fn shut_down(&self) {
-        self.pool.shut_down().await;
-    }
-}
-
-impl Relay {
-    /// Spreads the mails over as many connections as are free, and fills in their outcomes.
-    /// Returns the outcome of those that were not begun: no connection could be had, or the
-    /// deadline was over.
-    async fn deliver(
-        &self,
-        mails: &[(usize, Mail)],
-        outcomes: &mut [Option<Outcome>],
-        deadline: Instant,
-    ) -> Outcome {
-        let late = Outcome::throttled(RETRY_LATE, "the mail server is slow");
-        if mails.is_empty() {
-            return late;
+        if let Self::Relay(relay) = self {
+            relay.shut_down().await;
         }
-        // The first connection proves the account before the others try it as well: a wrong
-        // password costs one failed login per batch and not one per connection.
-        let first = match timeout_at(deadline, self.pool.worker()).await {
-            Ok(Ok(worker)) => worker,
-            Ok(Err(failed)) => {
-                self.warn(&failed);
-                return failed;
-            }
-            // All connections are busy with other batches.
-            Err(_) => return late,
-        };
-        let further = self.pool.further_workers(mails.len() - 1);
-        let next = AtomicUsize::new(0);
-        let workers = std::iter::once(first).chain(further);
-        let done = join_all(workers.map(|worker| work(worker, mails, &next, deadline))).await;
-        let mut left = late;
-        for (settled, failed) in done {
-            for (index, outcome) in settled {
-                outcomes[index] = Some(outcome);
-            }
-            if let Some(failed) = failed {
-                self.warn(&failed);
-                left = failed;
-            }
-        }
-        left
-    }
-
-    fn warn(&self, failed: &Outcome) {
-        self.host.log(
-            Level::Warn,
-            "no connection to the mail server",
-            &[("reason", described(failed))],
-        );
     }
 }
 
-/// Delivers mails, each worker the next one that nobody has, until there are none, the deadline
-/// is over or the connection is lost for good.
-async fn work(
-    mut worker: Worker<'_>,
-    mails: &[(usize, Mail)],
-    next: &AtomicUsize,
-    deadline: Instant,
-) -> (Vec<(usize, Outcome)>, Option<Outcome>) {
-    let mut settled = Vec::new();
-    while next.load(Ordering::Relaxed) < mails.len() && Instant::now() < deadline {
-        // A mail is only taken with a connection at hand: without one, others may have it.
-        if let Err(failed) = worker.connect().await {
-            return (settled, Some(failed));
-        }
-        let Some((index, mail)) = mails.get(next.fetch_add(1, Ordering::Relaxed)) else {
-            break;
-        };
-        settled.push((*index, worker.deliver(mail).await));
-    }
-    worker.finish().await;
-    (settled, None)
-}
-
-/// Code and detail of a failed connection, for people.
-fn described(outcome: &Outcome) -> String {
-    match &outcome.kind {
-        Some(Kind::Transient(failed)) => format!("{}: {}", failed.code, failed.detail),
-        other => format!("{other:?}"),
-    }
-}
-
-export_channel!(Relay);
+export_channel!(Account);

@@ -3,9 +3,10 @@
 //! Structure: text and HTML are alternatives; attachments make it `multipart/mixed`. Whatever
 //! ends up in a header has its control characters replaced by spaces and is encoded by the
 //! library, so that no content can begin a header line. Attachments are always base64: they
-//! arrive byte for byte.
+//! arrive byte for byte. Signed last, as the bytes that go over the wire.
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 use anklang_plugin_sdk::{
     Attachment, Content, Header, MailContent, Message, Outcome, Party, Reason,
@@ -16,6 +17,9 @@ use lettre::message::{
     Attachment as AttachmentPart, Body, Mailbox, MessageBuilder, MultiPart, SinglePart,
 };
 use lettre::{Address, Message as MimeMessage};
+
+use crate::dkim::{self, Signer};
+use crate::tags::Tagged;
 
 /// Longest value of a header line. RFC 5322 allows lines of 998 bytes, and a word without
 /// spaces cannot be folded.
@@ -38,10 +42,20 @@ const OWN_HEADERS: &[&str] = &[
     "dkim-signature",
 ];
 
+/// How an account's mails are made.
+#[derive(Default)]
+pub(crate) struct Make {
+    /// Where bounces go, instead of to the sender.
+    pub(crate) return_path: Option<Tagged>,
+    /// Where consent is withdrawn by mail.
+    pub(crate) unsubscribe: Option<Tagged>,
+    pub(crate) signers: Vec<Signer>,
+}
+
 /// A mail that is ready to be handed over.
 pub(crate) struct Mail {
-    /// From 1.
-    pub(crate) attempt: u32,
+    /// The message's id, the same for each attempt.
+    pub(crate) id: String,
     pub(crate) envelope: Envelope,
     pub(crate) bytes: Vec<u8>,
 }
@@ -55,26 +69,32 @@ impl Mail {
 }
 
 /// Builds the mail; an error is the outcome of the message.
-pub(crate) fn build(message: &Message) -> Result<Mail, Outcome> {
-    let Some(Content::Mail(content)) = &message.content else {
-        return Err(content_error(
-            "NOT_A_MAIL",
-            "the message has no mail content",
+pub(crate) fn build(message: &Message, make: &Make) -> Result<Mail, Outcome> {
+    let content = content(message)?;
+    if content.provider_template.is_some() {
+        return Err(Outcome::permanent(
+            Reason::Config,
+            "NO_PROVIDER_TEMPLATES",
+            "a mail server has no templates",
         ));
-    };
+    }
     let sender = mailbox(message.sender.as_ref(), Reason::Config, "SENDER_INVALID")?;
     let recipient = mailbox(
         message.recipient.as_ref(),
         Reason::Recipient,
         "ADDRESS_INVALID",
     )?;
-    let envelope = Envelope::new(Some(sender.email.clone()), vec![recipient.email.clone()])
+    let id = checked_id(&message.message_id)?;
+    let domain = sender.email.domain().to_owned();
+    let return_path = match &make.return_path {
+        None => sender.email.clone(),
+        Some(tagged) => tagged.address(id).ok_or_else(no_id)?,
+    };
+    let envelope = Envelope::new(Some(return_path), vec![recipient.email.clone()])
         .expect("there is one recipient");
     let mut builder = MimeMessage::builder()
-        .message_id(Some(message_id(
-            &message.message_id,
-            sender.email.domain(),
-        )?))
+        // The same for every attempt, so that mailboxes can tell a repetition.
+        .message_id(Some(format!("<{id}@{domain}>")))
         .envelope(envelope.clone())
         .subject(header_text(&content.subject)?)
         .from(sender)
@@ -86,28 +106,69 @@ pub(crate) fn build(message: &Message) -> Result<Mail, Outcome> {
         };
         builder = builder.reply_to(mailbox(Some(&party), Reason::Config, "REPLY_TO_INVALID")?);
     }
-    let builder = with_headers(builder, &content.headers)?;
-    let mail = with_body(builder, content)?;
+    for (name, value) in headers(&content.headers)? {
+        let value = match &make.unsubscribe {
+            Some(tagged) if name.eq_ignore_ascii_case("list-unsubscribe") => {
+                with_mailto(value, tagged.address(id))
+            }
+            _ => value,
+        };
+        builder = builder.raw_header(HeaderValue::new(name, value));
+    }
+    let mail = with_body(builder, content)?.formatted();
+    let bytes = dkim::signed(&make.signers, &domain, mail, SystemTime::now())
+        .ok_or_else(|| Outcome::transient("DKIM", "the mail could not be signed"))?;
     Ok(Mail {
-        attempt: message.attempt,
+        id: id.to_owned(),
         envelope,
-        bytes: mail.formatted(),
+        bytes,
     })
 }
 
-/// The same for every attempt, so that mailboxes can tell a repetition.
-fn message_id(id: &str, domain: &str) -> Result<String, Outcome> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
-        return Err(content_error(
-            "MESSAGE_ID_INVALID",
-            "message_id is not a UUID",
-        ));
+/// What the message is, if it is a mail.
+pub(crate) fn content(message: &Message) -> Result<&MailContent, Outcome> {
+    match &message.content {
+        Some(Content::Mail(content)) => Ok(content),
+        _ => Err(content_error(
+            "NOT_A_MAIL",
+            "the message has no mail content",
+        )),
     }
-    Ok(format!("<{id}@{domain}>"))
 }
 
-fn mailbox(party: Option<&Party>, reason: Reason, code: &str) -> Result<Mailbox, Outcome> {
+/// An id that can stand in header lines and URLs as it is.
+pub(crate) fn checked_id(id: &str) -> Result<&str, Outcome> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if id.is_empty() || id.len() > 100 || !id.chars().all(plain) {
+        return Err(no_id());
+    }
+    Ok(id)
+}
+
+fn no_id() -> Outcome {
+    content_error("MESSAGE_ID_INVALID", "message_id is not a UUID")
+}
+
+/// The same ways to withdraw consent, and one by mail if there is none and room for it.
+fn with_mailto(value: String, address: Option<Address>) -> String {
+    match address {
+        Some(address) if !value.to_ascii_lowercase().contains("mailto:") => {
+            let both = format!("{value}, <mailto:{address}?subject=unsubscribe>");
+            if both.len() > LONGEST_HEADER {
+                value
+            } else {
+                both
+            }
+        }
+        _ => value,
+    }
+}
+
+pub(crate) fn mailbox(
+    party: Option<&Party>,
+    reason: Reason,
+    code: &str,
+) -> Result<Mailbox, Outcome> {
     let refused = |detail: String| Outcome::permanent(reason, code, detail);
     let party = party.ok_or_else(|| refused("there is no address".to_owned()))?;
     let (user, domain) = party
@@ -123,11 +184,9 @@ fn mailbox(party: Option<&Party>, reason: Reason, code: &str) -> Result<Mailbox,
     Ok(Mailbox::new(name, address))
 }
 
-fn with_headers(
-    mut builder: MessageBuilder,
-    headers: &[Header],
-) -> Result<MessageBuilder, Outcome> {
-    let mut seen = HashSet::new();
+/// The further header lines of a mail, each checked.
+pub(crate) fn headers(headers: &[Header]) -> Result<Vec<(HeaderName, String)>, Outcome> {
+    let (mut seen, mut checked) = (HashSet::new(), Vec::with_capacity(headers.len()));
     for Header { name, value } in headers {
         let lower = name.to_ascii_lowercase();
         let own = OWN_HEADERS.contains(&lower.as_str())
@@ -151,9 +210,9 @@ fn with_headers(
         if !seen.insert(lower) {
             return Err(content_error("HEADER_TWICE", "a header is given twice"));
         }
-        builder = builder.raw_header(HeaderValue::new(parsed, header_text(value)?));
+        checked.push((parsed, header_text(value)?));
     }
-    Ok(builder)
+    Ok(checked)
 }
 
 fn with_body(builder: MessageBuilder, content: &MailContent) -> Result<MimeMessage, Outcome> {
@@ -191,7 +250,14 @@ fn with_body(builder: MessageBuilder, content: &MailContent) -> Result<MimeMessa
 }
 
 fn attachment(attachment: &Attachment) -> Result<SinglePart, Outcome> {
-    let media_type = ContentType::parse(&attachment.media_type)
+    let media_type = media_type(attachment)?;
+    let body = Body::new_with_encoding(attachment.content.clone(), ContentTransferEncoding::Base64)
+        .expect("base64 takes any bytes");
+    Ok(AttachmentPart::new(header_text(&attachment.filename)?).body(body, media_type))
+}
+
+pub(crate) fn media_type(attachment: &Attachment) -> Result<ContentType, Outcome> {
+    ContentType::parse(&attachment.media_type)
         .ok()
         // A "multipart" or "message" file would have its bytes taken for structure.
         .filter(|_| {
@@ -203,14 +269,11 @@ fn attachment(attachment: &Attachment) -> Result<SinglePart, Outcome> {
                 "MEDIA_TYPE_INVALID",
                 "an attachment has no usable media type",
             )
-        })?;
-    let body = Body::new_with_encoding(attachment.content.clone(), ContentTransferEncoding::Base64)
-        .expect("base64 takes any bytes");
-    Ok(AttachmentPart::new(header_text(&attachment.filename)?).body(body, media_type))
+        })
 }
 
 /// A value for a header line.
-fn header_text(text: &str) -> Result<String, Outcome> {
+pub(crate) fn header_text(text: &str) -> Result<String, Outcome> {
     if text.len() > LONGEST_HEADER {
         return Err(content_error(
             "HEADER_TOO_LONG",
@@ -226,11 +289,11 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-fn empty() -> Outcome {
+pub(crate) fn empty() -> Outcome {
     content_error("EMPTY", "the mail has neither text nor html")
 }
 
-fn content_error(code: &str, detail: &str) -> Outcome {
+pub(crate) fn content_error(code: &str, detail: &str) -> Outcome {
     Outcome::permanent(Reason::Content, code, detail)
 }
 

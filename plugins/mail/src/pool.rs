@@ -11,6 +11,7 @@ use anklang_plugin_sdk::Outcome;
 use futures::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::busy::Busy;
 use crate::config::Settings;
 use crate::mime::Mail;
 use crate::smtp::{Connection, Verdict};
@@ -25,6 +26,7 @@ const ASK_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Pool {
     settings: Settings,
     slots: Semaphore,
+    busy: Busy,
     /// With the time since when they rest, the most recent last.
     idle: Mutex<Vec<(Instant, Connection)>>,
 }
@@ -34,6 +36,7 @@ impl Pool {
         Self {
             slots: Semaphore::new(settings.connections),
             settings,
+            busy: Busy::default(),
             idle: Mutex::default(),
         }
     }
@@ -126,12 +129,12 @@ impl<'a> Worker<'a> {
 
     /// Hands one mail over; [`connect`](Worker::connect) comes before each.
     pub(crate) async fn deliver(&mut self, mail: &Mail) -> Outcome {
-        let settings = &self.pool.settings;
+        let Pool { settings, busy, .. } = self.pool;
         let connection = self.connection.take().expect("connected before");
-        let verdict = match connection.deliver(settings, mail).await {
+        let verdict = match connection.deliver(settings, busy, mail).await {
             // Nothing was taken on the stale one: once more on a fresh one.
             Verdict::Stale => match Connection::open(settings).await {
-                Ok(fresh) => fresh.deliver(settings, mail).await,
+                Ok(fresh) => fresh.deliver(settings, busy, mail).await,
                 Err(failed) => return failed,
             },
             verdict => verdict,

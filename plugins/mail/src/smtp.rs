@@ -11,7 +11,7 @@
 //! | body | accepted | transient | permanent, content | **ambiguous** |
 //!
 //! Three exceptions. 421 at any step says that the server wants nothing at all for now: the whole
-//! account rests for a minute; a mail that gets it again and again is transient. Answers that ask
+//! account rests for a minute; a mail that gets it again and again is transient ([`Busy`]). Answers that ask
 //! for a login (530, 534, 535, 538) are transient `CONFIG` at any step, because an operator can mend
 //! them and the recipients are not to blame. A refusal of a recipient by policy (5.7.x, such as
 //! "relay access denied") is permanent with reason `CONFIG`, because it says nothing about the
@@ -31,12 +31,15 @@ use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Ehlo, Mail as MailFrom, Rcpt, Rset};
-use lettre::transport::smtp::extension::{Extension, MailBodyParameter, MailParameter};
+use lettre::transport::smtp::extension::{
+    Extension, MailBodyParameter, MailParameter, RcptParameter,
+};
 use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{Security, Settings};
+use crate::busy::Busy;
+use crate::config::{Notify, Security, Settings};
 use crate::mime::Mail;
 
 /// Patience with housekeeping (NOOP, RSET, QUIT), on which no mail depends.
@@ -46,9 +49,6 @@ const LONGEST_DETAIL: usize = 500;
 
 /// How long the account rests when the server says 421: not now, for none of our mails.
 const ACCOUNT_RESTS: Duration = Duration::from_secs(60);
-/// A mail that is answered with 421 at this attempt and later is to blame itself: it must not hold
-/// the account up for ever.
-const BLAMED_AFTER: u32 = 5;
 
 /// How far the dialogue of a mail is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +93,19 @@ pub(crate) enum Verdict {
     Stale,
 }
 
+/// What a server can do, of what lettre does not keep.
+#[derive(Debug, Clone, Copy, Default)]
+struct Offers {
+    /// It takes several commands at once (RFC 2920).
+    pipelining: bool,
+    /// It reports what became of mails as it is asked to (RFC 3461).
+    dsn: bool,
+}
+
 /// An open connection, logged in.
 pub(crate) struct Connection {
     smtp: Box<AsyncSmtpConnection>,
-    /// Whether the server takes several commands at once.
-    pipelines: bool,
+    offers: Offers,
     /// Mails that were begun on it.
     delivered: u32,
 }
@@ -106,7 +114,7 @@ impl Connection {
     /// Connects, secures, logs in. An error is the (transient) outcome of what would have gone
     /// over it.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, Outcome> {
-        let (smtp, pipelines) = connect(settings).await.map_err(|failure| match failure {
+        let (smtp, offers) = connect(settings).await.map_err(|failure| match failure {
             Failure::Answer { code: 421, .. } => account_rests(),
             Failure::Answer { code, text } if code < 500 => {
                 Outcome::transient(coded(code, &text), text)
@@ -120,7 +128,7 @@ impl Connection {
         })?;
         Ok(Self {
             smtp: Box::new(smtp),
-            pipelines,
+            offers,
             delivered: 0,
         })
     }
@@ -143,7 +151,12 @@ impl Connection {
     }
 
     /// Hands a mail over.
-    pub(crate) async fn deliver(mut self, settings: &Settings, mail: &Mail) -> Verdict {
+    pub(crate) async fn deliver(
+        mut self,
+        settings: &Settings,
+        busy: &Busy,
+        mail: &Mail,
+    ) -> Verdict {
         let reused = self.delivered > 0;
         self.delivered += 1;
         let patience = settings.timeout;
@@ -151,14 +164,14 @@ impl Connection {
             Ok(parameters) => parameters,
             Err(outcome) => return Verdict::Settled(outcome, Some(self)),
         };
-        match self.envelope(patience, mail, parameters).await {
-            Ok(()) => self.body(patience, mail).await,
+        match self.envelope(settings, mail, parameters).await {
+            Ok(()) => self.body(patience, busy, mail).await,
             Err(Refusal {
                 failure: Failure::Broken(_) | Failure::Answer { code: 421, .. },
                 step: Step::Sender,
                 ..
             }) if reused => Verdict::Stale,
-            Err(refusal) => self.refused(refusal, mail).await,
+            Err(refusal) => self.refused(refusal, busy, mail).await,
         }
     }
 
@@ -166,18 +179,23 @@ impl Connection {
     /// (RFC 2920) in one write, so that a mail costs two round trips instead of four.
     async fn envelope(
         &mut self,
-        patience: Duration,
+        settings: &Settings,
         mail: &Mail,
         parameters: Vec<MailParameter>,
     ) -> Result<(), Refusal> {
+        let (patience, pipelines) = (settings.timeout, self.offers.pipelining);
         let from = MailFrom::new(mail.envelope.from().cloned(), parameters);
         let mut commands = vec![(Step::Sender, from.to_string())];
         for recipient in mail.envelope.to() {
-            let rcpt = Rcpt::new(recipient.clone(), Vec::new());
+            let reports = match self.offers.dsn {
+                true => reports(&settings.notify, recipient.as_ref()),
+                false => Vec::new(),
+            };
+            let rcpt = Rcpt::new(recipient.clone(), reports);
             commands.push((Step::Recipient, rcpt.to_string()));
         }
         commands.push((Step::Content, Data.to_string()));
-        let mut at_once = self.pipelines.then(|| {
+        let mut at_once = pipelines.then(|| {
             commands
                 .iter()
                 .map(|(_, command)| &command[..])
@@ -187,7 +205,7 @@ impl Connection {
         for (at, command) in commands {
             let answer = match at_once.take() {
                 Some(all) => step(patience, self.smtp.command(all)).await,
-                None if self.pipelines => step(patience, self.smtp.read_response()).await,
+                None if pipelines => step(patience, self.smtp.read_response()).await,
                 None => step(patience, self.smtp.command(command)).await,
             };
             let failure = match answer {
@@ -212,14 +230,14 @@ impl Connection {
                 usable,
             });
             refusal.usable &= usable;
-            if !usable || !self.pipelines {
+            if !usable || !pipelines {
                 break;
             }
         }
         refusal.map_or(Ok(()), Err)
     }
 
-    async fn body(mut self, patience: Duration, mail: &Mail) -> Verdict {
+    async fn body(mut self, patience: Duration, busy: &Busy, mail: &Mail) -> Verdict {
         let sent = match std::str::from_utf8(&mail.bytes) {
             Ok(text) => step(patience, self.smtp.command(Body(text))).await,
             Err(_) => step(patience, self.smtp.message(&mail.bytes)).await,
@@ -245,14 +263,14 @@ impl Connection {
                     failure,
                     step: Step::Content,
                 };
-                self.refused(refusal, mail).await
+                self.refused(refusal, busy, mail).await
             }
         }
     }
 
     /// The outcome of a refusal before anything was taken, and the connection if it can be
     /// cleared for the next mail.
-    async fn refused(mut self, refusal: Refusal, mail: &Mail) -> Verdict {
+    async fn refused(mut self, refusal: Refusal, busy: &Busy, mail: &Mail) -> Verdict {
         let reason = match refusal.step {
             Step::Recipient => Reason::Recipient,
             Step::Sender | Step::Content => Reason::Content,
@@ -276,7 +294,7 @@ impl Connection {
                 Outcome::permanent(Reason::Config, coded(code, &text), text)
             }
             500.. => Outcome::permanent(reason, coded(code, &text), text),
-            421 if mail.attempt < BLAMED_AFTER => account_rests(),
+            421 if !busy.blames(&mail.id) => account_rests(),
             _ => Outcome::transient(coded(code, &text), text),
         };
         // After 421 the server closes.
@@ -308,8 +326,42 @@ impl Connection {
             }
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
+        if self.offers.dsn {
+            // What comes back is recognised by the id, and needs no body.
+            for (keyword, value) in [("RET", "HDRS"), ("ENVID", &mail.id)] {
+                parameters.push(MailParameter::Other {
+                    keyword: keyword.to_owned(),
+                    value: Some(value.to_owned()),
+                });
+            }
+        }
         Ok(parameters)
     }
+}
+
+/// What the server is asked to report of a recipient, and by which name.
+fn reports(notify: &[Notify], recipient: &str) -> Vec<RcptParameter> {
+    let of = |what: &Notify| match what {
+        Notify::Success => "SUCCESS",
+        Notify::Failure => "FAILURE",
+        Notify::Delay => "DELAY",
+    };
+    let mut names: Vec<_> = notify.iter().map(of).collect();
+    names.dedup();
+    let asked = match names.is_empty() {
+        true => "NEVER".to_owned(),
+        false => names.join(","),
+    };
+    let parameter = |keyword: &str, value| RcptParameter::Other {
+        keyword: keyword.to_owned(),
+        value: Some(value),
+    };
+    let mut parameters = vec![parameter("NOTIFY", asked)];
+    // Others would need a form of their own (RFC 6533).
+    if recipient.is_ascii() {
+        parameters.push(parameter("ORCPT", format!("rfc822;{recipient}")));
+    }
+    parameters
 }
 
 /// A mail and the end of it in one write. lettre writes the end apart; the network holds that back
@@ -327,8 +379,8 @@ impl fmt::Display for Body<'_> {
     }
 }
 
-/// Connects; also says whether the server takes several commands at once.
-async fn connect(settings: &Settings) -> Result<(AsyncSmtpConnection, bool), Failure> {
+/// Connects; also says what the server can do.
+async fn connect(settings: &Settings) -> Result<(AsyncSmtpConnection, Offers), Failure> {
     let Settings {
         host,
         port,
@@ -366,14 +418,22 @@ async fn connect(settings: &Settings) -> Result<(AsyncSmtpConnection, bool), Fai
     }
     // lettre keeps only what it uses itself of the answer to its own.
     let features = step(*patience, smtp.command(Ehlo::new(client_id.clone()))).await?;
-    let pipelines = features
-        .message()
-        .any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"));
+    let offered = |name: &str| {
+        let mut lines = features.message();
+        lines.any(|line| {
+            let keyword = line.split_whitespace().next();
+            keyword.is_some_and(|keyword| keyword.eq_ignore_ascii_case(name))
+        })
+    };
+    let offers = Offers {
+        pipelining: offered("PIPELINING"),
+        dsn: offered("DSN"),
+    };
     if let Some(credentials) = &settings.credentials {
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
         step(*patience, smtp.auth(&mechanisms, credentials)).await?;
     }
-    Ok((smtp, pipelines))
+    Ok((smtp, offers))
 }
 
 /// The outcome of a mail while the server wants none.
@@ -480,6 +540,22 @@ mod tests {
         ] {
             assert_eq!(Body(mail).to_string(), sent);
         }
+    }
+
+    #[test]
+    fn reports_that_are_asked_for() {
+        let rcpt = |notify: &[Notify], address: &str| {
+            let parameters = reports(notify, address);
+            parameters
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            rcpt(&[Notify::Failure, Notify::Delay], "a+b=c@example.org"),
+            ["NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;a+2Bb+3Dc@example.org"]
+        );
+        assert_eq!(rcpt(&[], "ä@example.org"), ["NOTIFY=NEVER"]);
     }
 
     #[test]

@@ -46,8 +46,8 @@ mod instance;
 pub use anklang_plugin_proto::v1::{
     AmbiguousPolicy, Attachment, CallbackReply, CallbackRequest, Capability, DeliveryEvent,
     DocumentContent, Header, HealthReply, InboundEvent, LookupResult, MailContent, Message,
-    Outcome, Party, TextContent, delivery_event, health_reply, log_event::Level, lookup_result,
-    message::Content, outcome, permanent::Reason,
+    NotFound, Outcome, Party, ProviderTemplate, TextContent, delivery_event, health_reply,
+    log_event::Level, lookup_result, message::Content, outcome, permanent::Reason,
 };
 pub use channel::{Channel, OpenError};
 pub use entry::WORKER_THREADS;

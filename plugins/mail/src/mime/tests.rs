@@ -1,3 +1,4 @@
+use anklang_plugin_sdk::ProviderTemplate;
 use anklang_plugin_sdk::outcome::Kind;
 use mail_parser::{MessageParser, MimeHeaders};
 
@@ -33,12 +34,17 @@ fn content() -> MailContent {
 }
 
 fn bytes(message: &Message) -> Vec<u8> {
-    build(message).expect("can be built").bytes
+    build(message, &Make::default())
+        .expect("can be built")
+        .bytes
 }
 
 /// Reason and code of a refusal.
 fn refusal(message: &Message) -> (Reason, String) {
-    match build(message).err().and_then(|outcome| outcome.kind) {
+    match build(message, &Make::default())
+        .err()
+        .and_then(|outcome| outcome.kind)
+    {
         Some(Kind::Permanent(p)) => (p.reason(), p.code),
         other => panic!("{other:?}"),
     }
@@ -305,10 +311,84 @@ fn what_cannot_be_a_mail_is_refused() {
 fn international_domains_travel_in_ascii() {
     let mut international = message(content());
     international.recipient = party("erika@müller.example", "");
-    let mail = build(&international).expect("can be built");
+    let mail = build(&international, &Make::default()).expect("can be built");
     assert_eq!(
         mail.envelope.to()[0].to_string(),
         "erika@xn--mller-kva.example"
     );
     assert!(!mail.has_non_ascii_addresses());
+}
+
+fn make(return_path: &str, unsubscribe: &str) -> Make {
+    Make {
+        return_path: Tagged::parse_untagged(return_path).ok(),
+        unsubscribe: Tagged::parse(unsubscribe).ok(),
+        signers: Vec::new(),
+    }
+}
+
+#[test]
+fn bounces_go_to_the_return_path_with_the_id() {
+    let make = make("bounces+{id}@stadtwerk.example", "");
+    let mail = build(&message(content()), &make).unwrap();
+    let from = mail.envelope.from().map(ToString::to_string);
+    assert_eq!(from, Some(format!("bounces+{ID}@stadtwerk.example")));
+    let lines = header_lines(&mail.bytes);
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("From: ") && l.contains("angebote@"))
+    );
+    let mut unfit = message(content());
+    unfit.message_id = "x".repeat(60);
+    let refused = build(&unfit, &make).err().and_then(|outcome| outcome.kind);
+    assert!(matches!(refused, Some(Kind::Permanent(p)) if p.code == "MESSAGE_ID_INVALID"));
+}
+
+#[test]
+fn consent_can_be_withdrawn_by_mail_as_well() {
+    let make = make("", "abmelden+{id}@stadtwerk.example");
+    let shown = |value: &str| {
+        let header = Header {
+            name: "List-Unsubscribe".to_owned(),
+            value: value.to_owned(),
+        };
+        let content = MailContent {
+            headers: vec![header],
+            ..content()
+        };
+        let bytes = build(&message(content), &make).unwrap().bytes;
+        let lines = header_lines(&bytes);
+        lines.into_iter().find_map(|line| {
+            let value = line.strip_prefix("List-Unsubscribe: ");
+            value.map(str::to_owned)
+        })
+    };
+    let link = "<https://anklang.example/u/1>";
+    let both = format!("{link}, <mailto:abmelden+{ID}@stadtwerk.example?subject=unsubscribe>");
+    assert_eq!(shown(link), Some(both));
+    let own = "<mailto:liste@stadtwerk.example>";
+    assert_eq!(shown(own).as_deref(), Some(own));
+    let long = format!("<https://anklang.example/{}>", "x".repeat(860));
+    assert_eq!(shown(&long), Some(long));
+    // Mails that offer none are not made to offer one.
+    let without = build(&message(content()), &make).unwrap().bytes;
+    assert!(
+        !header_lines(&without)
+            .iter()
+            .any(|l| l.starts_with("List-"))
+    );
+}
+
+#[test]
+fn templates_of_providers_are_for_accounts_that_have_such() {
+    let content = MailContent {
+        provider_template: Some(ProviderTemplate {
+            id: "1".to_owned(),
+            variables_json: "{}".to_owned(),
+        }),
+        ..content()
+    };
+    let expected = (Reason::Config, "NO_PROVIDER_TEMPLATES".to_owned());
+    assert_eq!(refusal(&message(content)), expected);
 }

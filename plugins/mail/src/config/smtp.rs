@@ -1,16 +1,20 @@
 //! The configuration of a relay account, and what is made of it when it is opened.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anklang_plugin_sdk::OpenError;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use schemars::JsonSchema;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::bounces::{self, BouncesConfig};
+use super::{Problems, Secret, is_loopback, read};
+use crate::dkim::{DkimConfig, Signer};
+use crate::tags::Tagged;
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -28,7 +32,11 @@ pub(crate) enum Protection {
 /// A relay account.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub(crate) struct SmtpConfig {
+    /// `smtp`.
+    #[serde(rename = "type", default)]
+    #[schemars(with = "serde_json::Value")]
+    _type: IgnoredAny,
     /// Name or address of the mail server.
     #[schemars(length(min = 1, max = 255))]
     host: String,
@@ -73,6 +81,38 @@ pub(crate) struct Config {
     /// How this machine introduces itself: its name, or an address in brackets.
     #[schemars(regex(pattern = r"^[A-Za-z0-9.\-]+$"))]
     helo_name: Option<String>,
+    /// Keys with which mails are signed (DKIM): each mail by those of its sender's domain.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    dkim: Vec<DkimConfig>,
+    /// Address to which bounces go, instead of the sender's: `bounces@example.org`, or with the
+    /// message's id in the place of `{id}`: `bounces+{id}@example.org`.
+    #[schemars(length(min = 1, max = 254))]
+    return_path: Option<String>,
+    /// Of what the server is asked to report, if it offers reports (RFC 3461).
+    #[serde(default = "default_notify")]
+    notify: Vec<Notify>,
+    /// The mailbox in which bounces, complaints and answers arrive.
+    // Not "this or null": its violations are told where they are.
+    #[serde(default)]
+    #[schemars(with = "BouncesConfig")]
+    bounces: Option<BouncesConfig>,
+}
+
+/// Of what a server reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Notify {
+    /// It was delivered.
+    Success,
+    /// It could not be delivered.
+    Failure,
+    /// It is not delivered yet.
+    Delay,
+}
+
+fn default_notify() -> Vec<Notify> {
+    vec![Notify::Failure, Notify::Delay]
 }
 
 fn default_connections() -> u32 {
@@ -109,30 +149,42 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) begin_within: Duration,
     pub(crate) client_id: ClientId,
+    pub(crate) notify: Vec<Notify>,
+    pub(crate) signers: Vec<Signer>,
+    pub(crate) return_path: Option<Tagged>,
+    pub(crate) bounces: Option<bounces::Settings>,
 }
 
-impl Config {
-    /// Checks what a JSON Schema cannot say, and reads the files.
-    pub(crate) async fn resolve(self) -> Result<Settings, OpenError> {
+impl SmtpConfig {
+    pub(super) async fn resolve(mut self, problems: &mut Problems) -> Option<Settings> {
         if self.tls == Protection::None && !self.allow_plaintext && !is_loopback(&self.host) {
-            return Err(invalid(
-                "tls: \"none\" is for this machine alone; set allow_plaintext to send mails and \
-                 password readable over the network",
-            ));
+            let reason = "\"none\" is for this machine alone; set allow_plaintext to send mails \
+                          and password readable over the network";
+            problems.add("tls", reason);
         }
-        let security = match self.tls {
-            Protection::None => Security::None,
-            Protection::StartTls => Security::StartTls(self.tls_parameters().await?),
-            Protection::Implicit => Security::Implicit(self.tls_parameters().await?),
+        let security = self.security(problems).await;
+        let credentials = self.credentials(problems).await;
+        let mut signers = Vec::new();
+        for (index, key) in std::mem::take(&mut self.dkim).into_iter().enumerate() {
+            signers.extend(key.resolve(index, problems).await);
+        }
+        let return_path = self.return_path.as_deref().and_then(|text| {
+            Tagged::parse_untagged(text)
+                .inspect_err(|reason| problems.add("return_path", reason))
+                .ok()
+        });
+        let bounces = match self.bounces.take() {
+            Some(bounces) => bounces.resolve(problems).await,
+            None => None,
         };
         let default_port = match self.tls {
             Protection::None => 25,
             Protection::StartTls => 587,
             Protection::Implicit => 465,
         };
-        Ok(Settings {
-            security,
-            credentials: self.credentials().await?,
+        Some(Settings {
+            security: security?,
+            credentials,
             port: self.port.unwrap_or(default_port),
             connections: self.connections.clamp(1, 64) as usize,
             messages_per_connection: self.messages_per_connection.max(1),
@@ -141,76 +193,65 @@ impl Config {
             client_id: self
                 .helo_name
                 .map_or_else(ClientId::default, ClientId::Domain),
+            notify: self.notify,
+            signers,
+            return_path,
+            bounces,
             host: self.host,
         })
     }
 
-    async fn tls_parameters(&self) -> Result<TlsParameters, OpenError> {
+    async fn security(&self, problems: &mut Problems) -> Option<Security> {
+        Some(match self.tls {
+            Protection::None => Security::None,
+            Protection::StartTls => Security::StartTls(self.tls_parameters(problems).await?),
+            Protection::Implicit => Security::Implicit(self.tls_parameters(problems).await?),
+        })
+    }
+
+    async fn tls_parameters(&self, problems: &mut Problems) -> Option<TlsParameters> {
         let mut builder = TlsParameters::builder(self.host.clone());
         if let Some(path) = &self.ca_file {
-            let pem = read("ca_file", path).await?;
-            let certificate = Certificate::from_pem(&pem)
-                .map_err(|_| invalid(format!("ca_file: {} is not PEM", path.display())))?;
+            let pem = read("ca_file", path, problems).await?;
+            let Ok(certificate) = Certificate::from_pem(&pem) else {
+                problems.add("ca_file", format!("{} is not PEM", path.display()));
+                return None;
+            };
             builder = builder.add_root_certificate(certificate);
         }
         builder
             .build()
-            .map_err(|e| OpenError::Failed(format!("TLS: {e}")))
+            .inspect_err(|error| problems.fail(format!("TLS: {error}")))
+            .ok()
     }
 
-    async fn credentials(&self) -> Result<Option<Credentials>, OpenError> {
-        let password = match (&self.password, &self.password_env, &self.password_file) {
-            (None, None, None) => None,
-            (Some(password), None, None) => Some(password.expose_secret().to_owned()),
-            (None, Some(name), None) => Some(std::env::var(name).map_err(|_| {
-                invalid(format!(
-                    "password_env: {name} is not set in the environment"
-                ))
-            })?),
-            (None, None, Some(path)) => {
-                let bytes = read("password_file", path).await?;
-                let text =
-                    String::from_utf8(bytes).map_err(|_| invalid("password_file: is not UTF-8"))?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            _ => {
-                return Err(invalid(
-                    "give one of password, password_env and password_file",
-                ));
-            }
+    async fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
+        let secret = Secret {
+            option: "password",
+            value: &self.password,
+            env: &self.password_env,
+            file: &self.password_file,
         };
-        match (&self.username, password) {
-            (Some(user), Some(password)) => Ok(Some(Credentials::new(user.clone(), password))),
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(invalid("username: needs a password")),
-            (None, Some(_)) => Err(invalid("password: needs a username")),
+        match &self.username {
+            None if secret.is_given() => problems.add("password", "needs a username"),
+            Some(_) if !secret.is_given() => problems.add("username", "needs a password"),
+            _ => {}
         }
+        let password = secret.read(problems).await?;
+        let user = self.username.clone()?;
+        Some(Credentials::new(user, password))
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-async fn read(option: &str, path: &Path) -> Result<Vec<u8>, OpenError> {
-    tokio::fs::read(path)
-        .await
-        .map_err(|e| invalid(format!("{option}: {}: {e}", path.display())))
-}
-
-fn invalid(reason: impl Into<String>) -> OpenError {
-    OpenError::Invalid(reason.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use anklang_plugin_sdk::OpenError;
+
     use super::*;
 
-    fn config(host: &str) -> Config {
-        Config {
+    fn config(host: &str) -> SmtpConfig {
+        SmtpConfig {
+            _type: IgnoredAny,
             host: host.to_owned(),
             port: None,
             tls: Protection::None,
@@ -225,11 +266,21 @@ mod tests {
             timeout_seconds: 60,
             ca_file: None,
             helo_name: None,
+            dkim: Vec::new(),
+            return_path: None,
+            notify: default_notify(),
+            bounces: None,
         }
     }
 
-    async fn refused(config: Config) -> String {
-        match config.resolve().await {
+    async fn resolved(config: SmtpConfig) -> Result<Settings, OpenError> {
+        let mut problems = Problems::default();
+        let settings = config.resolve(&mut problems).await;
+        problems.end(settings)
+    }
+
+    async fn refused(config: SmtpConfig) -> String {
+        match resolved(config).await {
             Err(OpenError::Invalid(reason)) => reason,
             Err(other) => panic!("{other:?}"),
             Ok(_) => panic!("accepted"),
@@ -245,11 +296,11 @@ mod tests {
         );
         assert!(refused(config("10.0.0.1")).await.starts_with("tls: "));
         for host in ["localhost", "127.0.0.1", "127.8.9.1", "::1"] {
-            assert_eq!(config(host).resolve().await.ok().map(|s| s.port), Some(25));
+            assert_eq!(resolved(config(host)).await.ok().map(|s| s.port), Some(25));
         }
         let mut allowed = config("mail.example.org");
         allowed.allow_plaintext = true;
-        assert!(allowed.resolve().await.is_ok());
+        assert!(resolved(allowed).await.is_ok());
     }
 
     #[tokio::test]
@@ -259,7 +310,7 @@ mod tests {
         both.password = Some("geheim".into());
         both.password_env = Some("PATH".to_owned());
         assert!(!format!("{both:?}").contains("geheim"));
-        assert!(refused(both).await.starts_with("give one of"));
+        assert!(refused(both).await.starts_with("password: give one of"));
         let mut nobody = config("localhost");
         nobody.password = Some("geheim".into());
         assert_eq!(refused(nobody).await, "password: needs a username");
@@ -271,5 +322,41 @@ mod tests {
                 .await
                 .starts_with("password_file: /nonexistent")
         );
+    }
+
+    #[tokio::test]
+    async fn all_that_is_wrong_is_told_at_once() {
+        let mut wrong = config("mail.example.org");
+        wrong.username = Some("u".to_owned());
+        wrong.return_path = Some("bounces".to_owned());
+        wrong.bounces = serde_json::from_value(serde_json::json!({
+            "host": "imap.example.org", "tls": "none", "username": "u", "folder": "Anklang-Done",
+            "unsubscribe": "abmelden@example.org",
+        }))
+        .ok();
+        wrong.dkim = serde_json::from_value(serde_json::json!([
+            { "domain": "example.org", "selector": "a", "key": "kein PEM" },
+            { "domain": "example.org", "selector": "b" },
+        ]))
+        .expect("fits the type");
+        let said = refused(wrong).await;
+        let options: Vec<_> = said
+            .split("; ")
+            .filter_map(|part| part.split_once(": "))
+            .map(|(option, _)| option)
+            .collect();
+        let expected = [
+            "tls",
+            "username",
+            "dkim.0.key",
+            "dkim.1.key",
+            "return_path",
+            "bounces.tls",
+            "bounces.password",
+            "bounces.folder",
+            "bounces.unsubscribe",
+        ];
+        assert_eq!(options.len(), expected.len(), "{said}");
+        assert_eq!(options, expected);
     }
 }
