@@ -75,8 +75,8 @@ impl Accounts {
             let path = folder.join(anklang_channels::file_name(&config.plugin));
             let field = format!("channel_accounts.{id}.plugin");
             let (pin, hosting) = (config.pin.map(Sha256), config.hosting.clone());
-            let loaded = Plugin::load_with(&path, pin, hosting);
-            let Some(plugin) = violations.check(field, loaded) else {
+            let plugin = Plugin::load_with(&path, pin, hosting);
+            let Some(plugin) = violations.check(field, plugin) else {
                 continue;
             };
             if let Err(found) = plugin.check_config(&config.config) {

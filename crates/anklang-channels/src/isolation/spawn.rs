@@ -143,6 +143,9 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) async fn exited(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status()? {
+            return Ok(status);
+        }
         let pidfd = pidfd_open(self.pid, PidfdFlags::NONBLOCK)?;
         // SAFETY: an open file that nobody else has; it is closed when `watch` is dropped.
         let watch = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
