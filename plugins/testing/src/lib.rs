@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
     AmbiguousPolicy, CallbackReply, CallbackRequest, Capability, Channel, Content, DeliveryEvent,
-    Host, Level, LookupResult, Message, OpenError, Outcome, Reason, delivery_event::State,
-    export_channel, faults, lookup_result,
+    Host, Level, LookupResult, Message, OpenError, Outcome, Reason, WORKER_THREADS,
+    delivery_event::State, export_channel, faults, lookup_result,
 };
 
 /// How opening an instance goes.
@@ -204,13 +204,16 @@ impl Testing {
         match how {
             "segfault" => faults::segfault(),
             "abort" => std::process::abort(),
-            // Holds a thread for ever.
-            "stuck" => loop {
-                std::thread::park();
-            },
-            "spin" => loop {
-                std::hint::spin_loop();
-            },
+            "stuck" => on_all_threads(|| {
+                loop {
+                    std::thread::park();
+                }
+            }),
+            "spin" => on_all_threads(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            }),
             "leak" => loop {
                 // Written to, so that it is there.
                 Vec::leak(vec![1_u8; 16 << 20]);
@@ -226,6 +229,14 @@ impl Testing {
             _ => {}
         }
     }
+}
+
+/// Holds all threads of the plugin's runtime for ever.
+fn on_all_threads(hold: fn() -> !) -> ! {
+    for _ in 1..WORKER_THREADS {
+        tokio::spawn(async move { hold() });
+    }
+    hold()
 }
 
 fn delivered(message_id: String) -> DeliveryEvent {
