@@ -233,8 +233,11 @@ impl Testing {
 
 /// Holds all threads of the plugin's runtime for ever.
 fn on_all_threads(hold: fn() -> !) -> ! {
+    let runtime = tokio::runtime::Handle::current();
     for _ in 1..WORKER_THREADS {
-        tokio::spawn(async move { hold() });
+        let runtime = runtime.clone();
+        // From outside, so that another thread of the runtime gets it, not this one next.
+        std::thread::spawn(move || runtime.spawn(async move { hold() }));
     }
     hold()
 }
