@@ -6,6 +6,8 @@
 #[path = "../tests/support/cargo.rs"]
 mod cargo;
 #[expect(dead_code, reason = "is for tests as well")]
+#[path = "../tests/support/hosting.rs"]
+mod hosting;
 #[path = "../tests/support/sms.rs"]
 mod sms;
 #[expect(dead_code, reason = "is for tests as well")]

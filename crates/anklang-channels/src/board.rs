@@ -1,23 +1,27 @@
-//! Where plugins call back: completions find the call that waits for them, events find their
-//! instance.
+//! Who waits for which call, and where events go: completions find the call that waits for them,
+//! events their instance.
 //!
-//! One board per loaded library, kept for ever, because the library is. What arrives is copied
-//! and handed over; nothing here blocks, calls the plugin, or can panic into it.
-#![expect(unsafe_code, reason = "is called by foreign code with borrowed memory")]
+//! One board for each plugin. What arrives is copied and handed over; nothing here blocks or calls
+//! the plugin.
 
 use std::collections::HashMap;
-use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anklang_plugin_abi::*;
 use anklang_plugin_proto::v1::{DeliveryEvent, InboundEvent, LogEvent, MetricEvent, SpanEvent};
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::table::Callbacks;
+
 /// Ids of calls and instances are unique within the process, whatever the plugin.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Largest delivery or inbound event in bytes, as many are kept until somebody takes them.
+pub(crate) const LARGEST_EVENT: usize = 1 << 20;
+/// Largest log line, span or measurement in bytes.
+pub(crate) const LARGEST_TELEMETRY: usize = 64 << 10;
 
 /// A fresh id for a call or an instance.
 pub(crate) fn next_id() -> u64 {
@@ -33,6 +37,21 @@ pub enum PluginEvent {
     Inbound(InboundEvent),
 }
 
+impl PluginEvent {
+    /// Reads one; the status says what is wrong with it.
+    pub(crate) fn read(kind: u32, message: &[u8]) -> Result<Self, AnkStatus> {
+        if message.len() > LARGEST_EVENT {
+            return Err(ANK_INVALID);
+        }
+        let read = match kind {
+            ANK_EV_DELIVERY => DeliveryEvent::decode(message).map(Self::Delivery),
+            ANK_EV_INBOUND => InboundEvent::decode(message).map(Self::Inbound),
+            _ => return Err(ANK_UNSUPPORTED),
+        };
+        read.map_err(|_| ANK_INVALID)
+    }
+}
+
 /// What a plugin tells of its work. May be dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Telemetry {
@@ -44,6 +63,27 @@ pub enum Telemetry {
     Metric(MetricEvent),
 }
 
+impl Telemetry {
+    /// Reads it; the status says what is wrong with it.
+    pub(crate) fn read(kind: u32, message: &[u8]) -> Result<Self, AnkStatus> {
+        if message.len() > LARGEST_TELEMETRY {
+            return Err(ANK_INVALID);
+        }
+        let read = match kind {
+            ANK_EV_LOG => LogEvent::decode(message).map(Self::Log),
+            ANK_EV_SPAN => SpanEvent::decode(message).map(Self::Span),
+            ANK_EV_METRIC => MetricEvent::decode(message).map(Self::Metric),
+            _ => return Err(ANK_UNSUPPORTED),
+        };
+        read.map_err(|_| ANK_INVALID)
+    }
+}
+
+/// Whether events of this kind must not be lost.
+pub(crate) fn must_arrive(kind: u32) -> bool {
+    matches!(kind, ANK_EV_DELIVERY | ANK_EV_INBOUND)
+}
+
 /// The events of one instance. Both receivers end when the instance is closed.
 #[derive(Debug)]
 pub struct Events {
@@ -51,6 +91,13 @@ pub struct Events {
     pub deliveries: mpsc::Receiver<PluginEvent>,
     /// While nobody takes these, new ones are dropped.
     pub telemetry: mpsc::Receiver<Telemetry>,
+}
+
+/// Where the events of an instance go.
+#[derive(Debug, Clone)]
+pub(crate) struct Hub {
+    pub(crate) deliveries: mpsc::Sender<PluginEvent>,
+    pub(crate) telemetry: mpsc::Sender<Telemetry>,
 }
 
 /// How often a plugin broke a rule, or was too late, since it was loaded.
@@ -66,15 +113,28 @@ pub struct Counters {
     pub refused_events: u64,
 }
 
+/// [`Counters`] that count.
 #[derive(Default)]
-struct Atomics {
-    stray: AtomicU64,
-    late: AtomicU64,
-    dropped: AtomicU64,
-    refused: AtomicU64,
+pub(crate) struct Counts {
+    pub(crate) stray: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) refused: AtomicU64,
 }
 
-/// How a call ended.
+impl Counts {
+    pub(crate) fn now(&self) -> Counters {
+        Counters {
+            stray_completions: self.stray.load(Relaxed),
+            late_completions: self.late.load(Relaxed),
+            dropped_telemetry: self.dropped.load(Relaxed),
+            refused_events: self.refused.load(Relaxed),
+        }
+    }
+}
+
+/// How a call ended, by what the plugin said.
+#[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) status: AnkStatus,
     pub(crate) reply: Vec<u8>,
@@ -91,68 +151,44 @@ impl Completion {
     }
 }
 
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The plugin completed it.
+    Completed(Completion),
+    /// The plugin did not take it.
+    NotTaken(AnkStatus),
+    /// It never got to the plugin.
+    Unsent(String),
+    /// The plugin may have it, and will never answer.
+    Lost(String),
+}
+
 enum Waiting {
     /// Somebody waits.
-    For(oneshot::Sender<Completion>),
+    For(oneshot::Sender<Answer>),
     /// Nobody waits any more.
     GivenUp,
     /// Nobody ever waited.
     Unattended,
 }
 
-struct Sink {
-    deliveries: mpsc::Sender<PluginEvent>,
-    telemetry: mpsc::Sender<Telemetry>,
-}
-
 /// See the module's documentation.
+#[derive(Default)]
 pub(crate) struct Switchboard {
-    table: AnkHost,
     calls: Mutex<HashMap<u64, (u64, Waiting)>>,
-    sinks: Mutex<HashMap<u64, Sink>>,
-    counters: Atomics,
+    hubs: Mutex<HashMap<u64, Hub>>,
+    pub(crate) counts: Counts,
 }
 
 impl Switchboard {
-    /// A board that lives for ever.
-    pub(crate) fn leak() -> &'static Self {
-        let board: &'static mut Self = Box::leak(Box::new(Self {
-            table: AnkHost {
-                size: u32::try_from(size_of::<AnkHost>()).expect("far smaller than 4 GiB"),
-                abi_major: ANK_ABI_MAJOR,
-                abi_minor: ANK_ABI_MINOR,
-                ctx: std::ptr::null_mut(),
-                complete: Some(complete),
-                event: Some(event),
-            },
-            calls: Mutex::default(),
-            sinks: Mutex::default(),
-            counters: Atomics::default(),
-        }));
-        board.table.ctx = std::ptr::from_mut(board).cast();
-        board
-    }
-
-    pub(crate) fn table(&'static self) -> *const AnkHost {
-        &raw const self.table
-    }
-
-    pub(crate) fn counters(&self) -> Counters {
-        Counters {
-            stray_completions: self.counters.stray.load(Relaxed),
-            late_completions: self.counters.late.load(Relaxed),
-            dropped_telemetry: self.counters.dropped.load(Relaxed),
-            refused_events: self.counters.refused.load(Relaxed),
-        }
-    }
-
     /// Announces a call, before it is made: its completion may be faster than its return.
-    pub(crate) fn expect(&'static self, inst_id: u64) -> Expected {
+    pub(crate) fn expect(self: &Arc<Self>, inst_id: u64) -> Expected {
         let (call_id, (sender, receiver)) = (next_id(), oneshot::channel());
         let waiting = (inst_id, Waiting::For(sender));
         self.calls().insert(call_id, waiting);
         Expected {
-            board: self,
+            board: Arc::clone(self),
             call_id,
             receiver,
         }
@@ -170,81 +206,58 @@ impl Switchboard {
         self.calls().remove(&call_id);
     }
 
-    /// Opens the way for events of an instance.
-    pub(crate) fn connect(&self, inst_id: u64, capacity: usize) -> Events {
-        let (deliveries, deliveries_out) = mpsc::channel(capacity);
-        let (telemetry, telemetry_out) = mpsc::channel(capacity);
-        let sink = Sink {
-            deliveries,
-            telemetry,
-        };
-        self.sinks().insert(inst_id, sink);
-        Events {
-            deliveries: deliveries_out,
-            telemetry: telemetry_out,
+    /// Whether a call is not over yet.
+    pub(crate) fn is_open(&self, call_id: u64) -> bool {
+        self.calls().contains_key(&call_id)
+    }
+
+    /// Calls of an instance that are not over yet.
+    pub(crate) fn open_calls(&self, inst_id: u64) -> usize {
+        let calls = self.calls();
+        calls.values().filter(|(of, _)| *of == inst_id).count()
+    }
+
+    /// Tells who waits that a call was not made after all.
+    pub(crate) fn not_made(&self, call_id: u64, answer: Answer) {
+        let waiting = self.calls().remove(&call_id);
+        if let Some((_, Waiting::For(sender))) = waiting {
+            let _ = sender.send(answer);
         }
     }
 
+    /// Opens the way for events of an instance in this process.
+    pub(crate) fn connect(&self, inst_id: u64, hub: Hub) {
+        self.hubs().insert(inst_id, hub);
+    }
+
     /// Ends the events of an instance and every call that still waits for it.
-    pub(crate) fn disconnect(&self, inst_id: u64) {
-        self.sinks().remove(&inst_id);
-        self.calls().retain(|_, (instance, _)| *instance != inst_id);
+    pub(crate) fn disconnect(&self, inst_id: u64, reason: &str) {
+        self.hubs().remove(&inst_id);
+        let lost: Vec<_> = {
+            let mut calls = self.calls();
+            let of_it = calls.extract_if(|_, (instance, _)| *instance == inst_id);
+            of_it.collect()
+        };
+        for (_, (_, waiting)) in lost {
+            if let Waiting::For(sender) = waiting {
+                let _ = sender.send(Answer::Lost(reason.to_owned()));
+            }
+        }
     }
 
     /// Counts telemetry that nobody took.
     pub(crate) fn dropped_telemetry(&self) {
-        self.counters.dropped.fetch_add(1, Relaxed);
+        self.counts.dropped.fetch_add(1, Relaxed);
     }
 
-    fn completed(&self, call_id: u64, completion: Completion) {
-        let waiting = self.calls().remove(&call_id);
-        match waiting {
-            Some((_, Waiting::For(sender))) => {
-                if sender.send(completion).is_err() {
-                    self.counters.late.fetch_add(1, Relaxed);
-                }
-            }
-            Some((_, Waiting::GivenUp)) => {
-                self.counters.late.fetch_add(1, Relaxed);
-            }
-            Some((_, Waiting::Unattended)) => {}
-            None => {
-                self.counters.stray.fetch_add(1, Relaxed);
-            }
-        }
+    fn deliver(&self, inst_id: u64, kind: u32, message: &[u8]) -> AnkStatus {
+        let sender = self.hubs().get(&inst_id).map(|h| h.deliveries.clone());
+        offer(sender, || PluginEvent::read(kind, message))
     }
 
-    fn happened(&self, inst_id: u64, kind: u32, message: &[u8]) -> AnkStatus {
-        let status = match kind {
-            ANK_EV_DELIVERY => self.deliver(inst_id, message, PluginEvent::Delivery),
-            ANK_EV_INBOUND => self.deliver(inst_id, message, PluginEvent::Inbound),
-            ANK_EV_LOG => self.tell(inst_id, message, Telemetry::Log),
-            ANK_EV_SPAN => self.tell(inst_id, message, Telemetry::Span),
-            ANK_EV_METRIC => self.tell(inst_id, message, Telemetry::Metric),
-            _ => ANK_UNSUPPORTED,
-        };
-        if !matches!(status, ANK_OK | ANK_BUSY) {
-            self.counters.refused.fetch_add(1, Relaxed);
-        }
-        status
-    }
-
-    fn deliver<M, F>(&self, inst_id: u64, message: &[u8], event: F) -> AnkStatus
-    where
-        M: Message + Default,
-        F: FnOnce(M) -> PluginEvent,
-    {
-        let sender = self.sinks().get(&inst_id).map(|s| s.deliveries.clone());
-        offer(sender, message, event)
-    }
-
-    fn tell<M, F>(&self, inst_id: u64, message: &[u8], event: F) -> AnkStatus
-    where
-        M: Message + Default,
-        F: FnOnce(M) -> Telemetry,
-    {
-        let sender = self.sinks().get(&inst_id).map(|s| s.telemetry.clone());
-        let status = offer(sender, message, event);
+    fn tell(&self, inst_id: u64, kind: u32, message: &[u8]) -> AnkStatus {
+        let sender = self.hubs().get(&inst_id).map(|h| h.telemetry.clone());
+        let status = offer(sender, || Telemetry::read(kind, message));
         if status == ANK_BUSY {
             self.dropped_telemetry();
         }
@@ -256,24 +269,56 @@ impl Switchboard {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sinks(&self) -> MutexGuard<'_, HashMap<u64, Sink>> {
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hubs(&self) -> MutexGuard<'_, HashMap<u64, Hub>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Decodes and hands over without waiting.
-fn offer<M: Message + Default, E>(
+impl Callbacks for Switchboard {
+    fn completed(&self, call_id: u64, status: AnkStatus, reply: &[u8]) {
+        let waiting = self.calls().remove(&call_id);
+        let count = |which: &AtomicU64| {
+            which.fetch_add(1, Relaxed);
+        };
+        match waiting {
+            Some((_, Waiting::For(sender))) => {
+                let reply = reply.to_vec();
+                let answer = Answer::Completed(Completion { status, reply });
+                if sender.send(answer).is_err() {
+                    count(&self.counts.late);
+                }
+            }
+            Some((_, Waiting::GivenUp)) => count(&self.counts.late),
+            Some((_, Waiting::Unattended)) => {}
+            None => count(&self.counts.stray),
+        }
+    }
+
+    fn happened(&self, inst_id: u64, kind: u32, message: &[u8]) -> AnkStatus {
+        let status = match must_arrive(kind) {
+            true => self.deliver(inst_id, kind, message),
+            false => self.tell(inst_id, kind, message),
+        };
+        if !matches!(status, ANK_OK | ANK_BUSY) {
+            self.counts.refused.fetch_add(1, Relaxed);
+        }
+        status
+    }
+}
+
+/// Reads and hands over without waiting.
+fn offer<E>(
     sender: Option<mpsc::Sender<E>>,
-    message: &[u8],
-    event: impl FnOnce(M) -> E,
+    read: impl FnOnce() -> Result<E, AnkStatus>,
 ) -> AnkStatus {
     let Some(sender) = sender else {
         return ANK_CLOSED;
     };
-    let Ok(message) = M::decode(message) else {
-        return ANK_INVALID;
+    let event = match read() {
+        Ok(event) => event,
+        Err(status) => return status,
     };
-    match sender.try_send(event(message)) {
+    match sender.try_send(event) {
         Ok(()) => ANK_OK,
         Err(mpsc::error::TrySendError::Full(_)) => ANK_BUSY,
         Err(mpsc::error::TrySendError::Closed(_)) => ANK_CLOSED,
@@ -283,15 +328,16 @@ fn offer<M: Message + Default, E>(
 /// A call that waits for its completion. Dropping it gives the call up: its completion will be
 /// counted and dropped.
 pub(crate) struct Expected {
-    board: &'static Switchboard,
+    board: Arc<Switchboard>,
     pub(crate) call_id: u64,
-    receiver: oneshot::Receiver<Completion>,
+    receiver: oneshot::Receiver<Answer>,
 }
 
 impl Expected {
-    /// Waits; `None` if the instance was disconnected before.
-    pub(crate) async fn completion(&mut self) -> Option<Completion> {
-        (&mut self.receiver).await.ok()
+    /// Waits for what becomes of it.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let lost = |_| Answer::Lost("the instance was closed".to_owned());
+        (&mut self.receiver).await.unwrap_or_else(lost)
     }
 
     /// From here on a completion is late.
@@ -306,36 +352,4 @@ impl Drop for Expected {
     fn drop(&mut self) {
         self.give_up();
     }
-}
-
-unsafe extern "C" fn complete(ctx: *mut c_void, call_id: u64, status: AnkStatus, reply: AnkBytes) {
-    // SAFETY: the context of our table, which lives for ever and is only ever shared.
-    let board = unsafe { &*ctx.cast::<Switchboard>() };
-    // SAFETY: lent for the duration of this call, by contract.
-    let reply = unsafe { reply.read() }.map(<[u8]>::to_vec);
-    let completion = match reply {
-        Some(reply) => Completion { status, reply },
-        None => Completion {
-            status: ANK_INTERNAL,
-            reply: b"the reply has a length but no bytes".to_vec(),
-        },
-    };
-    // A panic must not reach the plugin; the call then counts as lost.
-    let _ = catch_unwind(AssertUnwindSafe(|| board.completed(call_id, completion)));
-}
-
-unsafe extern "C" fn event(
-    ctx: *mut c_void,
-    inst_id: u64,
-    kind: u32,
-    message: AnkBytes,
-) -> AnkStatus {
-    // SAFETY: the context of our table, which lives for ever and is only ever shared.
-    let board = unsafe { &*ctx.cast::<Switchboard>() };
-    // SAFETY: lent for the duration of this call, by contract.
-    let Some(message) = (unsafe { message.read() }) else {
-        return ANK_INVALID;
-    };
-    catch_unwind(AssertUnwindSafe(|| board.happened(inst_id, kind, message)))
-        .unwrap_or(ANK_INTERNAL)
 }

@@ -73,6 +73,30 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Its process could not be started.
+    #[error("{path}: no process for it: {error}", path = path.display())]
+    NoProcess {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Its process ended while it was loaded or its manifest read.
+    #[error("{path}: while it was loaded: {reason}", path = path.display())]
+    Crashed {
+        /// The file.
+        path: PathBuf,
+        /// How the process ended.
+        reason: String,
+    },
+    /// Loading it or reading its manifest took too long.
+    #[error("{path}: was not loaded within {within:?}", path = path.display())]
+    Hung {
+        /// The file.
+        path: PathBuf,
+        /// The time that it had.
+        within: Duration,
+    },
 }
 
 /// Why there is no instance.
@@ -110,6 +134,9 @@ pub enum CallError {
     /// The instance drains or is closed.
     #[error("the instance is closed")]
     Closed,
+    /// The plugin's process is not there, or was gone before it had the call: try again later.
+    #[error("{0}")]
+    Down(String),
     /// The request breaks a limit, or the plugin cannot read it.
     #[error("invalid request: {0}")]
     Invalid(String),

@@ -1,28 +1,26 @@
 //! An open configuration of a plugin: calls, events and the end.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anklang_plugin_abi::*;
 use anklang_plugin_proto::v1::{
-    AckEvents, CallbackReply, CallbackRequest, CancelRequest, HealthReply, LookupReply,
-    LookupRequest, LookupResult, Outcome, SendReply, SendRequest, lookup_result,
+    AckEvents, CallbackReply, CallbackRequest, HealthReply, LookupReply, LookupRequest,
+    LookupResult, Outcome, SendReply, SendRequest, lookup_result,
 };
 use prost::Message;
+use serde_json::Value;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
-use crate::board::{self, Completion, Events, Expected, Switchboard};
-use crate::library::Table;
-use crate::raw::{self, Raw};
+use crate::board::{self, Events, Hub};
+use crate::supervisor::{Shared, Spec};
 use crate::{CallError, DrainError, OpenError, Plugin, log};
 
-/// What a plugin gets beyond the deadline of a drain to say that it is done.
-const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// The drain of an instance that was dropped without one.
-const DROPPED_DRAIN: Duration = Duration::from_secs(5);
+pub(crate) const DROPPED_DRAIN: Duration = Duration::from_secs(5);
+/// A question about its health is worth waiting for so long.
+const HEALTH: Duration = Duration::from_secs(30);
 
 /// How patient the host is with an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub struct InstanceOptions {
     /// For opening.
     pub open_deadline: Duration,
     /// For a call, from handing it over to its completion. After that its messages are
-    /// ambiguous and the plugin is asked to give it up.
+    /// ambiguous and the plugin is asked to give it up; a process that does not is killed.
     pub call_deadline: Duration,
     /// Events of each of the two sorts that are kept until somebody takes them; at least 1.
     pub event_capacity: usize,
@@ -47,7 +45,21 @@ impl Default for InstanceOptions {
     }
 }
 
+/// Whether an instance takes calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstanceState {
+    /// It does.
+    Up,
+    /// Its process failed, and is started again in a while; the text says why and when.
+    Down(String),
+    /// It drains or is closed.
+    Closed,
+}
+
 /// One open configuration. Cheap to clone; all clones are the same instance.
+///
+/// When the plugin's process fails, the instance stays: it is [`InstanceState::Down`] until
+/// another process is open.
 ///
 /// Dropping the last clone without a [`drain`](Instance::drain) drains in the background with
 /// a deadline of five seconds.
@@ -58,97 +70,50 @@ pub struct Instance {
 
 /// Drains the instance when nobody has it any more.
 struct Owner {
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     runtime: Handle,
     events: Mutex<Option<Events>>,
 }
 
-struct Core {
-    plugin: Plugin,
-    board: &'static Switchboard,
-    inst_id: u64,
-    raw: Raw,
-    draining: AtomicBool,
-    options: InstanceOptions,
-}
-
 impl std::fmt::Debug for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "#{} of {:?}", self.core.inst_id, self.core.plugin)
+        write!(f, "#{} of {:?}", self.shared.number, self.shared.plugin())
     }
-}
-
-pub(crate) async fn open(
-    plugin: &Plugin,
-    table: Table,
-    config: Vec<u8>,
-    options: InstanceOptions,
-) -> Result<Instance, OpenError> {
-    let (sender, receiver) = oneshot::channel();
-    let plugin = plugin.clone();
-    // On its own, so that an instance which opens after we gave up is dropped, and so drained.
-    tokio::spawn(async move {
-        let _ = sender.send(open_patiently(plugin, table, config, options).await);
-    });
-    match timeout(options.open_deadline, receiver).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(_)) => Err(OpenError::Failed("the runtime shuts down".to_owned())),
-        Err(_) => Err(OpenError::Timeout(options.open_deadline)),
-    }
-}
-
-async fn open_patiently(
-    plugin: Plugin,
-    table: Table,
-    config: Vec<u8>,
-    options: InstanceOptions,
-) -> Result<Instance, OpenError> {
-    let (board, inst_id) = (plugin.board(), board::next_id());
-    let mut opening = board.expect(inst_id);
-    let mut events = board.connect(inst_id, options.event_capacity.max(1));
-    let pointer = raw::open(&table, board, inst_id, opening.call_id, &config);
-    drop(config);
-    let completion = match pointer {
-        Ok(_) => opening.completion().await,
-        Err(_) => None,
-    };
-    let pointer = match (pointer, completion) {
-        (Ok(pointer), Some(Completion { status: ANK_OK, .. })) => pointer,
-        (Ok(_), Some(completion)) => {
-            board.disconnect(inst_id);
-            let reason = String::from_utf8_lossy(&completion.reply).into_owned();
-            return Err(match completion.status {
-                ANK_INVALID => OpenError::Refused(reason),
-                _ => OpenError::Failed(reason),
-            });
-        }
-        (Ok(_), None) => unreachable!("nobody else disconnects an instance that is opening"),
-        (Err(status), _) => {
-            board.disconnect(inst_id);
-            return Err(OpenError::Failed(format!("status {status}")));
-        }
-    };
-    let (telemetry, out) = mpsc::channel(options.event_capacity.max(1));
-    let id = plugin.manifest().id.clone();
-    let told = std::mem::replace(&mut events.telemetry, out);
-    tokio::spawn(log::forward(board, id, inst_id, told, telemetry));
-    Ok(Instance {
-        owner: Arc::new(Owner {
-            core: Arc::new(Core {
-                plugin,
-                board,
-                inst_id,
-                raw: Raw::new(table, pointer),
-                draining: AtomicBool::new(false),
-                options,
-            }),
-            runtime: Handle::current(),
-            events: Mutex::new(Some(events)),
-        }),
-    })
 }
 
 impl Instance {
+    pub(crate) async fn open(
+        plugin: &Plugin,
+        config: Vec<u8>,
+        options: InstanceOptions,
+    ) -> Result<Self, OpenError> {
+        let capacity = options.event_capacity.max(1);
+        let (deliveries, deliveries_out) = mpsc::channel(capacity);
+        let (told, telemetry) = mpsc::channel(capacity);
+        let hub = Hub {
+            deliveries,
+            telemetry: told,
+        };
+        let spec = Arc::new(Spec {
+            plugin: plugin.clone(),
+            config,
+        });
+        let shared = Shared::open(spec, options, hub).await?;
+        let (passed_on, telemetry_out) = mpsc::channel(capacity);
+        let (id, board) = (plugin.manifest().id.clone(), Arc::clone(plugin.board()));
+        tokio::spawn(log::forward(board, id, shared.number, telemetry, passed_on));
+        Ok(Instance {
+            owner: Arc::new(Owner {
+                shared,
+                runtime: Handle::current(),
+                events: Mutex::new(Some(Events {
+                    deliveries: deliveries_out,
+                    telemetry: telemetry_out,
+                })),
+            }),
+        })
+    }
+
     /// Sends a batch: exactly one outcome per message, in order, whatever the plugin does.
     ///
     /// An error means that nothing was handed over. Dropping the future does not stop the
@@ -198,9 +163,11 @@ impl Instance {
         self.ask(ANK_OP_CALLBACK, &request).await
     }
 
-    /// Asks whether the channel can send.
+    /// Asks whether the channel can send; for at most half a minute.
     pub async fn health(&self) -> Result<HealthReply, CallError> {
-        self.ask(ANK_OP_HEALTH, &()).await
+        let deadline = HEALTH.min(self.owner.shared.options.call_deadline);
+        let session = self.owner.shared.session()?;
+        read(&session.call(ANK_OP_HEALTH, &[], deadline).await?)
     }
 
     /// Tells the plugin that these events are committed.
@@ -216,35 +183,63 @@ impl Instance {
 
     /// Any operation, as bytes. [`CallError::Lost`] alone means that it was handed over.
     pub async fn call(&self, op: u32, request: &[u8]) -> Result<Vec<u8>, CallError> {
-        let core = &self.owner.core;
-        let mut call = core.board.expect(core.inst_id);
-        match core.raw.call(op, call.call_id, request) {
-            ANK_OK => core.answer(&mut call).await,
-            status => {
-                core.board.forget(call.call_id);
-                Err(match status {
-                    ANK_BUSY => CallError::Busy,
-                    ANK_CLOSED => CallError::Closed,
-                    ANK_INVALID => CallError::Invalid("the plugin cannot read it".to_owned()),
-                    ANK_UNSUPPORTED => CallError::Unsupported,
-                    // It may have failed at any point.
-                    status => CallError::Lost(format!("the plugin failed with status {status}")),
-                })
-            }
+        let shared = &self.owner.shared;
+        let session = shared.session()?;
+        let deadline = shared.options.call_deadline;
+        session.call(op, request, deadline).await
+    }
+
+    /// Whether it takes calls at the moment.
+    pub fn is_up(&self) -> bool {
+        self.owner.shared.session().is_ok()
+    }
+
+    /// Whether it takes calls, and why not.
+    pub fn state(&self) -> InstanceState {
+        match self.owner.shared.session() {
+            Ok(_) => InstanceState::Up,
+            Err(CallError::Down(reason)) => InstanceState::Down(reason),
+            Err(_) => InstanceState::Closed,
         }
+    }
+
+    /// The id of the plugin's process, while it has one.
+    pub fn process(&self) -> Option<u32> {
+        let session = self.owner.shared.session().ok()?;
+        session.process()
+    }
+
+    /// Goes on with another library or configuration: once that is open, it gets all further
+    /// calls, and the one before gets until the deadline for those in flight. On an error all is
+    /// as before.
+    ///
+    /// Events of both arrive in the same [`Events`]; those of the one before that are acknowledged
+    /// later than that are not acknowledged to its peer, which repeats them.
+    pub async fn replace(
+        &self,
+        plugin: &Plugin,
+        config: &Value,
+        deadline: Duration,
+    ) -> Result<(), OpenError> {
+        plugin.check_config(config).map_err(OpenError::Config)?;
+        let spec = Arc::new(Spec {
+            plugin: plugin.clone(),
+            config: config.to_string().into_bytes(),
+        });
+        self.owner.shared.replace(spec, deadline).await
     }
 
     /// Ends the instance: no more calls are taken, those in flight get until the deadline,
     /// then it is closed. Calls that are left complete as lost, their messages as ambiguous.
     pub async fn drain(self, deadline: Duration) -> Result<(), DrainError> {
-        let core = Arc::clone(&self.owner.core);
+        let shared = Arc::clone(&self.owner.shared);
         // On its own, so that dropping this future does not leave it half done.
-        let drained = tokio::spawn(async move { core.drain(deadline).await });
+        let drained = tokio::spawn(async move { shared.drain(deadline).await });
         drained.await.unwrap_or(Err(DrainError::Unresponsive))
     }
 
     fn check_batch(&self, count: usize) -> Result<(), CallError> {
-        let most = self.owner.core.plugin.manifest().max_batch;
+        let most = self.owner.shared.plugin().manifest().max_batch;
         if u32::try_from(count).is_ok_and(|count| count <= most) {
             return Ok(());
         }
@@ -257,9 +252,12 @@ impl Instance {
         op: u32,
         request: &impl Message,
     ) -> Result<R, CallError> {
-        let reply = self.call(op, &request.encode_to_vec()).await?;
-        R::decode(&*reply).map_err(|e| CallError::Lost(format!("unreadable reply: {e}")))
+        read(&self.call(op, &request.encode_to_vec()).await?)
     }
+}
+
+fn read<R: Message + Default>(reply: &[u8]) -> Result<R, CallError> {
+    R::decode(reply).map_err(|e| CallError::Lost(format!("unreadable reply: {e}")))
 }
 
 /// One outcome per message.
@@ -278,71 +276,17 @@ fn matched(mut outcomes: Vec<Outcome>, count: usize) -> Vec<Outcome> {
     outcomes
 }
 
-impl Core {
-    /// Waits for the completion of an accepted call.
-    async fn answer(&self, call: &mut Expected) -> Result<Vec<u8>, CallError> {
-        let deadline = self.options.call_deadline;
-        match timeout(deadline, call.completion()).await {
-            Ok(Some(Completion {
-                status: ANK_OK,
-                reply,
-            })) => Ok(reply),
-            Ok(Some(failed)) => Err(CallError::Lost(failed.reason())),
-            Ok(None) => Err(CallError::Lost("the instance was closed".to_owned())),
-            Err(_) => {
-                call.give_up();
-                self.cancel(call.call_id);
-                let reason = format!("no completion within {deadline:?}");
-                Err(CallError::Lost(reason))
-            }
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.shared.is_open() {
+            let shared = Arc::clone(&self.shared);
+            self.runtime
+                .spawn(async move { shared.drain(DROPPED_DRAIN).await });
         }
-    }
-
-    /// Asks the plugin to drop a call, which else would keep its place for ever.
-    fn cancel(&self, call_id: u64) {
-        let request = CancelRequest { call_id }.encode_to_vec();
-        let cancel_id = self.board.expect_unattended(self.inst_id);
-        if self.raw.call(ANK_OP_CANCEL, cancel_id, &request) != ANK_OK {
-            self.board.forget(cancel_id);
-        }
-    }
-
-    async fn drain(&self, deadline: Duration) -> Result<(), DrainError> {
-        if self.draining.swap(true, Ordering::Relaxed) {
-            return Err(DrainError::Drained);
-        }
-        let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-        let mut call = self.board.expect(self.inst_id);
-        let completed = match self.raw.drain(call.call_id, deadline_ms) {
-            ANK_OK => {
-                let patience = deadline.saturating_add(DRAIN_GRACE);
-                let completion = timeout(patience, call.completion()).await;
-                matches!(completion, Ok(Some(_)))
-            }
-            _ => false,
-        };
-        if completed {
-            self.raw.close();
-        } else {
-            // Closing could pull memory from under the calls that it still works on.
-            self.raw.shut();
-            tracing::error!(
-                plugin = self.plugin.manifest().id,
-                instance = self.inst_id,
-                "the plugin did not complete its drain; the instance is abandoned"
-            );
-        }
-        self.board.disconnect(self.inst_id);
-        completed.then_some(()).ok_or(DrainError::Unresponsive)
     }
 }
 
-impl Drop for Owner {
-    fn drop(&mut self) {
-        if !self.core.draining.load(Ordering::Relaxed) {
-            let core = Arc::clone(&self.core);
-            self.runtime
-                .spawn(async move { core.drain(DROPPED_DRAIN).await });
-        }
-    }
+/// A fresh number for an instance.
+pub(crate) fn number() -> u64 {
+    board::next_id()
 }

@@ -1,12 +1,12 @@
 //! From a file to a checked manifest: read → SHA-256 → pin → sealed memory file → `dlopen` →
-//! manifest.
+//! manifest. The second half may happen in another process.
 #![expect(unsafe_code, reason = "loads foreign code and reads its static data")]
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anklang_plugin_abi::*;
@@ -14,10 +14,10 @@ use anklang_plugin_proto::v1::Manifest;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use prost::Message;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 use crate::LoadError;
-use crate::board::Switchboard;
 
 /// `RTLD_NODELETE` of glibc and musl, which libloading does not name: code of a plugin may run
 /// at any time on its own threads, so it must stay.
@@ -57,14 +57,15 @@ impl FromStr for Sha256 {
     }
 }
 
-/// A loaded library whose manifest is checked.
-pub(crate) struct Loaded {
-    pub(crate) manifest: Manifest,
+/// The bytes of a file that passed its pin; nobody can change them any more, ourselves included.
+pub(crate) struct Image {
+    pub(crate) path: PathBuf,
     pub(crate) sha256: Sha256,
-    init: InitFn,
+    pub(crate) file: OwnedFd,
 }
 
-pub(crate) fn load(path: &Path, pin: Option<Sha256>) -> Result<Loaded, LoadError> {
+/// Reads a file, compares it with its pin and seals what was read.
+pub(crate) fn read(path: &Path, pin: Option<Sha256>) -> Result<Image, LoadError> {
     let bytes = std::fs::read(path).map_err(|error| LoadError::Read {
         path: path.to_owned(),
         error,
@@ -82,19 +83,13 @@ pub(crate) fn load(path: &Path, pin: Option<Sha256>) -> Result<Loaded, LoadError
             path: path.to_owned(),
         });
     }
-    let library = link(path, sealed(path, &bytes).map_err(LoadError::Seal)?)?;
-    let manifest_fn: ManifestFn = symbol(&library, path, SYMBOL_MANIFEST)?;
-    let init: InitFn = symbol(&library, path, SYMBOL_INIT)?;
-    // The handle is dropped without closing the library.
-    let _ = library.into_raw();
-    Ok(Loaded {
-        manifest: manifest(path, manifest_fn)?,
+    Ok(Image {
+        path: path.to_owned(),
         sha256: found,
-        init,
+        file: sealed(path, &bytes).map_err(LoadError::Seal)?,
     })
 }
 
-/// A copy that nobody can change any more, ourselves included.
 fn sealed(path: &Path, bytes: &[u8]) -> io::Result<OwnedFd> {
     let name = path.file_name().unwrap_or_default();
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -105,15 +100,63 @@ fn sealed(path: &Path, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-fn link(path: &Path, file: OwnedFd) -> Result<Library, LoadError> {
+/// Why a sealed file cannot be used, wherever that was found out.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unusable {
+    /// The dynamic linker refuses it.
+    Link(String),
+    /// It does not export this function.
+    MissingSymbol(String),
+    /// It speaks another version of the interface: major, minor.
+    Version(u16, u16),
+    /// Its manifest breaks the rules.
+    Manifest(String),
+}
+
+impl Unusable {
+    /// With the name of the file.
+    pub(crate) fn of(self, path: &Path) -> LoadError {
+        let path = path.to_owned();
+        match self {
+            Self::Link(reason) => LoadError::Link { path, reason },
+            Self::MissingSymbol(symbol) => LoadError::MissingSymbol {
+                path,
+                symbol: match &symbol[..] {
+                    SYMBOL_INIT => SYMBOL_INIT,
+                    _ => SYMBOL_MANIFEST,
+                },
+            },
+            Self::Version(major, minor) => LoadError::Version { path, major, minor },
+            Self::Manifest(reason) => LoadError::Manifest { path, reason },
+        }
+    }
+}
+
+/// A library that is loaded into this process.
+pub(crate) struct Loaded {
+    /// Its manifest, checked, as it wrote it.
+    pub(crate) manifest: &'static [u8],
+    init: InitFn,
+}
+
+/// Loads a sealed file and checks the manifest. Runs the library's constructors.
+pub(crate) fn load(file: OwnedFd) -> Result<Loaded, Unusable> {
+    let library = link(file)?;
+    let manifest_fn: ManifestFn = symbol(&library, SYMBOL_MANIFEST)?;
+    let init: InitFn = symbol(&library, SYMBOL_INIT)?;
+    // The handle is dropped without closing the library.
+    let _ = library.into_raw();
+    let manifest = manifest(manifest_fn)?;
+    Ok(Loaded { manifest, init })
+}
+
+fn link(file: OwnedFd) -> Result<Library, Unusable> {
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: runs the constructors of the library. The operator has configured this very
     // file, by its hash if pinned, to be run with the rights of this process.
     let library = unsafe { Library::open(Some(&name), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
-        .map_err(|error| LoadError::Link {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| Unusable::Link(error.to_string()))?;
     // The linker knows libraries by name. If the number were free again, the next plugin could
     // get it, and with it this library in place of its own. So the file stays open for ever.
     std::mem::forget(file);
@@ -121,20 +164,16 @@ fn link(path: &Path, file: OwnedFd) -> Result<Library, LoadError> {
 }
 
 /// Looks up a function of the interface; `F` is its function pointer type.
-fn symbol<F: Copy>(library: &Library, path: &Path, name: &'static str) -> Result<F, LoadError> {
+fn symbol<F: Copy>(library: &Library, name: &'static str) -> Result<F, Unusable> {
     // SAFETY: `F` is the type that the interface gives to `name`.
     let found = unsafe { library.get::<F>(name) };
-    found.map(|f| *f).map_err(|_| LoadError::MissingSymbol {
-        path: path.to_owned(),
-        symbol: name,
-    })
+    found
+        .map(|f| *f)
+        .map_err(|_| Unusable::MissingSymbol(name.to_owned()))
 }
 
-fn manifest(path: &Path, manifest_fn: ManifestFn) -> Result<Manifest, LoadError> {
-    let wrong = |reason: String| LoadError::Manifest {
-        path: path.to_owned(),
-        reason,
-    };
+fn manifest(manifest_fn: ManifestFn) -> Result<&'static [u8], Unusable> {
+    let wrong = |reason: String| Unusable::Manifest(reason);
     // SAFETY: the function takes nothing, and is in a library that stays.
     let found = unsafe { manifest_fn() };
     if found.is_null() {
@@ -152,22 +191,23 @@ fn manifest(path: &Path, manifest_fn: ManifestFn) -> Result<Manifest, LoadError>
         return Err(wrong(reason));
     }
     if found.abi_major != ANK_ABI_MAJOR || found.abi_minor_required > ANK_ABI_MINOR {
-        return Err(LoadError::Version {
-            path: path.to_owned(),
-            major: found.abi_major,
-            minor: found.abi_minor_required,
-        });
+        return Err(Unusable::Version(found.abi_major, found.abi_minor_required));
     }
     // SAFETY: static data, valid for ever by contract.
     let bytes = unsafe { found.manifest.read() }.ok_or_else(|| wrong("no bytes".to_owned()))?;
-    let manifest = Manifest::decode(bytes).map_err(|e| wrong(e.to_string()))?;
+    check_manifest(bytes).map_err(wrong)?;
+    Ok(bytes)
+}
+
+/// Reads a manifest and looks whether it is complete.
+pub(crate) fn check_manifest(bytes: &[u8]) -> Result<Manifest, String> {
+    let manifest = Manifest::decode(bytes).map_err(|e| e.to_string())?;
     let incomplete = manifest.id.is_empty()
         || manifest.channel.is_empty()
         || manifest.max_batch == 0
         || manifest.max_calls_in_flight == 0;
     if incomplete {
-        let reason = "id, channel, max_batch and max_calls_in_flight are required";
-        return Err(wrong(reason.to_owned()));
+        return Err("id, channel, max_batch and max_calls_in_flight are required".to_owned());
     }
     Ok(manifest)
 }
@@ -182,8 +222,13 @@ pub(crate) struct Table {
 }
 
 impl Loaded {
+    /// The function that fills in the table.
+    pub(crate) fn init_fn(&self) -> InitFn {
+        self.init
+    }
+
     /// Exchanges the function tables.
-    pub(crate) fn init(&self, board: &'static Switchboard) -> Result<Table, String> {
+    pub(crate) fn init(&self, host: &'static AnkHost) -> Result<Table, String> {
         let size = u32::try_from(size_of::<AnkPlugin>()).expect("far smaller than 4 GiB");
         let mut table = AnkPlugin {
             size,
@@ -196,7 +241,7 @@ impl Loaded {
         };
         // SAFETY: both tables have their size set, and live until the function returns; the
         // host's lives for ever.
-        let status = unsafe { (self.init)(board.table(), &raw mut table) };
+        let status = unsafe { (self.init)(host, &raw mut table) };
         if status != ANK_OK {
             return Err(format!("status {status}"));
         }

@@ -1,5 +1,7 @@
 //! Logs of plugins, as events of `tracing`.
 
+use std::sync::Arc;
+
 use anklang_plugin_proto::v1::log_event::Level;
 use tokio::sync::mpsc;
 
@@ -9,7 +11,7 @@ use crate::board::Switchboard;
 /// Passes telemetry on until the instance is closed, and writes logs to `tracing` on the way.
 /// A task of its own, because a subscriber may block and a plugin must not wait for it.
 pub(crate) async fn forward(
-    board: &'static Switchboard,
+    board: Arc<Switchboard>,
     plugin: String,
     instance: u64,
     mut from: mpsc::Receiver<Telemetry>,

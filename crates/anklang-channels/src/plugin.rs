@@ -1,73 +1,134 @@
-//! A loaded plugin library.
+//! A plugin: a library whose manifest is known.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use anklang_plugin_abi::AnkHost;
 use anklang_plugin_proto::v1::Manifest;
 use jsonschema::Validator;
 use serde_json::Value;
 
 use crate::board::{Counters, Switchboard};
 use crate::config::{self, ConfigViolation};
-use crate::instance::{self, Instance, InstanceOptions};
-use crate::library::{self, Loaded, Sha256, Table};
-use crate::{LoadError, OpenError};
+use crate::hosting::{Hosting, Isolation};
+use crate::instance::{Instance, InstanceOptions};
+use crate::library::{self, Image, Loaded, Sha256, Table};
+use crate::table::host_table;
+use crate::{LoadError, OpenError, isolation};
 
-/// One loaded shared library. Cheap to clone.
+/// One shared library. Cheap to clone.
 ///
-/// Loading the same file twice gives two independent copies of its code and its threads.
+/// Loading the same file twice gives two that know nothing of each other.
 #[derive(Clone)]
 pub struct Plugin {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    loaded: Loaded,
+    image: Image,
+    hosting: Hosting,
+    place: Place,
+    manifest: Manifest,
     schema: Value,
     validator: Validator,
-    board: &'static Switchboard,
+    board: Arc<Switchboard>,
+}
+
+/// Where its code is.
+pub(crate) enum Place {
+    /// In this process, one copy for all instances.
+    Here(Here),
+    /// In a process for each instance.
+    Process,
+}
+
+/// A library in this process.
+pub(crate) struct Here {
+    pub(crate) host: &'static AnkHost,
+    loaded: Loaded,
     /// The plugin's functions, asked for with the first open.
     table: OnceLock<Result<Table, String>>,
 }
 
+impl Here {
+    pub(crate) fn table(&self) -> Result<Table, String> {
+        let table = self.table.get_or_init(|| self.loaded.init(self.host));
+        table.clone()
+    }
+}
+
 impl Plugin {
-    /// Loads the library at `path` and reads its manifest. With a pin, nothing of a file with
-    /// another SHA-256 is run.
-    ///
-    /// Blocks for as long as it takes to read and link the file.
+    /// Loads the library at `path` to be run in processes of its own, with the default
+    /// [`Hosting`]: see [`Plugin::load_with`].
     pub fn load(path: &Path, pin: Option<Sha256>) -> Result<Self, LoadError> {
-        let loaded = library::load(path, pin)?;
+        Self::load_with(path, pin, Hosting::default())
+    }
+
+    /// Reads the library at `path` and its manifest. With a pin, nothing of a file with another
+    /// SHA-256 is run.
+    ///
+    /// Unless it is to run in this process, its manifest is read in another one, whose end or
+    /// silence is an error here. Blocks for as long as that takes.
+    pub fn load_with(
+        path: &Path,
+        pin: Option<Sha256>,
+        hosting: Hosting,
+    ) -> Result<Self, LoadError> {
+        let image = library::read(path, pin)?;
+        let board = Arc::<Switchboard>::default();
+        let (bytes, place) = match hosting.isolation {
+            Isolation::None => {
+                let file = image.file.try_clone().map_err(LoadError::Seal)?;
+                let loaded = library::load(file).map_err(|unusable| unusable.of(path))?;
+                let here = Here {
+                    host: host_table(Arc::clone(&board)),
+                    loaded,
+                    table: OnceLock::new(),
+                };
+                (here.loaded.manifest.to_vec(), Place::Here(here))
+            }
+            Isolation::Process => (isolation::manifest(&image, &hosting)?, Place::Process),
+        };
         let wrong = |reason: String| LoadError::Manifest {
             path: path.to_owned(),
-            reason: format!("config_json_schema: {reason}"),
+            reason,
         };
-        let schema: Value = serde_json::from_str(&loaded.manifest.config_json_schema)
-            .map_err(|e| wrong(e.to_string()))?;
-        let validator = jsonschema::validator_for(&schema).map_err(|e| wrong(e.to_string()))?;
+        let of_schema = |reason: String| wrong(format!("config_json_schema: {reason}"));
+        let manifest = library::check_manifest(&bytes).map_err(wrong)?;
+        let schema: Value = serde_json::from_str(&manifest.config_json_schema)
+            .map_err(|e| of_schema(e.to_string()))?;
+        let validator = jsonschema::validator_for(&schema).map_err(|e| of_schema(e.to_string()))?;
         Ok(Self {
             inner: Arc::new(Inner {
-                loaded,
+                image,
+                hosting,
+                place,
+                manifest,
                 schema,
                 validator,
-                board: Switchboard::leak(),
-                table: OnceLock::new(),
+                board,
             }),
         })
     }
 
     /// What the plugin says of itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.inner.loaded.manifest
+        &self.inner.manifest
     }
 
     /// The hash of the file, to be pinned.
     pub fn sha256(&self) -> Sha256 {
-        self.inner.loaded.sha256
+        self.inner.image.sha256
     }
 
-    /// How often the plugin broke the rules since it was loaded.
+    /// How it is hosted.
+    pub fn hosting(&self) -> &Hosting {
+        &self.inner.hosting
+    }
+
+    /// How often the plugin broke the rules since it was loaded, in all its processes.
     pub fn counters(&self) -> Counters {
-        self.inner.board.counters()
+        self.inner.board.counts.now()
     }
 
     /// Checks a configuration against the plugin's JSON Schema and names everything that is
@@ -96,17 +157,19 @@ impl Plugin {
         options: InstanceOptions,
     ) -> Result<Instance, OpenError> {
         self.check_config(config).map_err(OpenError::Config)?;
-        let table = self.table().map_err(OpenError::Init)?;
-        instance::open(self, table, config.to_string().into_bytes(), options).await
+        Instance::open(self, config.to_string().into_bytes(), options).await
     }
 
-    fn table(&self) -> Result<Table, String> {
-        let Inner { loaded, board, .. } = &*self.inner;
-        self.inner.table.get_or_init(|| loaded.init(board)).clone()
+    pub(crate) fn board(&self) -> &Arc<Switchboard> {
+        &self.inner.board
     }
 
-    pub(crate) fn board(&self) -> &'static Switchboard {
-        self.inner.board
+    pub(crate) fn place(&self) -> &Place {
+        &self.inner.place
+    }
+
+    pub(crate) fn image(&self) -> &Image {
+        &self.inner.image
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::{PoisonError, RwLock};
 
 use anklang_plugin_abi::*;
 
-use crate::board::Switchboard;
 use crate::library::Table;
 
 /// What a plugin gave us for an instance. Only passed back, never dereferenced.
@@ -20,7 +19,7 @@ unsafe impl Sync for Pointer {}
 /// Starts to open an instance; it exists once `call_id` is completed with OK.
 pub(crate) fn open(
     table: &Table,
-    board: &'static Switchboard,
+    host: &'static AnkHost,
     inst_id: u64,
     call_id: u64,
     config: &[u8],
@@ -28,7 +27,7 @@ pub(crate) fn open(
     let mut out = std::ptr::null_mut();
     let config = AnkBytes::lend(config);
     // SAFETY: the host's table lives for ever; `config` and `out` until the function returns.
-    let status = unsafe { (table.open)(board.table(), inst_id, call_id, config, &raw mut out) };
+    let status = unsafe { (table.open)(host, inst_id, call_id, config, &raw mut out) };
     match status {
         ANK_OK => Ok(Pointer(out)),
         status => Err(status),

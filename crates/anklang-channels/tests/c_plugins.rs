@@ -3,8 +3,13 @@
 
 #[path = "support/c.rs"]
 mod c;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
+#[macro_use]
+#[path = "support/modes.rs"]
+mod modes;
 #[path = "support/texts.rs"]
 mod texts;
 
@@ -12,12 +17,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anklang_channels::proto::Manifest;
-use anklang_channels::{CallError, DrainError, LoadError, OpenError, Plugin};
+use anklang_channels::{CallError, Counters, DrainError, Isolation, LoadError, OpenError, Plugin};
 use c::c_library;
+use hosting::hosting;
 use kinds::kinds;
+use modes::until_counted;
 use prost::Message;
 use serde_json::json;
 use texts::texts;
+
+in_both_modes! {
+    #[tokio::test]
+        manifests_are_checked
+        a_larger_manifest_of_a_later_minor_version_is_read
+        both_functions_are_needed
+        an_init_that_fails_opens_nothing
+        completions_are_taken_once_and_early;
+}
 
 /// The manifest that all of them carry, as a C initialiser.
 fn manifest_bytes() -> String {
@@ -48,23 +64,22 @@ fn source(rest: &str) -> String {
 const NO_INIT: &str = "ank_status anklang_plugin_init_v1(const ank_host *h, ank_plugin *p) \
     { (void)h; (void)p; return ANK_INTERNAL; }";
 
-fn load(name: &str, rest: &str) -> Result<Plugin, LoadError> {
+fn load(mode: Isolation, name: &str, rest: &str) -> Result<Plugin, LoadError> {
     let dir = tempfile::tempdir().unwrap();
     let library: PathBuf = c_library(dir.path(), name, &source(rest));
-    Plugin::load(&library, None)
+    Plugin::load_with(&library, None, hosting(mode))
 }
 
-fn with_manifest(name: &str, initialiser: &str) -> Result<Plugin, LoadError> {
+fn with_manifest(mode: Isolation, name: &str, initialiser: &str) -> Result<Plugin, LoadError> {
     let rest = format!(
         "static const ank_manifest m = {initialiser};\n\
          const ank_manifest *anklang_plugin_manifest(void) {{ return &m; }}\n{NO_INIT}"
     );
-    load(name, &rest)
+    load(mode, name, &rest)
 }
 
-#[test]
-fn manifests_are_checked() {
-    let good = with_manifest("good", "MANIFEST").unwrap();
+async fn manifests_are_checked(mode: Isolation) {
+    let good = with_manifest(mode, "good", "MANIFEST").unwrap();
     assert_eq!(good.manifest().id, "c");
     let refused = [
         (
@@ -104,33 +119,33 @@ fn manifests_are_checked() {
         ),
     ];
     for (name, initialiser, reason) in refused {
-        let error = with_manifest(name, initialiser).unwrap_err().to_string();
+        let error = with_manifest(mode, name, initialiser)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(reason), "{name}: {error}");
     }
     let none =
         format!("const ank_manifest *anklang_plugin_manifest(void) {{ return 0; }}\n{NO_INIT}");
     assert!(
-        load("none", &none)
+        load(mode, "none", &none)
             .unwrap_err()
             .to_string()
             .contains("there is none")
     );
 }
 
-#[test]
-fn a_larger_manifest_of_a_later_minor_version_is_read() {
+async fn a_larger_manifest_of_a_later_minor_version_is_read(mode: Isolation) {
     let larger = "static const struct { ank_manifest m; uint64_t later; } m = \
         {{sizeof m, ANK_ABI_MAJOR, 0, ANK_MAGIC, {bytes, sizeof bytes}}, 1};\n\
         const ank_manifest *anklang_plugin_manifest(void) { return &m.m; }\n";
-    let plugin = load("larger", &format!("{larger}{NO_INIT}")).unwrap();
+    let plugin = load(mode, "larger", &format!("{larger}{NO_INIT}")).unwrap();
     assert_eq!(plugin.manifest().id, "c");
 }
 
-#[test]
-fn both_functions_are_needed() {
+async fn both_functions_are_needed(mode: Isolation) {
     let one = "static const ank_manifest m = MANIFEST;\n\
         const ank_manifest *anklang_plugin_manifest(void) { return &m; }";
-    let error = load("one", one).unwrap_err();
+    let error = load(mode, "one", one).unwrap_err();
     assert!(
         matches!(
             error,
@@ -143,9 +158,8 @@ fn both_functions_are_needed() {
     );
 }
 
-#[tokio::test]
-async fn an_init_that_fails_opens_nothing() {
-    let plugin = with_manifest("noinit", "MANIFEST").unwrap();
+async fn an_init_that_fails_opens_nothing(mode: Isolation) {
+    let plugin = with_manifest(mode, "noinit", "MANIFEST").unwrap();
     let error = plugin.open(&json!({})).await.unwrap_err();
     assert!(matches!(error, OpenError::Init(_)), "{error}");
 }
@@ -203,9 +217,8 @@ ank_status anklang_plugin_init_v1(const ank_host *h, ank_plugin *out) {
 }
 "#;
 
-#[tokio::test]
-async fn completions_are_taken_once_and_early() {
-    let plugin = load("rude", RUDE).unwrap();
+async fn completions_are_taken_once_and_early(mode: Isolation) {
+    let plugin = load(mode, "rude", RUDE).unwrap();
     let instance = plugin.open(&json!({})).await.unwrap();
     let mut seen = std::collections::BTreeMap::new();
     // Requests whose sizes have each remainder.
@@ -222,10 +235,15 @@ async fn completions_are_taken_once_and_early() {
         (4, "ambiguous"),
     ];
     assert_eq!(seen, expected.map(|(r, kind)| (r, vec![kind])).into());
-    assert_eq!(plugin.counters().stray_completions, 2);
+    let mut expected = Counters {
+        stray_completions: 2,
+        ..Counters::default()
+    };
+    until_counted(&plugin, expected).await;
 
     assert!(instance.health().await.is_ok());
-    assert_eq!(plugin.counters().refused_events, 1);
+    expected.refused_events = 1;
+    until_counted(&plugin, expected).await;
     assert_eq!(
         instance.acknowledge(vec![1]).await,
         Err(CallError::Unsupported)

@@ -8,6 +8,8 @@ mod cargo;
 mod documents;
 #[path = "support/hfaxd_peer.rs"]
 mod hfaxd_peer;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/hylafax.rs"]
 mod hylafax;
 #[path = "support/kinds.rs"]
@@ -33,7 +35,7 @@ use anklang_channels::proto::{
     Attachment, DeliveryEvent, DocumentContent, LookupRequest, LookupResult, Message, Outcome,
     Party, SendRequest, lookup_result, message, outcome,
 };
-use anklang_channels::{Events, Instance, Plugin, PluginEvent};
+use anklang_channels::{Events, Instance, Isolation, Plugin, PluginEvent};
 use cargo::cdylib;
 use kinds::kinds;
 
@@ -43,7 +45,7 @@ fn library() -> &'static PathBuf {
 }
 
 fn plugin() -> Plugin {
-    Plugin::load(library(), None).unwrap()
+    Plugin::load_with(library(), None, hosting::hosting(Isolation::Process)).unwrap()
 }
 
 /// A fax to `number` of this document.

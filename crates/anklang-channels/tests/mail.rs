@@ -3,6 +3,8 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
 #[path = "support/smtp_peer.rs"]
@@ -15,7 +17,7 @@ use std::time::Duration;
 use anklang_channels::proto::{
     Attachment, MailContent, Message, Outcome, Party, SendRequest, health_reply, message, outcome,
 };
-use anklang_channels::{Instance, OpenError, Plugin};
+use anklang_channels::{Instance, Isolation, OpenError, Plugin};
 use cargo::cdylib;
 use kinds::kinds;
 use serde_json::{Value, json};
@@ -27,7 +29,7 @@ fn library() -> &'static PathBuf {
 }
 
 fn plugin() -> Plugin {
-    Plugin::load(library(), None).unwrap()
+    Plugin::load_with(library(), None, hosting::hosting(Isolation::Process)).unwrap()
 }
 
 fn config(port: u16) -> Value {

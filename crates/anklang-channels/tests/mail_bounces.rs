@@ -4,6 +4,8 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
 #[path = "support/mail_world.rs"]
@@ -17,7 +19,7 @@ use anklang_channels::proto::delivery_event::State;
 use anklang_channels::proto::{
     DeliveryEvent, Header, InboundEvent, MailContent, Message, Party, SendRequest, message,
 };
-use anklang_channels::{Events, Instance, Plugin, PluginEvent};
+use anklang_channels::{Events, Instance, Isolation, Plugin, PluginEvent};
 use kinds::kinds;
 use mail_world::{PASSWORD, World, until};
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn plugin() -> Plugin {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let library = BUILT.get_or_init(|| cargo::cdylib("anklang-plugin-mail"));
-    Plugin::load(library, None).unwrap()
+    Plugin::load_with(library, None, hosting::hosting(Isolation::Process)).unwrap()
 }
 
 /// An account that sends with STARTTLS and reads its mailbox with TLS, each with a login.

@@ -4,6 +4,8 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
 #[path = "support/smtp_peer.rs"]
@@ -17,7 +19,7 @@ use std::process::{Command, Stdio};
 use anklang_channels::proto::{
     Attachment, Header, MailContent, Message, Party, SendRequest, message,
 };
-use anklang_channels::{OpenError, Plugin};
+use anklang_channels::{Isolation, OpenError, Plugin};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kinds::kinds;
@@ -64,7 +66,12 @@ fn others(python: &Path, what: &str, asked: &Value) -> Value {
 }
 
 fn plugin() -> Plugin {
-    Plugin::load(&cargo::cdylib("anklang-plugin-mail"), None).unwrap()
+    Plugin::load_with(
+        &cargo::cdylib("anklang-plugin-mail"),
+        None,
+        hosting::hosting(Isolation::Process),
+    )
+    .unwrap()
 }
 
 fn mail(sender: &str) -> Message {

@@ -4,6 +4,8 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
 #[path = "support/mailjet_fake.rs"]
@@ -17,7 +19,7 @@ use anklang_channels::proto::{
     Outcome, Party, ProviderTemplate, SendRequest, delivery_event, health_reply, lookup_result,
     message, outcome,
 };
-use anklang_channels::{Instance, OpenError, Plugin};
+use anklang_channels::{Instance, Isolation, OpenError, Plugin};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kinds::kinds;
@@ -29,7 +31,7 @@ use tokio::net::TcpListener;
 fn plugin() -> Plugin {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let library = BUILT.get_or_init(|| cargo::cdylib("anklang-plugin-mail"));
-    Plugin::load(library, None).unwrap()
+    Plugin::load_with(library, None, hosting::hosting(Isolation::Process)).unwrap()
 }
 
 fn config(url: &str) -> Value {

@@ -3,6 +3,8 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/relay.rs"]
 mod relay;
 #[path = "support/sms.rs"]

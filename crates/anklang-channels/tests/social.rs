@@ -11,6 +11,8 @@ mod contract;
 mod facebook;
 #[path = "social/fake.rs"]
 mod fake;
+#[path = "support/hosting.rs"]
+mod hosting;
 #[path = "support/kinds.rs"]
 mod kinds;
 #[path = "social/mastodon.rs"]
@@ -41,7 +43,7 @@ use anklang_channels::proto::{
     CallbackRequest, Header, InboundEvent, Message, Outcome, Party, SendRequest, TextContent,
     message, outcome,
 };
-use anklang_channels::{Events, Instance, Plugin, PluginEvent};
+use anklang_channels::{Events, Instance, Isolation, Plugin, PluginEvent};
 use serde_json::Value;
 
 /// How long something may take on a slow machine.
@@ -50,7 +52,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The plugin, built and loaded once.
 fn plugin() -> &'static Plugin {
     static LOADED: OnceLock<Plugin> = OnceLock::new();
-    LOADED.get_or_init(|| Plugin::load(&cargo::cdylib("anklang-plugin-social"), None).unwrap())
+    LOADED.get_or_init(|| {
+        Plugin::load_with(
+            &cargo::cdylib("anklang-plugin-social"),
+            None,
+            hosting::hosting(Isolation::Process),
+        )
+        .unwrap()
+    })
 }
 
 async fn open(config: &Value) -> Instance {

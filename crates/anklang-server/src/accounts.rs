@@ -72,10 +72,11 @@ impl Accounts {
         let mut violations = Violations::new();
         let mut loaded = Vec::new();
         for (id, config) in configs {
-            let path = folder.join(format!("libanklang_{}.so", config.plugin.replace('-', "_")));
+            let path = folder.join(anklang_channels::file_name(&config.plugin));
             let field = format!("channel_accounts.{id}.plugin");
-            let Some(plugin) = violations.check(field, Plugin::load(&path, config.pin.map(Sha256)))
-            else {
+            let (pin, hosting) = (config.pin.map(Sha256), config.hosting.clone());
+            let plugin = Plugin::load_with(&path, pin, hosting);
+            let Some(plugin) = violations.check(field, plugin) else {
                 continue;
             };
             if let Err(found) = plugin.check_config(&config.config) {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anklang_channels::{Hosting, Isolation, ProcessOptions};
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
@@ -84,6 +85,8 @@ pub struct AccountConfig {
     pub plugin: String,
     /// SHA-256 that its file must have.
     pub pin: Option<[u8; 32]>,
+    /// Where it runs, and what it may use.
+    pub hosting: Hosting,
     /// What becomes of ambiguous messages; the plugin's default when `None`.
     pub ambiguous: Option<AmbiguousPolicy>,
     /// Messages in one call.
@@ -379,6 +382,7 @@ impl Reader {
                 self.violations.check(path("sha256"), parsed)
             }
         };
+        let hosting = self.hosting(&path);
         let ambiguous = match &self
             .optional(&path("ambiguous"), Self::text)
             .unwrap_or_default()[..]
@@ -405,6 +409,7 @@ impl Reader {
         Some(AccountConfig {
             plugin: plugin?,
             pin,
+            hosting,
             ambiguous,
             batch: i64::try_from(batch.unwrap_or(50)).ok()?,
             calls: usize::try_from(calls.unwrap_or(4)).ok()?,
@@ -414,6 +419,37 @@ impl Reader {
             tenants,
             config,
         })
+    }
+
+    /// Where an account's plugin runs, and what it may use.
+    fn hosting(&mut self, path: &dyn Fn(&str) -> String) -> Hosting {
+        let isolation = self
+            .optional(&path("isolation"), Self::text)
+            .unwrap_or_default();
+        let isolation = match &isolation[..] {
+            "" | "process" => Isolation::Process,
+            "none" => Isolation::None,
+            _ => {
+                self.violations
+                    .add(path("isolation"), "must be \"process\" or \"none\"");
+                Isolation::Process
+            }
+        };
+        let process = self.take(&path("process")).map(|value| {
+            serde_json::to_value(value).and_then(serde_json::from_value::<ProcessOptions>)
+        });
+        let process = process.and_then(|read| self.violations.check(path("process"), read));
+        let process = process.unwrap_or_default();
+        for violation in process.violations() {
+            let at = violation.path.replace('/', ".");
+            let field = format!("{}{at}", path("process"));
+            self.violations.add(field, violation.reason);
+        }
+        Hosting {
+            isolation,
+            process,
+            ..Hosting::default()
+        }
     }
 
     fn take(&mut self, path: &str) -> Option<Value> {
@@ -639,6 +675,8 @@ mod tests {
             sha256 = 'abc'
             retries = 3
             rate = 'fast'
+            isolation = 'thread'
+            process = { memory_mib = 1 }
             hours = '20:00-08:00'
             days = ['Montag']
             [public]
@@ -677,12 +715,14 @@ mod tests {
             "channel_accounts.Relay.sha256",
             "channel_accounts.Relay.retries",
             "channel_accounts.Relay.rate",
+            "channel_accounts.Relay.isolation",
+            "channel_accounts.Relay.process.memory_mib",
             "channel_accounts.Relay.hours",
             "channel_accounts.Relay.days",
             "public.url",
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 30, "{found:?}");
+        assert_eq!(fields.len(), 32, "{found:?}");
     }
 }

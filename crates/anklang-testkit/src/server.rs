@@ -172,6 +172,14 @@ impl TestServer {
         self.process.as_ref().map(|process| process.child.id())
     }
 
+    /// The ids of the processes of its plugins.
+    pub fn plugin_processes(&self) -> Vec<u32> {
+        let numbers = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let processes = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let ours = |process: &u32| self.pid().is_some() && parent(*process) == self.pid();
+        processes.filter(ours).collect()
+    }
+
     /// Sends the process a signal by its name, e.g. "STOP".
     pub fn signal(&self, name: &str) -> Result<()> {
         self.process.as_ref().context("it runs")?.signal(name)
@@ -245,6 +253,17 @@ impl Drop for TestServer {
             eprintln!("the server's log:\n{}", self.log());
         }
     }
+}
+
+/// The process that started another one, which must still be there.
+fn parent(process: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // pid (name) state parent …, where the name may hold anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut words = rest.split_whitespace();
+    let state = words.next()?;
+    let parent = words.next()?.parse().ok()?;
+    (state != "Z").then_some(parent)
 }
 
 fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path) -> String {

@@ -68,6 +68,8 @@ impl Calls {
             calls: Arc::clone(self),
             call_id,
         };
+        #[cfg(feature = "faults")]
+        let work = crate::faults::CALL.scope((self.host, call_id), work);
         // The lock is held until the id is in the map: the task waits for it.
         let task = runtime.spawn(async move {
             let guard = guard;

@@ -108,7 +108,10 @@ impl<C: Channel> Operate for Instance<C> {
             }),
             ANK_OP_ACK_EVENTS => {
                 self.start(call_id, request, |me, request: AckEvents| async move {
-                    me.channel.acknowledge(request.event_ids).await;
+                    // Without any, the host only looks whether the runtime still works.
+                    if !request.event_ids.is_empty() {
+                        me.channel.acknowledge(request.event_ids).await;
+                    }
                     Vec::new()
                 })
             }

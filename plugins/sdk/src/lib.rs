@@ -40,6 +40,8 @@
 mod calls;
 mod channel;
 mod entry;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod host;
 mod instance;
 

@@ -1,15 +1,18 @@
 //! A channel that misbehaves on command, to prove what host and SDK make of it. It sends
 //! nothing anywhere.
 //!
-//! The text of a message says what to do with it, or with its whole batch: see [`obey`] and
-//! [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
+//! The text of a message says what to do with it, or with its whole batch: see [`obey`],
+//! [`break_down`] and [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
 
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
     AmbiguousPolicy, CallbackReply, CallbackRequest, Capability, Channel, Content, DeliveryEvent,
-    Host, Level, LookupResult, Message, OpenError, Outcome, Reason, delivery_event::State,
-    export_channel, lookup_result,
+    Host, Level, LookupResult, Message, OpenError, Outcome, Reason, WORKER_THREADS,
+    delivery_event::State, export_channel, faults, lookup_result,
 };
 
 /// How opening an instance goes.
@@ -27,6 +30,12 @@ pub enum Opening {
     Hang,
     /// It takes 300 ms.
     Delay,
+    /// It ends the process.
+    Abort,
+    /// It reads memory that is not there.
+    Segfault,
+    /// It works, but ends the process while there is a file `spoiled`.
+    Spoil,
 }
 
 /// Configuration of the test channel.
@@ -50,12 +59,21 @@ pub struct Config {
     /// How opening goes.
     #[serde(default)]
     pub opening: Opening,
+    /// A file to which the id of each message is appended that is accepted, before it is: what a peer
+    /// would have got.
+    #[serde(default)]
+    pub record: Option<std::path::PathBuf>,
+    /// While there is this file, the text `spoil:<how>` does what `<how>` does, and opening may fail.
+    #[serde(default)]
+    pub spoiled: Option<std::path::PathBuf>,
 }
 
 /// The channel.
 pub struct Testing {
     host: Host,
     account: String,
+    record: Option<File>,
+    spoiled: Option<PathBuf>,
 }
 
 impl Channel for Testing {
@@ -74,10 +92,22 @@ impl Channel for Testing {
             Opening::Panic => panic!("opening panics as told"),
             Opening::Hang => std::future::pending().await,
             Opening::Delay => tokio::time::sleep(Duration::from_millis(300)).await,
+            Opening::Abort => std::process::abort(),
+            Opening::Segfault => faults::segfault(),
+            Opening::Spoil if config.spoiled.as_deref().is_some_and(Path::exists) => {
+                std::process::abort()
+            }
+            Opening::Spoil => {}
         }
+        let record = config.record.map(|path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.map_err(|error| OpenError::Invalid(format!("record: {error}")))
+        });
         Ok(Self {
             host,
             account: config.account,
+            record: record.transpose()?,
+            spoiled: config.spoiled,
         })
     }
 
@@ -154,10 +184,62 @@ impl Testing {
             "throttled" => return Outcome::throttled(milliseconds, "account"),
             "ambiguous" => return Outcome::ambiguous(argument),
             "nothing" => return Outcome { kind: None },
-            _ => {}
+            // Only while it is spoiled.
+            "spoil" if self.spoiled.as_deref().is_some_and(Path::exists) => {
+                self.break_down(argument);
+            }
+            command => self.break_down(command),
+        }
+        if let Some(mut record) = self.record.as_ref() {
+            // One write of less than a page: whole or not at all.
+            let line = format!("{}\n", message.message_id);
+            if let Err(error) = record.write_all(line.as_bytes()) {
+                return Outcome::transient("RECORD", error.to_string());
+            }
         }
         Outcome::accepted(&message.message_id, SystemTime::now(), &self.account)
     }
+    /// What no plugin should do to its process or its host; nothing by another name.
+    fn break_down(&self, how: &str) {
+        match how {
+            "segfault" => faults::segfault(),
+            "abort" => std::process::abort(),
+            "stuck" => on_all_threads(|| {
+                loop {
+                    std::thread::park();
+                }
+            }),
+            "spin" => on_all_threads(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            }),
+            "leak" => loop {
+                // Written to, so that it is there.
+                Vec::leak(vec![1_u8; 16 << 20]);
+            },
+            "flood" => {
+                for _ in 0..20_000 {
+                    self.host.log(Level::Info, "x".repeat(200), &[]);
+                }
+            }
+            // One accepted message, then whatever the SDK says.
+            "twice" => faults::complete_early(&[0x0a, 2, 0x0a, 0]),
+            "garbage" => faults::complete_early(&[0xff; 7]),
+            _ => {}
+        }
+    }
+}
+
+/// Holds all threads of the plugin's runtime for ever.
+fn on_all_threads(hold: fn() -> !) -> ! {
+    let runtime = tokio::runtime::Handle::current();
+    for _ in 1..WORKER_THREADS {
+        let runtime = runtime.clone();
+        // From outside, so that another thread of the runtime gets it, not this one next.
+        std::thread::spawn(move || runtime.spawn(async move { hold() }));
+    }
+    hold()
 }
 
 fn delivered(message_id: String) -> DeliveryEvent {

@@ -35,6 +35,8 @@ pub use check::Figures;
 pub enum Case {
     /// The server is killed (SIGKILL) and started again.
     Kills,
+    /// The processes of its plugins are killed or frozen, and the server now and then as well.
+    Plugins,
     /// PostgreSQL is stopped (fast shutdown) and started again.
     DatabaseStops,
     /// PostgreSQL is stopped without warning (SIGQUIT, or SIGKILL of its first process) and recovers.

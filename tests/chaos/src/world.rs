@@ -40,7 +40,7 @@ impl Given {
 /// What differs between the worlds of cases.
 #[derive(Default)]
 pub struct Setup {
-    /// Of the server; its `ambiguous`, `config` and lease are set here.
+    /// Of the server; its `ambiguous`, `config` and lease are set here, and `account` when empty.
     pub options: Options,
     /// Its database; one of its own in the tests' shared cluster when `None`.
     pub database: Option<Database>,
@@ -103,7 +103,10 @@ impl World {
             lease_seconds: 1,
             config: HANDOVER.into(),
             // Few mails at the same time: sending lasts a while.
-            account: "calls = 2\nbatch = 16".into(),
+            account: match setup.options.account.is_empty() {
+                true => "calls = 2\nbatch = 16".into(),
+                false => setup.options.account,
+            },
             ..setup.options
         };
         let server = TestServer::start_on(database.clone(), options)

@@ -38,6 +38,7 @@ macro_rules! cases {
 
 cases! {
     the_server_is_killed: Kills,
+    plugins_are_killed: Plugins,
     the_database_is_stopped: DatabaseStops,
     the_database_is_killed: DatabaseKills,
     connections_are_ended: Backends,

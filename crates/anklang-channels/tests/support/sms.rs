@@ -8,7 +8,7 @@ use anklang_channels::proto::{
     Accepted, DeliveryEvent, InboundEvent, Message, Outcome, Party, SendRequest, TextContent,
     message, outcome,
 };
-use anklang_channels::{Events, Instance, Plugin, PluginEvent};
+use anklang_channels::{Events, Instance, Isolation, Plugin, PluginEvent};
 use serde_json::Value;
 
 use crate::cargo::cdylib;
@@ -19,7 +19,7 @@ fn library() -> &'static PathBuf {
 }
 
 pub fn plugin() -> Plugin {
-    Plugin::load(library(), None).unwrap()
+    Plugin::load_with(library(), None, crate::hosting::hosting(Isolation::Process)).unwrap()
 }
 
 pub async fn open(config: &Value) -> Instance {

@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod import;
+pub mod plugin;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -60,8 +61,14 @@ enum Command {
     Import(import::ImportArgs),
     /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
     Demo(demo::DemoArgs),
+    /// Verify channel plugins, list them, begin a new one.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print every setting with its default and what it means.
     Config,
+    /// The process of a plugin; only the server starts it.
+    #[command(hide = true)]
+    PluginHost,
 }
 
 #[derive(clap::Args)]
@@ -82,6 +89,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if matches!(cli.command, Command::PluginHost) {
+        // Before there are threads and open files.
+        anklang_channels::plugin_host();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -107,6 +118,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         } => add_tenant(config, &slug, name.as_deref(), time_zone).await,
         Command::Import(args) => import::run(args).await,
         Command::Demo(args) => demo::run(args).await,
+        Command::Plugin(command) => plugin::run(command).await,
+        Command::PluginHost => unreachable!("taken care of before"),
         Command::Config => {
             print!("{DEFAULTS}");
             Ok(ExitCode::SUCCESS)

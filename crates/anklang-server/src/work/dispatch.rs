@@ -56,7 +56,13 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
             rescue(&app, &account, &leases).await;
             rescued = Some(Instant::now());
         }
-        let round = send_due(&app, &account, &calls, &tasks, &leases, &stop);
+        let round = async {
+            // What is claimed while the plugin is down would only come back.
+            match account.instance.is_up() {
+                true => send_due(&app, &account, &calls, &tasks, &leases, &stop).await,
+                false => Ok(Round::default()),
+            }
+        };
         let Round { found, again_in } = match round.await {
             Ok(round) => round,
             Err(error) => {
@@ -360,6 +366,8 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
             retry_after: TimeDelta::seconds(1),
             whole_account: false,
         },
+        // No fault of theirs. Nothing is claimed before the plugin is up again.
+        CallError::Down(_) => Outcome::NotSubmitted,
         _ => Outcome::Transient,
     };
     vec![(outcome, refused.to_string()); messages]

@@ -5,6 +5,7 @@ mod database;
 mod disk;
 mod kills;
 mod peers;
+mod plugins;
 mod servers;
 
 use crate::own::Stop;
@@ -16,6 +17,7 @@ pub async fn run(case: Case, seed: u64, accounts: usize) -> Ended {
     let given = Given::new(seed, accounts);
     match case {
         Case::Kills => kills::run(given).await,
+        Case::Plugins => plugins::run(given).await,
         Case::DatabaseStops => database::restarts(given, &[Stop::Fast]).await,
         Case::DatabaseKills => database::restarts(given, &[Stop::Quit, Stop::Kill]).await,
         Case::Backends => database::backends(given).await,

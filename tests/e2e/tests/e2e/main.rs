@@ -28,6 +28,7 @@ mod org_units;
 mod pace;
 mod phase_controls;
 mod phases;
+mod plugins;
 mod presets;
 mod previews;
 mod raw;

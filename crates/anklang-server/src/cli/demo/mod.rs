@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anklang_channels::Hosting;
 use anklang_local::cluster::{Cluster, Options};
 use anklang_local::smtp::{Sink, SinkOptions};
 use anklang_local::utility::{Manifest, Size, Utility};
@@ -133,6 +134,7 @@ fn config(
     let account = AccountConfig {
         plugin: "mail".into(),
         pin: None,
+        hosting: Hosting::default(),
         ambiguous: None,
         batch: 50,
         calls: 4,
