@@ -5,9 +5,9 @@
 
 #[path = "../tests/support/cargo.rs"]
 mod cargo;
-#[expect(dead_code, reason = "is for tests as well")]
 #[path = "../tests/support/hosting.rs"]
 mod hosting;
+#[expect(dead_code, reason = "is for tests as well")]
 #[path = "../tests/support/sms.rs"]
 mod sms;
 #[expect(dead_code, reason = "is for tests as well")]

@@ -3,13 +3,13 @@
 
 #[path = "support/cargo.rs"]
 mod cargo;
-#[expect(dead_code, reason = "events come as callbacks here")]
 #[path = "support/hosting.rs"]
 mod hosting;
 #[path = "support/http_peer.rs"]
 mod http_peer;
 #[path = "support/kannel.rs"]
 mod kannel;
+#[expect(dead_code, reason = "events come as callbacks here")]
 #[path = "support/sms.rs"]
 mod sms;
 #[path = "support/smsc.rs"]
