@@ -129,9 +129,8 @@ async fn open_patiently(
         }
     };
     let (telemetry, out) = mpsc::channel(options.event_capacity.max(1));
-    let id = plugin.manifest().id.clone();
     let told = std::mem::replace(&mut events.telemetry, out);
-    tokio::spawn(log::forward(board, id, inst_id, told, telemetry));
+    tokio::spawn(log::forward(board, told, telemetry));
     Ok(Instance {
         owner: Arc::new(Owner {
             core: Arc::new(Core {

@@ -4,6 +4,10 @@
 //! The text of a message says what to do with it, or with its whole batch: see [`obey`] and
 //! [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
 
+mod peer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
@@ -11,6 +15,8 @@ use anklang_plugin_sdk::{
     Host, Level, LookupResult, Message, OpenError, Outcome, Reason, delivery_event::State,
     export_channel, lookup_result,
 };
+
+use crate::peer::{Delivery, Peer, Report};
 
 /// How opening an instance goes.
 #[derive(Debug, Default, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -27,6 +33,21 @@ pub enum Opening {
     Hang,
     /// It takes 300 ms.
     Delay,
+}
+
+/// What the provider knows of the messages that it is asked about.
+#[derive(Debug, Default, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// Ids that begin with an even digit were accepted, and no others came.
+    #[default]
+    ByDigit,
+    /// All were accepted.
+    Accepted,
+    /// None came.
+    Never,
+    /// It cannot say.
+    Nothing,
 }
 
 /// Configuration of the test channel.
@@ -50,12 +71,20 @@ pub struct Config {
     /// How opening goes.
     #[serde(default)]
     pub opening: Opening,
+    /// What the provider knows of messages.
+    #[serde(default)]
+    pub knows: Knowledge,
+    /// Where the peer of the session remembers its events; without it there is no session.
+    #[serde(default)]
+    pub session: Option<PathBuf>,
 }
 
 /// The channel.
 pub struct Testing {
     host: Host,
     account: String,
+    knows: Knowledge,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Channel for Testing {
@@ -63,7 +92,11 @@ impl Channel for Testing {
     const ID: &'static str = "testing";
     const CHANNEL: &'static str = "testing";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const CAPABILITIES: &'static [Capability] = &[Capability::Lookup, Capability::Callback];
+    const CAPABILITIES: &'static [Capability] = &[
+        Capability::Lookup,
+        Capability::Callback,
+        Capability::Events,
+    ];
     const AMBIGUOUS_POLICY: AmbiguousPolicy = AmbiguousPolicy::Hold;
     const MAX_CALLS_IN_FLIGHT: u32 = 16;
 
@@ -75,9 +108,18 @@ impl Channel for Testing {
             Opening::Hang => std::future::pending().await,
             Opening::Delay => tokio::time::sleep(Duration::from_millis(300)).await,
         }
+        let peer = config.session.map(Peer::new).transpose();
+        let peer = peer.map_err(|e| OpenError::Failed(format!("session: {e}")))?;
+        let peer = peer.map(Arc::new);
+        if let Some(peer) = peer.clone() {
+            let host = host.clone();
+            tokio::spawn(async move { peer.tell_again(&host).await });
+        }
         Ok(Self {
             host,
             account: config.account,
+            knows: config.knows,
+            peer,
         })
     }
 
@@ -97,21 +139,37 @@ impl Channel for Testing {
         outcomes
     }
 
-    /// Knows the ids that begin with an even digit as accepted, and no others.
+    /// As the configuration says.
     async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
-        let known = |id: &String| id.starts_with(['0', '2', '4', '6', '8']);
-        let settle = |id: String| LookupResult {
-            kind: Some(if known(&id) {
-                lookup_result::Kind::Outcome(Outcome::accepted(id, SystemTime::now(), ""))
-            } else {
-                lookup_result::Kind::NotFound(Default::default())
-            }),
+        let settle = |id: String| {
+            let known = match self.knows {
+                Knowledge::ByDigit => Some(id.starts_with(['0', '2', '4', '6', '8'])),
+                Knowledge::Accepted => Some(true),
+                Knowledge::Never => Some(false),
+                Knowledge::Nothing => None,
+            };
+            let kind = match known {
+                Some(true) => {
+                    lookup_result::Kind::Outcome(Outcome::accepted(id, SystemTime::now(), ""))
+                }
+                Some(false) => lookup_result::Kind::NotFound(Default::default()),
+                None => lookup_result::Kind::Outcome(Outcome::ambiguous("who knows")),
+            };
+            LookupResult { kind: Some(kind) }
         };
         message_ids.into_iter().map(settle).collect()
     }
 
-    /// The body is the id of a delivered message; requests need the account as `x-token`.
+    /// `GET` gives the query's `challenge` back. Others need the account as `x-token`; the body is a
+    /// [`Report`] as JSON, or the id of a delivered message.
     async fn callback(&self, request: CallbackRequest) -> CallbackReply {
+        if request.method == "GET" {
+            let challenge = request.uri.split_once("challenge=").map_or("", |(_, c)| c);
+            return CallbackReply {
+                body: challenge.into(),
+                ..Default::default()
+            };
+        }
         let authentic =
             |h: &anklang_plugin_sdk::Header| h.name == "x-token" && h.value == self.account;
         if !request.headers.iter().any(authentic) {
@@ -120,12 +178,26 @@ impl Channel for Testing {
                 ..Default::default()
             };
         }
-        CallbackReply {
-            http_status: 200,
-            deliveries: vec![delivered(
-                String::from_utf8_lossy(&request.body).into_owned(),
-            )],
-            inbound: Vec::new(),
+        match serde_json::from_slice::<Report>(&request.body) {
+            Ok(report) => translate(report).await,
+            Err(error) if request.body.starts_with(b"{") => CallbackReply {
+                http_status: 400,
+                body: error.to_string().into_bytes(),
+                ..Default::default()
+            },
+            Err(_) => CallbackReply {
+                http_status: 200,
+                deliveries: vec![delivered(
+                    String::from_utf8_lossy(&request.body).into_owned(),
+                )],
+                ..Default::default()
+            },
+        }
+    }
+
+    async fn acknowledge(&self, event_ids: Vec<u64>) {
+        if let Some(peer) = &self.peer {
+            peer.forget(event_ids).await;
         }
     }
 }
@@ -140,9 +212,15 @@ impl Testing {
             "delay" => tokio::time::sleep(milliseconds).await,
             // Holds a thread of the runtime, as a bad plugin would.
             "block" => std::thread::sleep(milliseconds),
-            "log" => self
-                .host
-                .log(Level::Warn, argument, &[("account", self.account.clone())]),
+            "log" => self.host.log(
+                Level::Warn,
+                argument,
+                &[
+                    ("account", self.account.clone()),
+                    ("message_id", message.message_id.clone()),
+                ],
+            ),
+            "report" | "report-by-provider" => self.report(command, argument, message).await,
             "deliver" => {
                 let event = delivered(message.message_id.clone());
                 if self.host.delivery(&event).await.is_err() {
@@ -160,6 +238,39 @@ impl Testing {
     }
 }
 
+impl Testing {
+    /// Has the session's peer report of a message before its outcome is told: by our id, or by its own.
+    /// The outcome comes when there is no file `hold-outcomes`.
+    async fn report(&self, command: &str, state: &str, message: &Message) {
+        let Some(peer) = &self.peer else { return };
+        let mut event = Delivery {
+            state: state.to_owned(),
+            ..Default::default()
+        };
+        let id = message.message_id.clone();
+        match command {
+            "report" => event.message_id = id,
+            _ => event.provider_message_id = id,
+        }
+        let number = peer.remember(&event);
+        peer.tell(&self.host, number, event).await;
+        peer::while_there(&peer.gate("hold-outcomes")).await;
+    }
+}
+
+async fn translate(report: Report) -> CallbackReply {
+    if let Some(gate) = &report.after {
+        peer::until_there(gate).await;
+    }
+    CallbackReply {
+        http_status: report.status,
+        body: report.answer.into_bytes(),
+        deliveries: report.deliveries.into_iter().map(Into::into).collect(),
+        inbound: report.inbound.into_iter().map(Into::into).collect(),
+        ..Default::default()
+    }
+}
+
 fn delivered(message_id: String) -> DeliveryEvent {
     DeliveryEvent {
         event_id: 1,
@@ -172,7 +283,7 @@ fn delivered(message_id: String) -> DeliveryEvent {
 
 fn text(message: &Message) -> &str {
     match &message.content {
-        Some(Content::Text(content)) => &content.text,
+        Some(Content::Text(content)) => content.text.trim(),
         _ => "",
     }
 }
