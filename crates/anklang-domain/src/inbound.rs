@@ -35,7 +35,9 @@ impl StopWords {
         for (i, word) in words.into_iter().enumerate() {
             match folded(word) {
                 Some(folded) if folded.is_empty() => wrong.push((i, StopWordError::Empty)),
-                Some(folded) => drop(all.insert(folded)),
+                Some(folded) => {
+                    all.insert(folded);
+                }
                 None => wrong.push((i, StopWordError::TooLong)),
             }
         }

@@ -349,21 +349,56 @@ mod tests {
     #[test]
     fn delivered_counts_but_for_a_bounce_for_good() {
         let after = |all: &[(ReportState, &str)]| {
-            all.iter().filter_map(|(s, c)| Verdict::of(*s, c)).max().map(Verdict::state)
+            all.iter()
+                .filter_map(|(s, c)| Verdict::of(*s, c))
+                .max()
+                .map(Verdict::state)
         };
         let delivered = (ReportState::Delivered, "");
-        assert_eq!(after(&[delivered, (ReportState::Bounced, "550 5.1.1")]), Some("bounced"));
-        assert_eq!(after(&[(ReportState::Bounced, "4.4.1"), delivered]), Some("delivered"));
-        assert_eq!(after(&[(ReportState::Failed, ""), delivered]), Some("delivered"));
+        assert_eq!(
+            after(&[delivered, (ReportState::Bounced, "550 5.1.1")]),
+            Some("bounced")
+        );
+        assert_eq!(
+            after(&[(ReportState::Bounced, "4.4.1"), delivered]),
+            Some("delivered")
+        );
+        assert_eq!(
+            after(&[(ReportState::Failed, ""), delivered]),
+            Some("delivered")
+        );
         assert_eq!(after(&[(ReportState::Opened, "")]), None);
     }
 
     #[test]
     fn only_what_is_of_the_address_blocks_it() {
-        let hard = ["550 5.1.1", "5.1.10", "5.2.1", "550", "smtp;551 no", "553", "#5.1.2"];
-        let soft = ["", "550 5.7.1", "5.2.2", "4.1.1", "450", "5.1.8", "552", "5.1.1.1", "UNDELIV", "5500"];
+        let hard = [
+            "550 5.1.1",
+            "5.1.10",
+            "5.2.1",
+            "550",
+            "smtp;551 no",
+            "553",
+            "#5.1.2",
+        ];
+        let soft = [
+            "",
+            "550 5.7.1",
+            "5.2.2",
+            "4.1.1",
+            "450",
+            "5.1.8",
+            "552",
+            "5.1.1.1",
+            "UNDELIV",
+            "5500",
+        ];
         for code in hard {
-            assert_eq!(blocks(ReportState::Bounced, code), Some("hard bounce"), "{code}");
+            assert_eq!(
+                blocks(ReportState::Bounced, code),
+                Some("hard bounce"),
+                "{code}"
+            );
             assert_eq!(blocks(ReportState::Delivered, code), None, "{code}");
         }
         for code in soft {

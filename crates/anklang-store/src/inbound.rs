@@ -46,12 +46,7 @@ pub struct Inbound {
 
 impl Inbound {
     fn key(&self) -> [u8; 32] {
-        let parts = [
-            &self.sender[..],
-            &self.recipient,
-            &self.subject,
-            &self.text,
-        ];
+        let parts = [&self.sender[..], &self.recipient, &self.subject, &self.text];
         rule::key(&self.provider_message_id, parts, self.received_at)
     }
 }
@@ -171,9 +166,8 @@ async fn keep(
 ) -> Result<usize> {
     let channel = contact_channel(source.channel);
     let texts = |of: fn(&Inbound) -> &str| owned.iter().map(|(m, _)| of(m)).collect::<Vec<_>>();
-    let hash = |tenant: Uuid, m: &Inbound| {
-        address_hash(TenantId(tenant), channel, &m.sender).to_vec()
-    };
+    let hash =
+        |tenant: Uuid, m: &Inbound| address_hash(TenantId(tenant), channel, &m.sender).to_vec();
     Ok(diesel::sql_query(format!(
         "WITH news AS (
              INSERT INTO inbound_message (tenant_id, account, channel, key, sender, sender_name,

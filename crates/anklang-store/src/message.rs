@@ -27,7 +27,7 @@ use crate::{Conn, Result};
 
 pub use claim::{Batch, Claimed, Terms, claim, due_tenants};
 pub use hand_over::{Ended, Stepped, prolong, step};
-pub use lookup::{Doubt, Looked, Settled, claim_lookups, give_up_lookups, in_doubt, settle};
+pub use lookup::{Doubt, Looked, claim_lookups, give_up_lookups, in_doubt, settle};
 pub use rescue::{Orphaned, Rescued, Whose, orphaned, rescue};
 pub use resolve::{Resolution, resolve, resolve_all};
 

@@ -138,7 +138,9 @@ async fn apply_known(
     }
     let found = find::find(conn, source, reports).await?;
     let mut without: BTreeSet<usize> = (0..reports.len()).collect();
-    found.iter().for_each(|f| drop(without.remove(&f.place())));
+    for found in &found {
+        without.remove(&found.place());
+    }
     let locked = find::lock(conn, &found).await?;
     let fresh = find::fresh(conn, &found, reports).await?;
     applied.new = fresh.len();
@@ -234,7 +236,9 @@ fn decide_one<'a>(
 
 /// Code and words of a report in one line.
 fn words(report: &Report) -> String {
-    format!("{} {}", report.code, report.detail).trim().to_owned()
+    format!("{} {}", report.code, report.detail)
+        .trim()
+        .to_owned()
 }
 
 /// A report that was not known before, and its message.
@@ -302,11 +306,7 @@ pub struct Response {
 }
 
 /// How the recipient of a message responded, by kind.
-pub async fn responses(
-    conn: &mut Conn,
-    tenant: TenantId,
-    message: Uuid,
-) -> Result<Vec<Response>> {
+pub async fn responses(conn: &mut Conn, tenant: TenantId, message: Uuid) -> Result<Vec<Response>> {
     Ok(diesel::sql_query(
         "SELECT state, count(*)::int AS n, min(occurred_at) AS first, max(occurred_at) AS last
          FROM message_report

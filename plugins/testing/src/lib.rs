@@ -92,11 +92,8 @@ impl Channel for Testing {
     const ID: &'static str = "testing";
     const CHANNEL: &'static str = "testing";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const CAPABILITIES: &'static [Capability] = &[
-        Capability::Lookup,
-        Capability::Callback,
-        Capability::Events,
-    ];
+    const CAPABILITIES: &'static [Capability] =
+        &[Capability::Lookup, Capability::Callback, Capability::Events];
     const AMBIGUOUS_POLICY: AmbiguousPolicy = AmbiguousPolicy::Hold;
     const MAX_CALLS_IN_FLIGHT: u32 = 16;
 

@@ -167,8 +167,8 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, contract, customer, document, handover, inbound, message, offer, operation,
-        order,
+        brand, campaign, contract, customer, document, handover, inbound, message, offer,
+        operation, order,
     };
     use anklang_store::{product, selection, template};
 

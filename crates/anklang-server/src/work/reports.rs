@@ -40,7 +40,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Takes what an account tells, until told to stop.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
     let Some(events) = account.instance.events() else {
-        tracing::error!(account = account.id, "its events are taken by somebody else");
+        tracing::error!(
+            account = account.id,
+            "its events are taken by somebody else"
+        );
         return;
     };
     let Events {

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
-use anklang_store::tenant::{self, Tenant};
 use anklang_store::report::{self, Purge};
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;

@@ -8,9 +8,7 @@ use anklang_domain::message::{MAX_FAILURES, Next};
 use anklang_domain::{MessageId, TenantId};
 use chrono::TimeDelta;
 use diesel::QueryableByName;
-use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -97,12 +95,9 @@ pub struct Looked {
     pub detail: String,
 }
 
-/// How many messages a lookup settled.
-pub type Settled = usize;
-
 /// Settles messages of a tenant of which their channel knew: those that are still ambiguous after the
-/// same attempt.
-pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Result<Settled> {
+/// same attempt. Gives how many.
+pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Result<usize> {
     if looked.is_empty() {
         return Ok(0);
     }

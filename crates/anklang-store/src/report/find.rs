@@ -82,10 +82,7 @@ pub(super) async fn find(
 ) -> Result<Vec<Found>> {
     let places: Vec<i32> = (0..).take(reports.len()).collect();
     let ids: Vec<Option<Uuid>> = reports.iter().map(|r| r.message).collect();
-    let theirs: Vec<&str> = reports
-        .iter()
-        .map(|r| &r.provider_message_id[..])
-        .collect();
+    let theirs: Vec<&str> = reports.iter().map(|r| &r.provider_message_id[..]).collect();
     Ok(diesel::sql_query(
         "SELECT e.n, m.tenant_id, m.id
          FROM unnest($3::int[], $4::uuid[], $5::text[]) AS e (n, message_id, provider)
@@ -159,8 +156,18 @@ pub(super) async fn fresh(
     )
     .bind::<Array<SqlUuid>, _>(found.iter().map(|f| f.tenant_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(found.iter().map(|f| f.id).collect::<Vec<_>>())
-    .bind::<Array<Bytea>, _>(found.iter().map(|f| of(f).key().to_vec()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(found.iter().map(|f| of(f).state.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Bytea>, _>(
+        found
+            .iter()
+            .map(|f| of(f).key().to_vec())
+            .collect::<Vec<_>>(),
+    )
+    .bind::<Array<Text>, _>(
+        found
+            .iter()
+            .map(|f| of(f).state.as_str())
+            .collect::<Vec<_>>(),
+    )
     .fixed()
     .load(conn)
     .await?;

@@ -116,10 +116,8 @@ pub async fn match_waiting(
         })
     };
     // What a later version wrote and this one cannot read waits for that version.
-    let (rows, reports): (Vec<&Row>, Vec<Report>) = due
-        .iter()
-        .filter_map(|row| Some((row, read(row)?)))
-        .unzip();
+    let (rows, reports): (Vec<&Row>, Vec<Report>) =
+        due.iter().filter_map(|row| Some((row, read(row)?))).unzip();
     let (applied, without) = apply_known(&mut tx, source, &reports).await?;
     let matched: Vec<&Row> = rows
         .iter()

@@ -43,7 +43,9 @@ async fn a_channel_that_knows_is_asked_by_itself() {
         ..Default::default()
     };
     let probe = Probe::start(3, settings).await;
-    let campaign = probe.launch_until("ambiguous:silence", MessageState::Sent).await;
+    let campaign = probe
+        .launch_until("ambiguous:silence", MessageState::Sent)
+        .await;
     for customer in 0..3 {
         let message = probe.message(&campaign, customer).await;
         assert_eq!(message.attempt_count, 1, "{message:?}");
@@ -64,7 +66,9 @@ async fn what_its_channel_never_got_is_sent_again_when_a_person_asks() {
         ..Default::default()
     };
     let probe = Probe::start(3, settings).await;
-    let campaign = probe.launch_until("ambiguous:silence", MessageState::Ambiguous).await;
+    let campaign = probe
+        .launch_until("ambiguous:silence", MessageState::Ambiguous)
+        .await;
     tell_channel(&probe.client, "fine").await;
     let names: Vec<String> = {
         let ledger = ledger(&probe.client, &campaign).await;
@@ -78,17 +82,31 @@ async fn what_its_channel_never_got_is_sent_again_when_a_person_asks() {
     for customer in 0..3 {
         let message = probe.message(&campaign, customer).await;
         let outcomes: Vec<AttemptOutcome> = message.attempts.iter().map(|a| a.outcome()).collect();
-        assert_eq!(outcomes, [AttemptOutcome::Ambiguous, AttemptOutcome::Accepted]);
+        assert_eq!(
+            outcomes,
+            [AttemptOutcome::Ambiguous, AttemptOutcome::Accepted]
+        );
     }
     // Asked again there is nothing to be settled.
     let looked = look_up(&probe.client, names.clone()).await.unwrap();
     assert_eq!(looked.settled_count, 0);
-    assert!(looked.messages.iter().all(|m| m.state() == MessageState::Sent));
+    assert!(
+        looked
+            .messages
+            .iter()
+            .all(|m| m.state() == MessageState::Sent)
+    );
 
     let nobody = format!("messages/{}", uuid::Uuid::now_v7());
-    let status = look_up(&probe.client, vec![names[0].clone(), nobody]).await.unwrap_err();
+    let status = look_up(&probe.client, vec![names[0].clone(), nobody])
+        .await
+        .unwrap_err();
     refused::is(&status, Code::NotFound, "NOT_FOUND");
-    for wrong in [vec![], vec!["x".into()], vec![names[0].clone(), names[0].clone()]] {
+    for wrong in [
+        vec![],
+        vec!["x".into()],
+        vec![names[0].clone(), names[0].clone()],
+    ] {
         let status = look_up(&probe.client, wrong).await.unwrap_err();
         assert_eq!(violations(&status).len(), 1, "{status:?}");
     }
@@ -105,7 +123,9 @@ async fn what_its_channel_cannot_say_goes_by_the_policy() {
             .into(),
     };
     let probe = Probe::start(2, settings).await;
-    let campaign = probe.launch_until("ambiguous:silence", MessageState::Ambiguous).await;
+    let campaign = probe
+        .launch_until("ambiguous:silence", MessageState::Ambiguous)
+        .await;
     tell_channel(&probe.client, "fine").await;
     both_lookups(&probe, &campaign).await;
     // Once more its time has come: it is sent again.
@@ -113,7 +133,10 @@ async fn what_its_channel_cannot_say_goes_by_the_policy() {
     probe.until(&campaign, MessageState::Sent).await;
     for message in ledger(&probe.client, &campaign).await.values() {
         let outcomes: Vec<AttemptOutcome> = message.attempts.iter().map(|a| a.outcome()).collect();
-        assert_eq!(outcomes, [AttemptOutcome::Ambiguous, AttemptOutcome::Accepted]);
+        assert_eq!(
+            outcomes,
+            [AttemptOutcome::Ambiguous, AttemptOutcome::Accepted]
+        );
     }
 
     // One that is held is asked about as often, and then left to a person.
@@ -122,7 +145,10 @@ async fn what_its_channel_cannot_say_goes_by_the_policy() {
     owner.batch_execute(sql).await.unwrap();
     both_lookups(&probe, &campaign).await;
     let held = ledger(&probe.client, &campaign).await;
-    assert!(held.values().all(|m| m.state() == MessageState::Ambiguous), "{held:?}");
+    assert!(
+        held.values().all(|m| m.state() == MessageState::Ambiguous),
+        "{held:?}"
+    );
 }
 
 /// Lets the time for the next lookup of ambiguous messages come.
@@ -147,8 +173,12 @@ async fn both_lookups(probe: &Probe, campaign: &str) {
 #[tokio::test]
 async fn the_inbox_is_over_all_campaigns_and_settled_at_once() {
     let probe = Probe::start(2, Settings::default()).await;
-    let first = probe.launch_until("ambiguous:silence", MessageState::Ambiguous).await;
-    let second = probe.launch_until("ambiguous:silence", MessageState::Ambiguous).await;
+    let first = probe
+        .launch_until("ambiguous:silence", MessageState::Ambiguous)
+        .await;
+    let second = probe
+        .launch_until("ambiguous:silence", MessageState::Ambiguous)
+        .await;
     let sql = "UPDATE message SET updated_at = now() - interval '2 days' WHERE campaign_id = ";
     let sql = format!("{sql}'{}'", first.strip_prefix("campaigns/").unwrap());
     let owner = probe.server.database.connect().await.unwrap();
@@ -161,29 +191,49 @@ async fn the_inbox_is_over_all_campaigns_and_settled_at_once() {
     let old = format!("{doubt} AND update_time < \"{}\"", yesterday.to_rfc3339());
     let old = filtered(&probe.client, &old, "update_time").await;
     assert_eq!(old.len(), 2);
-    assert!(old.iter().all(|m| m.outbound.starts_with(&first)), "{old:?}");
+    assert!(
+        old.iter().all(|m| m.outbound.starts_with(&first)),
+        "{old:?}"
+    );
     let newer = all.iter().filter(|m| m.outbound.starts_with(&second));
     assert_eq!(newer.count(), 2);
     let mail = "state = AMBIGUOUS AND channel_account = \"channelAccounts/mail\"";
     assert_eq!(filtered(&probe.client, mail, "").await, []);
 
     // All or none.
-    let sent = settle(&probe.client, &names[..1], MessageResolution::Sent).await.unwrap();
+    let sent = settle(&probe.client, &names[..1], MessageResolution::Sent)
+        .await
+        .unwrap();
     assert_eq!(sent[0].state(), MessageState::Sent);
-    let mixed = settle(&probe.client, &names, MessageResolution::Cancel).await.unwrap_err();
+    let mixed = settle(&probe.client, &names, MessageResolution::Cancel)
+        .await
+        .unwrap_err();
     refused::is(&mixed, Code::FailedPrecondition, "PRECONDITION");
     let nobody = format!("messages/{}", uuid::Uuid::now_v7());
     let missing = [names[1], &nobody];
-    let missing = settle(&probe.client, &missing, MessageResolution::Cancel).await.unwrap_err();
+    let missing = settle(&probe.client, &missing, MessageResolution::Cancel)
+        .await
+        .unwrap_err();
     refused::is(&missing, Code::NotFound, "NOT_FOUND");
     assert_eq!(filtered(&probe.client, doubt, "").await.len(), 3);
-    let cancelled = settle(&probe.client, &names[1..], MessageResolution::Cancel).await.unwrap();
+    let cancelled = settle(&probe.client, &names[1..], MessageResolution::Cancel)
+        .await
+        .unwrap();
     let told: Vec<&str> = cancelled.iter().map(|m| &m.name[..]).collect();
     assert_eq!(told, names[1..]);
-    assert!(cancelled.iter().all(|m| m.state() == MessageState::Cancelled));
-    assert!(cancelled[0].detail.ends_with("left alone (nachgefragt)"), "{cancelled:?}");
+    assert!(
+        cancelled
+            .iter()
+            .all(|m| m.state() == MessageState::Cancelled)
+    );
+    assert!(
+        cancelled[0].detail.ends_with("left alone (nachgefragt)"),
+        "{cancelled:?}"
+    );
     // The same way again changes nothing.
-    let again = settle(&probe.client, &names[1..], MessageResolution::Cancel).await.unwrap();
+    let again = settle(&probe.client, &names[1..], MessageResolution::Cancel)
+        .await
+        .unwrap();
     assert_eq!(again, cancelled);
 
     let request = messages::BatchResolveMessagesRequest {
@@ -192,6 +242,14 @@ async fn the_inbox_is_over_all_campaigns_and_settled_at_once() {
         request_id: "x".into(),
         ..Default::default()
     };
-    let wrong = probe.client.messages().batch_resolve_messages(request).await.unwrap_err();
-    refused::names(&wrong, &["names[0]", "names[2]", "note", "request_id", "resolution"]);
+    let wrong = probe
+        .client
+        .messages()
+        .batch_resolve_messages(request)
+        .await
+        .unwrap_err();
+    refused::names(
+        &wrong,
+        &["names[0]", "names[2]", "note", "request_id", "resolution"],
+    );
 }

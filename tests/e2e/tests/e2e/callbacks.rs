@@ -19,7 +19,12 @@ async fn webhook(probe: &Probe, receiver: &Receiver) {
         }),
         ..Default::default()
     };
-    probe.client.webhooks().create_webhook(request).await.unwrap();
+    probe
+        .client
+        .webhooks()
+        .create_webhook(request)
+        .await
+        .unwrap();
 }
 
 const LOOPBACK: &str = "[handover]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
@@ -83,7 +88,12 @@ async fn reports_move_messages_whatever_their_order() {
         assert_eq!(probe.history(0).await, ["message.delivered", sent]);
         let opened = ["message.clicked", "message.opened", sent];
         assert_eq!(probe.history(4).await, opened);
-        let complained = ["consent.withdrawn", "message.complained", "message.delivered", sent];
+        let complained = [
+            "consent.withdrawn",
+            "message.complained",
+            "message.delivered",
+            sent,
+        ];
         assert_eq!(probe.history(3).await, complained);
         let rows = probe.look("SELECT count(*) FROM message_report").await;
         assert_eq!(rows, "10");
@@ -102,7 +112,10 @@ async fn reports_move_messages_whatever_their_order() {
     assert_eq!(message.detail, "550 5.1.1");
     assert_eq!(message.report_time.unwrap().seconds, 1_790_000_100);
     let states: Vec<MessageReportState> = message.reports.iter().map(|r| r.state()).collect();
-    assert_eq!(states, [MessageReportState::Delivered, MessageReportState::Bounced]);
+    assert_eq!(
+        states,
+        [MessageReportState::Delivered, MessageReportState::Bounced]
+    );
     let responses = probe.message(&campaign, 4).await.responses.unwrap();
     assert_eq!((responses.open_count, responses.click_count), (2, 1));
     assert_eq!(responses.first_open_time.unwrap().seconds, 1_790_000_001);
@@ -110,8 +123,16 @@ async fn reports_move_messages_whatever_their_order() {
 
     // Whose address is no good, or who does not want it, is not written to any more.
     let reason = is_blocked(&probe, 1).await.unwrap();
-    assert!(reason.starts_with("hard bounce 550 5.1.1: messages/"), "{reason}");
-    assert!(is_blocked(&probe, 3).await.unwrap().starts_with("complaint"));
+    assert!(
+        reason.starts_with("hard bounce 550 5.1.1: messages/"),
+        "{reason}"
+    );
+    assert!(
+        is_blocked(&probe, 3)
+            .await
+            .unwrap()
+            .starts_with("complaint")
+    );
     assert!(!has_consent(&probe, 3).await && has_consent(&probe, 1).await);
     for customer in [0, 2, 4] {
         assert_eq!(is_blocked(&probe, customer).await, None);
@@ -119,7 +140,10 @@ async fn reports_move_messages_whatever_their_order() {
     adds_up(&probe, &campaign).await;
 
     let again = probe.launch_until("fine", MessageState::Sent).await;
-    let reached: Vec<String> = mailing::ledger(&probe.client, &again).await.into_keys().collect();
+    let reached: Vec<String> = mailing::ledger(&probe.client, &again)
+        .await
+        .into_keys()
+        .collect();
     assert_eq!(reached, [0, 2, 4].map(probe::address));
     // Lists know delivered and bounced messages, and since when.
     let filter = "state = BOUNCED AND report_time >= \"2026-09-21T00:00:00Z\"";
@@ -131,7 +155,10 @@ async fn adds_up(probe: &Probe, campaign: &str) {
     let counted = figures(&probe.client, campaign).await.unwrap();
     let m = counted.messages.unwrap();
     assert_eq!((m.sent, m.delivered, m.bounced, m.failed), (1, 3, 1, 0));
-    assert_eq!((m.opened, m.clicked, m.complained, m.unsubscribed), (1, 1, 1, 0));
+    assert_eq!(
+        (m.opened, m.clicked, m.complained, m.unsubscribed),
+        (1, 1, 1, 0)
+    );
     let request = reach::GetReachRequest {
         campaign: campaign.into(),
     };
@@ -139,7 +166,10 @@ async fn adds_up(probe: &Probe, campaign: &str) {
     let total = reach.into_inner().total.unwrap();
     let told: i64 = total.messages.iter().map(|m| m.count).sum();
     assert_eq!((total.members, told), (5, 5));
-    let bounced = total.messages.iter().find(|m| m.state() == MessageState::Bounced);
+    let bounced = total
+        .messages
+        .iter()
+        .find(|m| m.state() == MessageState::Bounced);
     assert_eq!(bounced.unwrap().reason, "550 5.1.1");
     let board = anklang_proto::anklang::campaigns::v1::GetInfoboardRequest {
         name: campaign.into(),
@@ -157,10 +187,14 @@ async fn adds_up(probe: &Probe, campaign: &str) {
 #[tokio::test]
 async fn a_report_settles_what_nobody_knows() {
     let probe = Probe::start(3, Settings::default()).await;
-    let campaign = probe.launch_until("ambiguous:who knows", MessageState::Ambiguous).await;
+    let campaign = probe
+        .launch_until("ambiguous:who knows", MessageState::Ambiguous)
+        .await;
     for (customer, state) in ["delivered", "bounced", "failed"].iter().enumerate() {
         let id = probe.id(&campaign, customer).await;
-        probe.report(json!([{"message_id": id, "state": state}])).await;
+        probe
+            .report(json!([{"message_id": id, "state": state}]))
+            .await;
     }
     let state = async |customer| probe.message(&campaign, customer).await.state();
     assert_eq!(state(0).await, MessageState::Delivered);
@@ -190,7 +224,10 @@ async fn a_report_may_overtake_the_outcome() {
     .await;
     // What the sending comes to is not known yet.
     for customer in 0..2 {
-        assert_eq!(probe.message(&campaign, customer).await.state(), MessageState::Sending);
+        assert_eq!(
+            probe.message(&campaign, customer).await.state(),
+            MessageState::Sending
+        );
     }
     std::fs::remove_file(gate).unwrap();
     probe.until(&campaign, MessageState::Delivered).await;
@@ -206,7 +243,10 @@ async fn a_report_may_overtake_the_outcome() {
     let campaign = probe.launch("report-by-provider:bounced").await;
     let waiting = "SELECT count(*) FROM waiting_report WHERE tenant_id =
                    (SELECT id FROM tenant WHERE slug = 'stadtwerke')";
-    until("reports that wait", async || probe.look(waiting).await == "2").await;
+    until("reports that wait", async || {
+        probe.look(waiting).await == "2"
+    })
+    .await;
     std::fs::remove_file(gate).unwrap();
     probe.until(&campaign, MessageState::Bounced).await;
     assert_eq!(probe.look(waiting).await, "0");
@@ -224,7 +264,9 @@ async fn a_server_that_is_killed_between_commit_and_acknowledgement_counts_once(
     probe.server.client("other").await.unwrap();
     webhook(&probe, &receiver).await;
     let gate = probe.hold("hold-acknowledgements");
-    let campaign = probe.launch_until("report:delivered", MessageState::Delivered).await;
+    let campaign = probe
+        .launch_until("report:delivered", MessageState::Delivered)
+        .await;
     assert_eq!(probe.remembered(), 3, "nothing is acknowledged");
     probe.server.kill();
     std::fs::remove_file(gate).unwrap();
@@ -265,12 +307,18 @@ async fn what_cannot_be_committed_is_asked_for_again() {
     assert_eq!(status, 503, "{answer}");
     assert!(answer.to_lowercase().contains("retry-after"), "{answer}");
     // All of it or nothing.
-    assert_eq!(probe.message(&campaign, 0).await.state(), MessageState::Sent);
+    assert_eq!(
+        probe.message(&campaign, 0).await.state(),
+        MessageState::Sent
+    );
     assert_eq!(probe.history(0).await, ["message.sent"]);
     let back = "ALTER TABLE away RENAME TO suppression";
     owner.batch_execute(back).await.unwrap();
     assert_eq!(probe.post(&body).await.0, 200);
-    assert_eq!(probe.message(&campaign, 0).await.state(), MessageState::Bounced);
+    assert_eq!(
+        probe.message(&campaign, 0).await.state(),
+        MessageState::Bounced
+    );
 
     until("the webhook's call", async || !receiver.calls().is_empty()).await;
     let event = receiver.calls()[0].event();
@@ -278,8 +326,14 @@ async fn what_cannot_be_committed_is_asked_for_again() {
     assert_eq!(event["subject"], format!("messages/{id}"));
     let data = &event["data"];
     assert_eq!(data["message"], format!("messages/{id}"));
-    assert_eq!((&data["report"], &data["code"]), (&json!("bounced"), &json!("5.1.1")));
-    assert_eq!((&data["customer"], &data["detail"]), (&json!("0000"), &json!("weg")));
+    assert_eq!(
+        (&data["report"], &data["code"]),
+        (&json!("bounced"), &json!("5.1.1"))
+    );
+    assert_eq!(
+        (&data["customer"], &data["detail"]),
+        (&json!("0000"), &json!("weg"))
+    );
     assert_eq!(data["channel_account"], "probe");
     assert_eq!(data["campaign"], campaign);
     assert_eq!(data["event_time"], "2026-09-21T14:13:20.000000Z");
@@ -325,7 +379,14 @@ async fn only_the_provider_is_listened_to() {
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
     // The other tenant's provider cannot tell of this one's messages, of its own or of this account.
-    let (status, _) = http(addr, "POST", &path("other", "other"), "x-token: other\r\n", &text).await;
+    let (status, _) = http(
+        addr,
+        "POST",
+        &path("other", "other"),
+        "x-token: other\r\n",
+        &text,
+    )
+    .await;
     assert_eq!(status, 200);
     assert_eq!(post(addr, &path("other", "probe"), &body).await.0, 200);
 
@@ -333,27 +394,54 @@ async fn only_the_provider_is_listened_to() {
     let token = "x-token: probe\r\n";
     let large = head("POST", &path(TENANT, "probe"), token, (1 << 20) + 1);
     assert_eq!(exchange(addr, &large).await.0, 413);
-    assert_eq!(http(addr, "PUT", &path(TENANT, "probe"), token, &text).await.0, 405);
+    assert_eq!(
+        http(addr, "PUT", &path(TENANT, "probe"), token, &text)
+            .await
+            .0,
+        405
+    );
     // What the plugin says is answered, and what it says with a refusal is not believed.
     let refusal = json!({"status": 403, "deliveries": [{"message_id": id, "state": "delivered"}]});
     assert_eq!(probe.post(&refusal).await.0, 403);
     assert_eq!(probe.post(&json!({"status": 777})).await.0, 502);
     assert_eq!(probe.post(&json!({"nonsense": 1})).await.0, 400);
     let (status, answer) = probe.post(&json!({"answer": "<Response/>"})).await;
-    assert!(status == 200 && answer.ends_with("\r\n\r\n<Response/>"), "{answer}");
+    assert!(
+        status == 200 && answer.ends_with("\r\n\r\n<Response/>"),
+        "{answer}"
+    );
     let challenge = format!("/channels/{TENANT}/probe?challenge=4711");
     let (status, answer) = http(addr, "GET", &challenge, "", "").await;
-    assert!(status == 200 && answer.ends_with("\r\n\r\n4711"), "{answer}");
-    assert!(answer.contains("content-type: text/plain; charset=utf-8"), "{answer}");
-    assert!(answer.contains("x-content-type-options: nosniff"), "{answer}");
+    assert!(
+        status == 200 && answer.ends_with("\r\n\r\n4711"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("content-type: text/plain; charset=utf-8"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("x-content-type-options: nosniff"),
+        "{answer}"
+    );
 
     // What belongs to nothing is taken, so that it does not come for ever.
     let unknown = uuid::Uuid::now_v7().to_string();
-    probe.report(json!([{"message_id": unknown, "state": "delivered"}, {"state": "delivered"},
-                        {"message_id": id, "state": "of another world"}])).await;
+    probe
+        .report(
+            json!([{"message_id": unknown, "state": "delivered"}, {"state": "delivered"},
+                        {"message_id": id, "state": "of another world"}]),
+        )
+        .await;
     let message = probe.message(&campaign, 0).await;
-    assert_eq!((message.state(), message.reports.len()), (MessageState::Sent, 0));
-    assert!(!probe.server.log().contains("a=1"), "addresses are not logged");
+    assert_eq!(
+        (message.state(), message.reports.len()),
+        (MessageState::Sent, 0)
+    );
+    assert!(
+        !probe.server.log().contains("a=1"),
+        "addresses are not logged"
+    );
 }
 
 #[tokio::test]
@@ -371,10 +459,16 @@ async fn a_flood_of_one_account_is_its_own() {
     let held: Value = json!({"after": open});
     let first = tokio::spawn(async move { post(addr, &path(TENANT, "probe"), &held).await });
     let empty = json!({});
-    until("a flood", async || post(addr, &path(TENANT, "probe"), &empty).await.0 == 503).await;
+    until("a flood", async || {
+        post(addr, &path(TENANT, "probe"), &empty).await.0 == 503
+    })
+    .await;
     assert_eq!(post(addr, &path(TENANT, "quiet"), &empty).await.0, 200);
     std::fs::write(open, "").unwrap();
     let (status, answer) = first.await.unwrap();
     assert_eq!(status, 200, "{answer}");
-    until("its end", async || post(addr, &path(TENANT, "probe"), &empty).await.0 == 200).await;
+    until("its end", async || {
+        post(addr, &path(TENANT, "probe"), &empty).await.0 == 200
+    })
+    .await;
 }

@@ -147,7 +147,10 @@ async fn one_trace_goes_from_the_call_into_the_plugin() {
         named_messages.extend(message_ids(send));
     }
     let ledger = mailing::ledger(&client, &campaign).await;
-    let mut ids: Vec<&str> = ledger.values().map(|m| &m.name["messages/".len()..]).collect();
+    let mut ids: Vec<&str> = ledger
+        .values()
+        .map(|m| &m.name["messages/".len()..])
+        .collect();
     ids.sort_unstable();
     named_messages.sort_unstable();
     assert_eq!(named_messages, ids);
@@ -168,7 +171,9 @@ async fn one_trace_goes_from_the_call_into_the_plugin() {
 /// The messages that a plugin's span names.
 fn message_ids(span: &Span) -> Vec<String> {
     let texts = texts(&span.attributes);
-    let ids = texts.iter().find_map(|t| t.strip_prefix("plugin.message_ids="));
+    let ids = texts
+        .iter()
+        .find_map(|t| t.strip_prefix("plugin.message_ids="));
     ids.unwrap().split(',').map(str::to_owned).collect()
 }
 
@@ -184,7 +189,9 @@ async fn a_plugins_lines_name_account_and_message() {
     let id = probe.id(&campaign, 0).await;
     until("the line", async || {
         let log = probe.server.log();
-        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines.any(|line| {
             let fields = &line["fields"];
             line["level"] == "WARN"
