@@ -200,14 +200,21 @@ async fn keep(
                  UNION SELECT n.customer_id WHERE n.customer_id IS NOT NULL) who
              WHERE n.asks_to_stop ORDER BY n.tenant_id, who.customer_id, n.id),
          withdrawn AS (
-             UPDATE consent c SET state = 'withdrawn', source = 'inbound',
-                 evidence = 'inboundMessages/' || a.id,
-                 recorded_at = greatest(now(), c.recorded_at + interval '1 microsecond'),
-                 updated_at = now()
+             INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, source,
+                                  evidence, recorded_at)
+             SELECT c.tenant_id, c.customer_id, c.channel, c.purpose, 'withdrawn', 'inbound',
+                    'inboundMessages/' || a.id, now()
              FROM asking a
-             WHERE c.tenant_id = a.tenant_id AND c.customer_id = a.customer_id AND c.channel = $2
-               AND c.state <> 'withdrawn'
-             RETURNING c.tenant_id, c.customer_id, c.purpose, a.id),
+             JOIN consent c ON c.tenant_id = a.tenant_id AND c.customer_id = a.customer_id
+                           AND c.channel = $2 AND c.state <> 'withdrawn'
+             ORDER BY c.tenant_id, c.customer_id, c.purpose
+             ON CONFLICT (tenant_id, customer_id, channel, purpose) DO UPDATE
+             SET state = excluded.state, source = excluded.source, evidence = excluded.evidence,
+                 recorded_at = greatest(excluded.recorded_at,
+                                        consent.recorded_at + interval '1 microsecond'),
+                 updated_at = now()
+             WHERE consent.state <> 'withdrawn'
+             RETURNING tenant_id, customer_id, purpose, evidence),
          told AS (
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
              SELECT n.tenant_id, n.customer_id, 'inbound.received', 'inboundMessages/' || n.id,
@@ -217,8 +224,7 @@ async fn keep(
              LEFT JOIN message m ON m.tenant_id = n.tenant_id AND m.id = n.message_id
              WHERE n.customer_id IS NOT NULL
              UNION ALL
-             SELECT tenant_id, customer_id, 'consent.withdrawn', 'inboundMessages/' || id,
-                    NULL::uuid,
+             SELECT tenant_id, customer_id, 'consent.withdrawn', evidence, NULL::uuid,
                     jsonb_build_object('channel', $2, 'purpose', purpose, 'source', 'inbound')
              FROM withdrawn),
          {ANNOUNCE_INBOUND}

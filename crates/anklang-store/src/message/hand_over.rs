@@ -104,7 +104,26 @@ async fn mark(
     Ok(rows.into_iter().map(|r| r.id).collect())
 }
 
+/// Holds messages that are recorded next: a report may be moving them. What it tells is then seen by
+/// the statement that records, and that statement need not be checked again in the middle (PostgreSQL
+/// 15 crashes over rows of functions there).
+async fn hold(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<()> {
+    diesel::sql_query(
+        "SELECT id FROM message
+         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
+         ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(batch.tenant.0)
+    .bind::<Array<SqlUuid>, _>(ended.iter().map(|e| e.id).collect::<Vec<_>>())
+    .bind::<SqlUuid, _>(batch.lease)
+    .fixed()
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize> {
+    hold(conn, batch, ended).await?;
     let state = |e: &Ended| match e.next {
         Next::Sent => "sent",
         Next::Failed => "failed",

@@ -112,15 +112,19 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
         _ => None,
     };
     let mut tx = store.begin_work(tenant).await?;
+    // Before: a report may be moving them (see `hand_over::hold`).
+    diesel::sql_query(
+        "SELECT id FROM message WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(looked.iter().map(|l| l.doubt.id).collect::<Vec<_>>())
+    .fixed()
+    .execute(&mut tx)
+    .await?;
     let settled = diesel::sql_query(
         "WITH looked AS (
              SELECT * FROM unnest($2::uuid[], $3::int[], $4::text[], $5::text[], $6::float8[],
                                   $7::text[]) AS l (id, attempt, state, provider, wait, detail)),
-         held AS MATERIALIZED (
-             SELECT m.id FROM message m JOIN looked l ON l.id = m.id
-             WHERE m.tenant_id = $1 AND m.state = 'ambiguous' AND m.attempt = l.attempt
-               AND l.state <> 'ambiguous'
-             ORDER BY m.id FOR UPDATE OF m),
          moved AS (
              UPDATE message m SET state = l.state, detail = l.detail, lookups = 0,
                  provider_message_id = CASE WHEN l.provider <> '' THEN l.provider
@@ -132,8 +136,9 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
                          WHERE a.tenant_id = m.tenant_id AND a.message_id = m.id
                            AND a.attempt = m.attempt), now()) END,
                  updated_at = now()
-             FROM looked l JOIN held ON held.id = l.id
-             WHERE m.tenant_id = $1 AND m.id = l.id
+             FROM looked l
+             WHERE m.tenant_id = $1 AND m.id = l.id AND m.state = 'ambiguous'
+               AND m.attempt = l.attempt AND l.state <> 'ambiguous'
              RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.detail)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,

@@ -46,6 +46,18 @@ pub struct Rescued {
     pub unknown: usize,
 }
 
+/// A message whose lease has run out.
+#[derive(QueryableByName)]
+struct Lost {
+    #[diesel(sql_type = SqlUuid)]
+    tenant_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    /// It may have been handed over.
+    #[diesel(sql_type = Bool)]
+    unknown: bool,
+}
+
 /// Takes back messages whose lease has run out. Those that were not handed over are queued again; of
 /// those that may have been nobody knows, so the policy decides. At most 10,000 at once.
 pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
@@ -64,16 +76,30 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         }
     };
     let mut tx = store.begin_worker().await?;
+    // Locked first, so that what reports told meanwhile is seen (see `hand_over::hold`).
+    let lost: Vec<Lost> = diesel::sql_query(
+        "SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
+         WHERE (account = ANY($1)) = $3 AND state = 'sending'
+           AND lease_until < now() - make_interval(secs => $4) AND lease <> ALL($2)
+         ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED",
+    )
+    .bind::<Array<Text>, _>(accounts)
+    .bind::<Array<SqlUuid>, _>(ours)
+    .bind::<Bool, _>(theirs)
+    .bind::<Double, _>(seconds(grace))
+    .fixed()
+    .load(&mut tx)
+    .await?;
+    if lost.is_empty() {
+        return Ok(Rescued::default());
+    }
     let found: Row = diesel::sql_query(format!(
-        "WITH lost AS (
-             SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
-             WHERE (account = ANY($1)) = $5 AND state = 'sending'
-               AND lease_until < now() - make_interval(secs => $6) AND lease <> ALL($4)
-             ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
+        "WITH lost AS MATERIALIZED (
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[]) AS l (tenant_id, id, unknown)),
          moved AS (
              UPDATE message m SET
                  state = CASE WHEN m.told > 0 THEN {TOLD_STATE}
-                              WHEN lost.unknown AND ($2 = 'hold' OR m.failures + 1 >= $3)
+                              WHEN lost.unknown AND ($4 = 'hold' OR m.failures + 1 >= $5)
                               THEN 'ambiguous' ELSE 'queued' END,
                  failures = m.failures + lost.unknown::int,
                  detail = CASE WHEN m.told > 0 THEN coalesce({TOLD_WORDS}, '') WHEN lost.unknown
@@ -103,15 +129,14 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
          SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
                 count(*) FILTER (WHERE unknown) AS unknown FROM moved"
     ))
-    .bind::<Array<Text>, _>(accounts)
+    .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.tenant_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.id).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(lost.iter().map(|l| l.unknown).collect::<Vec<_>>())
     .bind::<Text, _>(match policy {
         AmbiguousPolicy::Resend => "resend",
         AmbiguousPolicy::Hold => "hold",
     })
     .bind::<Integer, _>(MAX_FAILURES)
-    .bind::<Array<SqlUuid>, _>(ours)
-    .bind::<Bool, _>(theirs)
-    .bind::<Double, _>(seconds(grace))
     .fixed()
     .get_result(&mut tx)
     .await?;

@@ -1,6 +1,6 @@
 //! Which messages reports are about, and which reports are news.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
@@ -112,19 +112,29 @@ pub(super) async fn find(
     .await?)
 }
 
-/// Locks the messages, in the order of their keys.
+/// Locks the messages, in the order of their keys; tenant by tenant, so that the statement is of one
+/// table alone (see `message::hand_over::hold`).
 pub(super) async fn lock(conn: &mut Conn, found: &[Found]) -> Result<Vec<Locked>> {
-    let keys: BTreeSet<(Uuid, Uuid)> = found.iter().map(Found::key).collect();
-    let (tenants, ids): (Vec<Uuid>, Vec<Uuid>) = keys.into_iter().unzip();
+    let mut of: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
+    for found in found {
+        of.entry(found.tenant_id).or_default().insert(found.id);
+    }
+    let mut locked = Vec::new();
+    for (tenant, ids) in of {
+        locked.extend(lock_of(conn, tenant, ids.into_iter().collect()).await?);
+    }
+    Ok(locked)
+}
+
+async fn lock_of(conn: &mut Conn, tenant: Uuid, ids: Vec<Uuid>) -> Result<Vec<Locked>> {
     Ok(diesel::sql_query(
         "SELECT m.tenant_id, m.id, m.state, m.attempt, m.submitted_at IS NOT NULL AS submitted,
                 m.told, m.told_at, m.provider_message_id, m.campaign_id, m.phase_id, m.channel,
                 m.address_hash, now() AS now
-         FROM unnest($1::uuid[], $2::uuid[]) AS w (tenant_id, id)
-         JOIN message m ON m.tenant_id = w.tenant_id AND m.id = w.id
-         ORDER BY m.tenant_id, m.id FOR UPDATE OF m",
+         FROM message m WHERE m.tenant_id = $1 AND m.id = ANY($2)
+         ORDER BY m.id FOR UPDATE",
     )
-    .bind::<Array<SqlUuid>, _>(tenants)
+    .bind::<SqlUuid, _>(tenant)
     .bind::<Array<SqlUuid>, _>(ids)
     .fixed()
     .load(conn)

@@ -179,7 +179,7 @@ async fn the_inbox_is_over_all_campaigns_and_settled_at_once() {
     let second = probe
         .launch_until("ambiguous:silence", MessageState::Ambiguous)
         .await;
-    let sql = "UPDATE message SET updated_at = now() - interval '2 days' WHERE campaign_id = ";
+    let sql = "UPDATE message SET updated_at = now() - interval '3 hours' WHERE campaign_id = ";
     let sql = format!("{sql}'{}'", first.strip_prefix("campaigns/").unwrap());
     let owner = probe.server.database.connect().await.unwrap();
     owner.batch_execute(&sql).await.unwrap();
@@ -187,8 +187,8 @@ async fn the_inbox_is_over_all_campaigns_and_settled_at_once() {
     let all = filtered(&probe.client, doubt, "update_time").await;
     let names: Vec<&str> = all.iter().map(|m| &m.name[..]).collect();
     assert_eq!(names.len(), 4);
-    let yesterday = chrono::Utc::now() - chrono::TimeDelta::days(1);
-    let old = format!("{doubt} AND update_time < \"{}\"", yesterday.to_rfc3339());
+    let hours = chrono::Utc::now() - chrono::TimeDelta::hours(2);
+    let old = format!("{doubt} AND update_time < \"{}\"", hours.to_rfc3339());
     let old = filtered(&probe.client, &old, "update_time").await;
     assert_eq!(old.len(), 2);
     assert!(

@@ -152,7 +152,9 @@ impl Probe {
     pub async fn history(&self, customer: usize) -> Vec<String> {
         let events = history(&self.client, customer).await.into_iter();
         let kinds = events.map(|e| e.kind);
-        let mut kinds: Vec<String> = kinds.filter(|k| !k.starts_with("offer.")).collect();
+        let mut kinds: Vec<String> = kinds
+            .filter(|k| !k.starts_with("offer.") && k != "consent.granted")
+            .collect();
         kinds.sort_unstable();
         kinds
     }
