@@ -105,8 +105,8 @@ async fn mark(
 }
 
 /// Holds messages that are recorded next: a report may be moving them. What it tells is then seen by
-/// the statement that records, and that statement need not be checked again in the middle (PostgreSQL
-/// 15 crashes over rows of functions there).
+/// the statement that records, which finds its rows as they are and need not check them again: under
+/// row-level security PostgreSQL 15.18 crashes when a statement with that many parts does.
 async fn hold(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<()> {
     diesel::sql_query(
         "SELECT id FROM message
