@@ -53,12 +53,14 @@ const HEADERS: [(HeaderName, &str); 3] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];
 
+type Places = HashMap<(TenantId, String), Arc<Semaphore>>;
+
 #[derive(Clone)]
 struct Callbacks {
     app: App,
     lookups: Arc<Semaphore>,
     /// By account and tenant; only of those that there are.
-    places: Arc<Mutex<HashMap<(TenantId, String), Arc<Semaphore>>>>,
+    places: Arc<Mutex<Places>>,
 }
 
 /// The routes.

@@ -148,8 +148,19 @@ pub async fn populate(server: &TestServer) -> World {
     }
 }
 
-/// Two messages that came in, of nobody's.
+/// Two messages that came in, of nobody's; a report of a message, and one that waits for its own.
 async fn save_inbound(server: &TestServer) -> String {
+    let reports = "
+        INSERT INTO message_report (tenant_id, message_id, key, state, code, detail, occurred_at,
+                                    campaign_id, phase_id)
+        SELECT tenant_id, id, 'k', 'opened', '', '', now(), campaign_id, phase_id
+        FROM message ORDER BY id LIMIT 1;
+        INSERT INTO waiting_report (tenant_id, account, provider_message_id, key, state, code,
+                                    detail, next_try_at)
+        SELECT id, 'mail', 'x', 'k', 'opened', '', '', now() + interval '1 day'
+        FROM tenant WHERE slug = 'linden'";
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(reports).await.unwrap();
     let sql = "WITH made AS (
                    INSERT INTO inbound_message (tenant_id, account, channel, key, sender,
                        sender_name, recipient, address_hash, subject, body, provider_message_id,
