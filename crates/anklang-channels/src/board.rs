@@ -55,7 +55,7 @@ impl PluginEvent {
 /// What a plugin tells of its work. May be dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Telemetry {
-    /// A line for the log; it also goes to `tracing`.
+    /// A line for the log.
     Log(LogEvent),
     /// A finished span.
     Span(SpanEvent),

@@ -100,8 +100,8 @@ impl Instance {
         });
         let shared = Shared::open(spec, options, hub).await?;
         let (passed_on, telemetry_out) = mpsc::channel(capacity);
-        let (id, board) = (plugin.manifest().id.clone(), Arc::clone(plugin.board()));
-        tokio::spawn(log::forward(board, id, shared.number, telemetry, passed_on));
+        let board = Arc::clone(plugin.board());
+        tokio::spawn(log::forward(board, telemetry, passed_on));
         Ok(Instance {
             owner: Arc::new(Owner {
                 shared,

@@ -51,6 +51,8 @@ typed_ids! {
     OfferId,
     /// A message; also its idempotency key.
     MessageId,
+    /// A message that came in.
+    InboundMessageId,
     /// A webhook.
     WebhookId,
     /// An event that is handed over; also what receivers tell repetitions by.

@@ -99,6 +99,50 @@ pub fn after_attempt(
     }
 }
 
+/// Longest wait between two lookups.
+const LONGEST_LOOKUP_WAIT: TimeDelta = TimeDelta::hours(6);
+
+/// The waits before the lookups of an ambiguous message: the first, then each twice as long up to six
+/// hours. So many and no more: then the account's policy counts.
+pub fn lookup_waits(first: TimeDelta, lookups: usize) -> Vec<TimeDelta> {
+    let wait = |wait: &TimeDelta| Some((*wait * 2).min(LONGEST_LOOKUP_WAIT));
+    std::iter::successors(Some(first.min(LONGEST_LOOKUP_WAIT)), wait)
+        .take(lookups)
+        .collect()
+}
+
+/// What a channel knows of an ambiguous message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// This became of it.
+    Outcome(Outcome),
+    /// It certainly never came there.
+    Never,
+}
+
+/// What becomes of an ambiguous message of which its channel knows this, after `failures` attempts
+/// that failed for now or left doubt; `None` when it stays ambiguous.
+///
+/// What was certainly not taken is sent again, also by an account whose policy is to hold: there is no
+/// doubt any more.
+pub fn after_lookup(known: &Known, failures: i32) -> Option<Next> {
+    let wait = match known {
+        Known::Outcome(Outcome::Accepted { .. }) => return Some(Next::Sent),
+        Known::Outcome(Outcome::Permanent) => return Some(Next::Failed),
+        Known::Outcome(Outcome::Ambiguous) => return None,
+        Known::Outcome(Outcome::Throttled { retry_after, .. }) => *retry_after,
+        Known::Outcome(Outcome::Transient | Outcome::NotSubmitted) | Known::Never => {
+            TimeDelta::zero()
+        }
+    };
+    if failures >= MAX_FAILURES {
+        return Some(Next::Failed);
+    }
+    Some(Next::Queued {
+        wait: wait.max(TimeDelta::zero()),
+    })
+}
+
 impl Outcome {
     /// Whether an attempt that ended so counts towards [`MAX_FAILURES`].
     pub fn is_failure(&self) -> bool {
@@ -158,6 +202,40 @@ mod tests {
                 prop_assert!(outcome != Outcome::Ambiguous || resend);
             }
         }
+    }
+
+    proptest! {
+        /// A lookup never has a message sent again that may have been taken, nor without end.
+        #[test]
+        fn lookups_settle_what_is_known(outcome in outcomes(), failures in 0..30i32, never: bool) {
+            let known = if never { Known::Never } else { Known::Outcome(outcome.clone()) };
+            match after_lookup(&known, failures) {
+                None => prop_assert!(!never && outcome == Outcome::Ambiguous),
+                Some(Next::Sent) => {
+                    let accepted = matches!(outcome, Outcome::Accepted { .. });
+                    prop_assert!(!never && accepted);
+                }
+                Some(Next::Queued { wait }) => {
+                    prop_assert!(failures < MAX_FAILURES && wait >= TimeDelta::zero());
+                    let taken = matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent
+                        | Outcome::Ambiguous);
+                    prop_assert!(never || !taken);
+                }
+                Some(Next::Failed) => {
+                    prop_assert!(failures >= MAX_FAILURES || outcome == Outcome::Permanent);
+                }
+                Some(Next::Ambiguous) => prop_assert!(false, "that is None"),
+            }
+        }
+    }
+
+    #[test]
+    fn waits_for_lookups_grow() {
+        let waits = lookup_waits(TimeDelta::seconds(30), 12);
+        let seconds: Vec<i64> = waits.iter().map(TimeDelta::num_seconds).collect();
+        assert_eq!(seconds[..4], [30, 60, 120, 240]);
+        assert_eq!((seconds[11], seconds.len()), (6 * 3600, 12));
+        assert_eq!(lookup_waits(TimeDelta::seconds(30), 0), []);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anklang_channels::proto::AmbiguousPolicy as PluginPolicy;
+use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability};
 use anklang_channels::{Instance, InstanceOptions, Plugin, Sha256};
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
@@ -51,6 +51,21 @@ impl Account {
     /// Whether the tenant may use it.
     pub fn is_for(&self, tenant: &Tenant) -> bool {
         self.tenants.is_empty() || self.tenants.contains(&tenant.slug)
+    }
+
+    /// Whether its plugin says that it can do this.
+    pub fn can(&self, capability: Capability) -> bool {
+        let mut capabilities = self.plugin.manifest().capabilities();
+        capabilities.any(|known| known == capability)
+    }
+
+    /// What becomes of ambiguous messages at first: a channel that can be asked is asked before the
+    /// policy counts (`work/lookups.rs`).
+    pub fn policy_at_first(&self) -> AmbiguousPolicy {
+        match self.can(Capability::Lookup) {
+            true => AmbiguousPolicy::Hold,
+            false => self.policy,
+        }
     }
 
     /// The channel that it serves.

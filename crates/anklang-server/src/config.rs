@@ -1,6 +1,7 @@
 //! Configuration: the defaults of `anklang.toml`, the user's file over them, `ANKLANG_…` variables
 //! over both. Every fault is found before any is reported.
 
+mod channels;
 mod documents;
 mod handover;
 mod telemetry;
@@ -21,6 +22,7 @@ use figment::value::{Dict, Value};
 use rust_decimal::Decimal;
 use secrecy::SecretString;
 
+pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use telemetry::TelemetryConfig;
@@ -64,6 +66,8 @@ pub struct Config {
     pub dispatch_lease: Duration,
     /// How often to look for due messages.
     pub dispatch_poll: Duration,
+    /// What comes back from channels.
+    pub channels: ChannelsConfig,
     /// How events are handed over.
     pub handover: HandoverConfig,
     /// Keys that seal secrets; the first seals.
@@ -214,6 +218,7 @@ impl Reader {
         let dispatch = self.flag("dispatch.enabled");
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
+        let channels = self.channels();
         let handover = self.handover();
         let sealing = self.sealing();
         let telemetry = self.telemetry();
@@ -254,6 +259,7 @@ impl Reader {
             dispatch: dispatch?,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
+            channels: channels?,
             handover: handover?,
             sealing,
             log_filter: log_filter?,
@@ -669,6 +675,9 @@ mod tests {
             endpoint = 'localhost:4317'
             sampling_ratio = 2
             headers = ['authorization']
+            [channels]
+            lookups = 0
+            stop_words = ['STOP', '?!']
             [channel_accounts.Relay]
             ambiguous = 'perhaps'
             tenants = 'acme'
@@ -705,6 +714,8 @@ mod tests {
             "keys.sealing[0]",
             "keys.sealing[1]",
             "log.format",
+            "channels.lookups",
+            "channels.stop_words[1]",
             "telemetry.endpoint",
             "telemetry.sampling_ratio",
             "telemetry.headers[0]",

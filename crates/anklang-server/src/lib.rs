@@ -2,6 +2,7 @@
 //! the program.
 
 pub mod accounts;
+pub mod callbacks;
 pub mod cli;
 pub mod config;
 pub mod content;

@@ -1,4 +1,5 @@
-//! What recipients of messages reach: the page behind the link by which they withdraw consent.
+//! What others than callers of the API reach: recipients the page behind the link by which they withdraw
+//! consent; providers the addresses of their channels' accounts ([`crate::callbacks`]).
 //!
 //! - `GET /u/{token}` shows a page with a button and changes nothing: mail scanners follow links.
 //! - `POST /u/{token}` withdraws, whether the button or a mail program sends it (RFC 8058), and as
@@ -17,6 +18,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, StatusCode, header};
 
+use crate::callbacks;
 use crate::work::App;
 
 /// Where the links lead, before the token.
@@ -41,7 +43,8 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route(&format!("{PATH}{{token}}"), get(show).post(withdraw))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .with_state(app)
+        .with_state(app.clone())
+        .merge(callbacks::router(app))
 }
 
 async fn show(State(app): State<App>, Path(token): Path<String>) -> Response {

@@ -24,7 +24,7 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-use crate::work::{App, dispatch, handover, operations, phases, sweep};
+use crate::work::{App, dispatch, handover, lookups, operations, phases, reports, sweep};
 use crate::{grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
@@ -183,7 +183,9 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
     workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
-    telemetry::plugins::forward(app);
+    for account in app.accounts.all() {
+        workers.spawn(reports::run(app.clone(), Arc::clone(account), stop.clone()));
+    }
     let accounts = app.accounts.all().filter(|_| app.config.dispatch);
     for account in accounts {
         workers.spawn(dispatch::run(
@@ -191,6 +193,7 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
             Arc::clone(account),
             stop.clone(),
         ));
+        workers.spawn(lookups::run(app.clone(), Arc::clone(account), stop.clone()));
     }
     workers
 }
@@ -268,6 +271,7 @@ fn routes(
         pb::channels::v1::channel_service_server::ChannelServiceServer<_> => grpc::channels::ChannelsApi { app: app() },
         pb::reach::v1::reach_service_server::ReachServiceServer<_> => grpc::reach::ReachApi { app: app() },
         pb::messages::v1::message_service_server::MessageServiceServer<_> => grpc::messages::MessagesApi { app: app() },
+        pb::inbound::v1::inbound_service_server::InboundServiceServer<_> => grpc::inbound::InboundApi { app: app() },
         pb::handover::v1::webhook_service_server::WebhookServiceServer<_> => grpc::webhooks::WebhooksApi { app: app() },
         pb::handover::v1::delivery_service_server::DeliveryServiceServer<_> => grpc::deliveries::DeliveriesApi { app: app() },
         pb::operations::v1::operation_progress_service_server::OperationProgressServiceServer<_> => grpc::progress::ProgressApi::new(app()),

@@ -15,8 +15,8 @@ pub struct Count {
     /// The phase.
     #[diesel(sql_type = SqlUuid)]
     pub phase_id: Uuid,
-    /// offer, message, member (key is the exclusion, empty for members), rejection (key is the
-    /// reason, empty when not told).
+    /// offer, message, response (to messages, each message once), member (key is the exclusion, empty
+    /// for members), rejection (key is the reason, empty when not told).
     #[diesel(sql_type = Text)]
     pub what: String,
     /// The state.
@@ -50,6 +50,11 @@ pub async fn counts(
          SELECT phase_id, 'message', state, count(*)
          FROM message WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 3
          UNION ALL
+         SELECT phase_id, 'response', state, count(DISTINCT message_id)
+         FROM message_report
+         WHERE tenant_id = $1 AND campaign_id = $2
+           AND state IN ('opened', 'clicked', 'complained', 'unsubscribed') GROUP BY 1, 3
+         UNION ALL
          SELECT m.phase_id, 'member', coalesce(m.exclusion, ''), count(*)
          FROM audience_member m JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
          WHERE m.tenant_id = $1 AND p.campaign_id = $2 GROUP BY 1, 3",
@@ -73,6 +78,12 @@ pub struct Day {
     /// Messages taken by the other side.
     #[diesel(sql_type = BigInt)]
     pub sent: i64,
+    /// Messages delivered, as the channels say.
+    #[diesel(sql_type = BigInt)]
+    pub delivered: i64,
+    /// Messages that came back, as the channels say.
+    #[diesel(sql_type = BigInt)]
+    pub bounced: i64,
     /// Offers accepted.
     #[diesel(sql_type = BigInt)]
     pub accepted: i64,
@@ -91,6 +102,8 @@ pub async fn days(
     Ok(diesel::sql_query(
         "SELECT day, count(*) FILTER (WHERE what = 'made') AS made,
                 count(*) FILTER (WHERE what = 'sent') AS sent,
+                count(*) FILTER (WHERE what = 'delivered') AS delivered,
+                count(*) FILTER (WHERE what = 'bounced') AS bounced,
                 count(*) FILTER (WHERE what = 'accepted') AS accepted,
                 count(*) FILTER (WHERE what = 'rejected') AS rejected
          FROM (SELECT offer_date AS day, 'made' AS what FROM offer
@@ -100,7 +113,11 @@ pub async fn days(
                WHERE tenant_id = $1 AND campaign_id = $2 AND answered_at IS NOT NULL
                UNION ALL
                SELECT (sent_at AT TIME ZONE $3)::date, 'sent' FROM message
-               WHERE tenant_id = $1 AND campaign_id = $2 AND sent_at IS NOT NULL) happened
+               WHERE tenant_id = $1 AND campaign_id = $2 AND sent_at IS NOT NULL
+               UNION ALL
+               SELECT (told_at AT TIME ZONE $3)::date, state FROM message
+               WHERE tenant_id = $1 AND campaign_id = $2 AND told_at IS NOT NULL
+                 AND state IN ('delivered', 'bounced')) happened
          GROUP BY day ORDER BY day",
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -7,6 +7,7 @@
 
 mod claim;
 mod hand_over;
+mod lookup;
 mod rescue;
 mod resolve;
 mod wait;
@@ -26,14 +27,16 @@ use crate::{Conn, Result};
 
 pub use claim::{Batch, Claimed, Terms, claim, due_tenants};
 pub use hand_over::{Ended, Stepped, prolong, step};
+pub use lookup::{Doubt, Looked, claim_lookups, give_up_lookups, in_doubt, settle};
 pub use rescue::{Orphaned, Rescued, Whose, orphaned, rescue};
-pub use resolve::{Resolution, resolve};
+pub use resolve::{Resolution, resolve, resolve_all};
 
 /// The most characters of a channel's words that are kept.
 const MAX_DETAIL: usize = 500;
 
-/// What a channel says goes to a log line and a database that knows no NUL.
-pub(crate) fn printable(text: &str) -> String {
+/// What a channel says goes to a log line and a database that knows no NUL: in one line, and not too
+/// long.
+pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_DETAIL)
@@ -91,12 +94,21 @@ pub struct Message {
     /// When the other side took it.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub sent_at: Option<DateTime<Utc>>,
+    /// When it was delivered or came back, as the channel says.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub told_at: Option<DateTime<Utc>>,
+    /// When it last moved.
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+    /// How often its channel was asked what became of it.
+    #[diesel(sql_type = Integer)]
+    pub lookups: i32,
 }
 
 const SELECT: &str = "SELECT m.id, cu.number AS customer_number, o.number AS offer_number,
         m.campaign_id, p.number AS phase_number, ob.number AS outbound_number, m.channel,
         m.account, m.address, m.state, m.attempt, m.detail, m.provider_message_id,
-        m.next_attempt_at, m.created_at, m.sent_at
+        m.next_attempt_at, m.created_at, m.sent_at, m.told_at, m.updated_at, m.lookups
     FROM message m
     JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
     JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
@@ -153,9 +165,21 @@ pub static LISTABLE: Listable = Listable {
         Field::new("next_attempt_time", Kind::Time, "next_attempt_at"),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::nullable("send_time", Kind::Time, "sent_at"),
+        Field::nullable("report_time", Kind::Time, "told_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+        Field::new("lookup_count", Kind::Number, "lookups"),
     ],
     key: &[Sort::key("id", "::uuid", false)],
 };
+
+/// Several messages by their ids, in no order; those that are not there are left out.
+pub async fn get_all(conn: &mut Conn, tenant: TenantId, ids: &[Uuid]) -> Result<Vec<Message>> {
+    Ok(diesel::sql_query(format!("{SELECT} AND m.id = ANY($2)"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .load(conn)
+        .await?)
+}
 
 const STATES: &[&str] = &[
     "queued",

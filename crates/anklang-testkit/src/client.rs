@@ -87,6 +87,8 @@ impl Client {
         channels: pb::channels::v1::channel_service_client::ChannelServiceClient<Calls>,
         /// Messages.
         messages: pb::messages::v1::message_service_client::MessageServiceClient<Calls>,
+        /// Messages that came in.
+        inbound: pb::inbound::v1::inbound_service_client::InboundServiceClient<Calls>,
         /// Webhooks.
         webhooks: pb::handover::v1::webhook_service_client::WebhookServiceClient<Calls>,
         /// Deliveries to webhooks.

@@ -59,18 +59,45 @@ impl<C: Channel> Instance<C> {
 
     async fn send(&self, request: SendRequest) -> Vec<u8> {
         let (started, count) = (SystemTime::now(), request.messages.len());
+        let ids = request.messages.iter().map(|m| &m.message_id[..]);
+        let ids = named(ids);
         let outcomes = self.channel.send(request.messages).await;
-        if !request.traceparent.is_empty() {
-            self.host.span(&SpanEvent {
-                traceparent: request.traceparent,
-                name: "send".to_owned(),
-                started_at: Some(started.into()),
-                ended_at: Some(SystemTime::now().into()),
-                failed: false,
-                attributes: [("messages".to_owned(), count.to_string())].into(),
-            });
-        }
+        self.span("send", request.traceparent, started, count, ids);
         SendReply { outcomes }.encode_to_vec()
+    }
+
+    async fn lookup(&self, request: LookupRequest) -> Vec<u8> {
+        let (started, count) = (SystemTime::now(), request.message_ids.len());
+        let ids = named(request.message_ids.iter().map(|id| &id[..]));
+        let results = self.channel.lookup(request.message_ids).await;
+        self.span("lookup", request.traceparent, started, count, ids);
+        LookupReply { results }.encode_to_vec()
+    }
+
+    /// Tells of work on messages that is over, when its caller is traced.
+    fn span(
+        &self,
+        name: &str,
+        traceparent: String,
+        started: SystemTime,
+        count: usize,
+        ids: String,
+    ) {
+        if traceparent.is_empty() {
+            return;
+        }
+        self.host.span(&SpanEvent {
+            traceparent,
+            name: name.to_owned(),
+            started_at: Some(started.into()),
+            ended_at: Some(SystemTime::now().into()),
+            failed: false,
+            attributes: [
+                ("messages".to_owned(), count.to_string()),
+                ("message_ids".to_owned(), ids),
+            ]
+            .into(),
+        });
     }
 
     fn cancel(&self, call_id: u64, request: &[u8]) -> AnkStatus {
@@ -83,6 +110,14 @@ impl<C: Channel> Instance<C> {
     }
 }
 
+/// So many ids are named in a span.
+const NAMED: usize = 8;
+
+/// The ids of the first messages with commas between.
+fn named<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    ids.take(NAMED).collect::<Vec<_>>().join(",")
+}
+
 impl<C: Channel> Operate for Instance<C> {
     fn call(self: Arc<Self>, op: u32, call_id: u64, request: &[u8]) -> AnkStatus {
         match op {
@@ -91,8 +126,7 @@ impl<C: Channel> Operate for Instance<C> {
             }),
             ANK_OP_LOOKUP if C::CAPABILITIES.contains(&Capability::Lookup) => {
                 self.start(call_id, request, |me, request: LookupRequest| async move {
-                    let results = me.channel.lookup(request.message_ids).await;
-                    LookupReply { results }.encode_to_vec()
+                    me.lookup(request).await
                 })
             }
             ANK_OP_CANCEL => self.cancel(call_id, request),

@@ -4,9 +4,12 @@
 //! The text of a message says what to do with it, or with its whole batch: see [`obey`],
 //! [`break_down`] and [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
 
+mod peer;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
@@ -14,6 +17,8 @@ use anklang_plugin_sdk::{
     Host, Level, LookupResult, Message, OpenError, Outcome, Reason, WORKER_THREADS,
     delivery_event::State, export_channel, faults, lookup_result,
 };
+
+use crate::peer::{Delivery, Peer, Report};
 
 /// How opening an instance goes.
 #[derive(Debug, Default, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
@@ -36,6 +41,21 @@ pub enum Opening {
     Segfault,
     /// It works, but ends the process while there is a file `spoiled`.
     Spoil,
+}
+
+/// What the provider knows of the messages that it is asked about.
+#[derive(Debug, Default, Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// Ids that begin with an even digit were accepted, and no others came.
+    #[default]
+    ByDigit,
+    /// All were accepted.
+    Accepted,
+    /// None came.
+    Never,
+    /// It cannot say.
+    Nothing,
 }
 
 /// Configuration of the test channel.
@@ -66,6 +86,12 @@ pub struct Config {
     /// While there is this file, the text `spoil:<how>` does what `<how>` does, and opening may fail.
     #[serde(default)]
     pub spoiled: Option<std::path::PathBuf>,
+    /// What the provider knows of messages.
+    #[serde(default)]
+    pub knows: Knowledge,
+    /// Where the peer of the session remembers its events; without it there is no session.
+    #[serde(default)]
+    pub session: Option<PathBuf>,
 }
 
 /// The channel.
@@ -74,6 +100,8 @@ pub struct Testing {
     account: String,
     record: Option<File>,
     spoiled: Option<PathBuf>,
+    knows: Knowledge,
+    peer: Option<Arc<Peer>>,
 }
 
 impl Channel for Testing {
@@ -81,7 +109,8 @@ impl Channel for Testing {
     const ID: &'static str = "testing";
     const CHANNEL: &'static str = "testing";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const CAPABILITIES: &'static [Capability] = &[Capability::Lookup, Capability::Callback];
+    const CAPABILITIES: &'static [Capability] =
+        &[Capability::Lookup, Capability::Callback, Capability::Events];
     const AMBIGUOUS_POLICY: AmbiguousPolicy = AmbiguousPolicy::Hold;
     const MAX_CALLS_IN_FLIGHT: u32 = 16;
 
@@ -103,11 +132,20 @@ impl Channel for Testing {
             let file = File::options().create(true).append(true).open(path);
             file.map_err(|error| OpenError::Invalid(format!("record: {error}")))
         });
+        let peer = config.session.map(Peer::new).transpose();
+        let peer = peer.map_err(|e| OpenError::Failed(format!("session: {e}")))?;
+        let peer = peer.map(Arc::new);
+        if let Some(peer) = peer.clone() {
+            let host = host.clone();
+            tokio::spawn(async move { peer.tell_again(&host).await });
+        }
         Ok(Self {
             host,
             account: config.account,
             record: record.transpose()?,
             spoiled: config.spoiled,
+            knows: config.knows,
+            peer,
         })
     }
 
@@ -127,21 +165,37 @@ impl Channel for Testing {
         outcomes
     }
 
-    /// Knows the ids that begin with an even digit as accepted, and no others.
+    /// As the configuration says.
     async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
-        let known = |id: &String| id.starts_with(['0', '2', '4', '6', '8']);
-        let settle = |id: String| LookupResult {
-            kind: Some(if known(&id) {
-                lookup_result::Kind::Outcome(Outcome::accepted(id, SystemTime::now(), ""))
-            } else {
-                lookup_result::Kind::NotFound(Default::default())
-            }),
+        let settle = |id: String| {
+            let known = match self.knows {
+                Knowledge::ByDigit => Some(id.starts_with(['0', '2', '4', '6', '8'])),
+                Knowledge::Accepted => Some(true),
+                Knowledge::Never => Some(false),
+                Knowledge::Nothing => None,
+            };
+            let kind = match known {
+                Some(true) => {
+                    lookup_result::Kind::Outcome(Outcome::accepted(id, SystemTime::now(), ""))
+                }
+                Some(false) => lookup_result::Kind::NotFound(Default::default()),
+                None => lookup_result::Kind::Outcome(Outcome::ambiguous("who knows")),
+            };
+            LookupResult { kind: Some(kind) }
         };
         message_ids.into_iter().map(settle).collect()
     }
 
-    /// The body is the id of a delivered message; requests need the account as `x-token`.
+    /// `GET` gives the query's `challenge` back. Others need the account as `x-token`; the body is a
+    /// [`Report`] as JSON, or the id of a delivered message.
     async fn callback(&self, request: CallbackRequest) -> CallbackReply {
+        if request.method == "GET" {
+            let challenge = request.uri.split_once("challenge=").map_or("", |(_, c)| c);
+            return CallbackReply {
+                body: challenge.into(),
+                ..Default::default()
+            };
+        }
         let authentic =
             |h: &anklang_plugin_sdk::Header| h.name == "x-token" && h.value == self.account;
         if !request.headers.iter().any(authentic) {
@@ -150,12 +204,26 @@ impl Channel for Testing {
                 ..Default::default()
             };
         }
-        CallbackReply {
-            http_status: 200,
-            deliveries: vec![delivered(
-                String::from_utf8_lossy(&request.body).into_owned(),
-            )],
-            ..Default::default()
+        match serde_json::from_slice::<Report>(&request.body) {
+            Ok(report) => translate(report).await,
+            Err(error) if request.body.starts_with(b"{") => CallbackReply {
+                http_status: 400,
+                body: error.to_string().into_bytes(),
+                ..Default::default()
+            },
+            Err(_) => CallbackReply {
+                http_status: 200,
+                deliveries: vec![delivered(
+                    String::from_utf8_lossy(&request.body).into_owned(),
+                )],
+                ..Default::default()
+            },
+        }
+    }
+
+    async fn acknowledge(&self, event_ids: Vec<u64>) {
+        if let Some(peer) = &self.peer {
+            peer.forget(event_ids).await;
         }
     }
 }
@@ -170,9 +238,15 @@ impl Testing {
             "delay" => tokio::time::sleep(milliseconds).await,
             // Holds a thread of the runtime, as a bad plugin would.
             "block" => std::thread::sleep(milliseconds),
-            "log" => self
-                .host
-                .log(Level::Warn, argument, &[("account", self.account.clone())]),
+            "log" => self.host.log(
+                Level::Warn,
+                argument,
+                &[
+                    ("account", self.account.clone()),
+                    ("message_id", message.message_id.clone()),
+                ],
+            ),
+            "report" | "report-by-provider" => self.report(command, argument, message).await,
             "deliver" => {
                 let event = delivered(message.message_id.clone());
                 if self.host.delivery(&event).await.is_err() {
@@ -242,6 +316,39 @@ fn on_all_threads(hold: fn() -> !) -> ! {
     hold()
 }
 
+impl Testing {
+    /// Has the session's peer report of a message before its outcome is told: by our id, or by its own.
+    /// The outcome comes when there is no file `hold-outcomes`.
+    async fn report(&self, command: &str, state: &str, message: &Message) {
+        let Some(peer) = &self.peer else { return };
+        let mut event = Delivery {
+            state: state.to_owned(),
+            ..Default::default()
+        };
+        let id = message.message_id.clone();
+        match command {
+            "report" => event.message_id = id,
+            _ => event.provider_message_id = id,
+        }
+        let number = peer.remember(&event);
+        peer.tell(&self.host, number, event).await;
+        peer::while_there(&peer.gate("hold-outcomes")).await;
+    }
+}
+
+async fn translate(report: Report) -> CallbackReply {
+    if let Some(gate) = &report.after {
+        peer::until_there(gate).await;
+    }
+    CallbackReply {
+        http_status: report.status,
+        body: report.answer.into_bytes(),
+        deliveries: report.deliveries.into_iter().map(Into::into).collect(),
+        inbound: report.inbound.into_iter().map(Into::into).collect(),
+        ..Default::default()
+    }
+}
+
 fn delivered(message_id: String) -> DeliveryEvent {
     DeliveryEvent {
         event_id: 1,
@@ -254,7 +361,7 @@ fn delivered(message_id: String) -> DeliveryEvent {
 
 fn text(message: &Message) -> &str {
     match &message.content {
-        Some(Content::Text(content)) => &content.text,
+        Some(Content::Text(content)) => content.text.trim(),
         _ => "",
     }
 }

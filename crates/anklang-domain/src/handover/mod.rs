@@ -5,12 +5,18 @@ pub mod address;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// Types of the events that a webhook can ask for; the last word but one is the state that an offer
-/// came into.
-pub const EVENT_TYPES: [&str; 4] = [
+/// or a message came into, or what was reported of it.
+pub const EVENT_TYPES: [&str; 10] = [
     "anklang.offer.accepted.v1",
     "anklang.offer.rejected.v1",
     "anklang.offer.expired.v1",
     "anklang.offer.withdrawn.v1",
+    "anklang.message.delivered.v1",
+    "anklang.message.bounced.v1",
+    "anklang.message.failed.v1",
+    "anklang.message.complained.v1",
+    "anklang.message.unsubscribed.v1",
+    "anklang.inbound.received.v1",
 ];
 
 /// Type of the event that tries a webhook out; goes to the one that it was asked for, whatever types

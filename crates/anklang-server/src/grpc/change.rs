@@ -75,6 +75,7 @@ mutations! {
         pb::documents::v1::MakeBundleRequest,
         pb::handover::v1::CreateWebhookRequest,
         pb::handover::v1::SendTestEventRequest,
+        pb::messages::v1::BatchResolveMessagesRequest,
         pb::offers::v1::CreateOfferRequest,
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,

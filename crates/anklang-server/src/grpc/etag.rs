@@ -64,7 +64,7 @@ tagged! {
     pb::handover::v1::Delivery { event_json },
     pb::handover::v1::Webhook { state, failing_since_time, held_until_time, secret },
     pb::messages::v1::ContactBudget,
-    pb::messages::v1::Message { attempts },
+    pb::messages::v1::Message { attempts, reports, responses, update_time, lookup_count },
     pb::offers::v1::Offer,
     pb::offers::v1::OfferNumberRange,
     pb::orders::v1::Order,

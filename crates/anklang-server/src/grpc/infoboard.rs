@@ -41,6 +41,8 @@ pub async fn load(
                 date: Some(wire::date(d.day)),
                 offers_made: d.made,
                 messages_sent: d.sent,
+                messages_delivered: d.delivered,
+                messages_bounced: d.bounced,
                 offers_accepted: d.accepted,
                 offers_rejected: d.rejected,
             })
@@ -81,6 +83,10 @@ fn figures<'a>(counts: impl Iterator<Item = &'a Count>) -> pb::InfoboardFigures 
             suppressed: n("message", "suppressed"),
             ambiguous: n("message", "ambiguous"),
             cancelled: n("message", "cancelled"),
+            opened: n("response", "opened"),
+            clicked: n("response", "clicked"),
+            complained: n("response", "complained"),
+            unsubscribed: n("response", "unsubscribed"),
         }),
         audience: Some(pb::AudienceFigures {
             candidates: all("member"),

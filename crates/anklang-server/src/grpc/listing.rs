@@ -62,6 +62,7 @@ list_requests! {
     pb::documents::v1::ListDocumentsRequest,
     pb::handover::v1::ListDeliveriesRequest,
     pb::handover::v1::ListWebhooksRequest,
+    pb::inbound::v1::ListInboundMessagesRequest,
     pb::messages::v1::ListMessagesRequest,
     pb::offers::v1::ListOffersRequest,
     pb::orders::v1::ListOrdersRequest,
@@ -166,7 +167,8 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, contract, customer, document, handover, message, offer, operation, order,
+        brand, campaign, contract, customer, document, handover, inbound, message, offer,
+        operation, order,
     };
     use anklang_store::{product, selection, template};
 
@@ -190,6 +192,7 @@ mod tests {
             &document::LISTABLE,
             &handover::LISTABLE,
             &handover::delivery::LISTABLE,
+            &inbound::LISTABLE,
             &message::LISTABLE,
             &offer::LISTABLE,
             &operation::LISTABLE,

@@ -1,13 +1,18 @@
-//! The ledger of messages, and the contact budget.
+//! The ledger of messages, and the contact budget; messages in doubt in [`doubt`].
+
+mod doubt;
 
 use anklang_domain::{CampaignId, MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::Conn;
 use anklang_store::budget::{self, Budget};
 use anklang_store::hold::{Held, hold};
-use anklang_store::message::{self, Attempt, Filter, Message, Resolution};
+use anklang_store::message::{self, Attempt, Filter, Message};
+use anklang_store::report::{self, Reported};
 use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
+
+use doubt::read_resolution;
 
 use super::campaigns::check_word;
 use super::form;
@@ -17,6 +22,8 @@ use crate::work::App;
 
 /// The longest note of a resolution, in characters.
 const MAX_NOTE: usize = 500;
+/// The most reports of a message that are shown.
+const MAX_REPORTS: i64 = 1_000;
 /// The most exempt purposes of a budget.
 const MAX_PURPOSES: usize = 100;
 /// The one name of a contact budget.
@@ -49,6 +56,20 @@ impl pb::message_service_server::MessageService for MessagesApi {
         request: Request<pb::ResolveMessageRequest>,
     ) -> Result<Response<pb::Message>, Status> {
         reply(self.resolve(request).await)
+    }
+
+    async fn batch_resolve_messages(
+        &self,
+        request: Request<pb::BatchResolveMessagesRequest>,
+    ) -> Result<Response<pb::BatchResolveMessagesResponse>, Status> {
+        reply(self.resolve_all(request).await)
+    }
+
+    async fn lookup_messages(
+        &self,
+        request: Request<pb::LookupMessagesRequest>,
+    ) -> Result<Response<pb::LookupMessagesResponse>, Status> {
+        reply(self.look_up(request).await)
     }
 
     async fn get_contact_budget(
@@ -86,18 +107,7 @@ impl MessagesApi {
         let id = violations
             .check("name", name::parse_uuid(&request.name, "messages"))
             .map(MessageId);
-        let resolution = match request.resolution() {
-            pb::MessageResolution::Sent => Some(Resolution::Sent),
-            pb::MessageResolution::Resend => Some(Resolution::Resend),
-            pb::MessageResolution::Cancel => Some(Resolution::Cancel),
-            pb::MessageResolution::Unspecified => {
-                violations.add("resolution", "must be SENT, RESEND or CANCEL");
-                None
-            }
-        };
-        if request.note.chars().count() > MAX_NOTE {
-            violations.add("note", format!("must have at most {MAX_NOTE} characters"));
-        }
+        let resolution = read_resolution(request.resolution(), &request.note, &mut violations);
         violations.finish(())?;
         let (Some(id), Some(resolution)) = (id, resolution) else {
             return Err(ApiError::Internal(
@@ -192,6 +202,9 @@ async fn load(conn: &mut Conn, tenant: &Tenant, id: MessageId) -> ApiResult<Opti
     let attempts = message::attempts(conn, tenant.id, id).await?;
     let mut wired = to_wire(found);
     wired.attempts = attempts.into_iter().map(attempt).collect();
+    let reports = report::list(conn, tenant.id, id.0, MAX_REPORTS).await?;
+    wired.reports = reports.into_iter().map(reported).collect();
+    wired.responses = responses(&report::responses(conn, tenant.id, id.0).await?);
     Ok(Some(wired))
 }
 
@@ -321,7 +334,54 @@ fn to_wire(m: Message) -> pb::Message {
         create_time: Some(wire::timestamp(m.created_at)),
         send_time: m.sent_at.map(wire::timestamp),
         attempts: Vec::new(),
+        reports: Vec::new(),
+        responses: None,
+        report_time: m.told_at.map(wire::timestamp),
+        update_time: Some(wire::timestamp(m.updated_at)),
+        lookup_count: m.lookups,
         etag: String::new(),
+    })
+}
+
+fn reported(r: Reported) -> pb::MessageReport {
+    use pb::MessageReportState::*;
+    pb::MessageReport {
+        state: match &r.state[..] {
+            "delivered" => Delivered,
+            "bounced" => Bounced,
+            "failed" => Failed,
+            "opened" => Opened,
+            "clicked" => Clicked,
+            "complained" => Complained,
+            "unsubscribed" => Unsubscribed,
+            _ => Unspecified,
+        }
+        .into(),
+        code: r.code,
+        detail: r.detail,
+        event_time: Some(wire::timestamp(r.occurred_at)),
+        receive_time: Some(wire::timestamp(r.received_at)),
+    }
+}
+
+/// How the recipient responded; `None` when it did not.
+fn responses(all: &[report::Response]) -> Option<pb::MessageResponses> {
+    if all.is_empty() {
+        return None;
+    }
+    let of = |state: &str| all.iter().find(|r| r.state == state);
+    let count = |state| of(state).map_or(0, |r| r.n);
+    let first = |state| of(state).and_then(|r| r.first).map(wire::timestamp);
+    let last = |state| of(state).and_then(|r| r.last).map(wire::timestamp);
+    Some(pb::MessageResponses {
+        open_count: count("opened"),
+        first_open_time: first("opened"),
+        last_open_time: last("opened"),
+        click_count: count("clicked"),
+        first_click_time: first("clicked"),
+        last_click_time: last("clicked"),
+        complaint_time: first("complained"),
+        unsubscribe_time: first("unsubscribed"),
     })
 }
 

@@ -19,6 +19,7 @@ pub mod customers;
 pub mod deliveries;
 pub mod documents;
 pub mod imports;
+pub mod inbound;
 pub mod infoboard;
 pub mod messages;
 pub mod offers;

@@ -18,6 +18,8 @@ pub(super) struct Meters {
     chunk: Histogram<f64>,
     messages: Counter<u64>,
     deliveries: Counter<u64>,
+    reports: Counter<u64>,
+    callbacks: Counter<u64>,
 }
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
@@ -45,6 +47,16 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .u64_counter("anklang.handover.attempts")
             .with_description("Attempts to deliver events to webhooks")
             .with_unit("{attempt}")
+            .build(),
+        reports: meter
+            .u64_counter("anklang.channel.reports")
+            .with_description("What channels reported of messages, and messages that came in")
+            .with_unit("{report}")
+            .build(),
+        callbacks: meter
+            .u64_counter("anklang.channel.callbacks")
+            .with_description("Requests of providers")
+            .with_unit("{request}")
             .build(),
     }
 });
@@ -108,6 +120,27 @@ pub fn delivery(outcome: &Delivered, next: &NextDelivery) {
     METERS
         .deliveries
         .add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// Counts what a channel told: reports by what came of them, and messages that came in.
+pub fn reports(account: &str, counts: [(&'static str, usize); 5]) {
+    for (outcome, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        let attributes = [
+            KeyValue::new("account", account.to_owned()),
+            KeyValue::new("outcome", outcome),
+        ];
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        METERS.reports.add(count, &attributes);
+    }
+}
+
+/// Counts a request of a provider by how it was answered.
+pub fn callback(account: &str, status: u16) {
+    let attributes = [
+        KeyValue::new("account", account.to_owned()),
+        KeyValue::new("http.response.status_code", i64::from(status)),
+    ];
+    METERS.callbacks.add(1, &attributes);
 }
 
 /// A chunk of an operation under way.

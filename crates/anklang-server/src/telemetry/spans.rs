@@ -136,6 +136,21 @@ pub fn hand_over(account: &Account, messages: usize) -> Span {
     )
 }
 
+/// Ambiguous messages that their channel is asked about together.
+pub fn look_up(account: &Account, messages: usize) -> Span {
+    tracing::info_span!(
+        target: TARGET,
+        parent: None,
+        "lookup",
+        otel.name = format!("lookup {}", account.id),
+        otel.kind = "client",
+        messaging.system = account.channel(),
+        messaging.operation.name = "lookup",
+        messaging.destination.name = account.id,
+        messaging.batch.message_count = messages,
+    )
+}
+
 /// The delivery of an event to a webhook; it goes on with the trace in which the event happened.
 pub fn delivery(webhook: Uuid, event: &Event, attempt: i32) -> Span {
     let span = tracing::info_span!(

@@ -96,7 +96,7 @@ struct Round {
 async fn rescue(app: &App, account: &Account, leases: &Leases) {
     let whose = Whose::Account {
         id: &account.id,
-        policy: account.policy,
+        policy: account.policy_at_first(),
         ours: &leases.all(),
     };
     match message::rescue(&app.store, whose).await {
@@ -346,7 +346,7 @@ fn decide(account: &Account, over: Vec<Over>) -> Vec<Ended> {
         Ended {
             id: claimed.id,
             attempt: claimed.attempt,
-            next: after_attempt(&outcome, failures, account.policy, jitter),
+            next: after_attempt(&outcome, failures, account.policy_at_first(), jitter),
             outcome,
             detail,
         }
@@ -373,7 +373,7 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
     vec![(outcome, refused.to_string()); messages]
 }
 
-fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
+pub(super) fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
     // "550 5.1.1" and "5.1.1 User unknown" overlap.
     let words = |code: String, detail: String| match code.rsplit_once(' ') {
         _ if code.is_empty() || detail.starts_with(&code) => detail,

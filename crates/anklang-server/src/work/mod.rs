@@ -8,8 +8,10 @@ pub mod dispatch;
 pub mod dry_run;
 pub mod handover;
 pub mod launch;
+pub mod lookups;
 pub mod operations;
 pub mod phases;
+pub mod reports;
 pub mod sweep;
 
 use std::sync::Arc;

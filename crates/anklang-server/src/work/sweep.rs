@@ -1,10 +1,11 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
-//! calls of long ago and old dry runs are forgotten.
+//! calls of long ago, old dry runs and reports that belong to nothing are forgotten.
 
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
+use anklang_store::report::{self, Purge};
 use anklang_store::tenant::{self, Tenant};
 use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
@@ -30,6 +31,8 @@ const INTERRUPTED_PER_ROUND: i64 = 100;
 const REQUESTS_KNOWN_FOR: TimeDelta = TimeDelta::days(7);
 /// Calls that are forgotten in one transaction.
 const REQUESTS_PER_CHUNK: i64 = 5_000;
+/// Reports that are forgotten in one transaction.
+const REPORTS_PER_CHUNK: i64 = 5_000;
 
 /// Looks at all tenants again and again until told to stop. Several servers may do so at once.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -70,6 +73,7 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("interrupted offers", finish_interrupted(app, &tenant).await),
             ("old deliveries", handover::purge(app, &tenant, stop).await),
             ("old requests", forget_requests(app, &tenant, stop).await),
+            ("old reports", forget_reports(app, &tenant, stop).await),
         ];
         for (step, result) in steps {
             if let Err(error) = result {
@@ -159,6 +163,32 @@ async fn forget_requests(
         let forgotten = request_log::purge(&mut tx, tenant.id, before, REQUESTS_PER_CHUNK).await?;
         tx.commit().await?;
         if forgotten < REQUESTS_PER_CHUNK {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Reports by ids of the provider's that never came to belong to a message.
+async fn forget_reports(
+    app: &App,
+    tenant: &Tenant,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    let purge = Purge {
+        age: app.config.channels.unmatched,
+        limit: REPORTS_PER_CHUNK,
+    };
+    while !stop.is_cancelled() {
+        let forgotten = report::purge_waiting(&app.store, tenant.id, purge).await?;
+        if forgotten > 0 {
+            tracing::info!(
+                tenant = tenant.slug,
+                forgotten,
+                "reports that belong to no message"
+            );
+        }
+        if i64::try_from(forgotten).unwrap_or(0) < REPORTS_PER_CHUNK {
             return Ok(());
         }
     }

@@ -54,6 +54,75 @@ pub(crate) const ANNOUNCE: &str = "
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
+/// As [`ANNOUNCE`], of messages: to be put behind a common table expression `news` with the columns
+/// `tenant_id`, `message_id` and `kind`, one row for each thing that is told. The type is
+/// `anklang.message.<kind>.v1`; other kinds than these are no news. Events of one message are in
+/// no order with those of its offer, so that one which a receiver cannot take does not hold up the
+/// others.
+pub(crate) const ANNOUNCE_MESSAGES: &str = "
+    announced AS (
+        INSERT INTO handover_event (tenant_id, type, offer_id, subject, data)
+        SELECT n.tenant_id, 'anklang.message.' || n.kind || '.v1', am.offer_id,
+               'messages/' || am.id,
+               jsonb_build_object(
+                   'message', 'messages/' || am.id, 'report', n.kind, 'customer', cu.number,
+                   'offer', o.number, 'campaign', 'campaigns/' || am.campaign_id,
+                   'phase', p.number, 'channel', am.channel, 'channel_account', am.account,
+                   'code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''),
+                   'event_time', to_char(coalesce(d.occurred_at, now()) AT TIME ZONE 'UTC',
+                                         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+        FROM news n
+        JOIN message am ON am.tenant_id = n.tenant_id AND am.id = n.message_id
+        JOIN customer cu ON cu.tenant_id = am.tenant_id AND cu.id = am.customer_id
+        LEFT JOIN offer o ON o.tenant_id = am.tenant_id AND o.id = am.offer_id
+        LEFT JOIN phase p ON p.tenant_id = am.tenant_id AND p.id = am.phase_id
+        LEFT JOIN LATERAL (
+            SELECT code, detail, occurred_at FROM message_report r
+            WHERE r.tenant_id = n.tenant_id AND r.message_id = n.message_id AND r.state = n.kind
+            ORDER BY r.received_at DESC, r.occurred_at DESC LIMIT 1) d ON true
+        WHERE n.kind IN ('delivered', 'bounced', 'failed', 'complained', 'unsubscribed')
+          AND EXISTS (SELECT FROM webhook w
+              WHERE w.tenant_id = n.tenant_id AND w.deleted_at IS NULL
+                AND (cardinality(w.event_types) = 0
+                     OR 'anklang.message.' || n.kind || '.v1' = ANY(w.event_types)))
+        RETURNING tenant_id, id, seq, type),
+    handed_over AS (
+        INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq)
+        SELECT e.tenant_id, w.id, e.id, e.seq
+        FROM announced e
+        JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+             AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
+/// As [`ANNOUNCE_MESSAGES`], of messages that came in: `news` has the columns of `inbound_message`. The
+/// text is not told: an event outlives the customer's data.
+pub(crate) const ANNOUNCE_INBOUND: &str = "
+    announced AS (
+        INSERT INTO handover_event (tenant_id, type, offer_id, subject, data)
+        SELECT n.tenant_id, 'anklang.inbound.received.v1', am.offer_id,
+               'inboundMessages/' || n.id,
+               jsonb_build_object(
+                   'inbound_message', 'inboundMessages/' || n.id, 'customer', cu.number,
+                   'in_reply_to', 'messages/' || n.message_id, 'offer', o.number,
+                   'campaign', 'campaigns/' || am.campaign_id, 'channel', n.channel,
+                   'channel_account', n.account, 'stop', n.asks_to_stop,
+                   'receive_time', to_char(n.received_at AT TIME ZONE 'UTC',
+                                           'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+        FROM news n
+        LEFT JOIN customer cu ON cu.tenant_id = n.tenant_id AND cu.id = n.customer_id
+        LEFT JOIN message am ON am.tenant_id = n.tenant_id AND am.id = n.message_id
+        LEFT JOIN offer o ON o.tenant_id = am.tenant_id AND o.id = am.offer_id
+        WHERE EXISTS (SELECT FROM webhook w
+              WHERE w.tenant_id = n.tenant_id AND w.deleted_at IS NULL
+                AND (cardinality(w.event_types) = 0
+                     OR 'anklang.inbound.received.v1' = ANY(w.event_types)))
+        RETURNING tenant_id, id, seq, type),
+    handed_over AS (
+        INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq)
+        SELECT e.tenant_id, w.id, e.id, e.seq
+        FROM announced e
+        JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+             AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {
     #[derive(QueryableByName)]

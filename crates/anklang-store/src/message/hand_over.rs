@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 use super::claim::{Batch, IdRow, LOOKED_UP, REASON};
 use super::{printable, seconds};
+use crate::handover::event::ANNOUNCE_MESSAGES;
+use crate::report::{TOLD_STATE, TOLD_WORDS};
 use crate::sql::Fix;
 use crate::{Conn, Result, Store};
 
@@ -102,7 +104,26 @@ async fn mark(
     Ok(rows.into_iter().map(|r| r.id).collect())
 }
 
+/// Holds messages that are recorded next: a report may be moving them. What it tells is then seen by
+/// the statement that records, which finds its rows as they are and need not check them again: under
+/// row-level security PostgreSQL 15.18 crashes when a statement with that many parts does.
+async fn hold(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<()> {
+    diesel::sql_query(
+        "SELECT id FROM message
+         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
+         ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(batch.tenant.0)
+    .bind::<Array<SqlUuid>, _>(ended.iter().map(|e| e.id).collect::<Vec<_>>())
+    .bind::<SqlUuid, _>(batch.lease)
+    .fixed()
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize> {
+    hold(conn, batch, ended).await?;
     let state = |e: &Ended| match e.next {
         Next::Sent => "sent",
         Next::Failed => "failed",
@@ -119,30 +140,38 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
         Next::Queued { wait } => Some(seconds(wait)),
         _ => None,
     };
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "WITH ended AS (
              SELECT * FROM unnest($3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[],
                                   $8::float8[], $9::text[], $10::bool[])
                  AS e (id, attempt, state, outcome, provider, wait, detail, failure)),
          moved AS (
-             UPDATE message m SET state = e.state, detail = e.detail, failures = m.failures + e.failure::int,
+             UPDATE message m SET failures = m.failures + e.failure::int,
+                 -- What was reported meanwhile counts over what the sending came to.
+                 state = CASE WHEN m.told > 0 THEN {TOLD_STATE} ELSE e.state END,
+                 detail = CASE WHEN m.told > 0 THEN coalesce({TOLD_WORDS}, '') ELSE e.detail END,
                  provider_message_id = CASE WHEN e.provider <> '' THEN e.provider ELSE m.provider_message_id END,
                  next_attempt_at = coalesce(now() + make_interval(secs => e.wait), m.next_attempt_at),
-                 sent_at = CASE WHEN e.state = 'sent' THEN now() END,
+                 sent_at = CASE WHEN e.state = 'sent' OR m.told > 1 THEN now() END,
+                 lookups = 0,
                  lease = NULL, lease_until = NULL, submitted_at = NULL, updated_at = now()
              FROM ended e
              WHERE m.tenant_id = $1 AND m.id = e.id AND m.attempt = e.attempt AND m.lease = $2
                AND m.state = 'sending'
-             RETURNING m.id, m.customer_id, m.campaign_id, m.state, e.attempt, e.outcome, e.detail),
+             RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.told, e.attempt, e.outcome,
+                       e.detail),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), outcome = moved.outcome, detail = moved.detail
              FROM moved
-             WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt)
+             WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt),
+         news AS (
+             SELECT $1::uuid AS tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
+         {ANNOUNCE_MESSAGES}
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,
                 'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
-         FROM moved",
-    )
+         FROM moved"
+    ))
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<SqlUuid, _>(batch.lease)
     .bind::<Array<SqlUuid>, _>(ended.iter().map(|e| e.id).collect::<Vec<_>>())

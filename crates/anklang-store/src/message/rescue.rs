@@ -8,6 +8,8 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::seconds;
+use crate::handover::event::ANNOUNCE_MESSAGES;
+use crate::report::{TOLD_STATE, TOLD_WORDS};
 use crate::sql::Fix;
 use crate::{Result, Store};
 
@@ -44,6 +46,18 @@ pub struct Rescued {
     pub unknown: usize,
 }
 
+/// A message whose lease has run out.
+#[derive(QueryableByName)]
+struct Lost {
+    #[diesel(sql_type = SqlUuid)]
+    tenant_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    /// It may have been handed over.
+    #[diesel(sql_type = Bool)]
+    unknown: bool,
+}
+
 /// Takes back messages whose lease has run out. Those that were not handed over are queued again; of
 /// those that may have been nobody knows, so the policy decides. At most 10,000 at once.
 pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
@@ -62,25 +76,41 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         }
     };
     let mut tx = store.begin_worker().await?;
-    let found: Row = diesel::sql_query(
-        "WITH lost AS (
-             SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
-             WHERE (account = ANY($1)) = $5 AND state = 'sending'
-               AND lease_until < now() - make_interval(secs => $6) AND lease <> ALL($4)
-             ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
+    // Locked first, so that what reports told meanwhile is seen (see `hand_over::hold`).
+    let lost: Vec<Lost> = diesel::sql_query(
+        "SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
+         WHERE (account = ANY($1)) = $3 AND state = 'sending'
+           AND lease_until < now() - make_interval(secs => $4) AND lease <> ALL($2)
+         ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED",
+    )
+    .bind::<Array<Text>, _>(accounts)
+    .bind::<Array<SqlUuid>, _>(ours)
+    .bind::<Bool, _>(theirs)
+    .bind::<Double, _>(seconds(grace))
+    .fixed()
+    .load(&mut tx)
+    .await?;
+    if lost.is_empty() {
+        return Ok(Rescued::default());
+    }
+    let found: Row = diesel::sql_query(format!(
+        "WITH lost AS MATERIALIZED (
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[]) AS l (tenant_id, id, unknown)),
          moved AS (
              UPDATE message m SET
-                 state = CASE WHEN lost.unknown AND ($2 = 'hold' OR m.failures + 1 >= $3)
+                 state = CASE WHEN m.told > 0 THEN {TOLD_STATE}
+                              WHEN lost.unknown AND ($4 = 'hold' OR m.failures + 1 >= $5)
                               THEN 'ambiguous' ELSE 'queued' END,
                  failures = m.failures + lost.unknown::int,
-                 detail = CASE WHEN lost.unknown
+                 detail = CASE WHEN m.told > 0 THEN coalesce({TOLD_WORDS}, '') WHEN lost.unknown
                      THEN 'the sender was interrupted after hand-over'
                      ELSE 'the sender was interrupted before hand-over' END,
+                 sent_at = CASE WHEN m.told > 1 THEN now() ELSE m.sent_at END,
                  next_attempt_at = now(), lease = NULL, lease_until = NULL, submitted_at = NULL,
-                 updated_at = now()
+                 lookups = 0, updated_at = now()
              FROM lost WHERE m.tenant_id = lost.tenant_id AND m.id = lost.id
              RETURNING m.tenant_id, m.id, m.attempt, m.customer_id, m.campaign_id, m.state,
-                       m.detail, lost.unknown),
+                       m.detail, m.told, lost.unknown),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), detail = moved.detail,
                  outcome = CASE WHEN moved.unknown THEN 'ambiguous' ELSE 'not_submitted' END
@@ -89,21 +119,24 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
                AND a.attempt = moved.attempt),
          told AS (
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
-             SELECT tenant_id, customer_id, 'message.ambiguous', 'messages/' || id, campaign_id,
-                    jsonb_build_object('detail', detail)
-             FROM moved WHERE unknown)
+             SELECT tenant_id, customer_id,
+                    'message.' || CASE WHEN told > 0 THEN state ELSE 'ambiguous' END,
+                    'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
+             FROM moved WHERE unknown OR told > 0),
+         news AS (
+             SELECT tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
+         {ANNOUNCE_MESSAGES}
          SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
-                count(*) FILTER (WHERE unknown) AS unknown FROM moved",
-    )
-    .bind::<Array<Text>, _>(accounts)
+                count(*) FILTER (WHERE unknown) AS unknown FROM moved"
+    ))
+    .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.tenant_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.id).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(lost.iter().map(|l| l.unknown).collect::<Vec<_>>())
     .bind::<Text, _>(match policy {
         AmbiguousPolicy::Resend => "resend",
         AmbiguousPolicy::Hold => "hold",
     })
     .bind::<Integer, _>(MAX_FAILURES)
-    .bind::<Array<SqlUuid>, _>(ours)
-    .bind::<Bool, _>(theirs)
-    .bind::<Double, _>(seconds(grace))
     .fixed()
     .get_result(&mut tx)
     .await?;

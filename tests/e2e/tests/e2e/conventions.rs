@@ -10,7 +10,7 @@ const READING: [&str; 8] = [
 ];
 
 /// Methods that change something and are done once in another way.
-const OTHERWISE_ONCE: [(&str, &str); 4] = [
+const OTHERWISE_ONCE: [(&str, &str); 5] = [
     (
         "anklang.imports.v1.ImportService/Import",
         "rows are keyed by the tenant's numbers: the same file again changes nothing",
@@ -18,6 +18,10 @@ const OTHERWISE_ONCE: [(&str, &str); 4] = [
     (
         "anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",
         "in chunks, each a transaction: repeated, it replays what is still dead",
+    ),
+    (
+        "anklang.messages.v1.MessageService/LookupMessages",
+        "it asks outside of any transaction; repeated, it changes nothing that is settled",
     ),
     (
         "google.longrunning.Operations/CancelOperation",
@@ -30,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 4] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 3] = [
+const UNSEEN: [(&str, &str); 4] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -38,6 +42,10 @@ const UNSEEN: [(&str, &str); 3] = [
     (
         "anklang.campaigns.v1.DryRunService/DryRunLaunch",
         "it leaves everything as it is",
+    ),
+    (
+        "anklang.messages.v1.MessageService/BatchResolveMessages",
+        "many at once; it refuses all when one is not ambiguous any more",
     ),
     (
         "anklang.documents.v1.DocumentService/MakeBundle",

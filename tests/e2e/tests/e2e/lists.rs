@@ -124,6 +124,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "messages",
         ),
         (
+            "anklang.inbound.v1.InboundService/ListInboundMessages",
+            json!({}),
+            "inboundMessages",
+        ),
+        (
             "anklang.handover.v1.WebhookService/ListWebhooks",
             json!({}),
             "webhooks",

@@ -1,7 +1,9 @@
 //! End-to-end: the real server, PostgreSQL, plugins and mail servers; what a client sees.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+mod ambiguous;
 mod budgets;
+mod callbacks;
 mod campaigns;
 mod catalogue;
 mod changes;
@@ -19,6 +21,7 @@ mod hold;
 mod imports;
 mod imports_resumed;
 mod imports_streamed;
+mod inbound;
 mod interrupted;
 mod lists;
 mod master_data;
@@ -31,6 +34,7 @@ mod phases;
 mod plugins;
 mod presets;
 mod previews;
+mod probe;
 mod raw;
 mod reach;
 mod refusals;

@@ -552,6 +552,7 @@ async fn infoboard_adds_up(story: &Story, accepted: i64, rejected: i64) {
         messages_sent: members,
         offers_accepted: accepted,
         offers_rejected: rejected,
+        ..Default::default()
     };
     assert_eq!(board.days, [today]);
 }

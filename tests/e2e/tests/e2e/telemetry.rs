@@ -14,6 +14,7 @@ use tonic::Request;
 use crate::collector::{Collector, texts};
 use crate::hold::Hold;
 use crate::mailing::{self, TENANT, until};
+use crate::probe::{Probe, Settings};
 use crate::receiver::Receiver;
 use crate::utility::offers_of;
 
@@ -138,11 +139,21 @@ async fn one_trace_goes_from_the_call_into_the_plugin() {
         assert_eq!(batch.parent_span_id, operation.span_id);
         assert!(has(batch, "messaging.operation.type=process"), "{batch:?}");
     }
+    let mut named_messages = Vec::new();
     for send in named(&spans, "mail send") {
         let parent = spans.iter().find(|s| s.span_id == send.parent_span_id);
         assert_eq!(parent.unwrap().name, "send mail");
         assert!(has(send, "anklang.plugin=mail"));
+        named_messages.extend(message_ids(send));
     }
+    let ledger = mailing::ledger(&client, &campaign).await;
+    let mut ids: Vec<&str> = ledger
+        .values()
+        .map(|m| &m.name["messages/".len()..])
+        .collect();
+    ids.sort_unstable();
+    named_messages.sort_unstable();
+    assert_eq!(named_messages, ids);
     for resource in collector.resources() {
         let texts = texts(&resource.attributes);
         assert!(texts.contains(&"service.name=anklang-test".to_owned()));
@@ -155,6 +166,42 @@ async fn one_trace_goes_from_the_call_into_the_plugin() {
     .await;
     logged(&server);
     nothing_personal(&collector);
+}
+
+/// The messages that a plugin's span names.
+fn message_ids(span: &Span) -> Vec<String> {
+    let texts = texts(&span.attributes);
+    let ids = texts
+        .iter()
+        .find_map(|t| t.strip_prefix("plugin.message_ids="));
+    ids.unwrap().split(',').map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_plugins_lines_name_account_and_message() {
+    use anklang_proto::anklang::messages::v1::MessageState;
+    let settings = Settings {
+        config: "[log]\nformat = 'json'".into(),
+        ..Default::default()
+    };
+    let probe = Probe::start(1, settings).await;
+    let campaign = probe.launch_until("log:hallo", MessageState::Sent).await;
+    let id = probe.id(&campaign, 0).await;
+    until("the line", async || {
+        let log = probe.server.log();
+        let mut lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.any(|line| {
+            let fields = &line["fields"];
+            line["level"] == "WARN"
+                && fields["message"] == "hallo"
+                && fields["account"] == "probe"
+                && fields["plugin"] == "testing"
+                && fields["message_id"] == id
+        })
+    })
+    .await;
 }
 
 /// Messages of which the plugin's spans tell.

@@ -14,7 +14,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 12] = [
+const LISTS: [&str; 13] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -24,6 +24,7 @@ const LISTS: [&str; 12] = [
     "anklang.org.v1.OrgUnitService/ListOrgUnits",
     "anklang.campaigns.v1.CampaignService/ListCampaigns",
     "anklang.offers.v1.OfferService/ListOffers",
+    "anklang.inbound.v1.InboundService/ListInboundMessages",
     "anklang.messages.v1.MessageService/ListMessages",
     "anklang.handover.v1.WebhookService/ListWebhooks",
     "google.longrunning.Operations/ListOperations",

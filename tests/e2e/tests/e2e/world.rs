@@ -26,6 +26,7 @@ pub struct World {
     pub contract: String,
     pub offer: String,
     pub message: String,
+    pub inbound: String,
     pub webhook: String,
     pub delivery: String,
 }
@@ -139,11 +140,37 @@ pub async fn populate(server: &TestServer) -> World {
         contract: offer.contract,
         offer: offer.name,
         message: listed.messages[0].name.clone(),
+        inbound: save_inbound(server).await,
         webhook,
         delivery,
         client,
         utility,
     }
+}
+
+/// Two messages that came in, of nobody's; a report of a message, and one that waits for its own.
+async fn save_inbound(server: &TestServer) -> String {
+    let reports = "
+        INSERT INTO message_report (tenant_id, message_id, key, state, code, detail, occurred_at,
+                                    campaign_id, phase_id)
+        SELECT tenant_id, id, 'k', 'opened', '', '', now(), campaign_id, phase_id
+        FROM message ORDER BY id LIMIT 1;
+        INSERT INTO waiting_report (tenant_id, account, provider_message_id, key, state, code,
+                                    detail, next_try_at)
+        SELECT id, 'mail', 'x', 'k', 'opened', '', '', now() + interval '1 day'
+        FROM tenant WHERE slug = 'linden'";
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(reports).await.unwrap();
+    let sql = "WITH made AS (
+                   INSERT INTO inbound_message (tenant_id, account, channel, key, sender,
+                       sender_name, recipient, address_hash, subject, body, provider_message_id,
+                       asks_to_stop, received_at)
+                   SELECT id, 'mail', 'mail', n::text::bytea, 'wer@post.example', '', '', '', '',
+                       'Hallo', '', false, now()
+                   FROM tenant CROSS JOIN generate_series(1, 2) n WHERE slug = 'linden'
+                   RETURNING id)
+               SELECT 'inboundMessages/' || min(id::text) FROM made";
+    server.database.one(sql).await.unwrap()
 }
 
 async fn save_selection(client: &Client) -> String {
@@ -485,6 +512,18 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.messages.v1.MessageService/GetMessage",
             json!({"name": w.message}),
+        ),
+        (
+            "anklang.inbound.v1.InboundService/GetInboundMessage",
+            json!({"name": w.inbound}),
+        ),
+        (
+            "anklang.messages.v1.MessageService/LookupMessages",
+            json!({"names": [w.message]}),
+        ),
+        (
+            "anklang.messages.v1.MessageService/BatchResolveMessages",
+            json!({"names": [w.message], "resolution": "MESSAGE_RESOLUTION_CANCEL"}),
         ),
         (
             "anklang.handover.v1.WebhookService/GetWebhook",
