@@ -203,7 +203,9 @@ fn refused(error: &CallError) -> StatusCode {
     match error {
         CallError::Unsupported => StatusCode::NOT_FOUND,
         CallError::Invalid(_) => StatusCode::BAD_REQUEST,
-        CallError::Busy | CallError::Closed | CallError::Lost(_) => StatusCode::SERVICE_UNAVAILABLE,
+        CallError::Busy | CallError::Closed | CallError::Down(_) | CallError::Lost(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

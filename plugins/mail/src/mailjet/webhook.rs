@@ -58,7 +58,7 @@ pub(super) fn callback(
     let answer = |http_status, deliveries| CallbackReply {
         http_status,
         deliveries,
-        inbound: Vec::new(),
+        ..Default::default()
     };
     if !settings.is_some_and(|settings| is_theirs(request, settings)) {
         return answer(401, Vec::new());

@@ -154,7 +154,7 @@ fn report(parameters: &Parameters) -> CallbackReply {
             occurred_at: Some(time(parameters, "at").into()),
             ..DeliveryEvent::default()
         }],
-        inbound: Vec::new(),
+        ..CallbackReply::default()
     }
 }
 
@@ -203,7 +203,6 @@ fn inbound(parameters: &Parameters) -> CallbackReply {
     };
     CallbackReply {
         http_status: 200,
-        deliveries: Vec::new(),
         inbound: vec![InboundEvent {
             sender: Some(sender),
             recipient: Some(recipient),
@@ -212,6 +211,7 @@ fn inbound(parameters: &Parameters) -> CallbackReply {
             received_at: Some(time(parameters, "at").into()),
             ..InboundEvent::default()
         }],
+        ..CallbackReply::default()
     }
 }
 
