@@ -40,7 +40,7 @@ mod raw;
 
 pub use anklang_plugin_proto::v1 as proto;
 pub use board::{Counters, Events, PluginEvent, Telemetry};
-pub use config::ConfigViolation;
+pub use config::{ConfigViolation, is_secret, marked};
 pub use error::{CallError, DrainError, LoadError, OpenError};
 pub use instance::{Instance, InstanceOptions};
 pub use library::Sha256;

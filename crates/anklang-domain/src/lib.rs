@@ -1,6 +1,7 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
 //! addresses, offers, phases and their dates, message outcomes. No I/O, no clock, no async: time is passed in.
 
+pub mod account;
 pub mod channel;
 pub mod forecast;
 pub mod handover;
@@ -12,6 +13,7 @@ pub mod name;
 pub mod offer;
 pub mod phase;
 pub mod rate;
+pub mod route;
 pub mod schedule;
 pub mod selection;
 pub mod unsubscribe;

@@ -24,7 +24,7 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-use crate::work::{App, dispatch, handover, operations, phases, sweep};
+use crate::work::{App, accounts, dispatch, handover, moves, operations, phases, sweep};
 use crate::{grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
@@ -183,14 +183,16 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
     workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
-    telemetry::plugins::forward(app);
-    let accounts = app.accounts.all().filter(|_| app.config.dispatch);
-    for account in accounts {
-        workers.spawn(dispatch::run(
-            app.clone(),
-            Arc::clone(account),
-            stop.clone(),
-        ));
+    workers.spawn(accounts::run(app.clone(), stop.clone()));
+    for account in app.accounts.configured() {
+        telemetry::plugins::forward(app, account);
+        if app.config.dispatch {
+            let (account, stop) = (Arc::clone(account), stop.clone());
+            workers.spawn(dispatch::configured(app.clone(), account, stop));
+        }
+    }
+    if app.config.dispatch {
+        workers.spawn(moves::run(app.clone(), stop.clone()));
     }
     workers
 }

@@ -56,6 +56,7 @@ pub struct Config {
 pub struct Testing {
     host: Host,
     account: String,
+    token: String,
 }
 
 impl Channel for Testing {
@@ -78,6 +79,7 @@ impl Channel for Testing {
         Ok(Self {
             host,
             account: config.account,
+            token: config.token,
         })
     }
 
@@ -143,6 +145,14 @@ impl Testing {
             "log" => self
                 .host
                 .log(Level::Warn, argument, &[("account", self.account.clone())]),
+            // Tells whether it got its secret, and not which it is.
+            "match" => {
+                let said = match self.token == argument {
+                    true => "the token matches",
+                    false => "the token differs",
+                };
+                return Outcome::accepted(&message.message_id, SystemTime::now(), said);
+            }
             "deliver" => {
                 let event = delivered(message.message_id.clone());
                 if self.host.delivery(&event).await.is_err() {

@@ -56,6 +56,8 @@ list_requests! {
     pb::campaigns::v1::ListCampaignsRequest,
     pb::campaigns::v1::ListDryRunCandidatesRequest,
     pb::campaigns::v1::ListPhasesRequest,
+    pb::channels::v1::ListChannelAccountsRequest,
+    pb::channels::v1::ListChannelRoutesRequest,
     pb::contracts::v1::ListContractsRequest,
     pb::customers::v1::ListCustomerEventsRequest,
     pb::customers::v1::ListCustomersRequest,
@@ -166,7 +168,7 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, contract, customer, document, handover, message, offer, operation, order,
+        brand, campaign, channel_account, channel_route, contract, customer, document, handover, message, offer, operation, order,
     };
     use anklang_store::{product, selection, template};
 
@@ -184,6 +186,8 @@ mod tests {
             &campaign::CANDIDATES,
             &campaign::LISTABLE,
             &campaign::PHASES,
+            &channel_account::LISTABLE,
+            &channel_route::LISTABLE,
             &contract::LISTABLE,
             &customer::EVENTS,
             &customer::LISTABLE,

@@ -342,5 +342,6 @@ fn attempt(a: Attempt) -> pb::Attempt {
         }
         .into(),
         detail: a.detail,
+        channel_account: name::format(&[("channelAccounts", &a.account)]),
     }
 }

@@ -7,36 +7,35 @@ use opentelemetry::{KeyValue, global};
 use std::time::SystemTime;
 
 use super::spans::{context, is_sampled};
+use crate::accounts::Account;
 use crate::work::App;
 
 /// The most attributes of a plugin's span, and the most characters of a text in it.
 const MAX_ATTRIBUTES: usize = 16;
 const MAX_TEXT: usize = 100;
 
-/// Passes the spans of all accounts on, until their instances are closed; nothing to do when
-/// nothing is exported.
-pub fn forward(app: &App) {
+/// Passes the spans of an account on, until its instance is closed; nothing to do when nothing is
+/// exported.
+pub fn forward(app: &App, account: &Account) {
     if super::endpoint(&app.config.telemetry).is_none() {
         return;
     }
-    for account in app.accounts.all() {
-        let Some(events) = account.instance.events() else {
-            continue;
-        };
-        let (plugin, id) = (account.plugin.manifest().id.clone(), account.id.clone());
-        tokio::spawn(async move {
-            // Held, so that a plugin is told to wait with its events and not that nobody is there.
-            let Events {
-                deliveries: _held,
-                mut telemetry,
-            } = events;
-            while let Some(told) = telemetry.recv().await {
-                if let Told::Span(span) = told {
-                    export(&plugin, &id, span);
-                }
+    let Some(events) = account.instance.events() else {
+        return;
+    };
+    let (plugin, id) = (account.plugin.manifest().id.clone(), account.id.clone());
+    tokio::spawn(async move {
+        // Held, so that a plugin is told to wait with its events and not that nobody is there.
+        let Events {
+            deliveries: _held,
+            mut telemetry,
+        } = events;
+        while let Some(told) = telemetry.recv().await {
+            if let Told::Span(span) = told {
+                export(&plugin, &id, span);
             }
-        });
-    }
+        }
+    });
 }
 
 /// A plugin says what it likes: it is cut to what fits.

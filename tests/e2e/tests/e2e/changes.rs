@@ -41,6 +41,18 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
             json!({"webhook": webhook}),
         ),
         (
+            "anklang.channels.v1.ChannelService/CreateChannelAccount",
+            json!({"channelAccountId": "neu", "channelAccount": {
+                "plugin": "testing", "config": {"account": "neu", "token": "geheim"},
+            }}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/CreateChannelRoute",
+            json!({"channelRouteId": "neu", "channelRoute": {
+                "channel": "testing", "entries": [{"channelAccount": "channelAccounts/probe"}],
+            }}),
+        ),
+        (
             "anklang.messages.v1.MessageService/UpdateContactBudget",
             json!({"contactBudget": {"maxContacts": 900, "windowDays": 2}}),
         ),
