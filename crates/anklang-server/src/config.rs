@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anklang_domain::account as limits;
 use anklang_domain::Violations;
+use anklang_domain::account as limits;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;

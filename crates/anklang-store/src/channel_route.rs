@@ -89,7 +89,11 @@ pub struct NewRoute<'a> {
 ///
 /// # Errors
 /// `Refused` when the tenant has [`MAX_ROUTES`].
-pub async fn create(conn: &mut Conn, tenant: TenantId, new: &NewRoute<'_>) -> Result<Option<Route>> {
+pub async fn create(
+    conn: &mut Conn,
+    tenant: TenantId,
+    new: &NewRoute<'_>,
+) -> Result<Option<Route>> {
     // Two at once could both be the last: the tenant's routes take turns.
     diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('route ' || $1::text, 0))")
         .bind::<SqlUuid, _>(tenant.0)
@@ -245,7 +249,9 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<()> {
     if waiting + launches > 0 {
         return Err(StoreError::Refused {
             resource: anklang_domain::name::format(&[("channelRoutes", id)]),
-            reason: format!("{waiting} messages wait that go by it, and {launches} launches use it"),
+            reason: format!(
+                "{waiting} messages wait that go by it, and {launches} launches use it"
+            ),
         });
     }
     diesel::sql_query("DELETE FROM channel_route WHERE tenant_id = $1 AND id = $2")

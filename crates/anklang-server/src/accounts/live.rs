@@ -114,7 +114,8 @@ impl Live {
     /// Rows of those that are closed, and to be tried again by now.
     pub fn to_retry(&self) -> Vec<Arc<Row>> {
         let now = Instant::now();
-        let due = |state: &State| matches!(state, State::Closed { retry_at, .. } if *retry_at <= now);
+        let due =
+            |state: &State| matches!(state, State::Closed { retry_at, .. } if *retry_at <= now);
         let entries = self.entries();
         let closed = entries.values().filter(|e| due(&e.state));
         closed.map(|e| Arc::clone(&e.row)).collect()
@@ -158,9 +159,8 @@ impl Live {
         let settled = async {
             loop {
                 let entry = self.entry(tenant, id);
-                let is_settled = |e: &Entry| {
-                    e.row.revision >= revision && !matches!(e.state, State::Opening)
-                };
+                let is_settled =
+                    |e: &Entry| e.row.revision >= revision && !matches!(e.state, State::Opening);
                 if entry.as_ref().is_some_and(is_settled) || changes.changed().await.is_err() {
                     return;
                 }

@@ -289,7 +289,10 @@ mod tests {
             json!({"host": "h", "oauth": {"id": 1}, "tokens": [null, null]})
         );
         let paths: Vec<String> = taken.secrets.keys().map(|p| dotted(p)).collect();
-        assert_eq!(paths, ["oauth.secret/key", "password", "tokens.0", "tokens.1"]);
+        assert_eq!(
+            paths,
+            ["oauth.secret/key", "password", "tokens.0", "tokens.1"]
+        );
         assert!(taken.secrets["/oauth/secret~1key"].is_reference());
         for (path, secret) in &taken.secrets {
             let value = match secret {

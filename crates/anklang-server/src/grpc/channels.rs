@@ -367,12 +367,7 @@ impl ChannelsApi {
     ///
     /// # Errors
     /// `Precondition` for one of the configuration file.
-    async fn held(
-        &self,
-        conn: &mut Conn,
-        tenant: &Tenant,
-        id: &str,
-    ) -> ApiResult<store::Account> {
+    async fn held(&self, conn: &mut Conn, tenant: &Tenant, id: &str) -> ApiResult<store::Account> {
         hold(conn, tenant.id, Hold::ChannelAccount(id)).await?;
         if let Some(own) = store::get(conn, tenant.id, id).await? {
             return Ok(own);

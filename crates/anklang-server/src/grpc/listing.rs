@@ -168,7 +168,8 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, channel_account, channel_route, contract, customer, document, handover, message, offer, operation, order,
+        brand, campaign, channel_account, channel_route, contract, customer, document, handover,
+        message, offer, operation, order,
     };
     use anklang_store::{product, selection, template};
 

@@ -16,9 +16,11 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 pub fn to_json(given: &Struct) -> Result<Json, &'static str> {
     let members = given.fields.iter().map(|(name, value)| {
         checked(name)?;
-        Ok((name.clone(), value_to_json(value)?))
+        value_to_json(value).map(|value| (name.clone(), value))
     });
-    Ok(Json::Object(members.collect::<Result<Map<_, _>, _>>()?))
+    Ok(Json::Object(
+        members.collect::<Result<Map<_, _>, &'static str>>()?,
+    ))
 }
 
 fn value_to_json(value: &Value) -> Result<Json, &'static str> {
@@ -30,7 +32,7 @@ fn value_to_json(value: &Value) -> Result<Json, &'static str> {
         Some(Kind::StructValue(inner)) => to_json(inner)?,
         Some(Kind::ListValue(list)) => {
             let items = list.values.iter().map(value_to_json);
-            Json::Array(items.collect::<Result<_, _>>()?)
+            Json::Array(items.collect::<Result<_, &'static str>>()?)
         }
     })
 }

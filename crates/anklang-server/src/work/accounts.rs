@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::App;
 use super::dispatch::{self, Leases, RESCUE_EVERY};
 use super::moves::PROBE_EVERY;
-use super::App;
 use crate::accounts::live::{Key, State};
 use crate::accounts::{self, Account, secrets};
 use crate::telemetry;
@@ -238,7 +238,11 @@ fn key(tenant: uuid::Uuid, id: &str) -> Key {
 fn opens_alike(one: &channel_account::Account, other: &channel_account::Account) -> bool {
     let seen = |row: &channel_account::Account| {
         let settings = &row.settings;
-        (row.plugin.clone(), settings.config.clone(), settings.secrets.clone())
+        (
+            row.plugin.clone(),
+            settings.config.clone(),
+            settings.secrets.clone(),
+        )
     };
     // An account that was deleted and made again is another one.
     seen(one) == seen(other) && one.created_at == other.created_at

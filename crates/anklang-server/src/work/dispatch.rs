@@ -57,12 +57,7 @@ pub async fn configured(app: App, account: Arc<Account>, stop: CancellationToken
 }
 
 /// Sends an account's messages until told to stop; then waits for the calls under way.
-pub(super) async fn run(
-    app: App,
-    account: Arc<Account>,
-    leases: Leases,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(app: App, account: Arc<Account>, leases: Leases, stop: CancellationToken) {
     let calls = Arc::new(Semaphore::new(account.calls));
     let tasks = TaskTracker::new();
     let is_own = account.tenant.is_some();
@@ -219,11 +214,7 @@ struct Over {
 
 /// Hands a batch over, a few messages at a time: their outcomes and the mark of the next few are one
 /// transaction.
-async fn hand_over(
-    app: &App,
-    account: &Arc<Account>,
-    batch: &Batch,
-) -> Result<(), StoreError> {
+async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(), StoreError> {
     let (ready, mut over) = make::make_content(app, account, batch).await?;
     let mut ready = VecDeque::from(ready);
     loop {

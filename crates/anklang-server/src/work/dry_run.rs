@@ -157,7 +157,10 @@ async fn through(
         let route = route.ok_or_else(|| gone(format!("the route {id}")))?;
         let split = moves::split(app, conn, tenant.id, &route).await?;
         let split = split.ok_or_else(|| gone(format!("an account of the route {id}")))?;
-        parts = split.parts().map(|(a, part)| (a.to_owned(), part)).collect();
+        parts = split
+            .parts()
+            .map(|(a, part)| (a.to_owned(), part))
+            .collect();
     }
     let mut through = Vec::new();
     for (id, part) in parts {

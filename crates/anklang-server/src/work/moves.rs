@@ -60,7 +60,7 @@ async fn replaced(app: &App, stop: &CancellationToken) -> Result<(), StoreError>
             }],
             total: 1,
         };
-        let from = From {
+        let from = Leaving {
             tenant: TenantId(gone.tenant_id),
             account: &gone.id,
             route: None,
@@ -101,7 +101,7 @@ async fn stranded(app: &App, stop: &CancellationToken) -> Result<(), StoreError>
             continue;
         };
         for account in accounts.iter().filter(|account| !can_send(account)) {
-            let from = From {
+            let from = Leaving {
                 tenant,
                 account,
                 route: Some(&id),
@@ -157,29 +157,23 @@ async fn standing_of(
 }
 
 /// Where messages leave.
-struct From<'a> {
+struct Leaving<'a> {
     tenant: TenantId,
     account: &'a str,
     route: Option<&'a str>,
     why: &'static str,
 }
 
-impl From<'_> {
-    async fn go(
-        &self,
-        app: &App,
-        to: &Split,
-        stop: &CancellationToken,
-    ) -> Result<(), StoreError> {
+impl Leaving<'_> {
+    async fn go(&self, app: &App, to: &Split, stop: &CancellationToken) -> Result<(), StoreError> {
         let reason = format!("moved from channelAccounts/{}: {}", self.account, self.why);
         let mut moved = 0;
         while !stop.is_cancelled() {
             let mut tx = app.store.begin_work(self.tenant).await?;
             let (tenant, account, route) = (self.tenant, self.account, self.route);
-            let chunk = message::move_waiting(
-                &mut tx, tenant, account, route, to, &reason, PER_CHUNK,
-            )
-            .await?;
+            let chunk =
+                message::move_waiting(&mut tx, tenant, account, route, to, &reason, PER_CHUNK)
+                    .await?;
             tx.commit().await?;
             moved += chunk;
             if chunk > 0 {

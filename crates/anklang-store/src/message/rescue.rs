@@ -60,12 +60,14 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         unknown: i64,
     }
     let (kind, accounts, policy, ours, grace) = match whose {
-        Whose::Account { id, policy, ours } => {
-            ("one", vec![id], policy, ours, TimeDelta::zero())
-        }
-        Whose::Own { ours } => {
-            ("own", Vec::new(), AmbiguousPolicy::Hold, ours, TimeDelta::zero())
-        }
+        Whose::Account { id, policy, ours } => ("one", vec![id], policy, ours, TimeDelta::zero()),
+        Whose::Own { ours } => (
+            "own",
+            Vec::new(),
+            AmbiguousPolicy::Hold,
+            ours,
+            TimeDelta::zero(),
+        ),
         Whose::NoneOf { accounts, grace } => {
             let accounts = accounts.iter().map(String::as_str).collect();
             ("none", accounts, AmbiguousPolicy::Hold, &[][..], grace)

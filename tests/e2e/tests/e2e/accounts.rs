@@ -409,7 +409,12 @@ async fn secrets_are_kept_and_never_told() {
     configure(&client, "probe", &json!({"account": "zwei"})).await;
     assert_eq!(said(&client, "probe", "fine").await, "zwei");
     assert_eq!(said(&client, "probe", &matches).await, "the token matches");
-    configure(&client, "probe", &json!({"account": "zwei", "token": "neu-4712"})).await;
+    configure(
+        &client,
+        "probe",
+        &json!({"account": "zwei", "token": "neu-4712"}),
+    )
+    .await;
     assert_eq!(said(&client, "probe", &matches).await, "the token differs");
     assert_eq!(
         said(&client, "probe", "match:neu-4712").await,
@@ -431,7 +436,13 @@ async fn secrets_are_kept_and_never_told() {
     let status = create_as(&client, "other", wrong).await.unwrap_err();
     refused::names(&status, &["channel_account.config.token"]);
     assert!(!format!("{status:?}").contains(TOKEN));
-    create(&client, "last", "testing", json!({"account": "x", "token": TOKEN})).await;
+    create(
+        &client,
+        "last",
+        "testing",
+        json!({"account": "x", "token": TOKEN}),
+    )
+    .await;
     let listed = client
         .channels()
         .list_channel_accounts(pb::ListChannelAccountsRequest::default())
@@ -569,7 +580,10 @@ async fn an_account_that_does_not_open_holds_up_nothing_else() {
     create(&client, "relay", "mail", refused_by_plugin).await;
     until_state(&client, "relay", pb::ChannelAccountState::Closed).await;
     let closed = get(&client, "relay").await.unwrap();
-    assert!(closed.state_detail.contains("allow_plaintext"), "{closed:?}");
+    assert!(
+        closed.state_detail.contains("allow_plaintext"),
+        "{closed:?}"
+    );
     create(
         &client,
         "hangs",
@@ -679,7 +693,11 @@ async fn what_waits_for_a_deleted_account_goes_to_its_replacement() {
     let (subject, words) = refused::precondition(&status, "PRECONDITION");
     assert_eq!(subject, "channelAccounts/first");
     assert!(words.contains("6 messages"), "{words}");
-    for wrong in ["channelAccounts/none", "channelAccounts/text", "channelAccounts/first"] {
+    for wrong in [
+        "channelAccounts/none",
+        "channelAccounts/text",
+        "channelAccounts/first",
+    ] {
         let status = delete(&client, "first", wrong).await.unwrap_err();
         refused::names(&status, &["replacement"]);
     }
@@ -736,8 +754,13 @@ async fn a_killed_server_leaves_what_the_accounts_policy_says() {
         let known = attempts(message, AttemptOutcome::Accepted);
         let unknown = attempts(message, AttemptOutcome::Ambiguous);
         let mails = relay_sink.received();
-        let mails = mails.iter().filter(|m| m.rcpt_to == [message.address.clone()]);
-        assert!((known..=known + unknown).contains(&mails.count()), "{message:?}");
+        let mails = mails
+            .iter()
+            .filter(|m| m.rcpt_to == [message.address.clone()]);
+        assert!(
+            (known..=known + unknown).contains(&mails.count()),
+            "{message:?}"
+        );
     }
     // It may have been handed over: the account is needed until somebody decides.
     pause(&client, "relay", true).await;
@@ -759,7 +782,10 @@ async fn a_test_is_sent_once() {
         ..Default::default()
     };
     let test = async |request: &pb::TestChannelAccountRequest| {
-        let told = client.channels().test_channel_account(request.clone()).await;
+        let told = client
+            .channels()
+            .test_channel_account(request.clone())
+            .await;
         told.map(tonic::Response::into_inner)
     };
     let tried = test(&request).await.unwrap();

@@ -97,7 +97,11 @@ async fn messages_are_shared_out_by_share() {
     let sinks = two(&client).await;
     let third = sink().await;
     create(&client, "third", "mail", relay(&third)).await;
-    let entries = vec![entry("first", 1, 3), entry("second", 1, 1), entry("third", 2, 9)];
+    let entries = vec![
+        entry("first", 1, 3),
+        entry("second", 1, 1),
+        entry("third", 2, 9),
+    ];
     save(&client, route(entries)).await.unwrap();
     let campaign = launch_request(&client, by_route()).await;
     until_over(&client, &campaign).await;
@@ -132,9 +136,12 @@ async fn what_waits_for_a_paused_account_goes_to_the_next() {
     };
     create_as(&client, "first", slow).await.unwrap();
     create(&client, "second", "mail", relay(&sinks[1])).await;
-    save(&client, route(vec![entry("first", 1, 1), entry("second", 2, 1)]))
-        .await
-        .unwrap();
+    save(
+        &client,
+        route(vec![entry("first", 1, 1), entry("second", 2, 1)]),
+    )
+    .await
+    .unwrap();
     let campaign = launch_request(&client, by_route()).await;
     until_figures(&client, &campaign, |m| m.sent == 1).await;
     let waiting = ledger(&client, &campaign).await;
@@ -164,9 +171,12 @@ async fn what_waits_for_an_account_that_cannot_send_goes_to_the_next() {
     let client = tenant(&server, 8).await;
     let sinks = two(&client).await;
     let down = sinks[0].refuse_connections().await.unwrap();
-    save(&client, route(vec![entry("first", 1, 1), entry("second", 2, 1)]))
-        .await
-        .unwrap();
+    save(
+        &client,
+        route(vec![entry("first", 1, 1), entry("second", 2, 1)]),
+    )
+    .await
+    .unwrap();
     let campaign = launch_request(&client, by_route()).await;
     until_over(&client, &campaign).await;
     let books = ledger(&client, &campaign).await;
@@ -206,9 +216,12 @@ async fn what_waits_for_a_held_account_goes_to_the_next() {
                 SELECT id, 'first', now() + interval '1 day', now() - interval '1 hour'
                 FROM tenant WHERE slug = 'stadtwerke'";
     let database = server.database.connect().await.unwrap();
-    save(&client, route(vec![entry("first", 1, 1), entry("second", 2, 1)]))
-        .await
-        .unwrap();
+    save(
+        &client,
+        route(vec![entry("first", 1, 1), entry("second", 2, 1)]),
+    )
+    .await
+    .unwrap();
     pause(&client, "first", true).await;
     pause(&client, "second", true).await;
     let campaign = launch_request(&client, by_route()).await;
@@ -241,9 +254,12 @@ async fn what_may_have_been_handed_over_never_moves() {
         faults = faults.with(Matching::Recipient(address(other)), later);
     }
     sinks[0].set_faults(faults);
-    save(&client, route(vec![entry("first", 1, 1), entry("second", 2, 1)]))
-        .await
-        .unwrap();
+    save(
+        &client,
+        route(vec![entry("first", 1, 1), entry("second", 2, 1)]),
+    )
+    .await
+    .unwrap();
     let campaign = launch_request(&client, by_route()).await;
     let doubtful = async || ledger(&client, &campaign).await[&address(2)].clone();
     until("the doubt", async || {
@@ -260,7 +276,10 @@ async fn what_may_have_been_handed_over_never_moves() {
     make_due(&server).await;
     until_over(&client, &campaign).await;
     let sent = doubtful().await;
-    assert_eq!((sent.state(), account_of(&sent)), (MessageState::Sent, "first"));
+    assert_eq!(
+        (sent.state(), account_of(&sent)),
+        (MessageState::Sent, "first")
+    );
     assert_eq!((sinks[0].count(), sinks[1].count()), (2, 4));
     let mails = sinks[0].received();
     assert_eq!(mails[0].message_id, mails[1].message_id, "the same mail");
@@ -271,7 +290,9 @@ async fn a_route_that_changes_takes_what_waits_along() {
     let server = TestServer::start().await.unwrap();
     let client = tenant(&server, 6).await;
     let sinks = two(&client).await;
-    save(&client, route(vec![entry("first", 1, 1)])).await.unwrap();
+    save(&client, route(vec![entry("first", 1, 1)]))
+        .await
+        .unwrap();
     pause(&client, "first", true).await;
     let campaign = launch_request(&client, by_route()).await;
     let delete = pb::DeleteChannelRouteRequest {
@@ -321,9 +342,12 @@ async fn a_killed_server_moves_on_where_it_stopped() {
     let mut server = TestServer::start().await.unwrap();
     let client = tenant(&server, 8).await;
     let sinks = two(&client).await;
-    save(&client, route(vec![entry("first", 1, 1), entry("second", 2, 1)]))
-        .await
-        .unwrap();
+    save(
+        &client,
+        route(vec![entry("first", 1, 1), entry("second", 2, 1)]),
+    )
+    .await
+    .unwrap();
     pause(&client, "first", true).await;
     pause(&client, "second", true).await;
     let campaign = launch_request(&client, by_route()).await;
@@ -378,7 +402,9 @@ async fn all_that_is_wrong_with_a_route_is_told() {
     let status = save(&client, route(Vec::new())).await.unwrap_err();
     refused::names(&status, &["channel_route.entries"]);
     // The operator's accounts can be in it.
-    let made = save(&client, route(vec![entry("mail", 0, 0)])).await.unwrap();
+    let made = save(&client, route(vec![entry("mail", 0, 0)]))
+        .await
+        .unwrap();
     assert_eq!(made.entries, [entry("mail", 1, 1)]);
     let again = save(&client, route(vec![entry("mail", 0, 0)])).await;
     refused::is(&again.unwrap_err(), Code::AlreadyExists, "ALREADY_EXISTS");

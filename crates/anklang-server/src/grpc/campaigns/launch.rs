@@ -14,9 +14,7 @@ use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
 use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
-use anklang_store::{
-    Conn, StoreError, channel_account, channel_route, phase, selection, template,
-};
+use anklang_store::{Conn, StoreError, channel_account, channel_route, phase, selection, template};
 use chrono::{NaiveDate, Utc};
 use tonic::Request;
 use uuid::Uuid;

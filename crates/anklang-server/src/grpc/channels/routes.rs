@@ -169,7 +169,13 @@ impl ChannelsApi {
         };
         let before = violations.iter().count();
         let at = |field: &str| format!("channel_route.{field}");
-        text_of(violations, &at("display_name"), &given.display_name, 0, MAX_NAME);
+        text_of(
+            violations,
+            &at("display_name"),
+            &given.display_name,
+            0,
+            MAX_NAME,
+        );
         if given.channel.is_empty() {
             violations.add(at("channel"), "is required");
         }

@@ -13,8 +13,8 @@ use anklang_store::channel_account::{Account as Row, Settings};
 use anklang_store::tenant::Tenant;
 use serde_json::Value;
 
-use crate::accounts::secrets::{self, Secret, Secrets};
 use crate::accounts::plugins_policy;
+use crate::accounts::secrets::{self, Secret, Secrets};
 use crate::grpc::campaigns::text_of;
 use crate::grpc::{ApiError, ApiResult, structs, tagged, wire};
 use crate::work::App;
@@ -47,7 +47,13 @@ pub async fn read(
 ) -> ApiResult<Option<Wanted>> {
     let before = violations.iter().count();
     let at = |field: &str| format!("channel_account.{field}");
-    text_of(violations, &at("display_name"), &given.display_name, 0, MAX_NAME);
+    text_of(
+        violations,
+        &at("display_name"),
+        &given.display_name,
+        0,
+        MAX_NAME,
+    );
     let plugin = plugin_of(app, given, current, violations).await;
     let number = |field: &str, value: i32, most: i32, usual: i32, violations: &mut Violations| {
         if !(0..=most).contains(&value) {
@@ -61,7 +67,12 @@ pub async fn read(
     let burst = u32::try_from(burst).unwrap_or(0);
     let rate = limits::rate(&given.rate, burst, [at("rate"), at("burst")], violations);
     let fields = [at("sending_hours"), at("sending_days")];
-    let window = limits::window(&given.sending_hours, &given.sending_days, fields, violations);
+    let window = limits::window(
+        &given.sending_hours,
+        &given.sending_days,
+        fields,
+        violations,
+    );
     let cost = given.cost_per_message.as_ref().and_then(|money| {
         let amount = wire::amount(money);
         let cost = amount.and_then(|amount| limits::cost(amount, &money.currency_code));
@@ -91,7 +102,9 @@ pub async fn read(
             secrets_set: config.set,
             paused: given.paused,
             ambiguous: policy.as_str().to_owned(),
-            burst: rate.as_ref().map_or(0, |r| i32::try_from(r.burst()).unwrap_or(i32::MAX)),
+            burst: rate
+                .as_ref()
+                .map_or(0, |r| i32::try_from(r.burst()).unwrap_or(i32::MAX)),
             rate: rate.map(|rate| rate.to_string()).unwrap_or_default(),
             batch,
             calls,
@@ -236,13 +249,7 @@ fn config_of(
 
 /// Checks settings against the plugin's schema; all that is wrong is told by its path. What a reference
 /// leads to is not known, and not checked.
-fn check(
-    plugin: &Plugin,
-    plain: &Value,
-    all: &Secrets,
-    field: &str,
-    violations: &mut Violations,
-) {
+fn check(plugin: &Plugin, plain: &Value, all: &Secrets, field: &str, violations: &mut Violations) {
     let mut whole = plain.clone();
     let mut unknown = BTreeSet::new();
     for (path, secret) in all {
