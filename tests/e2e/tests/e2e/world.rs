@@ -252,6 +252,24 @@ async fn save_template(client: &Client, key: &str) {
     client.templates().update_template(request).await.unwrap();
 }
 
+/// Calls that make an account and a route.
+pub fn new_channels() -> [(&'static str, Value); 2] {
+    [
+        (
+            "anklang.channels.v1.ChannelService/CreateChannelAccount",
+            json!({"channelAccountId": "neu", "channelAccount": {
+                "plugin": "testing", "config": {"account": "neu", "token": "geheim"},
+            }}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/CreateChannelRoute",
+            json!({"channelRouteId": "neu", "channelRoute": {
+                "channel": "testing", "entries": [{"channelAccount": "channelAccounts/probe"}],
+            }}),
+        ),
+    ]
+}
+
 /// Calls that name something of a tenant, in an order in which the tenant itself can make them all.
 pub fn named(w: &World) -> Vec<(&'static str, Value)> {
     let date = |days: i64| {
