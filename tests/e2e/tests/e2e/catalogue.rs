@@ -2,15 +2,15 @@
 
 use anklang_proto::anklang::brands::v1 as brands;
 use anklang_proto::anklang::contracts::v1 as contracts;
-use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::customers::v1::attribute_value::Value;
 use anklang_proto::anklang::orders::v1 as orders;
 use anklang_proto::anklang::products::v1 as products;
-use anklang_proto::google::r#type::{Date, Money};
-use anklang_testkit::{Client, TestServer, reason, violations};
+use anklang_proto::google::r#type::Money;
+use anklang_testkit::TestServer;
 use anyhow::Result;
-use prost_types::Timestamp;
 use tonic::Code;
+
+use crate::master_data::{at, attribute, brand, customer, date, eur, fields, put, put_brand};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contracts_know_their_customer_brand_and_product_version() -> Result<()> {

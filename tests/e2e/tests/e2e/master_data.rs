@@ -1,22 +1,20 @@
 //! Single updates, lists and names of master data.
 
 use anklang_proto::anklang::brands::v1 as brands;
-use anklang_proto::anklang::contracts::v1 as contracts;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::customers::v1::attribute_value::Value;
 use anklang_proto::anklang::orders::v1 as orders;
-use anklang_proto::anklang::products::v1 as products;
 use anklang_proto::google::r#type::{Date, Money};
 use anklang_testkit::{Client, TestServer, reason, violations};
 use anyhow::Result;
 use prost_types::Timestamp;
 use tonic::Code;
 
-const fn date(year: i32, month: i32, day: i32) -> Option<Date> {
+pub const fn date(year: i32, month: i32, day: i32) -> Option<Date> {
     Some(Date { year, month, day })
 }
 
-fn eur(units: i64, nanos: i32) -> Option<Money> {
+pub fn eur(units: i64, nanos: i32) -> Option<Money> {
     Some(Money {
         currency_code: "EUR".into(),
         units,
@@ -24,18 +22,18 @@ fn eur(units: i64, nanos: i32) -> Option<Money> {
     })
 }
 
-const fn at(seconds: i64) -> Option<Timestamp> {
+pub const fn at(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos: 0 })
 }
 
-fn fields(status: &tonic::Status) -> Vec<String> {
+pub fn fields(status: &tonic::Status) -> Vec<String> {
     violations(status)
         .into_iter()
         .map(|(field, _)| field)
         .collect()
 }
 
-fn brand() -> brands::Brand {
+pub fn brand() -> brands::Brand {
     brands::Brand {
         code: "SW".into(),
         display_name: "Stadtwerke".into(),
@@ -44,7 +42,7 @@ fn brand() -> brands::Brand {
     }
 }
 
-async fn put_brand(client: &Client) -> Result<brands::Brand, tonic::Status> {
+pub async fn put_brand(client: &Client) -> Result<brands::Brand, tonic::Status> {
     let request = brands::UpdateBrandRequest {
         brand: Some(brand()),
         allow_missing: true,
@@ -53,7 +51,7 @@ async fn put_brand(client: &Client) -> Result<brands::Brand, tonic::Status> {
     Ok(client.brands().update_brand(request).await?.into_inner())
 }
 
-fn customer(number: &str) -> customers::Customer {
+pub fn customer(number: &str) -> customers::Customer {
     customers::Customer {
         number: number.into(),
         kind: customers::CustomerKind::Person.into(),
@@ -62,7 +60,7 @@ fn customer(number: &str) -> customers::Customer {
     }
 }
 
-async fn put(
+pub async fn put(
     client: &Client,
     customer: customers::Customer,
 ) -> Result<customers::Customer, tonic::Status> {
@@ -95,7 +93,7 @@ fn consent(channel: &str, state: customers::ConsentState, seconds: i64) -> custo
     }
 }
 
-fn attribute(value: Value) -> customers::AttributeValue {
+pub fn attribute(value: Value) -> customers::AttributeValue {
     customers::AttributeValue { value: Some(value) }
 }
 

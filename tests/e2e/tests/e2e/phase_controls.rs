@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::google::longrunning as lro;
-use anklang_testkit::{Client, TestServer};
-use pb::launch_campaign_request::CampaignTarget;
-use pb::phase_schedule::Position;
-use pb::{OverlapPolicy, PhaseOrder, PhaseState};
-use tonic::{Code, Status};
+use anklang_testkit::TestServer;
+use pb::PhaseState;
+use tonic::Code;
 
 use crate::campaigns::{ask, get_operation, metadata, phases};
 use crate::hold::Hold;
+use crate::phases::{
+    after_previous, answer_all, cancel, cancel_campaign, further, pause, phase, planned, reject,
+    resume, run_sql, until_state,
+};
 use crate::refused;
 use crate::utility::{
-    FEW, Utility, figures, infoboard, launch, launched, offers_of, until, until_sent, with_utility,
+    FEW, figures, infoboard, launch, launched, offers_of, until, until_sent, with_utility,
 };
-
-/// A launch of a further phase.
 
 /// Held while it is launched: all is made, nothing goes out, though others send.
 #[tokio::test]

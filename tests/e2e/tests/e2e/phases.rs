@@ -1,7 +1,5 @@
 //! Phases of a campaign: in sequence and in parallel, planned, paused, cancelled, rescheduled.
 
-use std::collections::BTreeSet;
-
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::google::longrunning as lro;
@@ -11,15 +9,14 @@ use pb::phase_schedule::Position;
 use pb::{OverlapPolicy, PhaseOrder, PhaseState};
 use tonic::{Code, Status};
 
-use crate::campaigns::{ask, get_operation, metadata, phases};
-use crate::hold::Hold;
+use crate::campaigns::{ask, metadata, phases};
 use crate::refused;
 use crate::utility::{
-    FEW, Utility, figures, infoboard, launch, launched, offers_of, until, until_sent, with_utility,
+    FEW, Utility, figures, launch, launched, offers_of, until, until_sent, with_utility,
 };
 
 /// A launch of a further phase.
-fn further(
+pub fn further(
     utility: &Utility,
     campaign: &str,
     schedule: pb::PhaseSchedule,
@@ -31,7 +28,7 @@ fn further(
     }
 }
 
-fn after_previous() -> pb::PhaseSchedule {
+pub fn after_previous() -> pb::PhaseSchedule {
     pb::PhaseSchedule {
         position: Some(Position::Order(PhaseOrder::AfterPrevious.into())),
         ..Default::default()
@@ -39,7 +36,7 @@ fn after_previous() -> pb::PhaseSchedule {
 }
 
 /// A new campaign whose first phase waits until some day.
-async fn planned(client: &Client, utility: &Utility, days: i64) -> (String, lro::Operation) {
+pub async fn planned(client: &Client, utility: &Utility, days: i64) -> (String, lro::Operation) {
     let mut request = utility.launch();
     request.schedule = Some(pb::PhaseSchedule {
         planned_start_date: utility.day(days),
@@ -74,7 +71,7 @@ pub async fn reject(client: &Client, offer: &str) {
 }
 
 /// Rejects all open offers of a phase.
-async fn answer_all(client: &Client, phase: &str) {
+pub async fn answer_all(client: &Client, phase: &str) {
     let request = offers::ListOffersRequest {
         phase: phase.into(),
         states: vec![offers::OfferState::Open.into()],
@@ -113,7 +110,7 @@ pub async fn cancel(client: &Client, name: &str) -> Result<pb::Phase, Status> {
     answer.map(tonic::Response::into_inner)
 }
 
-async fn cancel_campaign(client: &Client, name: &str) -> Result<pb::Campaign, Status> {
+pub async fn cancel_campaign(client: &Client, name: &str) -> Result<pb::Campaign, Status> {
     let request = pb::CancelCampaignRequest {
         name: name.into(),
         ..Default::default()
