@@ -1,20 +1,12 @@
 //! Bulk imports: what comes in, what is refused and why, what stays.
 
-use std::path::Path;
-use std::process::Output;
-use std::time::Duration;
-
 use anklang_proto::anklang::customers::v1 as customers;
-use anklang_proto::anklang::imports::v1::import_request::Part;
-use anklang_proto::anklang::imports::v1::{
-    ImportEntity, ImportHeader, ImportRequest, ImportResponse, Row, Rows,
-};
-use anklang_testkit::{Client, TestServer, program, reason, violations};
+use anklang_proto::anklang::imports::v1::{ImportEntity, ImportHeader, ImportResponse};
+use anklang_testkit::{Client, TestServer, reason, violations};
 use anyhow::Result;
-use tonic::codegen::tokio_stream;
 
 /// Created, updated, unchanged, failed; they add up to the rows.
-fn sums(response: &ImportResponse) -> [i64; 4] {
+pub fn sums(response: &ImportResponse) -> [i64; 4] {
     let sums = [
         response.created,
         response.updated,
@@ -27,7 +19,7 @@ fn sums(response: &ImportResponse) -> [i64; 4] {
 }
 
 /// Lines and fields of the bad rows.
-fn faults(response: &ImportResponse) -> Vec<(i64, &str)> {
+pub fn faults(response: &ImportResponse) -> Vec<(i64, &str)> {
     response
         .errors
         .iter()
@@ -36,7 +28,7 @@ fn faults(response: &ImportResponse) -> Vec<(i64, &str)> {
 }
 
 /// A file of each entity, each row good.
-const FILES: [(ImportEntity, &str); 12] = [
+pub const FILES: [(ImportEntity, &str); 12] = [
     (
         ImportEntity::Brands,
         "code,name,sender_email\nSW,Stadtwerke,info@stadtwerke.example.de\nB2,Grün,x@gruen.example.de\n",

@@ -9,11 +9,11 @@ use anklang_proto::anklang::imports::v1::import_request::Part;
 use anklang_proto::anklang::imports::v1::{
     ImportEntity, ImportHeader, ImportRequest, ImportResponse, Row, Rows,
 };
-use anklang_testkit::{Client, TestServer, program, reason, violations};
+use anklang_testkit::{TestServer, program, violations};
 use anyhow::Result;
 use tonic::codegen::tokio_stream;
 
-/// Created, updated, unchanged, failed; they add up to the rows.
+use crate::imports::{FILES, faults, sums};
 
 fn part(part: Part) -> ImportRequest {
     ImportRequest { part: Some(part) }
@@ -95,7 +95,7 @@ async fn a_client_that_pauses_gets_its_rows_committed() -> Result<()> {
         .await?;
     let stream = stream_of(receiver);
     let mut responses = client.imports().import(stream).await?.into_inner();
-    let waiting = tokio::time::timeout(Duration::from_secs(10), responses.message());
+    let waiting = tokio::time::timeout(Duration::from_secs(120), responses.message());
     let response = waiting.await??.unwrap();
     assert_eq!(
         (response.rows, response.created, response.done),
