@@ -39,7 +39,8 @@ async fn an_account_is_made_used_and_taken_away() {
     let mails = relay_sink.received();
     assert_eq!(mails[0].rcpt_to, ["chef@sw.example"]);
     assert_eq!(mails[0].mail_from, "info@sw.example");
-    let sql = "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM customer_event)";
+    let sql = "SELECT (SELECT count(*) FROM message)
+                    + (SELECT count(*) FROM customer_event WHERE kind LIKE 'message.%')";
     let before = server.database.one(sql).await.unwrap();
     assert_eq!(before, "0", "a test is no message");
 
