@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anklang_channels::{is_secret, marked};
 use anklang_domain::TenantId;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::config::SecretRules;
 use crate::seal::{Keys, SealError};
@@ -51,11 +51,6 @@ impl Secret {
             Some((kind, Value::String(path))) if kind == "file" => Secret::File(path.into()),
             _ => Secret::Value(value),
         }
-    }
-
-    /// Whether it says where it is to be found.
-    pub fn is_reference(&self) -> bool {
-        !matches!(self, Secret::Value(_))
     }
 }
 
@@ -255,11 +250,6 @@ pub fn hide(mut text: String, values: &[Value]) -> String {
     text
 }
 
-/// Settings with no members.
-pub fn empty() -> Value {
-    Value::Object(Map::new())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -293,7 +283,7 @@ mod tests {
             paths,
             ["oauth.secret/key", "password", "tokens.0", "tokens.1"]
         );
-        assert!(taken.secrets["/oauth/secret~1key"].is_reference());
+        assert_eq!(taken.secrets["/oauth/secret~1key"], Secret::Env("X".into()));
         for (path, secret) in &taken.secrets {
             let value = match secret {
                 Secret::Value(value) => value.clone(),
