@@ -1,5 +1,6 @@
 //! Configurations against the plugin's JSON Schema.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jsonschema::error::ValidationErrorKind;
@@ -44,7 +45,7 @@ pub(crate) fn violations(schema: &Validator, config: &Value) -> Vec<ConfigViolat
 fn violation(error: &ValidationError<'_>) -> Vec<ConfigViolation> {
     let here = error.instance_path().to_string();
     let at = |name: &str, reason: &str| ConfigViolation {
-        path: format!("{here}/{}", name.replace('~', "~0").replace('/', "~1")),
+        path: format!("{here}/{}", escaped(name)),
         reason: reason.to_owned(),
     };
     match error.kind() {
@@ -97,43 +98,83 @@ fn of_branches(branches: &[Vec<ValidationError<'_>>]) -> Option<Vec<ConfigViolat
 /// The configuration with every value hidden that the schema marks as `writeOnly`.
 pub(crate) fn redacted(schema: &Value, config: &Value) -> Value {
     let mut shown = config.clone();
-    hide(schema, schema, &mut shown);
+    for path in marked(schema, config, is_secret) {
+        if let Some(value) = shown.pointer_mut(&path) {
+            *value = Value::from(HIDDEN);
+        }
+    }
     shown
 }
 
-fn hide(root: &Value, schema: &Value, value: &mut Value) {
-    if schema["writeOnly"] == true {
-        *value = Value::from(HIDDEN);
-        return;
-    }
-    let referenced = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
-    if let Some(target) = referenced.and_then(|pointer| root.pointer(pointer)) {
-        hide(root, target, value);
-    }
-    for branch in ["then", "else"]
-        .iter()
-        .filter_map(|keyword| schema.get(keyword))
-    {
-        hide(root, branch, value);
-    }
-    for keyword in ["allOf", "anyOf", "oneOf"] {
-        for branch in schema[keyword].as_array().into_iter().flatten() {
-            hide(root, branch, value);
+/// Whether a schema marks its value as a secret; for [`marked`].
+pub fn is_secret(_name: &str, schema: &Value) -> bool {
+    schema["writeOnly"] == true
+}
+
+/// Where values of a configuration are, as JSON pointers in order, whose property `is` picks by its name
+/// and its schema. What is below such a value is not looked at.
+pub fn marked(
+    schema: &Value,
+    config: &Value,
+    is: impl Fn(&str, &Value) -> bool,
+) -> BTreeSet<String> {
+    let mut walk = Walk {
+        root: schema,
+        is: &is,
+        found: BTreeSet::new(),
+    };
+    walk.visit(schema, "", config, "");
+    walk.found
+}
+
+struct Walk<'a> {
+    root: &'a Value,
+    is: &'a dyn Fn(&str, &Value) -> bool,
+    found: BTreeSet<String>,
+}
+
+impl Walk<'_> {
+    fn visit(&mut self, schema: &Value, name: &str, value: &Value, path: &str) {
+        if (self.is)(name, schema) {
+            self.found.insert(path.to_owned());
+            return;
         }
-    }
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                if let Some(property) = schema["properties"].get(name) {
-                    hide(root, property, member);
-                }
+        let root = self.root;
+        let referenced = schema["$ref"].as_str().and_then(|r| r.strip_prefix('#'));
+        if let Some(target) = referenced.and_then(|pointer| root.pointer(pointer)) {
+            self.visit(target, name, value, path);
+        }
+        for keyword in ["then", "else"] {
+            if let Some(branch) = schema.get(keyword) {
+                self.visit(branch, name, value, path);
             }
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| hide(root, &schema["items"], item)),
-        _ => {}
+        for keyword in ["allOf", "anyOf", "oneOf"] {
+            for branch in schema[keyword].as_array().into_iter().flatten() {
+                self.visit(branch, name, value, path);
+            }
+        }
+        match value {
+            Value::Object(members) => {
+                for (name, member) in members {
+                    if let Some(property) = schema["properties"].get(name) {
+                        let path = format!("{path}/{}", escaped(name));
+                        self.visit(property, name, member, &path);
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.visit(&schema["items"], name, item, &format!("{path}/{i}"));
+                }
+            }
+            _ => {}
+        }
     }
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

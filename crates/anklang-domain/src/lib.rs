@@ -1,6 +1,7 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
 //! addresses, offers, phases and their dates, message outcomes. No I/O, no clock, no async: time is passed in.
 
+pub mod account;
 pub mod channel;
 pub mod forecast;
 pub mod handover;
@@ -14,6 +15,7 @@ pub mod offer;
 pub mod phase;
 pub mod rate;
 pub mod report;
+pub mod route;
 pub mod schedule;
 pub mod selection;
 pub mod unsubscribe;

@@ -1,20 +1,30 @@
-//! Channel accounts: the configured plugins, loaded and opened.
+//! Channel accounts: those of the configuration file, opened when the server starts, and those of
+//! tenants, which come, change and go while it runs (`work/accounts.rs`).
+
+pub mod live;
+pub mod plugins;
+pub mod secrets;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability};
-use anklang_channels::{Instance, InstanceOptions, Plugin, Sha256};
-use anklang_domain::Violations;
+use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability, Manifest};
+use anklang_channels::{Instance, InstanceOptions, OpenError, Plugin, Sha256};
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;
+use anklang_domain::{TenantId, Violations};
+use anklang_store::channel_account as store;
 use anklang_store::tenant::Tenant;
 use rust_decimal::Decimal;
+use tokio::sync::Notify;
 
 use crate::config::AccountConfig;
+use live::Live;
+use plugins::Plugins;
 
 /// A call may take long: the mail plugin waits for each of up to eight steps of a dialogue for at
 /// most ten minutes. Giving a call up makes its messages ambiguous; its lease is kept meanwhile.
@@ -24,14 +34,18 @@ const OPTIONS: InstanceOptions = InstanceOptions {
     event_capacity: 1_024,
 };
 
-/// An open channel account.
-pub struct Account {
+/// At most so often an account that fails is asked why.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// What is decided about an account, by the configuration file or its tenant.
+#[derive(Debug, Clone)]
+pub struct Settings {
     /// Its id.
     pub id: String,
-    /// The plugin that serves it.
-    pub plugin: Plugin,
-    /// The plugin, opened with the account's settings.
-    pub instance: Instance,
+    /// Whose it is; none's when it is configured.
+    pub tenant: Option<TenantId>,
+    /// As of which change, when it is a tenant's.
+    pub revision: Option<i64>,
     /// What becomes of ambiguous messages.
     pub policy: AmbiguousPolicy,
     /// Messages in one call.
@@ -44,13 +58,108 @@ pub struct Account {
     pub window: Option<Window>,
     /// What a message costs, with its currency.
     pub cost: Option<(Decimal, String)>,
+}
+
+impl Settings {
+    fn configured(id: &str, config: &AccountConfig, manifest: &Manifest) -> Self {
+        Settings {
+            id: id.to_owned(),
+            tenant: None,
+            revision: None,
+            policy: config.ambiguous.unwrap_or(plugins_policy(manifest)),
+            batch: config.batch,
+            calls: config.calls,
+            rate: config.rate.clone(),
+            window: config.window,
+            cost: config.cost.clone(),
+        }
+        .within(manifest)
+    }
+
+    /// Those of a tenant's account. They were checked when they were stored.
+    pub fn own(row: &store::Account) -> Self {
+        let s = &row.settings;
+        let burst = u32::try_from(s.burst).ok().filter(|burst| *burst > 0);
+        Settings {
+            id: row.id.clone(),
+            tenant: Some(row.tenant()),
+            revision: Some(row.revision),
+            policy: AmbiguousPolicy::by_word(&s.ambiguous).unwrap_or(AmbiguousPolicy::Hold),
+            batch: s.batch.into(),
+            calls: usize::try_from(s.calls).unwrap_or(1),
+            rate: Rate::parse(&s.rate, burst).ok(),
+            window: Window::parse(&s.hours, &s.days).ok().flatten(),
+            cost: s.cost.zip(s.cost_currency.clone()),
+        }
+    }
+
+    /// No more at once than the plugin takes.
+    fn within(mut self, manifest: &Manifest) -> Self {
+        let at_most = |limit: u32| usize::try_from(limit).ok().filter(|limit| *limit > 0);
+        if let Some(limit) = at_most(manifest.max_calls_in_flight) {
+            self.calls = self.calls.min(limit);
+        }
+        if manifest.max_batch > 0 {
+            self.batch = self.batch.min(manifest.max_batch.into());
+        }
+        self
+    }
+}
+
+/// What a plugin does with ambiguous messages when nobody says otherwise.
+pub fn plugins_policy(manifest: &Manifest) -> AmbiguousPolicy {
+    match manifest.ambiguous_policy() {
+        PluginPolicy::Resend => AmbiguousPolicy::Resend,
+        PluginPolicy::Hold | PluginPolicy::Unspecified => AmbiguousPolicy::Hold,
+    }
+}
+
+/// An open channel account: its settings, and what was opened with them.
+pub struct Account {
+    /// What is decided about it.
+    pub settings: Settings,
+    /// The plugin that serves it.
+    pub plugin: Plugin,
+    /// The plugin, opened with the account's settings.
+    pub instance: Instance,
+    /// Wakes the sender of a tenant's account: something is due.
+    pub due: Notify,
     tenants: Vec<String>,
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Deref for Account {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
 }
 
 impl Account {
+    fn new(settings: Settings, plugin: Plugin, instance: Instance, tenants: Vec<String>) -> Self {
+        Account {
+            settings,
+            plugin,
+            instance,
+            due: Notify::new(),
+            tenants,
+            asked: Mutex::default(),
+        }
+    }
+
+    /// A tenant's account that has been opened.
+    pub fn own(row: &store::Account, plugin: Plugin, instance: Instance) -> Self {
+        let settings = Settings::own(row).within(plugin.manifest());
+        Account::new(settings, plugin, instance, Vec::new())
+    }
+
     /// Whether the tenant may use it.
     pub fn is_for(&self, tenant: &Tenant) -> bool {
-        self.tenants.is_empty() || self.tenants.contains(&tenant.slug)
+        match self.tenant {
+            Some(own) => own == tenant.id,
+            None => self.tenants.is_empty() || self.tenants.contains(&tenant.slug),
+        }
     }
 
     /// Whether its plugin says that it can do this.
@@ -72,14 +181,45 @@ impl Account {
     pub fn channel(&self) -> &str {
         &self.plugin.manifest().channel
     }
+
+    /// What measurements call it: few words, so those of tenants have one.
+    pub fn label(&self) -> &str {
+        match self.tenant {
+            Some(_) => "tenants",
+            None => &self.id,
+        }
+    }
+
+    /// Whether it is time to ask again why it fails.
+    pub fn may_ask(&self) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = asked.is_none_or(|when| when.elapsed() >= ASK_EVERY);
+        if may {
+            *asked = Some(Instant::now());
+        }
+        may
+    }
 }
 
-/// All accounts by id.
+/// Opens a plugin for an account.
+pub async fn open(plugin: &Plugin, config: &serde_json::Value) -> Result<Instance, OpenError> {
+    plugin.open_with(config, OPTIONS).await
+}
+
+/// All accounts: those of the configuration file, and those of tenants as far as this server has opened
+/// them. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Accounts(BTreeMap<String, Arc<Account>>);
+pub struct Accounts {
+    configured: Arc<BTreeMap<String, Arc<Account>>>,
+    /// Those of tenants.
+    pub live: Live,
+    /// The plugins that those of tenants can use.
+    pub plugins: Plugins,
+}
 
 impl Accounts {
-    /// Loads and opens all of them; every fault of every account is found before any is reported.
+    /// Loads and opens all of the configuration file; every fault of every account is found before any
+    /// is reported.
     pub async fn open(
         folder: &Path,
         configs: &BTreeMap<String, AccountConfig>,
@@ -87,7 +227,7 @@ impl Accounts {
         let mut violations = Violations::new();
         let mut loaded = Vec::new();
         for (id, config) in configs {
-            let path = folder.join(anklang_channels::file_name(&config.plugin));
+            let path = plugins::path(folder, &config.plugin);
             let field = format!("channel_accounts.{id}.plugin");
             let (pin, hosting) = (config.pin.map(Sha256), config.hosting.clone());
             let plugin = Plugin::load_with(&path, pin, hosting);
@@ -96,7 +236,7 @@ impl Accounts {
             };
             if let Err(found) = plugin.check_config(&config.config) {
                 for violation in found {
-                    let at = violation.path.trim_start_matches('/').replace('/', ".");
+                    let at = secrets::dotted(&violation.path);
                     let at = if at.is_empty() { at } else { format!(".{at}") };
                     violations.add(
                         format!("channel_accounts.{id}.config{at}"),
@@ -110,26 +250,53 @@ impl Accounts {
         if !violations.is_empty() {
             return Err(violations);
         }
-        let mut accounts = BTreeMap::new();
+        let mut configured = BTreeMap::new();
         for (id, config, plugin) in loaded {
-            let opened = plugin.open_with(&config.config, OPTIONS).await;
+            let opened = open(&plugin, &config.config).await;
             let Some(instance) = violations.check(format!("channel_accounts.{id}.config"), opened)
             else {
                 continue;
             };
-            accounts.insert(id.clone(), Arc::new(account(id, config, plugin, instance)));
+            let settings = Settings::configured(id, config, plugin.manifest());
+            let account = Account::new(settings, plugin, instance, config.tenants.clone());
+            configured.insert(id.clone(), Arc::new(account));
         }
-        violations.finish(Accounts(accounts))
+        violations.finish(Accounts {
+            configured: Arc::new(configured),
+            live: Live::default(),
+            plugins: Plugins::new(folder),
+        })
     }
 
-    /// The account with that id, if the tenant may use it.
-    pub fn get(&self, tenant: &Tenant, id: &str) -> Option<&Arc<Account>> {
-        self.0.get(id).filter(|account| account.is_for(tenant))
+    /// The account with that id, if the tenant may use it and this server has it open. One of its own
+    /// hides one of the configuration file.
+    pub fn get(&self, tenant: &Tenant, id: &str) -> Option<Arc<Account>> {
+        match self.live.state(tenant.id, id) {
+            Some(state) => state.account(),
+            None => self.configured_for(tenant, id),
+        }
     }
 
-    /// All of them, by id.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Account>> {
-        self.0.values()
+    /// The account of the configuration file with that id, if the tenant may use it.
+    pub fn configured_for(&self, tenant: &Tenant, id: &str) -> Option<Arc<Account>> {
+        let found = self.configured.get(id);
+        found.filter(|account| account.is_for(tenant)).cloned()
+    }
+
+    /// Those of the configuration file, by id.
+    pub fn configured(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.configured.values()
+    }
+
+    /// The ids of those of the configuration file, whoever may use them.
+    pub fn configured_ids(&self) -> Vec<String> {
+        self.configured.keys().cloned().collect()
+    }
+
+    /// All that are open.
+    pub fn all(&self) -> impl Iterator<Item = Arc<Account>> {
+        let configured: Vec<_> = self.configured.values().cloned().collect();
+        configured.into_iter().chain(self.live.open())
     }
 
     /// Lets every plugin finish what it has begun, for at most `deadline`.
@@ -139,33 +306,5 @@ impl Accounts {
                 tracing::warn!(account = account.id, %error, "drain");
             }
         }
-    }
-}
-
-fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance) -> Account {
-    let manifest = plugin.manifest();
-    let policy = config
-        .ambiguous
-        .unwrap_or(match manifest.ambiguous_policy() {
-            PluginPolicy::Resend => AmbiguousPolicy::Resend,
-            PluginPolicy::Hold | PluginPolicy::Unspecified => AmbiguousPolicy::Hold,
-        });
-    let at_most = |wish, limit: u32| if limit == 0 { wish } else { limit.min(wish) };
-    let batch = at_most(u32::try_from(config.batch).unwrap_or(1), manifest.max_batch);
-    let calls = at_most(
-        u32::try_from(config.calls).unwrap_or(1),
-        manifest.max_calls_in_flight,
-    );
-    Account {
-        id: id.to_owned(),
-        policy,
-        batch: i64::from(batch),
-        calls: usize::try_from(calls).unwrap_or(1),
-        rate: config.rate.clone(),
-        window: config.window,
-        cost: config.cost.clone(),
-        tenants: config.tenants.clone(),
-        plugin,
-        instance,
     }
 }

@@ -4,6 +4,7 @@
 mod channels;
 mod documents;
 mod handover;
+mod plugins;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use anklang_channels::{Hosting, Isolation, ProcessOptions};
 use anklang_domain::Violations;
+use anklang_domain::account as limits;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;
@@ -25,6 +27,7 @@ use secrecy::SecretString;
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
+pub use plugins::{SecretRules, TenantPlugins};
 pub use telemetry::TelemetryConfig;
 
 use crate::seal::SealingKey;
@@ -56,6 +59,8 @@ pub struct Config {
     pub render_threads: usize,
     /// Folder of the plugins.
     pub plugins: PathBuf,
+    /// What accounts of tenants may use.
+    pub tenant_plugins: TenantPlugins,
     /// Operations at the same time.
     pub operation_workers: usize,
     /// Lease of an operation.
@@ -213,6 +218,7 @@ impl Reader {
         let documents = self.documents();
         let render_threads = self.whole("documents.threads", 0..=1_024);
         let plugins = self.text("plugins.folder");
+        let tenant_plugins = self.tenant_plugins();
         let operation_workers = self.whole("operations.workers", 1..=64);
         let operation_lease = self.whole("operations.lease_seconds", 1..=3_600);
         let dispatch = self.flag("dispatch.enabled");
@@ -254,6 +260,7 @@ impl Reader {
                 "" => beside_the_program(),
                 folder => PathBuf::from(folder),
             },
+            tenant_plugins: tenant_plugins?,
             operation_workers: usize::try_from(operation_workers?).ok()?,
             operation_lease: Duration::from_secs(operation_lease?),
             dispatch: dispatch?,
@@ -292,16 +299,9 @@ impl Reader {
         let text = self.optional(&path("rate"), Self::text).unwrap_or_default();
         let burst = self
             .optional(&path("burst"), |r, k| r.whole(k, 0..=1_000_000))
-            .and_then(|burst| u32::try_from(burst).ok())
-            .filter(|burst| *burst > 0);
-        if text.is_empty() {
-            if burst.is_some() {
-                self.violations.add(path("burst"), "needs a rate");
-            }
-            return None;
-        }
-        self.violations
-            .check(path("rate"), Rate::parse(&text, burst))
+            .and_then(|burst| u32::try_from(burst).ok());
+        let fields = [path("rate"), path("burst")];
+        limits::rate(&text, burst.unwrap_or(0), fields, &mut self.violations)
     }
 
     fn cost(&mut self, path: &str) -> Option<(Decimal, String)> {
@@ -309,17 +309,11 @@ impl Reader {
         if text.is_empty() {
             return None;
         }
-        let parsed = text.split_once(' ').and_then(|(amount, currency)| {
-            let amount: Decimal = amount.parse().ok()?;
-            let fits =
-                amount.scale() <= 6 && (Decimal::ZERO..=Decimal::from(1_000)).contains(&amount);
-            let currency = currency.trim();
-            let known = currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase());
-            (fits && known).then(|| (amount, currency.to_owned()))
-        });
-        const FORM: &str = "must be an amount from 0 to 1000 with at most six decimals and its \
-                            currency, e.g. 0.0150 EUR";
-        self.violations.check(path.to_owned(), parsed.ok_or(FORM))
+        let (amount, currency) = text.split_once(' ').unwrap_or((&text, ""));
+        // What is no amount is refused like one that is too high.
+        let amount = amount.parse().unwrap_or(Decimal::MAX);
+        let cost = limits::cost(amount, currency.trim());
+        self.violations.check(path.to_owned(), cost)
     }
 
     fn window(&mut self, path: &dyn Fn(&str) -> String) -> Option<Window> {
@@ -327,14 +321,8 @@ impl Reader {
             .optional(&path("hours"), Self::text)
             .unwrap_or_default();
         let days = self.words(&path("days"));
-        self.violations
-            .check(path("hours"), Window::parse(&hours, &[]));
-        let window = Window::parse(&hours, &days);
-        if Window::parse("", &days).is_err() {
-            self.violations
-                .check(path("days"), Window::parse("", &days));
-        }
-        window.ok().flatten()
+        let fields = [path("hours"), path("days")];
+        limits::window(&hours, &days, fields, &mut self.violations)
     }
 
     fn accounts(&mut self) -> Option<BTreeMap<String, AccountConfig>> {
@@ -353,14 +341,7 @@ impl Reader {
 
     fn account(&mut self, id: &str) -> Option<AccountConfig> {
         let path = |key: &str| format!("channel_accounts.{id}.{key}");
-        let word = |text: &str| {
-            !text.is_empty()
-                && text.len() <= 63
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
-        if !word(id) {
+        if !limits::is_id(id) {
             self.violations.add(
                 format!("channel_accounts.{id}"),
                 "an id is 1 to 63 of a–z, 0–9 and hyphens",
@@ -368,7 +349,7 @@ impl Reader {
         }
         let plugin = self.text(&path("plugin"));
         if let Some(plugin) = &plugin
-            && !word(plugin)
+            && !limits::is_id(plugin)
         {
             self.violations.add(
                 path("plugin"),
@@ -394,12 +375,12 @@ impl Reader {
             .unwrap_or_default()[..]
         {
             "" => None,
-            "resend" => Some(AmbiguousPolicy::Resend),
-            "hold" => Some(AmbiguousPolicy::Hold),
-            _ => {
-                self.violations
-                    .add(path("ambiguous"), "must be \"resend\" or \"hold\"");
-                None
+            word => {
+                let policy = AmbiguousPolicy::by_word(word);
+                self.violations.check(
+                    path("ambiguous"),
+                    policy.ok_or("must be \"resend\" or \"hold\""),
+                )
             }
         };
         let batch = self.optional(&path("batch"), |r, k| r.whole(k, 1..=1_000));
@@ -662,6 +643,10 @@ mod tests {
             allow_networks = ['10.0.0.0/8', 'inside']
             [keys]
             sealing = ['a', 'b:AAAA']
+            [plugins]
+            secret_env_prefix = 'ANKLANG_'
+            secret_folder = 'secrets'
+            for_tenants = ['Mail']
             [log]
             format = 'xml'
             [documents]
@@ -713,6 +698,9 @@ mod tests {
             "documents.s3.access_key_id",
             "keys.sealing[0]",
             "keys.sealing[1]",
+            "plugins.secret_env_prefix",
+            "plugins.secret_folder",
+            "plugins.for_tenants[0]",
             "log.format",
             "channels.lookups",
             "channels.stop_words[1]",
@@ -734,6 +722,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 32, "{found:?}");
+        assert_eq!(fields.len(), 35, "{found:?}");
     }
 }

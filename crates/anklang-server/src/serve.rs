@@ -24,7 +24,11 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
+<<<<<<< HEAD
 use crate::work::{App, dispatch, handover, lookups, operations, phases, reports, sweep};
+=======
+use crate::work::{App, accounts, dispatch, handover, moves, operations, phases, sweep};
+>>>>>>> wt-acct
 use crate::{grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
@@ -183,6 +187,7 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
     workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
+<<<<<<< HEAD
     for account in app.accounts.all() {
         workers.spawn(reports::run(app.clone(), Arc::clone(account), stop.clone()));
     }
@@ -194,6 +199,18 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
             stop.clone(),
         ));
         workers.spawn(lookups::run(app.clone(), Arc::clone(account), stop.clone()));
+=======
+    workers.spawn(accounts::run(app.clone(), stop.clone()));
+    for account in app.accounts.configured() {
+        telemetry::plugins::forward(app, account);
+        if app.config.dispatch {
+            let (account, stop) = (Arc::clone(account), stop.clone());
+            workers.spawn(dispatch::configured(app.clone(), account, stop));
+        }
+    }
+    if app.config.dispatch {
+        workers.spawn(moves::run(app.clone(), stop.clone()));
+>>>>>>> wt-acct
     }
     workers
 }

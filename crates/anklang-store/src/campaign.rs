@@ -231,8 +231,10 @@ pub struct NewAudience<'a> {
 pub struct NewOutbound<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// The account of the channel.
+    /// The account of the channel; empty with a route.
     pub account: &'a str,
+    /// The route by which it goes, if it does.
+    pub route: Option<&'a str>,
     /// Key of the message template.
     pub message_template: &'a str,
     /// Key of the document template.
@@ -275,8 +277,8 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     insert_audience(conn, tenant, id, &new.audience).await?;
     diesel::sql_query(
         "INSERT INTO outbound (tenant_id, id, phase_id, number, channel, account, message_template,
-                               document_template, purpose)
-         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8)",
+                               document_template, purpose, route)
+         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(OutboundId::new().0)
@@ -286,6 +288,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Text, _>(new.outbound.message_template)
     .bind::<Text, _>(new.outbound.document_template)
     .bind::<Text, _>(new.outbound.purpose)
+    .bind::<Nullable<Text>, _>(new.outbound.route)
     .execute(conn)
     .await?;
     let mut phases = phases(conn, tenant, new.campaign, Some(id)).await?;
@@ -432,9 +435,12 @@ pub struct Outbound {
     /// The channel.
     #[diesel(sql_type = Text)]
     pub channel: String,
-    /// The account of the channel.
+    /// The account of the channel; empty with a route.
     #[diesel(sql_type = Text)]
     pub account: String,
+    /// The route by which it goes, if it does.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub route: Option<String>,
     /// Key of the message template.
     #[diesel(sql_type = Text)]
     pub message_template: String,
@@ -454,7 +460,7 @@ pub async fn outbounds(
 ) -> Result<Vec<Outbound>> {
     Ok(diesel::sql_query(
         "SELECT o.id, o.phase_id, o.number, o.channel, o.account, o.message_template,
-                o.document_template, o.purpose
+                o.document_template, o.purpose, o.route
          FROM outbound o JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
          WHERE o.tenant_id = $1 AND p.campaign_id = $2 ORDER BY p.number, o.number",
     )

@@ -42,6 +42,10 @@ pub enum Held<'a> {
     Webhook(WebhookId),
     /// A delivery by its webhook and event.
     Delivery(WebhookId, EventId),
+    /// A channel account by its id.
+    ChannelAccount(&'a str),
+    /// A channel route by its id.
+    ChannelRoute(&'a str),
     /// The blocks of a channel's addresses.
     Suppression(&'a str),
     /// The tenant's contact budget.
@@ -112,6 +116,14 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
             "SELECT 1 FROM handover_delivery
              WHERE tenant_id = $1 AND webhook_id = $2::uuid AND event_id = $3::uuid FOR UPDATE",
             vec![webhook.to_string(), event.to_string()],
+        ),
+        Held::ChannelAccount(id) => key(
+            "SELECT 1 FROM channel_account WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+            id.into(),
+        ),
+        Held::ChannelRoute(id) => key(
+            "SELECT 1 FROM channel_route WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+            id.into(),
         ),
         Held::Suppression(channel) => key(BY_NAME, format!("suppression/{channel}")),
         Held::ContactBudget => key(BY_NAME, "contactBudget".into()),

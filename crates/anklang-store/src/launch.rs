@@ -9,6 +9,7 @@ mod reaction;
 use anklang_domain::channel::contact_channel;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::phase::{PhaseState, Reaction};
+use anklang_domain::route::Split;
 use anklang_domain::selection::{Criteria, Subject};
 use anklang_domain::{OperationId, PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -17,6 +18,7 @@ use diesel::sql_types::{Array, BigInt, Date, Jsonb, Nullable, Text, Uuid as SqlU
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::message::PLACE;
 use crate::offer::CONTRACT_EXCLUSIONS;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
@@ -64,39 +66,54 @@ pub async fn gather_statistics(store: &Store, candidates: i64) -> Result<()> {
 
 /// Queues one message for each member with `after < seq <= until`. A member whose offer has no
 /// document, or whose address is gone, gets a failed message that says so, and one whose offer was
-/// withdrawn or answered meanwhile a cancelled one: the ledger adds up.
+/// withdrawn or answered meanwhile a cancelled one: the ledger adds up. With a split each message goes
+/// to one of its accounts, else all go to the outbound's.
 pub async fn queue_messages(
     conn: &mut Conn,
     tenant: TenantId,
     phase: PhaseId,
     after: i64,
     until: i64,
+    split: Option<&Split>,
 ) -> Result<usize> {
-    Ok(diesel::sql_query(
-        "INSERT INTO message (tenant_id, id, campaign_id, phase_id, outbound_id, member_seq,
+    let ranges = split.map_or(&[][..], |split| &split.ranges);
+    Ok(diesel::sql_query(format!(
+        "WITH m AS MATERIALIZED (
+             SELECT anklang_uuid7() AS id, p.campaign_id, p.id AS phase_id, ob.id AS outbound_id,
+                 m.seq, m.customer_id, o.id AS offer_id, ob.channel, ob.account,
+                 coalesce(cp.address, '') AS address, coalesce(cp.address_hash, '') AS address_hash,
+                 ob.purpose,
+                 CASE WHEN o.state = 'draft' OR cp.id IS NULL THEN 'failed'
+                      WHEN o.state <> 'open' THEN 'cancelled' ELSE 'queued' END AS state,
+                 CASE WHEN o.state = 'draft' THEN 'its document could not be made'
+                      WHEN cp.id IS NULL THEN 'the address was removed'
+                      WHEN o.state <> 'open' THEN 'the offer is not open any more' ELSE '' END AS detail
+             FROM audience_member m
+             JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+             JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.phase_id = m.phase_id
+             JOIN LATERAL (SELECT id, state FROM offer WHERE tenant_id = m.tenant_id
+                           AND phase_id = m.phase_id AND member_seq = m.seq OFFSET 0) o ON true
+             LEFT JOIN LATERAL (
+                 SELECT id, address, address_hash FROM contact_point
+                 WHERE tenant_id = m.tenant_id AND id = m.contact_point_id OFFSET 0) cp ON true
+             WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
+               AND m.exclusion IS NULL)
+         INSERT INTO message (tenant_id, id, campaign_id, phase_id, outbound_id, member_seq,
              customer_id, offer_id, channel, account, address, address_hash, purpose, state, detail)
-         SELECT $1, anklang_uuid7(), p.campaign_id, p.id, ob.id, m.seq, m.customer_id, o.id,
-             ob.channel, ob.account, coalesce(cp.address, ''), coalesce(cp.address_hash, ''),
-             ob.purpose,
-             CASE WHEN o.state = 'draft' OR cp.id IS NULL THEN 'failed'
-                  WHEN o.state <> 'open' THEN 'cancelled' ELSE 'queued' END,
-             CASE WHEN o.state = 'draft' THEN 'its document could not be made'
-                  WHEN cp.id IS NULL THEN 'the address was removed'
-                  WHEN o.state <> 'open' THEN 'the offer is not open any more' ELSE '' END
-         FROM audience_member m
-         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-         JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.phase_id = m.phase_id
-         JOIN LATERAL (SELECT id, state FROM offer WHERE tenant_id = m.tenant_id
-                       AND phase_id = m.phase_id AND member_seq = m.seq OFFSET 0) o ON true
-         LEFT JOIN LATERAL (SELECT id, address, address_hash FROM contact_point
-                            WHERE tenant_id = m.tenant_id AND id = m.contact_point_id OFFSET 0) cp ON true
-         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
-           AND m.exclusion IS NULL",
-    )
+         SELECT $1, m.id, m.campaign_id, m.phase_id, m.outbound_id, m.seq, m.customer_id, m.offer_id,
+             m.channel, coalesce(s.account, m.account), m.address, m.address_hash, m.purpose, m.state,
+             m.detail
+         FROM m LEFT JOIN unnest($5::text[], $6::bigint[], $7::bigint[]) s (account, first, after)
+             ON {PLACE} % $8 >= s.first AND {PLACE} % $8 < s.after"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .bind::<BigInt, _>(after)
     .bind::<BigInt, _>(until)
+    .bind::<Array<Text>, _>(ranges.iter().map(|r| &r.account[..]).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(ranges.iter().map(|r| r.from).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(ranges.iter().map(|r| r.until).collect::<Vec<_>>())
+    .bind::<BigInt, _>(split.map_or(1, |split| split.total))
     .execute(conn)
     .await?)
 }

@@ -9,6 +9,8 @@ pub mod brand;
 pub mod budget;
 pub mod bundle;
 pub mod campaign;
+pub mod channel_account;
+pub mod channel_route;
 pub mod contract;
 pub mod customer;
 pub mod document;

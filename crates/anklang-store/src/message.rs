@@ -8,6 +8,7 @@
 mod claim;
 mod hand_over;
 mod lookup;
+mod moves;
 mod rescue;
 mod resolve;
 mod wait;
@@ -28,6 +29,8 @@ use crate::{Conn, Result};
 pub use claim::{Batch, Claimed, Terms, claim, due_tenants};
 pub use hand_over::{Ended, Stepped, prolong, step};
 pub use lookup::{Doubt, Looked, claim_lookups, give_up_lookups, in_doubt, settle};
+pub(crate) use moves::{NEVER_HANDED_OVER, PLACE};
+pub use moves::{Stranded, move_waiting, stranded};
 pub use rescue::{Orphaned, Rescued, Whose, orphaned, rescue};
 pub use resolve::{Resolution, resolve, resolve_all};
 
@@ -236,13 +239,19 @@ pub struct Attempt {
     /// What the channel said.
     #[diesel(sql_type = Text)]
     pub detail: String,
+    /// The account.
+    #[diesel(sql_type = Text)]
+    pub account: String,
 }
 
 /// A message's attempts, in order.
 pub async fn attempts(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Result<Vec<Attempt>> {
     Ok(diesel::sql_query(
-        "SELECT attempt, started_at, ended_at, outcome, detail FROM message_attempt
-         WHERE tenant_id = $1 AND message_id = $2 ORDER BY attempt",
+        "SELECT a.attempt, a.started_at, a.ended_at, a.outcome, a.detail,
+                coalesce(nullif(a.account, ''), m.account) AS account
+         FROM message_attempt a
+         JOIN message m ON m.tenant_id = a.tenant_id AND m.id = a.message_id
+         WHERE a.tenant_id = $1 AND a.message_id = $2 ORDER BY a.attempt",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)

@@ -55,7 +55,8 @@ pub(crate) async fn spend(
     Ok(())
 }
 
-/// Holds the whole account of a tenant for so long: its channel asked for it. A longer hold stays.
+/// Holds the whole account of a tenant for so long: its channel asked for it. A longer hold stays. Holds
+/// with less than a minute between them are one, as far as it matters since when it is held.
 pub async fn hold(
     store: &Store,
     tenant: TenantId,
@@ -65,10 +66,13 @@ pub async fn hold(
 ) -> Result<()> {
     let mut tx = store.begin(tenant).await?;
     diesel::sql_query(
-        "INSERT INTO account_pace AS p (tenant_id, account, free_at, held_until, held_reason)
-         VALUES ($1, $2, now(), now() + make_interval(secs => $3), $4)
+        "INSERT INTO account_pace AS p (tenant_id, account, free_at, held_until, held_reason,
+                                        held_since)
+         VALUES ($1, $2, now(), now() + make_interval(secs => $3), $4, now())
          ON CONFLICT (tenant_id, account) DO UPDATE
-         SET held_until = excluded.held_until, held_reason = excluded.held_reason
+         SET held_until = excluded.held_until, held_reason = excluded.held_reason,
+             held_since = CASE WHEN p.held_until > now() - interval '1 minute'
+                               THEN coalesce(p.held_since, now()) ELSE now() END
          WHERE p.held_until IS NULL OR p.held_until < excluded.held_until",
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -94,6 +94,19 @@ pub async fn record(
     }
 }
 
+/// Replaces the response of a call that was recorded before it was over.
+pub async fn complete(conn: &mut Conn, tenant: TenantId, id: Uuid, response: &[u8]) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE request_log SET response = $3 WHERE tenant_id = $1 AND request_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .bind::<Bytea, _>(response)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Forgets at most `limit` calls from before a time, the oldest first; gives how many. Whoever repeats
 /// one of them afterwards does it anew.
 pub async fn purge(

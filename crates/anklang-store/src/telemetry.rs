@@ -35,7 +35,7 @@ pub struct Waiting {
     /// messages, operations or deliveries.
     #[diesel(sql_type = Text)]
     pub what: String,
-    /// The account of messages, the kind of operations.
+    /// The account of messages, `tenants` for all accounts of tenants; the kind of operations.
     #[diesel(sql_type = Text)]
     pub of: String,
     /// due, waiting or sending; queued or running; pending or dead.
@@ -57,14 +57,19 @@ pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
         .execute(&mut tx)
         .await?;
     let waiting = diesel::sql_query(
-        "SELECT 'messages' AS what, account AS of,
-                CASE WHEN next_attempt_at <= now() THEN 'due' ELSE 'waiting' END AS state,
+        "SELECT 'messages' AS what, CASE WHEN a.id IS NULL THEN m.account ELSE 'tenants' END AS of,
+                CASE WHEN m.next_attempt_at <= now() THEN 'due' ELSE 'waiting' END AS state,
                 count(*) AS count,
-                greatest(extract(epoch FROM now() - min(next_attempt_at)), 0)::float8 AS oldest
-         FROM message WHERE state = 'queued' GROUP BY 2, 3
+                greatest(extract(epoch FROM now() - min(m.next_attempt_at)), 0)::float8 AS oldest
+         FROM message m
+         LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
+         WHERE m.state = 'queued' GROUP BY 2, 3
          UNION ALL
-         SELECT 'messages', account, 'sending', count(*), 0
-         FROM message WHERE state = 'sending' GROUP BY 2
+         SELECT 'messages', CASE WHEN a.id IS NULL THEN m.account ELSE 'tenants' END, 'sending',
+                count(*), 0
+         FROM message m
+         LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
+         WHERE m.state = 'sending' GROUP BY 2
          UNION ALL
          SELECT 'operations', kind, state, count(*),
                 coalesce(max(extract(epoch FROM now() - greatest(run_at, lease_until, updated_at)))

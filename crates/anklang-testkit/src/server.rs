@@ -19,6 +19,8 @@ pub struct Options {
     pub config: String,
     /// More settings of its documents, as TOML lines.
     pub documents: String,
+    /// More settings of its plugins, as TOML lines.
+    pub plugins: String,
     /// What becomes of ambiguous mails: "", "resend" or "hold".
     pub ambiguous: &'static str,
     /// More settings of the account "mail", as TOML lines.
@@ -283,7 +285,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n\
          [database]\nurl = '''{url}'''\nconnections = {connections}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
-         [plugins]\nfolder = '{plugins}'\n\
+         [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
          [operations]\nlease_seconds = {lease}\n\
          [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
@@ -297,6 +299,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         folder = documents.display(),
         documents = options.documents,
         plugins = program().plugins.display(),
+        more_plugins = options.plugins,
         ambiguous = options.ambiguous,
         account = options.account,
         dispatch = !options.no_dispatch,

@@ -102,6 +102,7 @@ pub struct Testing {
     spoiled: Option<PathBuf>,
     knows: Knowledge,
     peer: Option<Arc<Peer>>,
+    token: String,
 }
 
 impl Channel for Testing {
@@ -146,6 +147,7 @@ impl Channel for Testing {
             spoiled: config.spoiled,
             knows: config.knows,
             peer,
+            token: config.token,
         })
     }
 
@@ -247,6 +249,14 @@ impl Testing {
                 ],
             ),
             "report" | "report-by-provider" => self.report(command, argument, message).await,
+            // Tells whether it got its secret, and not which it is.
+            "match" => {
+                let said = match self.token == argument {
+                    true => "the token matches",
+                    false => "the token differs",
+                };
+                return Outcome::accepted(&message.message_id, SystemTime::now(), said);
+            }
             "deliver" => {
                 let event = delivered(message.message_id.clone());
                 if self.host.delivery(&event).await.is_err() {

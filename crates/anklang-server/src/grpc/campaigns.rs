@@ -433,10 +433,16 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
             .map(|o| pb::Outbound {
                 name: format!("{name}/outbounds/{}", o.number),
                 channel: o.channel.clone(),
-                channel_account: name::format(&[("channelAccounts", &o.account)]),
+                channel_account: match &o.account[..] {
+                    "" => String::new(),
+                    account => name::format(&[("channelAccounts", account)]),
+                },
                 message_template: o.message_template.clone(),
                 document_template: o.document_template.clone(),
                 purpose: o.purpose.clone(),
+                channel_route: o.route.as_ref().map_or_else(String::new, |route| {
+                    name::format(&[("channelRoutes", route)])
+                }),
             })
             .collect(),
         create_time: Some(wire::timestamp(p.created_at)),

@@ -71,6 +71,9 @@ macro_rules! mutations {
 mutations! {
     makes {
         pb::campaigns::v1::DryRunLaunchRequest,
+        pb::channels::v1::CreateChannelAccountRequest,
+        pb::channels::v1::CreateChannelRouteRequest,
+        pb::channels::v1::TestChannelAccountRequest,
         pb::customers::v1::CreateSuppressionRequest,
         pb::documents::v1::MakeBundleRequest,
         pb::handover::v1::CreateWebhookRequest,
@@ -89,6 +92,8 @@ mutations! {
         pb::campaigns::v1::ReschedulePhaseRequest,
         pb::campaigns::v1::ResumeCampaignRequest,
         pb::campaigns::v1::ResumePhaseRequest,
+        pb::channels::v1::DeleteChannelAccountRequest,
+        pb::channels::v1::DeleteChannelRouteRequest,
         pb::customers::v1::DeleteSuppressionRequest,
         pb::handover::v1::DeleteWebhookRequest,
         pb::handover::v1::ReplayDeliveryRequest,
@@ -107,6 +112,8 @@ mutations! {
     }
     updates {
         pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,
+        pb::channels::v1::UpdateChannelAccountRequest => channel_account: pb::channels::v1::ChannelAccount,
+        pb::channels::v1::UpdateChannelRouteRequest => channel_route: pb::channels::v1::ChannelRoute,
         pb::contracts::v1::UpdateContractRequest => contract: pb::contracts::v1::Contract,
         pb::customers::v1::UpdateCustomerRequest => customer: pb::customers::v1::Customer,
         pb::handover::v1::UpdateWebhookRequest => webhook: pb::handover::v1::Webhook,
@@ -189,6 +196,22 @@ impl Change {
                 .map(Some)
                 .map_err(|e| ApiError::Internal(format!("recorded response: {e}"))),
         }
+    }
+
+    /// True when nothing is to be done.
+    pub fn is_trial(&self) -> bool {
+        self.validate_only
+    }
+
+    /// Keeps the response in place of the one that was kept when the call began: for calls whose work is
+    /// done between two transactions.
+    pub async fn complete<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<()> {
+        if let Some(once) = &self.request {
+            let response = response.encode_to_vec();
+            request_log::complete(&mut tx, self.tenant, once.id, &response).await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Whether the call depends on how the resource stands: it must then be held, read, and given to

@@ -1,18 +1,34 @@
-//! Channel accounts, as the service is configured.
+//! Channel accounts: the tenant's own, and those of the configuration file; plugins; routes.
 
-use anklang_channels::CallError;
-use anklang_channels::proto::health_reply::Status as Health;
+pub mod plugins;
+pub mod routes;
+pub mod settings;
+pub mod test;
+
+use std::time::Duration;
+
 use anklang_domain::message::AmbiguousPolicy;
-use anklang_domain::{Violations, name};
+use anklang_domain::{Violations, account, name};
 use anklang_proto::anklang::channels::v1 as pb;
+use anklang_proto::anklang::common::v1::ErrorReason;
+use anklang_store::Conn;
+use anklang_store::channel_account::{self as store, Configured, NewAccount};
+use anklang_store::hold::{Held as Hold, hold};
 use anklang_store::pace::{self, Held};
 use anklang_store::tenant::Tenant;
+use futures::future::join_all;
 use tonic::{Request, Response, Status};
 
+use super::listing::Listing;
 use super::wire::{money, timestamp};
-use super::{ApiError, ApiResult, caller, reply};
+use super::{ApiError, ApiResult, Change, caller, form, reply, tagged};
 use crate::accounts::Account;
+use crate::accounts::live::State;
 use crate::work::App;
+use crate::work::moves::trouble;
+
+/// How long an account may take to say how it is, before it counts as at work.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The service.
 pub struct ChannelsApi {
@@ -22,6 +38,13 @@ pub struct ChannelsApi {
 
 #[tonic::async_trait]
 impl pb::channel_service_server::ChannelService for ChannelsApi {
+    async fn create_channel_account(
+        &self,
+        request: Request<pb::CreateChannelAccountRequest>,
+    ) -> Result<Response<pb::ChannelAccount>, Status> {
+        reply(self.create(request).await)
+    }
+
     async fn get_channel_account(
         &self,
         request: Request<pb::GetChannelAccountRequest>,
@@ -35,15 +58,126 @@ impl pb::channel_service_server::ChannelService for ChannelsApi {
     ) -> Result<Response<pb::ListChannelAccountsResponse>, Status> {
         reply(self.list(request).await)
     }
+
+    async fn update_channel_account(
+        &self,
+        request: Request<pb::UpdateChannelAccountRequest>,
+    ) -> Result<Response<pb::ChannelAccount>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn delete_channel_account(
+        &self,
+        request: Request<pb::DeleteChannelAccountRequest>,
+    ) -> Result<Response<()>, Status> {
+        reply(self.delete(request).await)
+    }
+
+    async fn test_channel_account(
+        &self,
+        request: Request<pb::TestChannelAccountRequest>,
+    ) -> Result<Response<pb::TestChannelAccountResponse>, Status> {
+        reply(self.test(request).await)
+    }
+
+    async fn get_channel_plugin(
+        &self,
+        request: Request<pb::GetChannelPluginRequest>,
+    ) -> Result<Response<pb::ChannelPlugin>, Status> {
+        reply(self.plugin(request).await)
+    }
+
+    async fn list_channel_plugins(
+        &self,
+        request: Request<pb::ListChannelPluginsRequest>,
+    ) -> Result<Response<pb::ListChannelPluginsResponse>, Status> {
+        reply(self.plugins(request).await)
+    }
+
+    async fn create_channel_route(
+        &self,
+        request: Request<pb::CreateChannelRouteRequest>,
+    ) -> Result<Response<pb::ChannelRoute>, Status> {
+        reply(self.create_route(request).await)
+    }
+
+    async fn get_channel_route(
+        &self,
+        request: Request<pb::GetChannelRouteRequest>,
+    ) -> Result<Response<pb::ChannelRoute>, Status> {
+        reply(self.route(request).await)
+    }
+
+    async fn list_channel_routes(
+        &self,
+        request: Request<pb::ListChannelRoutesRequest>,
+    ) -> Result<Response<pb::ListChannelRoutesResponse>, Status> {
+        reply(self.routes(request).await)
+    }
+
+    async fn update_channel_route(
+        &self,
+        request: Request<pb::UpdateChannelRouteRequest>,
+    ) -> Result<Response<pb::ChannelRoute>, Status> {
+        reply(self.update_route(request).await)
+    }
+
+    async fn delete_channel_route(
+        &self,
+        request: Request<pb::DeleteChannelRouteRequest>,
+    ) -> Result<Response<()>, Status> {
+        reply(self.delete_route(request).await)
+    }
 }
 
+/// What ids of accounts and routes are.
+const ID_FORM: &str = "must be 1 to 63 of a–z, 0–9 and hyphens";
+
 impl ChannelsApi {
-    /// Accounts whose channels want to be left alone.
-    async fn held(&self, tenant: &Tenant) -> ApiResult<Vec<Held>> {
+    async fn create(
+        &self,
+        request: Request<pb::CreateChannelAccountRequest>,
+    ) -> ApiResult<pb::ChannelAccount> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = &request.channel_account_id[..];
+        if !account::is_id(id) {
+            violations.add("channel_account_id", ID_FORM);
+        }
+        let given = request.channel_account.clone();
+        if given.is_none() {
+            violations.add("channel_account", "is required");
+        }
+        let wanted = match &given {
+            Some(given) => {
+                settings::read(&self.app, &tenant, id, given, None, &mut violations).await?
+            }
+            None => None,
+        };
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let held = pace::held(&mut tx, tenant.id).await?;
-        tx.commit().await?;
-        Ok(held)
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        let wanted = form::complete(violations, wanted)?;
+        let exists = || ApiError::AlreadyExists(account_name(id));
+        // Whoever may use it: it could become the tenant's.
+        if self.app.accounts.configured_ids().iter().any(|c| c == id) {
+            return Err(exists());
+        }
+        let new = NewAccount {
+            id,
+            plugin: &wanted.plugin,
+            channel: &wanted.channel,
+            settings: &wanted.settings,
+        };
+        let made = store::create(&mut tx, tenant.id, new).await?;
+        let response = self.opening(&made.ok_or_else(exists)?);
+        if change.finish(tx, &response).await? {
+            self.app.wake.accounts.notify_waiters();
+        }
+        Ok(response)
     }
 
     async fn get(
@@ -52,13 +186,17 @@ impl ChannelsApi {
     ) -> ApiResult<pb::ChannelAccount> {
         let tenant = caller(&self.app.store, &request).await?;
         let name = request.into_inner().name;
-        let mut violations = Violations::new();
-        let id = violations.check("name", name::parse(&name, ["channelAccounts"]));
-        violations.finish(())?;
-        let id = id.map(|[id]| id).unwrap_or_default();
-        match self.app.accounts.get(&tenant, &id) {
-            Some(account) => Ok(wire(account, &self.held(&tenant).await?).await),
-            None => Err(ApiError::NotFound(name)),
+        let [id] = form::ids("name", &name, ["channelAccounts"])?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let held = pace::held(&mut tx, tenant.id).await?;
+        let own = store::get(&mut tx, tenant.id, &id).await?;
+        tx.commit().await?;
+        match own {
+            Some(own) => Ok(self.show(&own, &held).await),
+            None => match self.app.accounts.configured_for(&tenant, &id) {
+                Some(account) => Ok(configured(&account, &held).await),
+                None => Err(ApiError::NotFound(name)),
+            },
         }
     }
 
@@ -67,34 +205,251 @@ impl ChannelsApi {
         request: Request<pb::ListChannelAccountsRequest>,
     ) -> ApiResult<pb::ListChannelAccountsResponse> {
         let tenant = caller(&self.app.store, &request).await?;
-        let held = self.held(&tenant).await?;
-        let mut channel_accounts = Vec::new();
-        for account in self.app.accounts.all().filter(|a| a.is_for(&tenant)) {
-            channel_accounts.push(wire(account, &held).await);
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let (keys, of) = (&self.app.keys, &store::LISTABLE);
+        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        violations.finish(())?;
+        let accounts = self.app.accounts.configured();
+        let known: Vec<Configured> = accounts
+            .filter(|account| account.is_for(&tenant))
+            .map(|account| Configured {
+                id: account.id.clone(),
+                plugin: account.plugin.manifest().id.clone(),
+                channel: account.channel().to_owned(),
+            })
+            .collect();
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let held = pace::held(&mut tx, tenant.id).await?;
+        let page = store::list(&mut tx, tenant.id, &known, &listing.list).await?;
+        tx.commit().await?;
+        // All are asked at the same time: some answer slowly.
+        let shown = page.rows.iter().map(async |row| match &row.own {
+            Some(own) => Some(self.show(own, &held).await),
+            None => {
+                let account = self.app.accounts.configured_for(&tenant, &row.id)?;
+                Some(configured(&account, &held).await)
+            }
+        });
+        Ok(pb::ListChannelAccountsResponse {
+            channel_accounts: join_all(shown).await.into_iter().flatten().collect(),
+            next_page_token: listing.token(page.next),
+        })
+    }
+
+    async fn update(
+        &self,
+        request: Request<pb::UpdateChannelAccountRequest>,
+    ) -> ApiResult<pb::ChannelAccount> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let given = request.channel_account.unwrap_or_default();
+        let id = name::parse(&given.name, ["channelAccounts"]);
+        let id = violations.check("channel_account.name", id);
+        self.load_plugin(&tenant, id.as_ref()).await?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
         }
-        Ok(pb::ListChannelAccountsResponse { channel_accounts })
+        let [id] = match id {
+            Some(id) => id,
+            None => return form::complete(violations, None),
+        };
+        let current = self.held(&mut tx, &tenant, &id).await?;
+        let shown = settings::to_wire(&current);
+        let given = change.settle(&given.name.clone(), Some(shown), given, false)?;
+        let read = settings::read(
+            &self.app,
+            &tenant,
+            &id,
+            &given,
+            Some(&current),
+            &mut violations,
+        );
+        let wanted = read.await?;
+        let wanted = form::complete(violations, wanted)?;
+        let changed = match wanted.settings == current.settings {
+            true => current,
+            false => store::update(&mut tx, tenant.id, &id, &wanted.settings)
+                .await?
+                .ok_or_else(|| ApiError::NotFound(account_name(&id)))?,
+        };
+        let response = self.opening(&changed);
+        if change.finish(tx, &response).await? {
+            self.app.wake.accounts.notify_waiters();
+        }
+        Ok(response)
+    }
+
+    /// Loads the plugin of an account, which may take a while, before a transaction is open.
+    async fn load_plugin(&self, tenant: &Tenant, id: Option<&[String; 1]>) -> ApiResult<()> {
+        let Some([id]) = id else {
+            return Ok(());
+        };
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let own = store::get(&mut tx, tenant.id, id).await?;
+        tx.commit().await?;
+        if let Some(own) = own {
+            // What is wrong with it is told when it is used.
+            let _ = self.app.accounts.plugins.get(&own.plugin).await;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, request: Request<pb::DeleteChannelAccountRequest>) -> ApiResult<()> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = violations.check("name", name::parse(&request.name, ["channelAccounts"]));
+        let replacement = match &request.replacement[..] {
+            "" => None,
+            other => violations
+                .check("replacement", name::parse(other, ["channelAccounts"]))
+                .map(|[id]| id),
+        };
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        let [id] = form::complete(violations, id)?;
+        let current = self.held(&mut tx, &tenant, &id).await?;
+        change.check(&request.name, &settings::to_wire(&current))?;
+        if let Some(replacement) = &replacement {
+            self.check_replacement(&mut tx, &tenant, &current, replacement)
+                .await?;
+        }
+        store::delete(&mut tx, tenant.id, &id, replacement.as_deref()).await?;
+        if change.finish(tx, &()).await? {
+            self.app.wake.accounts.notify_waiters();
+        }
+        Ok(())
+    }
+
+    async fn check_replacement(
+        &self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        of: &store::Account,
+        replacement: &str,
+    ) -> ApiResult<()> {
+        let refuse = |reason: &str| Err(ApiError::field("replacement", reason));
+        if replacement == of.id {
+            return refuse("must be another account");
+        }
+        match self.channel_of(conn, tenant, replacement).await? {
+            None => refuse("does not exist"),
+            Some(channel) if channel != of.channel => {
+                refuse(&format!("serves {channel}, not {}", of.channel))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The channel of an account that the tenant can use. One of its own then stays until the end of the
+    /// transaction.
+    async fn channel_of(
+        &self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        id: &str,
+    ) -> ApiResult<Option<String>> {
+        if let Some(own) = store::keep(conn, tenant.id, &[id]).await?.pop() {
+            return Ok(Some(own.channel));
+        }
+        let configured = self.app.accounts.configured_for(tenant, id);
+        Ok(configured.map(|account| account.channel().to_owned()))
+    }
+
+    /// A tenant's account, which then does not change until the end of the transaction.
+    ///
+    /// # Errors
+    /// `Precondition` for one of the configuration file.
+    async fn held(&self, conn: &mut Conn, tenant: &Tenant, id: &str) -> ApiResult<store::Account> {
+        hold(conn, tenant.id, Hold::ChannelAccount(id)).await?;
+        if let Some(own) = store::get(conn, tenant.id, id).await? {
+            return Ok(own);
+        }
+        if self.app.accounts.configured_for(tenant, id).is_none() {
+            return Err(ApiError::NotFound(account_name(id)));
+        }
+        Err(ApiError::Precondition {
+            reason: ErrorReason::Precondition,
+            resource: account_name(id),
+            description: "is configured by the operator and cannot be changed here".into(),
+        })
+    }
+
+    /// An account that was just written.
+    fn opening(&self, row: &store::Account) -> pb::ChannelAccount {
+        let shown = settings::to_wire(row);
+        pb::ChannelAccount {
+            state: match row.settings.paused {
+                true => pb::ChannelAccountState::Paused,
+                false => pb::ChannelAccountState::Opening,
+            }
+            .into(),
+            ..shown
+        }
+    }
+
+    /// A tenant's account, and how this server has it.
+    async fn show(&self, row: &store::Account, held: &[Held]) -> pb::ChannelAccount {
+        let entry = self.app.accounts.live.entry(row.tenant(), &row.id);
+        let entry = entry.filter(|entry| entry.row.revision == row.revision);
+        let mut shown = settings::to_wire(row);
+        let (state, detail) = match entry.map(|entry| entry.state) {
+            None | Some(State::Opening) => (pb::ChannelAccountState::Opening, String::new()),
+            Some(State::Closed { reason, .. }) => (pb::ChannelAccountState::Closed, reason),
+            Some(State::Open(account)) => {
+                opened(&mut shown, &account);
+                state_of(&account).await
+            }
+        };
+        let state = match row.settings.paused {
+            true => pb::ChannelAccountState::Paused,
+            false => state,
+        };
+        shown.state = state.into();
+        shown.state_detail = detail;
+        note_hold(&mut shown, &row.id, held);
+        shown
     }
 }
 
-async fn wire(account: &Account, held: &[Held]) -> pb::ChannelAccount {
-    let held = held.iter().find(|h| h.account == account.id);
-    let manifest = account.plugin.manifest();
-    let (state, state_detail) = match account.instance.health().await {
-        Ok(health) if health.status() == Health::NotServing => {
-            (pb::ChannelAccountState::Closed, health.detail)
-        }
-        // A busy plugin is one at work.
-        Ok(_) | Err(CallError::Busy) => (pb::ChannelAccountState::Open, String::new()),
-        Err(error) => (pb::ChannelAccountState::Closed, error.to_string()),
-    };
-    pb::ChannelAccount {
-        name: name::format(&[("channelAccounts", &account.id)]),
-        channel: manifest.channel.clone(),
-        plugin: manifest.id.clone(),
-        plugin_version: manifest.version.clone(),
-        plugin_sha256: hex::encode(account.plugin.sha256().0),
-        state: state.into(),
-        state_detail,
+/// The name of an account.
+pub(super) fn account_name(id: &str) -> String {
+    name::format(&[("channelAccounts", id)])
+}
+
+async fn state_of(account: &Account) -> (pb::ChannelAccountState, String) {
+    match tokio::time::timeout(PATIENCE, trouble(account)).await {
+        Ok(Some(detail)) => (pb::ChannelAccountState::Closed, detail),
+        Ok(None) | Err(_) => (pb::ChannelAccountState::Open, String::new()),
+    }
+}
+
+fn opened(shown: &mut pb::ChannelAccount, account: &Account) {
+    shown.plugin_version = account.plugin.manifest().version.clone();
+    shown.plugin_sha256 = hex::encode(account.plugin.sha256().0);
+}
+
+fn note_hold(shown: &mut pb::ChannelAccount, id: &str, held: &[Held]) {
+    if let Some(held) = held.iter().find(|h| h.account == id) {
+        shown.hold_until_time = Some(timestamp(held.held_until));
+        shown.hold_reason = held.held_reason.clone();
+    }
+}
+
+/// An account of the configuration file. What it is configured with is the operator's.
+async fn configured(account: &Account, held: &[Held]) -> pb::ChannelAccount {
+    let mut shown = tagged(pb::ChannelAccount {
+        name: account_name(&account.id),
+        display_name: account.id.clone(),
+        channel: account.channel().to_owned(),
+        plugin: account.plugin.manifest().id.clone(),
         ambiguous_policy: match account.policy {
             AmbiguousPolicy::Resend => pb::AmbiguousPolicy::Resend,
             AmbiguousPolicy::Hold => pb::AmbiguousPolicy::Hold,
@@ -109,12 +464,20 @@ async fn wire(account: &Account, held: &[Held]) -> pb::ChannelAccount {
             .rate
             .as_ref()
             .map_or(0, |rate| i32::try_from(rate.burst()).unwrap_or(i32::MAX)),
+        batch: i32::try_from(account.batch).unwrap_or(i32::MAX),
+        calls: i32::try_from(account.calls).unwrap_or(i32::MAX),
         sending_hours: account.window.map(|w| w.hours()).unwrap_or_default(),
         sending_days: account.window.map_or_else(Vec::new, |w| {
             w.weekdays().into_iter().map(str::to_owned).collect()
         }),
-        hold_until_time: held.map(|h| timestamp(h.held_until)),
-        hold_reason: held.map(|h| h.held_reason.clone()).unwrap_or_default(),
         cost_per_message: account.cost.as_ref().map(|(a, c)| money(*a, c)),
-    }
+        read_only: true,
+        ..Default::default()
+    });
+    opened(&mut shown, account);
+    let (state, detail) = state_of(account).await;
+    shown.state = state.into();
+    shown.state_detail = detail;
+    note_hold(&mut shown, &account.id, held);
+    shown
 }

@@ -58,6 +58,10 @@ tagged! {
     pb::brands::v1::Brand,
     pb::campaigns::v1::Campaign,
     pb::campaigns::v1::Phase,
+    pb::channels::v1::ChannelAccount {
+        state, state_detail, plugin_version, plugin_sha256, hold_until_time, hold_reason
+    },
+    pb::channels::v1::ChannelRoute,
     pb::contracts::v1::Contract,
     pb::customers::v1::Customer,
     pb::customers::v1::Suppression,

@@ -56,6 +56,8 @@ list_requests! {
     pb::campaigns::v1::ListCampaignsRequest,
     pb::campaigns::v1::ListDryRunCandidatesRequest,
     pb::campaigns::v1::ListPhasesRequest,
+    pb::channels::v1::ListChannelAccountsRequest,
+    pb::channels::v1::ListChannelRoutesRequest,
     pb::contracts::v1::ListContractsRequest,
     pb::customers::v1::ListCustomerEventsRequest,
     pb::customers::v1::ListCustomersRequest,
@@ -167,8 +169,8 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, contract, customer, document, handover, inbound, message, offer,
-        operation, order,
+        brand, campaign, channel_account, channel_route, contract, customer, document, handover,
+        inbound, message, offer, operation, order,
     };
     use anklang_store::{product, selection, template};
 
@@ -186,6 +188,8 @@ mod tests {
             &campaign::CANDIDATES,
             &campaign::LISTABLE,
             &campaign::PHASES,
+            &channel_account::LISTABLE,
+            &channel_route::LISTABLE,
             &contract::LISTABLE,
             &customer::EVENTS,
             &customer::LISTABLE,

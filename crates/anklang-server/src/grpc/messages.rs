@@ -402,5 +402,6 @@ fn attempt(a: Attempt) -> pb::Attempt {
         }
         .into(),
         detail: a.detail,
+        channel_account: name::format(&[("channelAccounts", &a.account)]),
     }
 }

@@ -7,6 +7,7 @@ pub mod etag;
 pub mod form;
 pub mod listing;
 pub mod mask;
+pub mod structs;
 pub mod wire;
 
 pub mod audience;

@@ -67,7 +67,7 @@ fn keyed(row: Waiting) -> ((String, String, String), (i64, f64)) {
 
 /// The rows of the configured accounts, so that they are reported from the beginning.
 fn known(app: &App) -> Rows {
-    let accounts = app.accounts.all().flat_map(|account| {
+    let accounts = app.accounts.configured().flat_map(|account| {
         ["due", "waiting", "sending"]
             .map(|state| ("messages".to_owned(), account.id.clone(), state.to_owned()))
     });

@@ -1,5 +1,7 @@
 //! Sends messages: claims batches, makes their content, hands them to the channel, records what
-//! came of it. One task for each account, with a bounded number of calls at the same time.
+//! came of it. One task for each account, with a bounded number of calls at the same time: that of an
+//! account of the configuration file looks itself for what is due, that of a tenant's account is woken
+//! (`work/accounts.rs`), and ends when the account has changed.
 //!
 //! A few messages at a time are marked in the ledger just before they are handed over, and their
 //! outcomes recorded before the next few. So a crash before that mark costs nothing, and after it
@@ -26,9 +28,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use leases::Leases;
+pub(super) use leases::Leases;
 
-use super::App;
+use super::{App, moves};
 use crate::accounts::Account;
 use crate::telemetry::{meters, spans};
 
@@ -43,16 +45,26 @@ const RECORD_TRIES: u32 = 120;
 const IN_DOUBT: usize = 8;
 
 /// How often messages are looked for that lost their sender, at most.
-const RESCUE_EVERY: Duration = Duration::from_millis(500);
+pub(super) const RESCUE_EVERY: Duration = Duration::from_millis(500);
+
+/// A sender that is woken looks by itself only so often.
+const LOOK_ANYHOW: Duration = Duration::from_secs(60);
+
+/// Sends the messages of an account of the configuration file until told to stop; then waits for the
+/// calls under way.
+pub async fn configured(app: App, account: Arc<Account>, stop: CancellationToken) {
+    run(app, account, Leases::default(), stop).await;
+}
 
 /// Sends an account's messages until told to stop; then waits for the calls under way.
-pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
+pub(super) async fn run(app: App, account: Arc<Account>, leases: Leases, stop: CancellationToken) {
     let calls = Arc::new(Semaphore::new(account.calls));
-    let (tasks, leases) = (TaskTracker::new(), Leases::default());
+    let tasks = TaskTracker::new();
+    let is_own = account.tenant.is_some();
     let mut rescued: Option<Instant> = None;
     while !stop.is_cancelled() {
         // While there is much to send, not with each claim.
-        if rescued.is_none_or(|when| when.elapsed() >= RESCUE_EVERY) {
+        if !is_own && rescued.is_none_or(|when| when.elapsed() >= RESCUE_EVERY) {
             rescue(&app, &account, &leases).await;
             rescued = Some(Instant::now());
         }
@@ -71,10 +83,14 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
             }
         };
         if !found {
-            let poll = app.config.dispatch_poll;
+            let poll = match is_own {
+                true => LOOK_ANYHOW,
+                false => app.config.dispatch_poll,
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = app.wake.messages.notified() => {}
+                () = account.due.notified(), if is_own => {}
+                () = app.wake.messages.notified(), if !is_own => {}
                 () = tokio::time::sleep(again_in.map_or(poll, |wait| wait.min(poll))) => {}
             }
         }
@@ -103,7 +119,7 @@ async fn rescue(app: &App, account: &Account, leases: &Leases) {
         Ok(found) if found.requeued + found.unknown > 0 => {
             let (requeued, unknown) = (found.requeued, found.unknown);
             tracing::warn!(account = account.id, requeued, unknown, "rescued messages");
-            meters::rescued(&account.id, unknown);
+            meters::rescued(account.label(), unknown);
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(account = account.id, %error, "rescuing messages"),
@@ -125,8 +141,13 @@ async fn send_due(
         lease_for: lease(app),
         rate: account.rate.as_ref(),
         window: account.window.as_ref(),
+        revision: account.revision,
     };
-    for tenant in message::due_tenants(&app.store, &account.id).await? {
+    let tenants = match account.tenant {
+        Some(own) => vec![own],
+        None => message::due_tenants(&app.store, &account.id).await?,
+    };
+    for tenant in tenants {
         // First the place, then the claim: nothing is claimed that would have to wait.
         let place = tokio::select! {
             () = stop.cancelled() => return Ok(round),
@@ -164,7 +185,7 @@ fn lease(app: &App) -> TimeDelta {
 }
 
 /// Sends a batch while keeping its lease. What cannot be recorded now is left to the lease.
-async fn send(app: &App, account: &Account, batch: Batch) {
+async fn send(app: &App, account: &Arc<Account>, batch: Batch) {
     // Side by side: a database that hangs while the lease is prolonged must not hold up the rest.
     let result = tokio::select! {
         result = hand_over(app, account, &batch) => result,
@@ -199,7 +220,7 @@ struct Over {
 
 /// Hands a batch over, a few messages at a time: their outcomes and the mark of the next few are one
 /// transaction.
-async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), StoreError> {
+async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(), StoreError> {
     let (ready, mut over) = make::make_content(app, account, batch).await?;
     let mut ready = VecDeque::from(ready);
     loop {
@@ -213,6 +234,7 @@ async fn hand_over(app: &App, account: &Account, batch: &Batch) -> Result<(), St
             continue;
         }
         over = submit(account, next).await;
+        look_after(app, account, batch, &over);
         if hold_account(app, account, batch, &over).await {
             over.extend(ready.drain(..).map(|Ready { claimed, .. }| Over {
                 claimed,
@@ -269,6 +291,16 @@ async fn hold_account(app: &App, account: &Account, batch: &Batch, over: &[Over]
     true
 }
 
+/// When nothing of a call went, the account is asked in the background whether it can send at all: routes
+/// go by that.
+fn look_after(app: &App, account: &Arc<Account>, batch: &Batch, over: &[Over]) {
+    let failed = |over: &Over| matches!(over.outcome, Outcome::Transient);
+    if !over.is_empty() && over.iter().all(failed) && account.may_ask() {
+        let (app, account, tenant) = (app.clone(), Arc::clone(account), batch.tenant);
+        tokio::spawn(async move { moves::ask(&app, &account, tenant).await });
+    }
+}
+
 /// Hands messages that are marked over to the channel; gives their outcomes.
 async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
     let (claimed, messages): (Vec<Claimed>, Vec<proto::Message>) =
@@ -323,7 +355,7 @@ async fn step(
         wait = (wait * 2).min(LONGEST_RECORD_WAIT);
         tries += 1;
     };
-    meters::messages(&account.id, ended.iter().map(|e| &e.next));
+    meters::messages(account.label(), ended.iter().map(|e| &e.next));
     if stepped.recorded < ended.len() {
         tracing::warn!(
             account = account.id,
@@ -373,7 +405,7 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
     vec![(outcome, refused.to_string()); messages]
 }
 
-pub(super) fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
+pub(crate) fn read_outcome(outcome: proto::Outcome) -> (Outcome, String) {
     // "550 5.1.1" and "5.1.1 User unknown" overlap.
     let words = |code: String, detail: String| match code.rsplit_once(' ') {
         _ if code.is_empty() || detail.starts_with(&code) => detail,

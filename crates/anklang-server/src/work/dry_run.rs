@@ -8,17 +8,17 @@ use anklang_domain::{OperationId, forecast};
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
-use anklang_store::{StoreError, dry_run};
+use anklang_store::{Conn, StoreError, channel_account, channel_route, dry_run};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::App;
 use super::launch::{Plan, criteria_do_not_hold, keep_lease, progress};
 use super::operations::Interrupted;
-use crate::accounts::Account;
+use super::{App, moves};
+use crate::accounts::Settings;
 use crate::telemetry::meters;
 
 /// Kind of the operation.
@@ -29,8 +29,11 @@ pub const KIND: &str = "DryRunLaunch";
 pub struct DryRun {
     /// The launch; its phase is the dry run's id.
     pub launch: Plan,
-    /// The account of the outbound.
+    /// The account of the outbound; empty with a route.
     pub account: String,
+    /// The route of the outbound.
+    #[serde(default)]
+    pub route: Option<String>,
 }
 
 /// What came out; stored with the operation.
@@ -123,16 +126,10 @@ async fn figures(
     tenant: &Tenant,
     plan: &DryRun,
 ) -> Result<(), Interrupted> {
-    let account = app.accounts.get(tenant, &plan.account);
-    let Some(account) = account else {
-        return Err(Interrupted::Hopeless {
-            reason: "PRECONDITION",
-            message: format!("the account {} is not configured any more", plan.account),
-        });
-    };
     let id = held.operation.id();
     let mut tx = app.store.begin_work(tenant.id).await?;
-    let counting = outcome(&mut tx, tenant, plan, id, account);
+    let through = through(app, &mut tx, tenant, plan).await?;
+    let counting = outcome(&mut tx, tenant, plan, id, &through);
     let outcome = keep_lease(app, held, counting).await?;
     let total = outcome.candidates;
     operation::advance(&mut tx, held, progress("finished", total, total, 0)).await?;
@@ -143,36 +140,134 @@ async fn figures(
     Ok(())
 }
 
+/// The accounts through which it would go, each with its part of the messages.
+async fn through(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    plan: &DryRun,
+) -> Result<Vec<(Settings, f64)>, Interrupted> {
+    let gone = |what: String| Interrupted::Hopeless {
+        reason: "PRECONDITION",
+        message: format!("{what} is not there any more"),
+    };
+    let mut parts = vec![(plan.account.clone(), 1.0)];
+    if let Some(id) = &plan.route {
+        let route = channel_route::get(conn, tenant.id, id).await?;
+        let route = route.ok_or_else(|| gone(format!("the route {id}")))?;
+        let split = moves::split(app, conn, tenant.id, &route).await?;
+        let split = split.ok_or_else(|| gone(format!("an account of the route {id}")))?;
+        parts = split
+            .parts()
+            .map(|(a, part)| (a.to_owned(), part))
+            .collect();
+    }
+    let mut through = Vec::new();
+    for (id, part) in parts {
+        let own = channel_account::get(conn, tenant.id, &id).await?;
+        let configured = || Some(app.accounts.configured_for(tenant, &id)?.settings.clone());
+        let settings = own.map(|own| Settings::own(&own)).or_else(configured);
+        let settings = settings.ok_or_else(|| gone(format!("the account {id}")))?;
+        through.push((settings, part));
+    }
+    Ok(through)
+}
+
+/// What sending would come to.
+#[derive(Default)]
+struct Sending {
+    before: i64,
+    start: Option<DateTime<Utc>>,
+    /// None as soon as one account's is not known.
+    end: Option<DateTime<Utc>>,
+    per_minute: f64,
+    cost: Option<(Decimal, String)>,
+}
+
+/// Adds the parts of all accounts up: each sends its own at its own pace.
+async fn sending(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    launched: DateTime<Utc>,
+    members: i64,
+    through: &[(Settings, f64)],
+) -> Result<Sending, StoreError> {
+    let (mut all, mut left) = (Sending::default(), members);
+    let (mut ends, mut costs) = (Vec::new(), Vec::new());
+    for (i, (account, part)) in through.iter().enumerate() {
+        let count = match i + 1 == through.len() {
+            true => left,
+            false => part_of(members, *part).min(left),
+        };
+        left -= count;
+        let backlog = dry_run::backlog(conn, tenant.id, &account.id).await?;
+        let interval = interval(conn, tenant, account).await?;
+        let zone = tenant.time_zone;
+        let end = |start, count, each| forecast::end(start, count, each, account.window, zone);
+        // What waits already goes first, from now on.
+        let free = interval.and_then(|each| end(Utc::now(), backlog, each));
+        let start = free.map_or(launched, |free| free.max(launched));
+        if count > 0 {
+            ends.push(interval.and_then(|each| end(start, count, each)));
+        }
+        let first = forecast::first(start, account.window, zone);
+        all.start = all.start.into_iter().chain([first]).min();
+        all.before += backlog;
+        all.per_minute += interval.map_or(0.0, |i| 60.0 / i.as_seconds_f64());
+        let cost = account.cost.as_ref();
+        costs.push(cost.map(|(each, c)| (*each * Decimal::from(count), c.clone())));
+    }
+    let ends: Option<Vec<_>> = ends.into_iter().collect();
+    all.end = ends.and_then(|ends| ends.into_iter().max());
+    all.cost = sum(costs);
+    Ok(all)
+}
+
+/// Time between two messages of an account.
+async fn interval(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    account: &Settings,
+) -> Result<Option<TimeDelta>, StoreError> {
+    if let Some(rate) = &account.rate {
+        return Ok(Some(rate.interval()));
+    }
+    let most = dry_run::busiest_minute(conn, tenant.id, &account.id).await?;
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
+    Ok(TimeDelta::minutes(1).checked_div(most))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "an estimate of a part"
+)]
+fn part_of(members: i64, part: f64) -> i64 {
+    (members as f64 * part).round() as i64
+}
+
+/// The sum of costs in one currency; none when one is not known, or is in another.
+fn sum(costs: Vec<Option<(Decimal, String)>>) -> Option<(Decimal, String)> {
+    let costs: Option<Vec<_>> = costs.into_iter().collect();
+    let (amounts, currencies): (Vec<Decimal>, Vec<String>) = costs?.into_iter().unzip();
+    let currency = currencies.first()?.clone();
+    let one = currencies.iter().all(|c| *c == currency);
+    one.then(|| (amounts.into_iter().sum(), currency))
+}
+
 async fn outcome(
-    conn: &mut anklang_store::Conn,
+    conn: &mut Conn,
     tenant: &Tenant,
     plan: &DryRun,
     id: OperationId,
-    account: &Account,
+    through: &[(Settings, f64)],
 ) -> Result<Outcome, StoreError> {
     let size = steps::audience_size(conn, tenant.id, AudienceOf::DryRun(id)).await?;
     let left_out = dry_run::left_out(conn, tenant.id, id).await?;
     let offers = dry_run::offers(conn, tenant.id, id).await?;
-    let backlog = dry_run::backlog(conn, tenant.id, &account.id).await?;
-    let interval = match &account.rate {
-        Some(rate) => Some(rate.interval()),
-        None => {
-            let most = dry_run::busiest_minute(conn, tenant.id, &account.id).await?;
-            let most = i32::try_from(most).unwrap_or(i32::MAX);
-            TimeDelta::minutes(1).checked_div(most)
-        }
-    };
     let launched = launched_at(plan.launch.today, tenant.time_zone);
-    let end =
-        |start, count, each| forecast::end(start, count, each, account.window, tenant.time_zone);
-    // What waits already goes first, from now on.
-    let free = interval.and_then(|each| end(Utc::now(), backlog, each));
-    let start = free.map_or(launched, |free| free.max(launched));
-    let send_end = interval
-        .filter(|_| size.members > 0)
-        .and_then(|each| end(start, size.members, each));
+    let sending = sending(conn, tenant, launched, size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
-    let members = Decimal::from(size.members);
     Ok(Outcome {
         as_of: plan.launch.today,
         candidates: size.candidates,
@@ -185,14 +280,11 @@ async fn outcome(
         } else {
             size.members
         },
-        cost: account
-            .cost
-            .as_ref()
-            .map(|(each, c)| (*each * members, c.clone())),
-        messages_before: backlog,
-        send_start: forecast::first(start, account.window, tenant.time_zone),
-        send_end,
-        messages_per_minute: interval.map_or(0.0, |i| 60.0 / i.as_seconds_f64()),
+        cost: sending.cost,
+        messages_before: sending.before,
+        send_start: sending.start.unwrap_or(launched),
+        send_end: sending.end,
+        messages_per_minute: sending.per_minute,
     })
 }
 

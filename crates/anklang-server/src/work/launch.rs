@@ -12,7 +12,7 @@ use anklang_store::launch::{self as steps, AudienceOf, Freeze};
 use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError};
+use anklang_store::{Conn, StoreError, channel_route};
 use chrono::{NaiveDate, TimeDelta, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::operations::Interrupted;
-use super::{App, bundle};
+use super::{App, bundle, moves};
 use crate::content::{self, Newest, TemplateId};
 use crate::documents::DocumentError;
 use crate::telemetry::meters;
@@ -304,7 +304,13 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        let queueing = steps::queue_messages(&mut tx, self.tenant.id, self.phase(), done, until);
+        let (tenant, phase) = (self.tenant.id, self.phase());
+        let split = match channel_route::of_phase(&mut tx, tenant, phase).await? {
+            Some(route) => moves::split(self.app, &mut tx, tenant, &route).await?,
+            None => None,
+        };
+        let split = split.as_ref();
+        let queueing = steps::queue_messages(&mut tx, tenant, phase, done, until, split);
         keep_lease(self.app, self.held, queueing).await?;
         if until < total {
             self.advance(&mut tx, progress("messages", until, total, failed))

@@ -3,12 +3,14 @@
 //! All of it is claimed from the database under leases, so that any number of servers may run on
 //! one database and any of them may die at any time.
 
+pub mod accounts;
 pub mod bundle;
 pub mod dispatch;
 pub mod dry_run;
 pub mod handover;
 pub mod launch;
 pub mod lookups;
+pub mod moves;
 pub mod operations;
 pub mod phases;
 pub mod reports;
@@ -61,4 +63,6 @@ pub struct Wake {
     pub handover: Notify,
     /// A phase was planned, or controlled.
     pub phases: Notify,
+    /// An account of a tenant, or a route, was made or changed.
+    pub accounts: Notify,
 }

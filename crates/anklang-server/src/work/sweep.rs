@@ -84,16 +84,9 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn accounts(app: &App) -> Vec<String> {
-    app.accounts
-        .all()
-        .map(|account| account.id.clone())
-        .collect()
-}
-
 /// Says for which accounts that are not configured here messages wait, and how many.
 async fn tell_orphaned(app: &App) -> Result<(), StoreError> {
-    for orphaned in message::orphaned(&app.store, &accounts(app)).await? {
+    for orphaned in message::orphaned(&app.store, &app.accounts.configured_ids()).await? {
         tracing::warn!(
             account = orphaned.account,
             messages = orphaned.messages,
@@ -108,7 +101,7 @@ async fn tell_orphaned(app: &App) -> Result<(), StoreError> {
 async fn rescue_orphaned(app: &App) -> Result<(), StoreError> {
     let grace = app.config.dispatch_lease * GRACE_LEASES;
     let whose = Whose::NoneOf {
-        accounts: &accounts(app),
+        accounts: &app.accounts.configured_ids(),
         grace: TimeDelta::from_std(grace).unwrap_or(TimeDelta::hours(1)),
     };
     let rescued = message::rescue(&app.store, whose).await?;

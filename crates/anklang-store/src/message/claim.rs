@@ -66,6 +66,10 @@ pub struct Batch {
     pub barred: usize,
     /// When the account's rate allows the next one, if it does not now.
     pub again_in: Option<TimeDelta>,
+    /// Their account.
+    pub account: String,
+    /// As in [`Terms`].
+    pub revision: Option<i64>,
 }
 
 /// How to claim.
@@ -79,6 +83,9 @@ pub struct Terms<'a> {
     pub rate: Option<&'a Rate>,
     /// When the account may send.
     pub window: Option<&'a Window>,
+    /// The revision of the tenant's own account that the sender has opened; `None` for one of the
+    /// configuration file.
+    pub revision: Option<i64>,
 }
 
 #[derive(QueryableByName)]
@@ -87,7 +94,8 @@ pub(super) struct IdRow {
     pub(super) id: Uuid,
 }
 
-/// Tenants with messages due on an account that is not held for them.
+/// Tenants with messages due on an account of the configuration file that is not held for them. A
+/// tenant's own account of that id is another one.
 pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> {
     let mut tx = store.begin_worker().await?;
     let rows: Vec<IdRow> = diesel::sql_query(
@@ -96,7 +104,9 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
                AND m.state = 'queued' AND m.next_attempt_at <= now())
            AND NOT EXISTS (
              SELECT FROM account_pace p WHERE p.tenant_id = t.id AND p.account = $1
-               AND p.held_until > now())",
+               AND p.held_until > now())
+           AND NOT EXISTS (
+             SELECT FROM channel_account a WHERE a.tenant_id = t.id AND a.id = $1)",
     )
     .bind::<Text, _>(account)
     .fixed()
@@ -104,6 +114,20 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
     .await?;
     tx.commit().await?;
     Ok(rows.into_iter().map(|r| TenantId(r.id)).collect())
+}
+
+/// Whether a sender that has opened a revision of an account may hand its messages over: the newest
+/// one of a tenant's account that is not paused, or, without a revision, one of the configuration
+/// file.
+pub(super) fn may_send(account: &str, revision: &str) -> String {
+    format!(
+        "CASE WHEN {revision}::bigint IS NULL
+              THEN NOT EXISTS (SELECT FROM channel_account a
+                               WHERE a.tenant_id = $1 AND a.id = {account})
+              ELSE EXISTS (SELECT FROM channel_account a
+                           WHERE a.tenant_id = $1 AND a.id = {account} AND NOT a.paused
+                             AND a.revision = {revision} AND a.deleted_at IS NULL) END"
+    )
 }
 
 const NOT_OPEN: &str = "the offer is not open any more";
@@ -137,7 +161,7 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
           AND purpose = m.purpose OFFSET 0) c ON true";
 
 /// Claims due messages: as many as wanted, as the account's rate allows, and as need not wait for
-/// the sending hours. Consent and blocked addresses are looked at again, and the contact budget:
+/// the sending hours; none when the account is paused, or the sender has not opened it as it is now. Consent and blocked addresses are looked at again, and the contact budget:
 /// who may not be contacted any more is `suppressed` here. A message whose offer was taken back
 /// after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
 /// and are not walked over: it is read phase by phase. All phases with due messages get equal
@@ -155,6 +179,8 @@ pub async fn claim(
         messages: Vec::new(),
         barred: 0,
         again_in: None,
+        account: account.to_owned(),
+        revision: terms.revision,
     };
     let (mut limit, mut waiting, mut paced) = (terms.limit, 0, None);
     if let Some(rate) = terms.rate {
@@ -170,7 +196,7 @@ pub async fn claim(
         (waiting, limit) = wait::wait_for_window(&mut tx, tenant, account, &closed, limit).await?;
     }
     if limit > 0 {
-        let moved = move_due(&mut tx, &batch, account, limit, terms.lease_for, &closed).await?;
+        let moved = move_due(&mut tx, &batch, limit, terms.lease_for, &closed).await?;
         let all = moved.len();
         let ours = moved.into_iter().filter(|m| m.state == "sending");
         batch.messages = ours.map(|m| m.claimed).collect();
@@ -191,7 +217,6 @@ pub async fn claim(
 async fn move_due(
     conn: &mut Conn,
     batch: &Batch,
-    account: &str,
     limit: i64,
     lease_for: TimeDelta,
     closed: &[ClosedZone],
@@ -201,6 +226,7 @@ async fn move_due(
     let budget = budget::lock(conn, batch.tenant).await?;
     let contacts = budget::contacts(budget::CONTACT, "$7", "$8");
     let used_up = budget::USED_UP;
+    let may_send = may_send("$2", "$11");
     Ok(diesel::sql_query(
         format!("WITH RECURSIVE waiting AS (
              -- Phases with queued messages: one jump in the index for each.
@@ -227,6 +253,7 @@ async fn move_due(
              WHERE due.n > 0
                AND NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
                                  AND held_until > now())
+               AND {may_send}
              ORDER BY place LIMIT $3),
          fair AS MATERIALIZED (
              -- Each phase has an equal share; what some do not use up goes to the others in turn.
@@ -284,8 +311,8 @@ async fn move_due(
              RETURNING m.id, m.attempt, m.failures, m.address, m.offer_id, m.outbound_id, m.state,
                        m.customer_id, m.campaign_id, m.detail, m.traceparent),
          noted AS (
-             INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at)
-             SELECT $1, id, attempt, now() FROM moved WHERE state = 'sending'),
+             INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at, account)
+             SELECT $1, id, attempt, now(), $2 FROM moved WHERE state = 'sending'),
          told AS (
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
@@ -299,7 +326,7 @@ async fn move_due(
          {ZONE}"),
     )
     .bind::<SqlUuid, _>(batch.tenant.0)
-    .bind::<Text, _>(account)
+    .bind::<Text, _>(&batch.account)
     .bind::<BigInt, _>(limit)
     .bind::<SqlUuid, _>(batch.lease)
     .bind::<Double, _>(seconds(lease_for))
@@ -308,6 +335,7 @@ async fn move_due(
     .bind::<Array<Text>, _>(budget.map_or_else(Vec::new, |b| b.exempt_purposes))
     .bind::<Array<Text>, _>(zones)
     .bind::<Array<Timestamptz>, _>(opens)
+    .bind::<Nullable<BigInt>, _>(batch.revision)
     .fixed()
     .load(conn)
     .await?)

@@ -3,11 +3,11 @@
 
 use anklang_domain::message::{Next, Outcome};
 use chrono::TimeDelta;
-use diesel::sql_types::{Array, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::claim::{Batch, IdRow, LOOKED_UP, REASON};
+use super::claim::{Batch, IdRow, LOOKED_UP, REASON, may_send};
 use super::{printable, seconds};
 use crate::handover::event::ANNOUNCE_MESSAGES;
 use crate::report::{TOLD_STATE, TOLD_WORDS};
@@ -70,6 +70,7 @@ async fn mark(
     ids: &[Uuid],
     lease_for: TimeDelta,
 ) -> Result<Vec<Uuid>> {
+    let may_send = may_send("$5", "$6");
     let rows: Vec<IdRow> = diesel::sql_query(format!(
         "WITH mine AS MATERIALIZED (
              SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
@@ -78,7 +79,8 @@ async fn mark(
              WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
              FOR UPDATE),
          looked AS MATERIALIZED (
-             SELECT m.id, {REASON} IS NULL AND NOT p.paused AS good FROM mine m {LOOKED_UP}),
+             SELECT m.id, {REASON} IS NULL AND NOT p.paused AND {may_send} AS good
+             FROM mine m {LOOKED_UP}),
          moved AS (
              UPDATE message m SET state = CASE WHEN l.good THEN 'sending' ELSE 'queued' END,
                  submitted_at = CASE WHEN l.good THEN now() END,
@@ -98,6 +100,8 @@ async fn mark(
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<SqlUuid, _>(batch.lease)
     .bind::<Double, _>(seconds(lease_for))
+    .bind::<Text, _>(&batch.account)
+    .bind::<Nullable<BigInt>, _>(batch.revision)
     .fixed()
     .load(conn)
     .await?;

@@ -3,7 +3,7 @@
 use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES};
 use chrono::TimeDelta;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::{Result, Store};
 /// Whose messages are rescued.
 #[derive(Debug, Clone, Copy)]
 pub enum Whose<'a> {
-    /// Those of an account, at once. Leases that this process still works on are left: after an
+    /// Those of an account of the configuration file, at once. Leases that this process still works on are left: after an
     /// outage of the database they may have run out, and be completed all the same.
     Account {
         /// The account.
@@ -26,8 +26,13 @@ pub enum Whose<'a> {
         /// This process' own leases.
         ours: &'a [Uuid],
     },
-    /// Those of all other accounts than these, which nobody else may look after: an account that
-    /// was taken out of the configuration. As others may know it, their leases must have run out so
+    /// Those of all accounts of tenants, in the same way; the policy is each account's.
+    Own {
+        /// This process' own leases.
+        ours: &'a [Uuid],
+    },
+    /// Those of all other accounts than these and those of tenants, which nobody else may look after:
+    /// an account that was taken out of the configuration. As others may know it, their leases must have run out so
     /// long ago; and what is not known is held, as nobody says that it may be sent again.
     NoneOf {
         /// The accounts that are configured.
@@ -68,14 +73,22 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         #[diesel(sql_type = BigInt)]
         unknown: i64,
     }
-    let (accounts, theirs, policy, ours, grace) = match whose {
-        Whose::Account { id, policy, ours } => (vec![id], true, policy, ours, TimeDelta::zero()),
+    let (kind, accounts, policy, ours, grace) = match whose {
+        Whose::Account { id, policy, ours } => ("one", vec![id], policy, ours, TimeDelta::zero()),
+        Whose::Own { ours } => (
+            "own",
+            Vec::new(),
+            AmbiguousPolicy::Hold,
+            ours,
+            TimeDelta::zero(),
+        ),
         Whose::NoneOf { accounts, grace } => {
             let accounts = accounts.iter().map(String::as_str).collect();
-            (accounts, false, AmbiguousPolicy::Hold, &[][..], grace)
+            ("none", accounts, AmbiguousPolicy::Hold, &[][..], grace)
         }
     };
     let mut tx = store.begin_worker().await?;
+<<<<<<< HEAD
     // Locked first, so that what reports told meanwhile is seen (see `hand_over::hold`).
     let lost: Vec<Lost> = diesel::sql_query(
         "SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
@@ -100,6 +113,23 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
              UPDATE message m SET
                  state = CASE WHEN m.told > 0 THEN {TOLD_STATE}
                               WHEN lost.unknown AND ($4 = 'hold' OR m.failures + 1 >= $5)
+=======
+    let found: Row = diesel::sql_query(
+        "WITH lost AS (
+             SELECT m.tenant_id, m.id, m.submitted_at IS NOT NULL AS unknown,
+                    coalesce(a.ambiguous, $2) = 'hold' AS hold
+             FROM message m
+             LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
+             WHERE m.state = 'sending'
+               AND CASE $5 WHEN 'own' THEN a.id IS NOT NULL
+                           WHEN 'one' THEN a.id IS NULL AND m.account = ANY($1)
+                           ELSE a.id IS NULL AND m.account <> ALL($1) END
+               AND m.lease_until < now() - make_interval(secs => $6) AND m.lease <> ALL($4)
+             ORDER BY m.tenant_id, m.id LIMIT 10000 FOR UPDATE OF m SKIP LOCKED),
+         moved AS (
+             UPDATE message m SET
+                 state = CASE WHEN lost.unknown AND (lost.hold OR m.failures + 1 >= $3)
+>>>>>>> wt-acct
                               THEN 'ambiguous' ELSE 'queued' END,
                  failures = m.failures + lost.unknown::int,
                  detail = CASE WHEN m.told > 0 THEN coalesce({TOLD_WORDS}, '') WHEN lost.unknown
@@ -127,6 +157,7 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
              SELECT tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
          {ANNOUNCE_MESSAGES}
          SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
+<<<<<<< HEAD
                 count(*) FILTER (WHERE unknown) AS unknown FROM moved"
     ))
     .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.tenant_id).collect::<Vec<_>>())
@@ -137,6 +168,16 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         AmbiguousPolicy::Hold => "hold",
     })
     .bind::<Integer, _>(MAX_FAILURES)
+=======
+                count(*) FILTER (WHERE unknown) AS unknown FROM moved",
+    )
+    .bind::<Array<Text>, _>(accounts)
+    .bind::<Text, _>(policy.as_str())
+    .bind::<Integer, _>(MAX_FAILURES)
+    .bind::<Array<SqlUuid>, _>(ours)
+    .bind::<Text, _>(kind)
+    .bind::<Double, _>(seconds(grace))
+>>>>>>> wt-acct
     .fixed()
     .get_result(&mut tx)
     .await?;
@@ -159,13 +200,15 @@ pub struct Orphaned {
     pub messages: i64,
 }
 
-/// Accounts other than these with messages that are not over: nobody sends them.
+/// Accounts other than these and those of tenants with messages that are not over: nobody sends them.
 pub async fn orphaned(store: &Store, accounts: &[String]) -> Result<Vec<Orphaned>> {
     let mut tx = store.begin_worker().await?;
     let found = diesel::sql_query(
-        "SELECT account, count(*) AS messages FROM message
-         WHERE state IN ('queued', 'sending') AND account <> ALL($1)
-         GROUP BY account ORDER BY account",
+        "SELECT m.account, count(*) AS messages FROM message m
+         WHERE m.state IN ('queued', 'sending') AND m.account <> ALL($1)
+           AND NOT EXISTS (SELECT FROM channel_account a
+                           WHERE a.tenant_id = m.tenant_id AND a.id = m.account)
+         GROUP BY m.account ORDER BY m.account",
     )
     .bind::<Array<Text>, _>(accounts)
     .load(&mut tx)

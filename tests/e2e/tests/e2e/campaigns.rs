@@ -315,7 +315,7 @@ async fn an_account_serves_only_its_tenants() {
     let somebody = server.client("somebody").await.unwrap();
     let mut seen = Vec::new();
     for client in [&client, &somebody] {
-        let list = channels::ListChannelAccountsRequest {};
+        let list = channels::ListChannelAccountsRequest::default();
         let listed = client.channels().list_channel_accounts(list).await.unwrap();
         let accounts = listed.into_inner().channel_accounts;
         seen.push(accounts.into_iter().map(|a| a.name).collect::<Vec<_>>());

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use crate::raw::{self, Raw};
 use crate::refused;
 use crate::utility::{Case, TARGET, until};
-use crate::world::{World, named, populate};
+use crate::world::{World, named, new_channels, populate};
 
 /// All calls with a `request_id`, in an order in which a tenant can make them all.
 pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
@@ -54,6 +54,7 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
         ),
         (LAUNCH, launch_of(world)),
     ];
+    calls.extend(new_channels());
     calls.extend(named(world));
     calls.retain(|(method, _)| has(method, "request_id"));
     calls

@@ -129,6 +129,16 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "inboundMessages",
         ),
         (
+            "anklang.channels.v1.ChannelService/ListChannelAccounts",
+            json!({}),
+            "channelAccounts",
+        ),
+        (
+            "anklang.channels.v1.ChannelService/ListChannelRoutes",
+            json!({}),
+            "channelRoutes",
+        ),
+        (
             "anklang.handover.v1.WebhookService/ListWebhooks",
             json!({}),
             "webhooks",

@@ -1,6 +1,7 @@
 //! End-to-end: the real server, PostgreSQL, plugins and mail servers; what a client sees.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+mod accounts;
 mod ambiguous;
 mod budgets;
 mod callbacks;
@@ -41,6 +42,7 @@ mod refusals;
 mod refused;
 mod relays;
 mod resolving;
+mod routes;
 mod s3;
 mod selection_work;
 mod selections;

@@ -175,7 +175,7 @@ async fn a_pinned_plugin_is_taken() {
         .into_inner();
     assert_eq!((account.plugin_sha256, &account.channel[..]), (pin, "mail"));
     let listed = channels
-        .list_channel_accounts(pb::ListChannelAccountsRequest {})
+        .list_channel_accounts(pb::ListChannelAccountsRequest::default())
         .await;
     let listed = listed.unwrap().into_inner().channel_accounts;
     let names: Vec<&str> = listed.iter().map(|a| &a.name[..]).collect();

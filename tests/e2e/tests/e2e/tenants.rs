@@ -23,6 +23,7 @@ const LISTS: [&str; 13] = [
     "anklang.selections.v1.SelectionService/ListSelections",
     "anklang.org.v1.OrgUnitService/ListOrgUnits",
     "anklang.campaigns.v1.CampaignService/ListCampaigns",
+    "anklang.channels.v1.ChannelService/ListChannelRoutes",
     "anklang.offers.v1.OfferService/ListOffers",
     "anklang.inbound.v1.InboundService/ListInboundMessages",
     "anklang.messages.v1.MessageService/ListMessages",
@@ -31,11 +32,15 @@ const LISTS: [&str; 13] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 19] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
-    "anklang.channels.v1.ChannelService/GetChannelAccount",
+    "anklang.channels.v1.ChannelService/CreateChannelAccount",
+    "anklang.channels.v1.ChannelService/CreateChannelRoute",
+    // Every tenant has what the operator has configured.
     "anklang.channels.v1.ChannelService/ListChannelAccounts",
+    "anklang.channels.v1.ChannelService/GetChannelPlugin",
+    "anklang.channels.v1.ChannelService/ListChannelPlugins",
     "anklang.customers.v1.CustomerService/CreateSuppression",
     "anklang.handover.v1.WebhookService/CreateWebhook",
     "anklang.imports.v1.ImportService/Import",

@@ -89,6 +89,7 @@ pub async fn populate(server: &TestServer) -> World {
         };
         client.org_units().update_org_unit(update).await.unwrap();
     }
+    save_channels(&client).await;
     let selection = save_selection(&client).await;
     save_selection(&client).await;
     save_webhook(&client).await;
@@ -187,6 +188,34 @@ async fn save_selection(client: &Client) -> String {
     saved.into_inner().name
 }
 
+/// Two accounts and two routes; an account that no route names.
+async fn save_channels(client: &Client) {
+    use anklang_proto::anklang::channels::v1 as channels;
+    for id in ["probe", "spare"] {
+        crate::accounts::create(client, id, "testing", json!({"account": id})).await;
+    }
+    for id in ["first", "second"] {
+        let entry = channels::ChannelRouteEntry {
+            channel_account: "channelAccounts/probe".into(),
+            ..Default::default()
+        };
+        let request = channels::CreateChannelRouteRequest {
+            channel_route_id: id.into(),
+            channel_route: Some(channels::ChannelRoute {
+                channel: "testing".into(),
+                entries: vec![entry],
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        client
+            .channels()
+            .create_channel_route(request)
+            .await
+            .unwrap();
+    }
+}
+
 /// A webhook that waits, with two deliveries.
 async fn save_webhook(client: &Client) -> (String, String) {
     use anklang_proto::anklang::handover::v1 as handover;
@@ -248,6 +277,24 @@ async fn save_template(client: &Client, key: &str) {
         ..Default::default()
     };
     client.templates().update_template(request).await.unwrap();
+}
+
+/// Calls that make an account and a route.
+pub fn new_channels() -> [(&'static str, Value); 2] {
+    [
+        (
+            "anklang.channels.v1.ChannelService/CreateChannelAccount",
+            json!({"channelAccountId": "neu", "channelAccount": {
+                "plugin": "testing", "config": {"account": "neu", "token": "geheim"},
+            }}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/CreateChannelRoute",
+            json!({"channelRouteId": "neu", "channelRoute": {
+                "channel": "testing", "entries": [{"channelAccount": "channelAccounts/probe"}],
+            }}),
+        ),
+    ]
 }
 
 /// Calls that name something of a tenant, in an order in which the tenant itself can make them all.
@@ -558,6 +605,40 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",
             json!({"parent": w.webhook}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/GetChannelAccount",
+            json!({"name": "channelAccounts/probe"}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/UpdateChannelAccount",
+            json!({"channelAccount": {
+                "name": "channelAccounts/probe", "plugin": "testing", "displayName": "Neu",
+                "config": {"account": "neu"},
+            }}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/TestChannelAccount",
+            json!({"name": "channelAccounts/probe", "recipient": "wer"}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/GetChannelRoute",
+            json!({"name": "channelRoutes/first"}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/UpdateChannelRoute",
+            json!({"channelRoute": {
+                "name": "channelRoutes/first", "channel": "testing", "displayName": "Neu",
+                "entries": [{"channelAccount": "channelAccounts/probe", "share": 3}],
+            }}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/DeleteChannelRoute",
+            json!({"name": "channelRoutes/second"}),
+        ),
+        (
+            "anklang.channels.v1.ChannelService/DeleteChannelAccount",
+            json!({"name": "channelAccounts/spare"}),
         ),
         (
             "anklang.messages.v1.MessageService/ResolveMessage",

@@ -86,7 +86,8 @@ impl CampaignsApi {
         let id = OperationId::new();
         let plan = DryRun {
             launch: resolved.plan(&wanted, id.0, as_of),
-            account: resolved.account.id.clone(),
+            account: resolved.through.account.clone(),
+            route: resolved.through.route.clone(),
         };
         let new = NewOperation {
             id,

@@ -14,14 +14,13 @@ use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
 use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError, phase, selection, template};
+use anklang_store::{Conn, StoreError, channel_account, channel_route, phase, selection, template};
 use chrono::{NaiveDate, Utc};
 use tonic::Request;
 use uuid::Uuid;
 
 use super::schedule::{self, Placed, Schedule, WantedReaction};
 use super::{CampaignsApi, campaign_to_wire, check_word, phase_resource, text_of, valid_until};
-use crate::accounts::Account;
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
 use crate::grpc::offers::read_policy;
 use crate::grpc::operations::OperationsApi;
@@ -39,7 +38,7 @@ pub(super) struct Wanted {
     product: Option<[String; 2]>,
     valid_until: Option<NaiveDate>,
     deselected: Vec<String>,
-    account: Option<String>,
+    through: Option<Wish>,
     message_template: String,
     document_template: String,
     purpose: String,
@@ -48,6 +47,20 @@ pub(super) struct Wanted {
     open_offers: OpenOffers,
     one_per_household: bool,
     ending_within_days: Option<u16>,
+}
+
+/// Through what a launch shall go, by its id.
+enum Wish {
+    Account(String),
+    Route(String),
+}
+
+/// An account or a route that there is, of some channel.
+pub(super) struct Through {
+    channel: String,
+    /// Empty with a route.
+    pub(super) account: String,
+    pub(super) route: Option<String>,
 }
 
 pub(super) enum CampaignTarget {
@@ -75,7 +88,7 @@ pub(super) struct Resolved<'a> {
     selection: Option<(Uuid, i32)>,
     reaction: Option<Reaction>,
     placed: Placed,
-    pub(super) account: &'a Account,
+    pub(super) through: Through,
 }
 
 impl Resolved<'_> {
@@ -99,7 +112,7 @@ impl Resolved<'_> {
         Plan {
             phase,
             product_version: self.product_version,
-            channel: self.account.channel().to_owned(),
+            channel: self.through.channel.clone(),
             purpose: wanted.purpose.clone(),
             document_template: wanted.document_template.clone(),
             today,
@@ -191,26 +204,23 @@ impl CampaignsApi {
                 format!("contract {number} does not exist"),
             );
         }
-        let account = wanted.account.as_ref().and_then(|id| {
-            let found = self.app.accounts.get(tenant, id).map(AsRef::as_ref);
-            if found.is_none() {
-                violations.add("outbound.channel_account", "does not exist");
-            }
-            found
-        });
+        let through = match &wanted.through {
+            Some(wish) => self.through(conn, tenant, wish, violations).await?,
+            None => None,
+        };
         let (
             Some(campaign),
             Some(valid_until),
             Some((criteria, selection)),
             Some(target),
-            Some(account),
+            Some(through),
             Some(placed),
         ) = (
             &wanted.campaign,
             wanted.valid_until,
             audience,
             target,
-            account,
+            through,
             placed,
         )
         else {
@@ -225,9 +235,62 @@ impl CampaignsApi {
             selection,
             reaction,
             placed,
-            account,
+            through,
         }))
     }
+
+    /// Looks up through what a launch shall go; a tenant's own account or route then stays until the end
+    /// of the transaction.
+    async fn through(
+        &self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        wish: &Wish,
+        violations: &mut Violations,
+    ) -> ApiResult<Option<Through>> {
+        let (found, field) = match wish {
+            Wish::Account(id) => {
+                let own = channel_account::keep(conn, tenant.id, &[id]).await?.pop();
+                let own = own.map(|own| own.channel);
+                let configured = || self.app.accounts.configured_for(tenant, id);
+                let channel = own.or_else(|| Some(configured()?.channel().to_owned()));
+                let found = channel.map(|channel| Through {
+                    channel,
+                    account: id.clone(),
+                    route: None,
+                });
+                (found, "outbound.channel_account")
+            }
+            Wish::Route(id) => {
+                let route = channel_route::keep(conn, tenant.id, id).await?;
+                let found = route.map(|route| Through {
+                    channel: route.channel,
+                    account: String::new(),
+                    route: Some(route.id),
+                });
+                (found, "outbound.channel_route")
+            }
+        };
+        if found.is_none() {
+            violations.add(field, "does not exist");
+        }
+        Ok(found)
+    }
+}
+
+/// Either an account or a route.
+fn read_through(spec: &pb::OutboundSpec, violations: &mut Violations) -> Option<Wish> {
+    if spec.channel_route.is_empty() {
+        let account = name::parse(&spec.channel_account, ["channelAccounts"]);
+        let account = violations.check("outbound.channel_account", account);
+        return account.map(|[id]| Wish::Account(id));
+    }
+    let field = "outbound.channel_route";
+    if !spec.channel_account.is_empty() {
+        violations.add(field, "must be empty when channel_account is given");
+    }
+    let route = violations.check(field, name::parse(&spec.channel_route, ["channelRoutes"]));
+    route.map(|[id]| Wish::Route(id))
 }
 
 /// Compares the campaign that gets a phase with what the caller has seen of it.
@@ -335,12 +398,7 @@ pub(super) fn read_launch(
         })
         .collect();
     let spec = request.outbound.clone().unwrap_or_default();
-    let account = violations
-        .check(
-            "outbound.channel_account",
-            name::parse(&spec.channel_account, ["channelAccounts"]),
-        )
-        .map(|[id]| id);
+    let through = read_through(&spec, violations);
     let mut word = |field: &str, text: &str, default: &str| {
         let text = if text.is_empty() { default } else { text };
         check_word(violations, field, text);
@@ -395,7 +453,7 @@ pub(super) fn read_launch(
         product,
         valid_until,
         deselected,
-        account,
+        through,
         message_template,
         document_template,
         purpose,
@@ -558,7 +616,7 @@ async fn start(
     resolved: &Resolved<'_>,
     today: NaiveDate,
 ) -> ApiResult<Operation> {
-    let account = resolved.account;
+    let through = &resolved.through;
     let campaign = match resolved.campaign {
         CampaignTarget::New {
             name,
@@ -596,8 +654,9 @@ async fn start(
             ending_within_days: wanted.ending_within_days.map(Into::into),
             slot: slot.clone(),
             outbound: NewOutbound {
-                channel: account.channel(),
-                account: &account.id,
+                channel: &through.channel,
+                account: &through.account,
+                route: through.route.as_deref(),
                 message_template: &wanted.message_template,
                 document_template: &wanted.document_template,
                 purpose: &wanted.purpose,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// The leases that this process works on.
 #[derive(Clone, Default)]
-pub(super) struct Leases(Arc<Mutex<HashSet<Uuid>>>);
+pub(in crate::work) struct Leases(Arc<Mutex<HashSet<Uuid>>>);
 
 impl Leases {
     fn set(&self) -> MutexGuard<'_, HashSet<Uuid>> {
@@ -15,12 +15,12 @@ impl Leases {
     }
 
     /// All of them.
-    pub(super) fn all(&self) -> Vec<Uuid> {
+    pub(in crate::work) fn all(&self) -> Vec<Uuid> {
         self.set().iter().copied().collect()
     }
 
     /// Notes a lease until the guard is dropped, also by a panic: else nobody would rescue it.
-    pub(super) fn hold(&self, lease: Uuid) -> HeldLease {
+    pub(in crate::work) fn hold(&self, lease: Uuid) -> HeldLease {
         self.set().insert(lease);
         HeldLease {
             leases: self.clone(),
@@ -30,7 +30,7 @@ impl Leases {
 }
 
 /// See [`Leases::hold`].
-pub(super) struct HeldLease {
+pub(in crate::work) struct HeldLease {
     leases: Leases,
     lease: Uuid,
 }
