@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability};
-use anklang_channels::{Instance, InstanceOptions, Plugin, Sha256};
+use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability, LookupRequest};
+use anklang_channels::{CallError, Instance, InstanceOptions, Plugin, Sha256};
 use anklang_domain::Violations;
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
@@ -44,6 +44,8 @@ pub struct Account {
     pub window: Option<Window>,
     /// What a message costs, with its currency.
     pub cost: Option<(Decimal, String)>,
+    /// Whether the channel can be asked what became of messages.
+    pub looks_up: bool,
     tenants: Vec<String>,
 }
 
@@ -62,7 +64,7 @@ impl Account {
     /// What becomes of ambiguous messages at first: a channel that can be asked is asked before the
     /// policy counts (`work/lookups.rs`).
     pub fn policy_at_first(&self) -> AmbiguousPolicy {
-        match self.can(Capability::Lookup) {
+        match self.looks_up {
             true => AmbiguousPolicy::Hold,
             false => self.policy,
         }
@@ -117,7 +119,8 @@ impl Accounts {
             else {
                 continue;
             };
-            accounts.insert(id.clone(), Arc::new(account(id, config, plugin, instance)));
+            let account = account(id, config, plugin, instance).await;
+            accounts.insert(id.clone(), Arc::new(account));
         }
         violations.finish(Accounts(accounts))
     }
@@ -142,7 +145,14 @@ impl Accounts {
     }
 }
 
-fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance) -> Account {
+/// Whether an account can look messages up: its plugin may be able to with others alone.
+async fn looks_up(plugin: &Plugin, instance: &Instance) -> bool {
+    let mut capabilities = plugin.manifest().capabilities();
+    capabilities.any(|known| known == Capability::Lookup)
+        && instance.lookup(LookupRequest::default()).await != Err(CallError::Unsupported)
+}
+
+async fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance) -> Account {
     let manifest = plugin.manifest();
     let policy = config
         .ambiguous
@@ -165,6 +175,7 @@ fn account(id: &str, config: &AccountConfig, plugin: Plugin, instance: Instance)
         window: config.window,
         cost: config.cost.clone(),
         tenants: config.tenants.clone(),
+        looks_up: looks_up(&plugin, &instance).await,
         plugin,
         instance,
     }

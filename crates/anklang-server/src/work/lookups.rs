@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anklang_channels::CallError;
-use anklang_channels::proto::{self, Capability, lookup_result::Kind};
+use anklang_channels::proto::{self, lookup_result::Kind};
 use anklang_domain::TenantId;
 use anklang_domain::message::{AmbiguousPolicy, Known, Next, Outcome, after_lookup};
 use anklang_store::StoreError;
@@ -37,7 +37,7 @@ pub enum LookupError {
 
 /// Looks up an account's ambiguous messages until told to stop; at once over when its plugin cannot.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
-    if !account.can(Capability::Lookup) {
+    if !account.looks_up {
         return;
     }
     while !stop.is_cancelled() {

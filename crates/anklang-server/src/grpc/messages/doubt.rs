@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use anklang_channels::proto::Capability;
 use anklang_domain::{MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::Conn;
@@ -144,7 +143,7 @@ impl MessagesApi {
             let Some(account) = self.app.accounts.get(tenant, &id).cloned() else {
                 continue;
             };
-            if !account.can(Capability::Lookup) {
+            if !account.looks_up {
                 continue;
             }
             for doubts in doubts.chunks(lookups::at_once(&account)) {
