@@ -11,8 +11,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anklang_channels::proto::{AmbiguousPolicy as PluginPolicy, Capability, Manifest};
-use anklang_channels::{Instance, InstanceOptions, OpenError, Plugin, Sha256};
+use anklang_channels::proto::{
+    AmbiguousPolicy as PluginPolicy, Capability, LookupRequest, Manifest,
+};
+use anklang_channels::{CallError, Instance, InstanceOptions, OpenError, Plugin, Sha256};
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;
@@ -122,6 +124,8 @@ pub struct Account {
     pub plugin: Plugin,
     /// The plugin, opened with the account's settings.
     pub instance: Instance,
+    /// Whether the channel can be asked what became of messages.
+    pub looks_up: bool,
     /// Wakes the sender of a tenant's account: something is due.
     pub due: Notify,
     tenants: Vec<String>,
@@ -137,11 +141,17 @@ impl Deref for Account {
 }
 
 impl Account {
-    fn new(settings: Settings, plugin: Plugin, instance: Instance, tenants: Vec<String>) -> Self {
+    fn new(settings: Settings, opened: Opened, tenants: Vec<String>) -> Self {
+        let Opened {
+            plugin,
+            instance,
+            looks_up,
+        } = opened;
         Account {
             settings,
             plugin,
             instance,
+            looks_up,
             due: Notify::new(),
             tenants,
             asked: Mutex::default(),
@@ -149,9 +159,18 @@ impl Account {
     }
 
     /// A tenant's account that has been opened.
-    pub fn own(row: &store::Account, plugin: Plugin, instance: Instance) -> Self {
-        let settings = Settings::own(row).within(plugin.manifest());
-        Account::new(settings, plugin, instance, Vec::new())
+    pub fn own(row: &store::Account, opened: Opened) -> Self {
+        let settings = Settings::own(row).within(opened.plugin.manifest());
+        Account::new(settings, opened, Vec::new())
+    }
+
+    /// What was opened, for settings that the plugin does not see.
+    pub fn opened(&self) -> Opened {
+        Opened {
+            plugin: self.plugin.clone(),
+            instance: self.instance.clone(),
+            looks_up: self.looks_up,
+        }
     }
 
     /// Whether the tenant may use it.
@@ -171,7 +190,7 @@ impl Account {
     /// What becomes of ambiguous messages at first: a channel that can be asked is asked before the
     /// policy counts (`work/lookups.rs`).
     pub fn policy_at_first(&self) -> AmbiguousPolicy {
-        match self.can(Capability::Lookup) {
+        match self.looks_up {
             true => AmbiguousPolicy::Hold,
             false => self.policy,
         }
@@ -201,9 +220,27 @@ impl Account {
     }
 }
 
+/// A plugin, opened for an account.
+pub struct Opened {
+    /// The plugin.
+    pub plugin: Plugin,
+    /// What was opened.
+    pub instance: Instance,
+    /// Whether it can look messages up: its plugin may be able to with others alone.
+    pub looks_up: bool,
+}
+
 /// Opens a plugin for an account.
-pub async fn open(plugin: &Plugin, config: &serde_json::Value) -> Result<Instance, OpenError> {
-    plugin.open_with(config, OPTIONS).await
+pub async fn open(plugin: &Plugin, config: &serde_json::Value) -> Result<Opened, OpenError> {
+    let instance = plugin.open_with(config, OPTIONS).await?;
+    let mut capabilities = plugin.manifest().capabilities();
+    let looks_up = capabilities.any(|known| known == Capability::Lookup)
+        && instance.lookup(LookupRequest::default()).await != Err(CallError::Unsupported);
+    Ok(Opened {
+        plugin: plugin.clone(),
+        instance,
+        looks_up,
+    })
 }
 
 /// All accounts: those of the configuration file, and those of tenants as far as this server has opened
@@ -253,12 +290,12 @@ impl Accounts {
         let mut configured = BTreeMap::new();
         for (id, config, plugin) in loaded {
             let opened = open(&plugin, &config.config).await;
-            let Some(instance) = violations.check(format!("channel_accounts.{id}.config"), opened)
+            let Some(opened) = violations.check(format!("channel_accounts.{id}.config"), opened)
             else {
                 continue;
             };
-            let settings = Settings::configured(id, config, plugin.manifest());
-            let account = Account::new(settings, plugin, instance, config.tenants.clone());
+            let settings = Settings::configured(id, config, opened.plugin.manifest());
+            let account = Account::new(settings, opened, config.tenants.clone());
             configured.insert(id.clone(), Arc::new(account));
         }
         violations.finish(Accounts {

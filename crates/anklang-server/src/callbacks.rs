@@ -105,7 +105,7 @@ impl Callbacks {
         let mut parts = path.split('/').skip(2);
         let (slug, id) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let tenant = self.tenant(slug).await?;
-        let account = self.app.accounts.get(&tenant, id).cloned();
+        let account = self.app.accounts.get(&tenant, id);
         let account = account
             .filter(|account| account.can(Capability::Callback))
             .ok_or(StatusCode::NOT_FOUND)?;

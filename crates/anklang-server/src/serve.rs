@@ -24,11 +24,9 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-<<<<<<< HEAD
-use crate::work::{App, dispatch, handover, lookups, operations, phases, reports, sweep};
-=======
-use crate::work::{App, accounts, dispatch, handover, moves, operations, phases, sweep};
->>>>>>> wt-acct
+use crate::work::{
+    App, accounts, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
+};
 use crate::{grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
@@ -187,30 +185,20 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
     workers.spawn(phases::run(app.clone(), stop.clone()));
     workers.spawn(handover::run(app.clone(), stop.clone()));
     workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
-<<<<<<< HEAD
-    for account in app.accounts.all() {
-        workers.spawn(reports::run(app.clone(), Arc::clone(account), stop.clone()));
-    }
-    let accounts = app.accounts.all().filter(|_| app.config.dispatch);
-    for account in accounts {
-        workers.spawn(dispatch::run(
-            app.clone(),
-            Arc::clone(account),
-            stop.clone(),
-        ));
-        workers.spawn(lookups::run(app.clone(), Arc::clone(account), stop.clone()));
-=======
     workers.spawn(accounts::run(app.clone(), stop.clone()));
     for account in app.accounts.configured() {
-        telemetry::plugins::forward(app, account);
+        let with = || (app.clone(), Arc::clone(account), stop.clone());
+        let (own, account, stop) = with();
+        workers.spawn(reports::run(own, account, stop));
         if app.config.dispatch {
-            let (account, stop) = (Arc::clone(account), stop.clone());
-            workers.spawn(dispatch::configured(app.clone(), account, stop));
+            let (own, account, stop) = with();
+            workers.spawn(dispatch::configured(own, account, stop));
+            let (own, account, stop) = with();
+            workers.spawn(lookups::run(own, account, stop));
         }
     }
     if app.config.dispatch {
         workers.spawn(moves::run(app.clone(), stop.clone()));
->>>>>>> wt-acct
     }
     workers
 }

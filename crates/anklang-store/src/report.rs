@@ -5,7 +5,7 @@
 //! A report counts once, however often it comes; what becomes of a message does not depend on the order
 //! (`anklang_domain::report`). Messages are locked in the order of their keys, so that whoever reports of the same
 //! ones takes turns, and the outcome of a sending that is recorded meanwhile sees what was told
-//! ([`TOLD_STATE`]).
+//! (`TOLD_STATE`).
 //!
 //! # Trade-offs
 //! An account that several tenants share tells of messages of all of them: those are looked for in each,

@@ -61,6 +61,10 @@ impl Channel for Fax {
         }
     }
 
+    fn looks_up(&self) -> bool {
+        matches!(self, Self::Hylafax(_))
+    }
+
     async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
         match self {
             Self::Hylafax(account) => account.lookup(message_ids).await,

@@ -67,6 +67,10 @@ impl Channel for Account {
         }
     }
 
+    fn looks_up(&self) -> bool {
+        matches!(self, Self::Mailjet(_))
+    }
+
     async fn lookup(&self, message_ids: Vec<String>) -> Vec<LookupResult> {
         match self {
             Self::Relay(_) => {

@@ -54,6 +54,12 @@ pub trait Channel: Send + Sync + Sized + 'static {
     /// The future is dropped when the host gives the call up; the messages are ambiguous then.
     fn send(&self, batch: Vec<Message>) -> impl Future<Output = Vec<Outcome>> + Send;
 
+    /// Whether this account can look messages up, of a plugin with `Lookup`. Of one that cannot the host
+    /// never gets through to [`Channel::lookup`], and the policy for ambiguous messages counts at once.
+    fn looks_up(&self) -> bool {
+        true
+    }
+
     /// Settles ambiguous messages by their idempotency keys: one result per key, in order.
     fn lookup(&self, message_ids: Vec<String>) -> impl Future<Output = Vec<LookupResult>> + Send {
         let _ = message_ids;

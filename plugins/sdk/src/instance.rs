@@ -124,7 +124,9 @@ impl<C: Channel> Operate for Instance<C> {
             ANK_OP_SEND => self.start(call_id, request, |me, request| async move {
                 me.send(request).await
             }),
-            ANK_OP_LOOKUP if C::CAPABILITIES.contains(&Capability::Lookup) => {
+            ANK_OP_LOOKUP
+                if C::CAPABILITIES.contains(&Capability::Lookup) && self.channel.looks_up() =>
+            {
                 self.start(call_id, request, |me, request: LookupRequest| async move {
                     me.lookup(request).await
                 })

@@ -1,4 +1,4 @@
-//! The ledger of messages, and the contact budget; messages in doubt in [`doubt`].
+//! The ledger of messages, and the contact budget; messages in doubt in `messages/doubt.rs`.
 
 mod doubt;
 

@@ -20,7 +20,6 @@ use crate::work::App;
 const MAX_ATTRIBUTES: usize = 16;
 const MAX_TEXT: usize = 300;
 
-<<<<<<< HEAD
 /// The field and the attribute that name messages.
 const MESSAGE: &str = "message_id";
 const MESSAGES: &str = "message_ids";
@@ -56,30 +55,6 @@ fn log(account: &Account, line: &LogEvent) {
         Level::Warn => tracing::warn!(plugin, account, message_id, ?fields, "{text}"),
         Level::Error => tracing::error!(plugin, account, message_id, ?fields, "{text}"),
     }
-=======
-/// Passes the spans of an account on, until its instance is closed; nothing to do when nothing is
-/// exported.
-pub fn forward(app: &App, account: &Account) {
-    if super::endpoint(&app.config.telemetry).is_none() {
-        return;
-    }
-    let Some(events) = account.instance.events() else {
-        return;
-    };
-    let (plugin, id) = (account.plugin.manifest().id.clone(), account.id.clone());
-    tokio::spawn(async move {
-        // Held, so that a plugin is told to wait with its events and not that nobody is there.
-        let Events {
-            deliveries: _held,
-            mut telemetry,
-        } = events;
-        while let Some(told) = telemetry.recv().await {
-            if let Told::Span(span) = told {
-                export(&plugin, &id, span);
-            }
-        }
-    });
->>>>>>> wt-acct
 }
 
 /// A plugin says what it likes: it is cut to what fits.

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use super::App;
 use super::dispatch::{self, Leases, RESCUE_EVERY};
 use super::moves::PROBE_EVERY;
+use super::{lookups, reports};
 use crate::accounts::live::{Key, State};
 use crate::accounts::{self, Account, secrets};
 use crate::telemetry;
@@ -45,6 +46,8 @@ struct Keeper {
     tasks: TaskTracker,
     leases: Leases,
     senders: Arc<Mutex<BTreeMap<Key, Sender>>>,
+    /// What ends taking what an instance tells.
+    listening: Arc<Mutex<BTreeMap<Key, CancellationToken>>>,
 }
 
 /// Keeps the accounts until told to stop; then waits for their senders.
@@ -55,6 +58,7 @@ pub async fn run(app: App, stop: CancellationToken) {
         tasks: TaskTracker::new(),
         leases: Leases::default(),
         senders: Arc::default(),
+        listening: Arc::default(),
     };
     let mut rescued: Option<Instant> = None;
     while !stop.is_cancelled() {
@@ -139,8 +143,7 @@ impl Keeper {
         let open = before.as_ref().and_then(|before| before.state.account());
         let is_alike = before.is_some_and(|before| opens_alike(&before.row, &row));
         if let Some(open) = open.clone().filter(|_| is_alike) {
-            let account = Account::own(&row, open.plugin.clone(), open.instance.clone());
-            let account = Arc::new(account);
+            let account = Arc::new(Account::own(&row, open.opened()));
             live.set(row, State::Open(Arc::clone(&account)));
             self.retire(&key, None);
             self.send(key, account);
@@ -158,6 +161,10 @@ impl Keeper {
         if let Some(sender) = &sender {
             sender.stop.cancel();
         }
+        let listening = match unused {
+            Some(_) => lock(&self.listening).remove(key),
+            None => None,
+        };
         self.tasks.spawn(async move {
             if let Some(sender) = sender
                 && let Err(error) = sender.task.await
@@ -167,7 +174,18 @@ impl Keeper {
             if let Some(unused) = unused {
                 drain(&unused.id, unused.instance.clone()).await;
             }
+            if let Some(listening) = listening {
+                listening.cancel();
+            }
         });
+    }
+
+    /// Takes what a new instance tells, until it is drained.
+    fn listen(&self, key: &Key, account: &Arc<Account>) {
+        let stop = self.stop.child_token();
+        let taking = reports::run(self.app.clone(), Arc::clone(account), stop.clone());
+        self.tasks.spawn(taking);
+        lock(&self.listening).insert(key.clone(), stop);
     }
 
     /// Opens an account in the background, after so many failures.
@@ -196,7 +214,7 @@ impl Keeper {
         let noted = match state {
             State::Open(account) => {
                 tracing::info!(account = row.id, tenant = %key.0, "opened an account");
-                telemetry::plugins::forward(&self.app, &account);
+                self.listen(&key, &account);
                 self.send(key.clone(), account);
                 standing::recovered(&self.app.store, key.0, &key.1).await
             }
@@ -218,6 +236,8 @@ impl Keeper {
         }
         let stop = self.stop.child_token();
         let (app, leases) = (self.app.clone(), self.leases.clone());
+        let asking = lookups::run(app.clone(), Arc::clone(&account), stop.clone());
+        self.tasks.spawn(asking);
         let sending = dispatch::run(app, account, leases, stop.clone());
         let task = self.tasks.spawn(sending);
         if let Some(before) = self.senders().insert(key, Sender { stop, task }) {
@@ -226,8 +246,13 @@ impl Keeper {
     }
 
     fn senders(&self) -> MutexGuard<'_, BTreeMap<Key, Sender>> {
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.senders)
     }
+}
+
+// No code that can panic runs under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn key(tenant: uuid::Uuid, id: &str) -> Key {
@@ -286,5 +311,5 @@ async fn open(app: &App, row: &Row) -> Result<Account, String> {
         let values: Vec<_> = values.into_iter().map(|(_, value)| value).collect();
         secrets::hide(error.to_string(), &values)
     });
-    Ok(Account::own(row, plugin, opened?))
+    Ok(Account::own(row, opened?))
 }

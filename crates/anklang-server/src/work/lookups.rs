@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anklang_channels::CallError;
-use anklang_channels::proto::{self, Capability, lookup_result::Kind};
+use anklang_channels::proto::{self, lookup_result::Kind};
 use anklang_domain::TenantId;
 use anklang_domain::message::{AmbiguousPolicy, Known, Next, Outcome, after_lookup};
 use anklang_store::StoreError;
@@ -37,7 +37,7 @@ pub enum LookupError {
 
 /// Looks up an account's ambiguous messages until told to stop; at once over when its plugin cannot.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
-    if !account.can(Capability::Lookup) {
+    if !account.looks_up {
         return;
     }
     while !stop.is_cancelled() {
@@ -61,7 +61,8 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
 async fn round(app: &App, account: &Account) -> Result<bool, LookupError> {
     let waits = &app.config.channels.lookup_waits;
     if account.policy == AmbiguousPolicy::Resend {
-        let queued = message::give_up_lookups(&app.store, &account.id, waits.len()).await?;
+        let queued =
+            message::give_up_lookups(&app.store, &account.id, account.tenant, waits.len()).await?;
         if queued > 0 {
             tracing::warn!(
                 account = account.id,
@@ -73,7 +74,8 @@ async fn round(app: &App, account: &Account) -> Result<bool, LookupError> {
     }
     let most = at_once(account);
     let limit = i64::try_from(most).unwrap_or(1);
-    let doubts = message::claim_lookups(&app.store, &account.id, waits, limit).await?;
+    let doubts =
+        message::claim_lookups(&app.store, &account.id, account.tenant, waits, limit).await?;
     let claimed = doubts.len();
     if claimed > 0 {
         look_up(app, account, doubts).await?;

@@ -164,7 +164,7 @@ pub async fn record(
     let received = inbound::receive(&mut tx, source, &news.inbound).await?;
     tx.commit().await?;
     meters::reports(
-        &account.id,
+        account.label(),
         [
             ("new", applied.new),
             ("repeated", applied.repeated),
@@ -248,7 +248,13 @@ async fn match_due(
     account: &Account,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
-    for tenant in report::due_tenants(&app.store, &account.id).await? {
+    let due = report::due_tenants(&app.store, &account.id).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    // Accounts of several tenants may have the same id.
+    let theirs = tenants(app, account).await?;
+    for tenant in due.into_iter().filter(|due| theirs.contains(due)) {
         while !stop.is_cancelled() {
             let (store, limit) = (&app.store, MATCHED_AT_ONCE);
             let (applied, due) =

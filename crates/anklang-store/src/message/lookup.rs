@@ -36,32 +36,41 @@ pub struct Doubt {
     pub failures: i32,
 }
 
-/// Claims ambiguous messages of an account that are due to be looked up, at most `limit`, of all
-/// tenants. `waits` are those before each lookup, at least one; a message has as many lookups.
+/// Of which tenants an account's messages are, as `$4`: of the one whose account it is; of a configured
+/// account, of all that have no own one of that id.
+const OF_TENANTS: &str = "CASE WHEN $4::uuid IS NOT NULL THEN m.tenant_id = $4
+     ELSE NOT EXISTS (SELECT FROM channel_account a
+                      WHERE a.tenant_id = m.tenant_id AND a.id = m.account) END";
+
+/// Claims ambiguous messages of an account that are due to be looked up, at most `limit`; of the tenant
+/// whose account it is, of a configured one of all tenants. `waits` are those before each lookup, at least one; a message has as many lookups.
 pub async fn claim_lookups(
     store: &Store,
     account: &str,
+    tenant: Option<TenantId>,
     waits: &[TimeDelta],
     limit: i64,
 ) -> Result<Vec<Doubt>> {
     let waits: Vec<f64> = waits.iter().map(|wait| seconds(*wait)).collect();
     let mut tx = store.begin_worker().await?;
-    let claimed = diesel::sql_query(
+    let claimed = diesel::sql_query(format!(
         "WITH due AS MATERIALIZED (
-             SELECT tenant_id, id FROM message
-             WHERE account = $1 AND state = 'ambiguous' AND lookups < cardinality($2::float8[])
-               AND next_attempt_at <= now()
-               AND updated_at <= now() - make_interval(secs => ($2::float8[])[1])
-             ORDER BY tenant_id, next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
+             SELECT m.tenant_id, m.id FROM message m
+             WHERE m.account = $1 AND m.state = 'ambiguous'
+               AND m.lookups < cardinality($2::float8[]) AND m.next_attempt_at <= now()
+               AND m.updated_at <= now() - make_interval(secs => ($2::float8[])[1])
+               AND {OF_TENANTS}
+             ORDER BY m.tenant_id, m.next_attempt_at LIMIT $3 FOR UPDATE OF m SKIP LOCKED)
          UPDATE message m SET lookups = m.lookups + 1,
              next_attempt_at = now() + make_interval(
                  secs => coalesce(($2::float8[])[m.lookups + 2], ($2::float8[])[m.lookups + 1]))
          FROM due WHERE m.tenant_id = due.tenant_id AND m.id = due.id
-         RETURNING m.tenant_id, m.id, m.account, m.attempt, m.failures",
-    )
+         RETURNING m.tenant_id, m.id, m.account, m.attempt, m.failures"
+    ))
     .bind::<Text, _>(account)
     .bind::<Array<Double>, _>(waits)
     .bind::<BigInt, _>(limit)
+    .bind::<Nullable<SqlUuid>, _>(tenant.map(|tenant| tenant.0))
     .fixed()
     .load(&mut tx)
     .await?;
@@ -167,14 +176,19 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
 /// Queues ambiguous messages of an account again of which no lookup has told: the policy says so.
 /// Those that were tried as often as any message is are left for a person. At most 10,000 at once;
 /// gives how many.
-pub async fn give_up_lookups(store: &Store, account: &str, lookups: usize) -> Result<usize> {
+pub async fn give_up_lookups(
+    store: &Store,
+    account: &str,
+    tenant: Option<TenantId>,
+    lookups: usize,
+) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
-    let queued = diesel::sql_query(
+    let queued = diesel::sql_query(format!(
         "WITH lost AS MATERIALIZED (
-             SELECT tenant_id, id FROM message
-             WHERE account = $1 AND state = 'ambiguous' AND lookups >= $2
-               AND next_attempt_at <= now() AND failures < $3
-             ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED),
+             SELECT m.tenant_id, m.id FROM message m
+             WHERE m.account = $1 AND m.state = 'ambiguous' AND m.lookups >= $2
+               AND m.next_attempt_at <= now() AND m.failures < $3 AND {OF_TENANTS}
+             ORDER BY m.tenant_id, m.id LIMIT 10000 FOR UPDATE OF m SKIP LOCKED),
          moved AS (
              UPDATE message m SET state = 'queued', lookups = 0, next_attempt_at = now(),
                  detail = 'its channel could not say; sent again', updated_at = now()
@@ -183,11 +197,12 @@ pub async fn give_up_lookups(store: &Store, account: &str, lookups: usize) -> Re
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT tenant_id, customer_id, 'message.delayed', 'messages/' || id, campaign_id,
                 jsonb_build_object('detail', detail)
-         FROM moved",
-    )
+         FROM moved"
+    ))
     .bind::<Text, _>(account)
     .bind::<Integer, _>(i32::try_from(lookups).unwrap_or(i32::MAX))
     .bind::<Integer, _>(MAX_FAILURES)
+    .bind::<Nullable<SqlUuid>, _>(tenant.map(|tenant| tenant.0))
     .fixed()
     .execute(&mut tx)
     .await?;

@@ -3,7 +3,7 @@
 use anklang_domain::message::{AmbiguousPolicy, MAX_FAILURES};
 use chrono::TimeDelta;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Double, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -61,6 +61,9 @@ struct Lost {
     /// It may have been handed over.
     #[diesel(sql_type = Bool)]
     unknown: bool,
+    /// Its account wants such to be held.
+    #[diesel(sql_type = Bool)]
+    hold: bool,
 }
 
 /// Takes back messages whose lease has run out. Those that were not handed over are queued again; of
@@ -88,17 +91,23 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
         }
     };
     let mut tx = store.begin_worker().await?;
-<<<<<<< HEAD
     // Locked first, so that what reports told meanwhile is seen (see `hand_over::hold`).
     let lost: Vec<Lost> = diesel::sql_query(
-        "SELECT tenant_id, id, submitted_at IS NOT NULL AS unknown FROM message
-         WHERE (account = ANY($1)) = $3 AND state = 'sending'
-           AND lease_until < now() - make_interval(secs => $4) AND lease <> ALL($2)
-         ORDER BY tenant_id, id LIMIT 10000 FOR UPDATE SKIP LOCKED",
+        "SELECT m.tenant_id, m.id, m.submitted_at IS NOT NULL AS unknown,
+                coalesce(a.ambiguous, $2) = 'hold' AS hold
+         FROM message m
+         LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
+         WHERE m.state = 'sending'
+           AND CASE $4 WHEN 'own' THEN a.id IS NOT NULL
+                       WHEN 'one' THEN a.id IS NULL AND m.account = ANY($1)
+                       ELSE a.id IS NULL AND m.account <> ALL($1) END
+           AND m.lease_until < now() - make_interval(secs => $5) AND m.lease <> ALL($3)
+         ORDER BY m.tenant_id, m.id LIMIT 10000 FOR UPDATE OF m SKIP LOCKED",
     )
     .bind::<Array<Text>, _>(accounts)
+    .bind::<Text, _>(policy.as_str())
     .bind::<Array<SqlUuid>, _>(ours)
-    .bind::<Bool, _>(theirs)
+    .bind::<Text, _>(kind)
     .bind::<Double, _>(seconds(grace))
     .fixed()
     .load(&mut tx)
@@ -108,28 +117,12 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
     }
     let found: Row = diesel::sql_query(format!(
         "WITH lost AS MATERIALIZED (
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[]) AS l (tenant_id, id, unknown)),
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[], $4::bool[])
+                 AS l (tenant_id, id, unknown, hold)),
          moved AS (
              UPDATE message m SET
                  state = CASE WHEN m.told > 0 THEN {TOLD_STATE}
-                              WHEN lost.unknown AND ($4 = 'hold' OR m.failures + 1 >= $5)
-=======
-    let found: Row = diesel::sql_query(
-        "WITH lost AS (
-             SELECT m.tenant_id, m.id, m.submitted_at IS NOT NULL AS unknown,
-                    coalesce(a.ambiguous, $2) = 'hold' AS hold
-             FROM message m
-             LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
-             WHERE m.state = 'sending'
-               AND CASE $5 WHEN 'own' THEN a.id IS NOT NULL
-                           WHEN 'one' THEN a.id IS NULL AND m.account = ANY($1)
-                           ELSE a.id IS NULL AND m.account <> ALL($1) END
-               AND m.lease_until < now() - make_interval(secs => $6) AND m.lease <> ALL($4)
-             ORDER BY m.tenant_id, m.id LIMIT 10000 FOR UPDATE OF m SKIP LOCKED),
-         moved AS (
-             UPDATE message m SET
-                 state = CASE WHEN lost.unknown AND (lost.hold OR m.failures + 1 >= $3)
->>>>>>> wt-acct
+                              WHEN lost.unknown AND (lost.hold OR m.failures + 1 >= $5)
                               THEN 'ambiguous' ELSE 'queued' END,
                  failures = m.failures + lost.unknown::int,
                  detail = CASE WHEN m.told > 0 THEN coalesce({TOLD_WORDS}, '') WHEN lost.unknown
@@ -157,27 +150,13 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
              SELECT tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
          {ANNOUNCE_MESSAGES}
          SELECT count(*) FILTER (WHERE NOT unknown) AS requeued,
-<<<<<<< HEAD
                 count(*) FILTER (WHERE unknown) AS unknown FROM moved"
     ))
     .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.tenant_id).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(lost.iter().map(|l| l.id).collect::<Vec<_>>())
     .bind::<Array<Bool>, _>(lost.iter().map(|l| l.unknown).collect::<Vec<_>>())
-    .bind::<Text, _>(match policy {
-        AmbiguousPolicy::Resend => "resend",
-        AmbiguousPolicy::Hold => "hold",
-    })
+    .bind::<Array<Bool>, _>(lost.iter().map(|l| l.hold).collect::<Vec<_>>())
     .bind::<Integer, _>(MAX_FAILURES)
-=======
-                count(*) FILTER (WHERE unknown) AS unknown FROM moved",
-    )
-    .bind::<Array<Text>, _>(accounts)
-    .bind::<Text, _>(policy.as_str())
-    .bind::<Integer, _>(MAX_FAILURES)
-    .bind::<Array<SqlUuid>, _>(ours)
-    .bind::<Text, _>(kind)
-    .bind::<Double, _>(seconds(grace))
->>>>>>> wt-acct
     .fixed()
     .get_result(&mut tx)
     .await?;

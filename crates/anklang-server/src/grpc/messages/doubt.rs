@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use anklang_channels::proto::Capability;
 use anklang_domain::{MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::Conn;
@@ -141,10 +140,10 @@ impl MessagesApi {
         }
         let (mut settled, mut failed) = (0, None);
         for (id, doubts) in of {
-            let Some(account) = self.app.accounts.get(tenant, &id).cloned() else {
+            let Some(account) = self.app.accounts.get(tenant, &id) else {
                 continue;
             };
-            if !account.can(Capability::Lookup) {
+            if !account.looks_up {
                 continue;
             }
             for doubts in doubts.chunks(lookups::at_once(&account)) {
