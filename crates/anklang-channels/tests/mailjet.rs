@@ -327,7 +327,7 @@ async fn events_come_by_the_webhook() {
         .iter()
         .map(|d| (d.state(), &d.code[..]))
         .collect();
-    let bounced = (delivery_event::State::Bounced, "user unknown");
+    let bounced = (delivery_event::State::Bounced, "5.1.1");
     assert_eq!(states, [(delivery_event::State::Delivered, ""), bounced]);
     assert!(
         reply

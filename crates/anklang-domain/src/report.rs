@@ -167,6 +167,8 @@ struct Code {
 impl Code {
     fn read(text: &str) -> Code {
         let mut code = Code::default();
+        let starts = text.trim_start();
+        let starts = starts.strip_prefix("smtp;").unwrap_or(starts).trim_start();
         let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
         for word in words.map(|w| w.trim_matches('.')).filter(|w| w.len() <= 9) {
             let parts: Vec<Option<u16>> = word.split('.').map(|p| p.parse().ok()).collect();
@@ -174,7 +176,8 @@ impl Code {
                 [Some(class @ (2 | 4 | 5)), Some(subject), Some(detail)] => {
                     code.enhanced.get_or_insert((class, subject, detail));
                 }
-                [Some(reply @ 200..=599)] if word.len() == 3 => {
+                // An error that a network numbers in its own way is none: "UNDELIV 551".
+                [Some(reply @ 200..=599)] if word.len() == 3 && starts.starts_with(word) => {
                     code.reply.get_or_insert(reply);
                 }
                 _ => {}
@@ -391,6 +394,7 @@ mod tests {
             "552",
             "5.1.1.1",
             "UNDELIV",
+            "UNDELIV 551",
             "5500",
         ];
         for code in hard {

@@ -36,6 +36,9 @@ const OPTIONS: InstanceOptions = InstanceOptions {
     event_capacity: 1_024,
 };
 
+/// One that does not say within this time whether it can look messages up is taken to be able to.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+
 /// At most so often an account that fails is asked why.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
@@ -235,7 +238,10 @@ pub async fn open(plugin: &Plugin, config: &serde_json::Value) -> Result<Opened,
     let instance = plugin.open_with(config, OPTIONS).await?;
     let mut capabilities = plugin.manifest().capabilities();
     let looks_up = capabilities.any(|known| known == Capability::Lookup)
-        && instance.lookup(LookupRequest::default()).await != Err(CallError::Unsupported);
+        && !matches!(
+            tokio::time::timeout(ASKED_WITHIN, instance.lookup(LookupRequest::default())).await,
+            Ok(Err(CallError::Unsupported))
+        );
     Ok(Opened {
         plugin: plugin.clone(),
         instance,

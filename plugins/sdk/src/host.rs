@@ -15,6 +15,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// A host that commits slowly is asked about once per second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// A number to count events up from, greater than those of any process before: what the host commits of a
+/// process that has died it acknowledges to the next one, which must not take it for its own.
+pub fn events_from() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.unwrap_or_default().as_millis();
+    // 20 bits are a million events within the first millisecond.
+    u64::try_from(millis).unwrap_or(0) << 20
+}
+
 /// The host's function table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawHost {

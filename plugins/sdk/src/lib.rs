@@ -53,7 +53,7 @@ pub use anklang_plugin_proto::v1::{
 };
 pub use channel::{Channel, OpenError};
 pub use entry::WORKER_THREADS;
-pub use host::{Host, HostClosed};
+pub use host::{Host, HostClosed, events_from};
 
 /// What [`export_channel!`] expands to; not for authors.
 #[doc(hidden)]

@@ -35,10 +35,18 @@ impl From<HostClosed> for Ended {
 }
 
 /// The events that wait for their acknowledgement.
-#[derive(Default)]
 pub(crate) struct Open {
     last: AtomicU64,
     ids: watch::Sender<BTreeSet<u64>>,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Open {
+            last: AtomicU64::new(anklang_plugin_sdk::events_from()),
+            ids: watch::Sender::default(),
+        }
+    }
 }
 
 impl Open {

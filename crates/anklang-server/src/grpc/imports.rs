@@ -193,8 +193,32 @@ async fn run<R: Load>(
     header: pb::ImportHeader,
     client: &mut Client,
 ) -> Result<(), Stop> {
-    let mut reader = RowReader::<R>::new(&header)?;
+    let reader = RowReader::<R>::new(&header)?;
     let mut writer = Writer::new(client.answers.clone());
+    let result = transfer(
+        store,
+        tenant,
+        header.validate_only,
+        client,
+        reader,
+        &mut writer,
+    )
+    .await;
+    // Whoever begins anew after an error must not be overtaken by what is still being written.
+    for writing in writer.writing {
+        let _ = writing.await;
+    }
+    result
+}
+
+async fn transfer<R: Load>(
+    store: Store,
+    tenant: TenantId,
+    validate_only: bool,
+    client: &mut Client,
+    mut reader: RowReader<R>,
+    writer: &mut Writer<R>,
+) -> Result<(), Stop> {
     let mut rows = Vec::new();
     loop {
         let part = tokio::select! {
@@ -216,7 +240,7 @@ async fn run<R: Load>(
         if writer.session.is_none() && !reader.columns().is_empty() {
             let columns = reader.columns().iter().cloned();
             let store = store.clone();
-            writer.session = Some(Session::new(store, tenant, columns, header.validate_only));
+            writer.session = Some(Session::new(store, tenant, columns, validate_only));
         }
         let least = if ended { 1 } else { CHUNK };
         writer.write(&reader, &mut rows, least).await?;
@@ -315,12 +339,12 @@ impl<R: Load> Writer<R> {
     }
 
     /// Waits for all chunks and ends the import; the sums of all.
-    async fn finish(mut self) -> Result<Sums, Stop> {
+    async fn finish(&mut self) -> Result<Sums, Stop> {
         while !self.is_idle() {
             self.first().await?;
         }
-        let sums = self.told.await.map_err(|_| Stop::Gone)?;
-        if let Some(session) = self.session {
+        let sums = (&mut self.told).await.map_err(|_| Stop::Gone)?;
+        if let Some(session) = self.session.take() {
             session.finish(sums).await;
         }
         Ok(sums)

@@ -399,7 +399,7 @@ fn not_submitted(refused: &CallError, messages: usize) -> Vec<(Outcome, String)>
             whole_account: false,
         },
         // No fault of theirs. Nothing is claimed before the plugin is up again.
-        CallError::Down(_) => Outcome::NotSubmitted,
+        CallError::Down(_) | CallError::Closed => Outcome::NotSubmitted,
         _ => Outcome::Transient,
     };
     vec![(outcome, refused.to_string()); messages]

@@ -59,6 +59,10 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
 
 /// One call of the plugin, if anything is due; says whether more may be.
 async fn round(app: &App, account: &Account) -> Result<bool, LookupError> {
+    // A lookup that nobody can answer is not used up.
+    if !account.instance.is_up() {
+        return Ok(false);
+    }
     let waits = &app.config.channels.lookup_waits;
     if account.policy == AmbiguousPolicy::Resend {
         let queued =

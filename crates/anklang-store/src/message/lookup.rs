@@ -146,7 +146,9 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
                            AND a.attempt = m.attempt), now()) END,
                  updated_at = now()
              FROM looked l
-             WHERE m.tenant_id = $1 AND m.id = l.id AND m.state = 'ambiguous'
+             -- One that was queued again meanwhile, and not claimed yet, is not sent when it was taken.
+             WHERE m.tenant_id = $1 AND m.id = l.id
+               AND (m.state = 'ambiguous' OR (m.state = 'queued' AND l.state = 'sent'))
                AND m.attempt = l.attempt AND l.state <> 'ambiguous'
              RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.detail)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)

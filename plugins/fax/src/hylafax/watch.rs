@@ -29,10 +29,18 @@ pub(crate) struct Told {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     last_event: u64,
     jobs: HashMap<Key, Event>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            last_event: anklang_plugin_sdk::events_from(),
+            jobs: HashMap::new(),
+        }
+    }
 }
 
 /// Ids of jobs begin anew some day; with its message, a job is one.

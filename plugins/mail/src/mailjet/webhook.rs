@@ -116,6 +116,19 @@ fn token(request: &CallbackRequest) -> Option<Vec<u8>> {
     Some(percent_decode_str(value).collect())
 }
 
+/// The enhanced status (RFC 3463) of what Mailjet calls a hard bounce, so that the host knows whether the
+/// address is to blame; else Mailjet's words.
+/// <https://dev.mailjet.com/email/guides/webhooks/#possible-values-for-errors>
+fn status_of(error: &str) -> String {
+    match error {
+        "user unknown" => "5.1.1",
+        "mailbox inactive" => "5.2.1",
+        "invalid domain" | "no mail host" => "5.1.2",
+        other => other,
+    }
+    .to_owned()
+}
+
 impl Event {
     fn delivery(self) -> Option<DeliveryEvent> {
         let text = |value: Option<String>| value.unwrap_or_default();
@@ -134,7 +147,15 @@ impl Event {
                 String::new(),
                 without_query(&text(self.url)),
             ),
-            "bounce" if is_hard => (State::Bounced, text(self.error), text(self.comment)),
+            "bounce" if is_hard => {
+                let error = text(self.error);
+                let (code, said) = (status_of(&error), text(self.comment));
+                (
+                    State::Bounced,
+                    code,
+                    format!("{error} {said}").trim().to_owned(),
+                )
+            }
             "bounce" | "blocked" => (State::Failed, text(self.error), text(self.comment)),
             "spam" => (State::Complained, text(self.source), String::new()),
             "unsub" => (State::Unsubscribed, String::new(), String::new()),

@@ -91,10 +91,18 @@ impl Inbox {
 #[derive(Default)]
 pub(crate) struct Unacknowledged(Mutex<State>);
 
-#[derive(Default)]
 struct State {
     last: u64,
     waiting: HashMap<u64, Vec<Unanswered>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            last: anklang_plugin_sdk::events_from(),
+            waiting: HashMap::new(),
+        }
+    }
 }
 
 impl Unacknowledged {

@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 4] = [
+const UNSEEN: [(&str, &str); 5] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",

@@ -14,7 +14,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 13] = [
+const LISTS: [&str; 14] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",

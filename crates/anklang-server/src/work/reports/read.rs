@@ -91,6 +91,11 @@ fn message(channel: &str, event: &proto::InboundEvent, words: &StopWords) -> Inb
         received_at: event.received_at.as_ref().and_then(time),
         asks_to_stop: match text.trim() {
             "" => words.ask_to_stop(&subject),
+            // An answer by mail quotes what it answers below.
+            text if channel == "mail" => {
+                let own = text.split("\n\n").next().unwrap_or(text);
+                words.ask_to_stop(text) || words.ask_to_stop(own)
+            }
             text => words.ask_to_stop(text),
         },
         subject,
@@ -100,8 +105,16 @@ fn message(channel: &str, event: &proto::InboundEvent, words: &StopWords) -> Inb
 
 /// The one form of an address, so that it is found again; as it came when it has none.
 fn address(channel: &str, address: &str) -> String {
-    contact::normalise(contact_channel(channel), address, "")
-        .unwrap_or_else(|_| printable(address.trim()))
+    let (kind, bare) = (contact_channel(channel), address.trim());
+    // Networks leave the sign of international numbers out.
+    let international = || match (kind, bare.strip_prefix("00")) {
+        ("mobile" | "phone" | "fax", Some(rest)) => format!("+{rest}"),
+        ("mobile" | "phone" | "fax", None) if bare.len() >= 8 => format!("+{bare}"),
+        _ => String::new(),
+    };
+    contact::normalise(kind, bare, "")
+        .or_else(|_| contact::normalise(kind, &international(), ""))
+        .unwrap_or_else(|_| printable(bare))
 }
 
 /// A text of several lines that a database can keep.
@@ -160,5 +173,17 @@ mod tests {
         assert!(!read("Stop", "Bitte nicht").asks_to_stop);
         assert_eq!(read("", "a\0b\nc").text, "ab\nc");
         assert_eq!(read("", "").sender, "+4915123456789");
+        let mail = |text| message("mail", &event("Re: Angebot", text), &words);
+        assert!(mail("Stop.\n\nAm 22.11. schrieb Stadtwerk:\n> Guten Tag").asks_to_stop);
+        assert!(!mail("Bitte nicht.\n\nStop").asks_to_stop);
+    }
+
+    #[test]
+    fn numbers_of_networks_are_international() {
+        for number in ["4915123456789", "004915123456789", "+4915123456789"] {
+            assert_eq!(address("sms", number), "+4915123456789", "{number}");
+        }
+        assert_eq!(address("sms", "80808"), "80808");
+        assert_eq!(address("sms", "Stadtwerk"), "Stadtwerk");
     }
 }

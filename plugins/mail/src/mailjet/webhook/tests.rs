@@ -112,7 +112,7 @@ fn events_become_states() {
         (State::Delivered, "", "sent (250 2.0.0 OK)"),
         (State::Opened, "", ""),
         (State::Clicked, "", "https://stadtwerk.example/a"),
-        (State::Bounced, "user unknown", "Host not found"),
+        (State::Bounced, "5.1.1", "user unknown Host not found"),
         (State::Failed, "quota exceeded", ""),
         (State::Failed, "preblocked", ""),
         (State::Complained, "JMRPP", ""),
