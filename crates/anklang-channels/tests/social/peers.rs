@@ -67,7 +67,7 @@ pub fn synapse() -> Option<SocketAddr> {
 pub fn telegram() -> Option<SocketAddr> {
     static RUNNING: OnceLock<Option<(SocketAddr, Child)>> = OnceLock::new();
     let running = RUNNING.get_or_init(|| {
-        let peers = std::env::var_os("ANKLANG_PEERS").map(PathBuf::from);
+        let peers = std::env::var_os("ANKLANG_TEST_PEERS").map(PathBuf::from);
         let modules = peers
             .unwrap_or_else(|| cache().join("npm/peers"))
             .join("node_modules");
