@@ -84,6 +84,10 @@ impl Channel for Account {
         }
     }
 
+    fn is_called_back(&self) -> bool {
+        matches!(self, Self::Mailjet(_))
+    }
+
     async fn callback(&self, request: CallbackRequest) -> CallbackReply {
         match self {
             // Nobody has a reason to call.

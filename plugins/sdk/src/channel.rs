@@ -66,6 +66,12 @@ pub trait Channel: Send + Sync + Sized + 'static {
         async { Vec::new() }
     }
 
+    /// Whether this account has a provider that calls, of a plugin with `Callback`. Of one that has not the
+    /// host never gets through to [`Channel::callback`].
+    fn is_called_back(&self) -> bool {
+        true
+    }
+
     /// Authenticates and translates an HTTP request of the provider.
     fn callback(&self, request: CallbackRequest) -> impl Future<Output = CallbackReply> + Send {
         let _ = request;

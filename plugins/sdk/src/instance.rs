@@ -132,13 +132,18 @@ impl<C: Channel> Operate for Instance<C> {
                 })
             }
             ANK_OP_CANCEL => self.cancel(call_id, request),
-            ANK_OP_CALLBACK if C::CAPABILITIES.contains(&Capability::Callback) => self.start(
-                call_id,
-                request,
-                |me, request: CallbackRequest| async move {
-                    me.channel.callback(request).await.encode_to_vec()
-                },
-            ),
+            ANK_OP_CALLBACK
+                if C::CAPABILITIES.contains(&Capability::Callback)
+                    && self.channel.is_called_back() =>
+            {
+                self.start(
+                    call_id,
+                    request,
+                    |me, request: CallbackRequest| async move {
+                        me.channel.callback(request).await.encode_to_vec()
+                    },
+                )
+            }
             ANK_OP_HEALTH => self.start(call_id, request, |me, (): ()| async move {
                 me.channel.health().await.encode_to_vec()
             }),
