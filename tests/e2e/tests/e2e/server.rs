@@ -115,7 +115,7 @@ fn wrong_plugins_are_named_all_at_once() {
     let plugins = program().plugins.display().to_string();
     let plugins = [("ANKLANG_PLUGINS__FOLDER", &plugins[..])];
     let config = format!(
-        "[channel_accounts.fax]\nplugin = 'fax'\n\
+        "[channel_accounts.dove]\nplugin = 'dove'\n\
          [channel_accounts.pinned]\nplugin = 'mail'\nsha256 = '{}'\n\
          [channel_accounts.relay]\nplugin = 'mail'\n\
          [channel_accounts.relay.config]\nport = 0\ntls = 'maybe'\ncolour = 'blue'\n",
@@ -126,7 +126,7 @@ fn wrong_plugins_are_named_all_at_once() {
     names(
         &said,
         &[
-            "channel_accounts.fax.plugin: ",
+            "channel_accounts.dove.plugin: ",
             "channel_accounts.pinned.plugin: ",
             "channel_accounts.relay.config.colour: ",
             "channel_accounts.relay.config.host: ",
@@ -134,7 +134,7 @@ fn wrong_plugins_are_named_all_at_once() {
             "channel_accounts.relay.config.tls: ",
         ],
     );
-    for word in ["libanklang_fax.so", "SHA-256"] {
+    for word in ["libanklang_dove.so", "SHA-256"] {
         assert!(said.contains(word), "{word} in {said}");
     }
     // What only opening finds.
