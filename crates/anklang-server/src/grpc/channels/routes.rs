@@ -17,6 +17,9 @@ use crate::grpc::listing::Listing;
 use crate::grpc::wire::timestamp;
 use crate::grpc::{ApiError, ApiResult, Change, caller, form, tagged};
 
+/// The most characters in the name of a channel.
+const MAX_CHANNEL: usize = 50;
+
 /// A route as it came, checked.
 struct Wanted {
     display_name: String,
@@ -178,6 +181,9 @@ impl ChannelsApi {
         );
         if given.channel.is_empty() {
             violations.add(at("channel"), "is required");
+        } else if given.channel.chars().count() > MAX_CHANNEL {
+            let reason = format!("must have at most {MAX_CHANNEL} characters");
+            violations.add(at("channel"), reason);
         }
         let failover_after = failover_after(given, violations);
         let mut entries = Vec::new();
