@@ -578,13 +578,13 @@ async fn a_cancelled_launch_cancels_what_is_not_sent_yet() {
     hold.release().await;
     assert!(client.finished(&operation).await.unwrap().done);
 
+    // The phase is wound up after the operation.
+    until("what is not sent yet is cancelled", async || {
+        let messages = figures(&client, &campaign).await.messages.unwrap();
+        (messages.sending, messages.queued, messages.cancelled) == (2, 0, 5)
+    })
+    .await;
     let total = figures(&client, &campaign).await;
-    let messages = total.messages.unwrap();
-    assert_eq!(
-        (messages.sending, messages.queued, messages.cancelled),
-        (2, 0, 5),
-        "{messages:?}"
-    );
     let offers = total.offers.unwrap();
     assert_eq!((offers.made, offers.withdrawn), (8, 8));
     assert_eq!(total.audience.unwrap().members, 8);
