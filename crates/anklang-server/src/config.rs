@@ -722,6 +722,6 @@ mod tests {
         ] {
             assert!(fields.contains(&field), "{field} in {fields:?}");
         }
-        assert_eq!(fields.len(), 35, "{found:?}");
+        assert_eq!(fields.len(), 37, "{found:?}");
     }
 }
