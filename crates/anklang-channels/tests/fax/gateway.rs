@@ -90,9 +90,10 @@ async fn without_a_server_nothing_is_lost_and_nobody_can_be_asked() {
     assert_eq!(failure(&outcomes[0]), ("TRANSIENT", "CONNECT".to_owned()));
     assert_eq!(failure(&outcomes[1]), ("TRANSIENT", "CONNECT".to_owned()));
     assert_eq!(failure(&outcomes[2]).0, "REASON_RECIPIENT");
-    let results = lookup(&instance, &["a", "b"]).await;
-    assert_eq!(
-        results.iter().map(found).collect::<Vec<_>>(),
-        ["ambiguous"; 2]
-    );
+    let asked = anklang_channels::proto::LookupRequest {
+        message_ids: vec!["a".into(), "b".into()],
+        ..Default::default()
+    };
+    let refused = instance.lookup(asked).await.unwrap_err();
+    assert_eq!(refused, anklang_channels::CallError::Unsupported);
 }
