@@ -157,8 +157,13 @@ impl Callbacks {
         }
         let words = &self.app.config.channels.stop_words;
         let news = reports::read(account, &reply.deliveries, &reply.inbound, words);
-        let recorded = reports::record(&self.app, account, &[tenant.id], &news).await;
-        if let Err(error) = recorded {
+        // Of an account that several tenants share, the provider has one address, and reports there of
+        // the messages of all of them.
+        let recorded = async {
+            let tenants = reports::tenants(&self.app, account).await?;
+            reports::record(&self.app, account, &tenants, &[tenant.id], &news).await
+        };
+        if let Err(error) = recorded.await {
             tracing::warn!(account = account.id, tenant = tenant.slug, %error, "recording events");
             return Err(StatusCode::SERVICE_UNAVAILABLE);
         }

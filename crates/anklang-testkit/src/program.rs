@@ -30,8 +30,9 @@ pub fn program() -> &'static Program {
         let (target, profile) = built_in();
         let built = cargo
             .args(["build", "--message-format=json", "--profile", &profile])
-            .args(["-p", "anklang-server", "-p", "anklang-plugin-mail"])
-            .args(["-p", "anklang-plugin-fax", "-p", "anklang-plugin-testing"])
+            .args(["-p", "anklang-server", "-p", "anklang-plugin-testing"])
+            .args(["-p", "anklang-plugin-mail", "-p", "anklang-plugin-sms"])
+            .args(["-p", "anklang-plugin-fax", "-p", "anklang-plugin-social"])
             .arg("--target-dir")
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"))

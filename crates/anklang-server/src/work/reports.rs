@@ -121,7 +121,7 @@ async fn commit(app: &App, account: &Account, news: &News, stop: &CancellationTo
     loop {
         let done = async {
             let tenants = tenants(app, account).await?;
-            record(app, account, &tenants, news).await
+            record(app, account, &tenants, &tenants, news).await
         };
         match done.await {
             Ok(()) => return true,
@@ -138,17 +138,19 @@ async fn commit(app: &App, account: &Account, news: &News, stop: &CancellationTo
 }
 
 /// The tenants that an account may be telling of.
-async fn tenants(app: &App, account: &Account) -> Result<Vec<TenantId>, StoreError> {
+pub async fn tenants(app: &App, account: &Account) -> Result<Vec<TenantId>, StoreError> {
     let all = tenant::all(&app.store).await?;
     let theirs = all.iter().filter(|tenant| account.is_for(tenant));
     Ok(theirs.map(|tenant: &Tenant| tenant.id).collect())
 }
 
-/// Records what a channel told of messages of these tenants, in one transaction.
+/// Records what a channel told, in one transaction: of messages of `tenants`, and what came in for one
+/// of `receivers`, who are some of them.
 pub async fn record(
     app: &App,
     account: &Account,
     tenants: &[TenantId],
+    receivers: &[TenantId],
     news: &News,
 ) -> Result<(), StoreError> {
     if news.is_empty() || tenants.is_empty() {
@@ -161,7 +163,11 @@ pub async fn record(
     };
     let mut tx = source.begin(&app.store).await?;
     let applied = report::apply(&mut tx, source, &news.reports).await?;
-    let received = inbound::receive(&mut tx, source, &news.inbound).await?;
+    let receivers = Source {
+        tenants: receivers,
+        ..source
+    };
+    let received = inbound::receive(&mut tx, receivers, &news.inbound).await?;
     tx.commit().await?;
     meters::reports(
         account.label(),

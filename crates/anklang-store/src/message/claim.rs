@@ -183,11 +183,13 @@ pub async fn claim(
         revision: terms.revision,
     };
     let (mut limit, mut waiting, mut paced) = (terms.limit, 0, None);
+    let mut began = None;
     if let Some(rate) = terms.rate {
         let pace = pace::lock(&mut tx, tenant, account).await?;
         let next = rate.next(pace.free_at, pace.now);
         batch.again_in = Some(next - pace.now).filter(|wait| *wait > TimeDelta::zero());
         limit = limit.min(rate.free(pace.free_at, pace.now).into());
+        began = Some(pace.now);
         paced = Some((rate, pace));
     }
     let mut closed = Vec::new();
@@ -196,7 +198,7 @@ pub async fn claim(
         (waiting, limit) = wait::wait_for_window(&mut tx, tenant, account, &closed, limit).await?;
     }
     if limit > 0 {
-        let moved = move_due(&mut tx, &batch, limit, terms.lease_for, &closed).await?;
+        let moved = move_due(&mut tx, &batch, limit, terms.lease_for, &closed, began).await?;
         let all = moved.len();
         let ours = moved.into_iter().filter(|m| m.state == "sending");
         batch.messages = ours.map(|m| m.claimed).collect();
@@ -213,13 +215,15 @@ pub async fn claim(
     Ok(batch)
 }
 
-/// Decides on due messages, in one statement: sent now, or not any more.
+/// Decides on due messages, in one statement: sent now, or not any more. Attempts begin when the
+/// account's rate let them: what the ledger shows keeps to it.
 async fn move_due(
     conn: &mut Conn,
     batch: &Batch,
     limit: i64,
     lease_for: TimeDelta,
     closed: &[ClosedZone],
+    began: Option<DateTime<Utc>>,
 ) -> Result<Vec<Moved>> {
     let (zones, opens): (Vec<&str>, Vec<DateTime<Utc>>) = closed.iter().copied().unzip();
     // Without a budget nothing is counted.
@@ -312,7 +316,7 @@ async fn move_due(
                        m.customer_id, m.campaign_id, m.detail, m.traceparent),
          noted AS (
              INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at, account)
-             SELECT $1, id, attempt, now(), $2 FROM moved WHERE state = 'sending'),
+             SELECT $1, id, attempt, coalesce($12, now()), $2 FROM moved WHERE state = 'sending'),
          told AS (
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
@@ -336,6 +340,7 @@ async fn move_due(
     .bind::<Array<Text>, _>(zones)
     .bind::<Array<Timestamptz>, _>(opens)
     .bind::<Nullable<BigInt>, _>(batch.revision)
+    .bind::<Nullable<Timestamptz>, _>(began)
     .fixed()
     .load(conn)
     .await?)

@@ -108,18 +108,16 @@ async fn mark(
     Ok(rows.into_iter().map(|r| r.id).collect())
 }
 
-/// Holds messages that are recorded next: a report may be moving them. What it tells is then seen by
+/// Holds messages that are recorded next: a report or a rescue may be moving them. What it tells is then seen by
 /// the statement that records, which finds its rows as they are and need not check them again: under
 /// row-level security PostgreSQL 15.18 crashes when a statement with that many parts does.
 async fn hold(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<()> {
     diesel::sql_query(
         "SELECT id FROM message
-         WHERE tenant_id = $1 AND id = ANY($2) AND lease = $3 AND state = 'sending'
-         ORDER BY id FOR UPDATE",
+         WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
     )
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<Array<SqlUuid>, _>(ended.iter().map(|e| e.id).collect::<Vec<_>>())
-    .bind::<SqlUuid, _>(batch.lease)
     .fixed()
     .execute(conn)
     .await?;
@@ -160,8 +158,11 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
                  lookups = 0,
                  lease = NULL, lease_until = NULL, submitted_at = NULL, updated_at = now()
              FROM ended e
-             WHERE m.tenant_id = $1 AND m.id = e.id AND m.attempt = e.attempt AND m.lease = $2
-               AND m.state = 'sending'
+             WHERE m.tenant_id = $1 AND m.id = e.id AND m.attempt = e.attempt
+               AND ((m.lease = $2 AND m.state = 'sending')
+                    -- Given up by a rescue while this sender stood still, and taken all the same: it
+                    -- is in doubt no more, and not sent again.
+                    OR (e.state = 'sent' AND m.state IN ('ambiguous', 'queued')))
              RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.told, e.attempt, e.outcome,
                        e.detail),
          noted AS (

@@ -254,6 +254,33 @@ async fn a_report_may_overtake_the_outcome() {
 }
 
 #[tokio::test]
+async fn a_sender_that_stood_still_is_believed_that_it_was_taken() {
+    let probe = Probe::start(2, Settings::default()).await;
+    let gate = probe.hold("hold-outcomes");
+    let campaign = probe.launch("fine").await;
+    until("both under way", async || {
+        let submitted = "SELECT count(*) FROM message WHERE submitted_at IS NOT NULL";
+        probe.look(submitted).await == "2"
+    })
+    .await;
+    // What a rescue by another server makes of messages whose sender seems to be gone.
+    let rescued = "WITH moved AS (
+        UPDATE message SET state = CASE address WHEN 'probe0' THEN 'ambiguous' ELSE 'queued' END,
+            lease = NULL, lease_until = NULL, submitted_at = NULL,
+            next_attempt_at = now() + interval '1 day'
+        RETURNING id) SELECT count(*) FROM moved";
+    assert_eq!(probe.look(rescued).await, "2");
+    std::fs::remove_file(gate).unwrap();
+    probe.until(&campaign, MessageState::Sent).await;
+    for customer in 0..2 {
+        let message = probe.message(&campaign, customer).await;
+        assert_eq!(message.attempt_count, 1);
+        assert_eq!(message.attempts[0].outcome(), AttemptOutcome::Accepted);
+        assert!(message.send_time.is_some());
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_between_commit_and_acknowledgement_counts_once() {
     let receiver = Receiver::start().await;
     let settings = Settings {
@@ -378,7 +405,7 @@ async fn only_the_provider_is_listened_to() {
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
-    // The other tenant's provider cannot tell of this one's messages, of its own or of this account.
+    // The other tenant's provider cannot tell of this one's messages.
     let (status, _) = http(
         addr,
         "POST",
@@ -388,7 +415,6 @@ async fn only_the_provider_is_listened_to() {
     )
     .await;
     assert_eq!(status, 200);
-    assert_eq!(post(addr, &path("other", "probe"), &body).await.0, 200);
 
     // Refused before any of it is sent.
     let token = "x-token: probe\r\n";
@@ -438,6 +464,9 @@ async fn only_the_provider_is_listened_to() {
         (message.state(), message.reports.len()),
         (MessageState::Sent, 0)
     );
+    // The account is one for all tenants, and so is its provider's address: whichever they gave it.
+    assert_eq!(post(addr, &path("other", "probe"), &body).await.0, 200);
+    probe.until(&campaign, MessageState::Delivered).await;
     assert!(
         !probe.server.log().contains("a=1"),
         "addresses are not logged"

@@ -34,9 +34,7 @@ fn assert_paced(times: &[DateTime<Utc>], burst: i64, interval: TimeDelta) {
     for (i, from) in times.iter().enumerate() {
         for (j, until) in times.iter().enumerate().skip(i) {
             let count = i64::try_from(j - i + 1).unwrap();
-            // An attempt begins when its transaction does, which may be a moment before it has the
-            // account: that much earlier it may seem.
-            let span = *until - *from + TimeDelta::seconds(4);
+            let span = *until - *from;
             let allowed = burst + span.num_milliseconds() / interval.num_milliseconds();
             assert!(
                 count <= allowed,
@@ -79,8 +77,8 @@ async fn two_servers_and_a_restart_stay_below_one_rate() {
     assert!(times.len() >= 24);
     assert_paced(&times, 4, TimeDelta::milliseconds(500));
     let whole = *times.last().unwrap() - times[0];
-    // 24 less 4 at once at two a second, less the tolerance.
-    assert!(whole >= TimeDelta::seconds(6), "{whole}");
+    // 24 less 4 at once, at two a second.
+    assert!(whole >= TimeDelta::seconds(10), "{whole}");
 
     let request = channels::GetChannelAccountRequest {
         name: "channelAccounts/mail".into(),
