@@ -32,15 +32,19 @@ pub struct InstanceOptions {
     pub call_deadline: Duration,
     /// Events of each of the two sorts that are kept until somebody takes them; at least 1.
     pub event_capacity: usize,
+    /// Whether an instance that fails to open is there all the same: down, and tried again, as one whose
+    /// process failed later. What the plugin refuses is refused.
+    pub retry_open: bool,
 }
 
 impl Default for InstanceOptions {
-    /// One minute, five minutes, 1,024 events.
+    /// One minute, five minutes, 1,024 events; what does not open is told.
     fn default() -> Self {
         Self {
             open_deadline: Duration::from_secs(60),
             call_deadline: Duration::from_secs(300),
             event_capacity: 1024,
+            retry_open: false,
         }
     }
 }

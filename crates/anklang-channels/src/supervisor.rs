@@ -53,26 +53,39 @@ enum Now {
 }
 
 impl Shared {
-    /// Opens the first session.
+    /// Opens the first session, or goes on trying to if the options say so.
     pub(crate) async fn open(
         spec: Arc<Spec>,
         options: InstanceOptions,
         hub: Hub,
     ) -> Result<Arc<Self>, OpenError> {
-        let opened = open_session(&spec, options, hub.clone()).await?;
-        let session = Arc::new(opened);
+        let first = match open_session(&spec, options, hub.clone()).await {
+            Ok(session) => Ok(Arc::new(session)),
+            Err(error @ (OpenError::Failed(_) | OpenError::Timeout(_))) if options.retry_open => {
+                Err(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
+        let now = match &first {
+            Ok(session) => Now::Up(Arc::clone(session)),
+            Err(reason) => Now::Down {
+                reason: reason.clone(),
+                next: Next::StartIn(Duration::ZERO),
+                until: Instant::now(),
+            },
+        };
         let shared = Arc::new(Self {
             number: number(),
             options,
             state: Mutex::new(State {
                 spec: Arc::clone(&spec),
                 generation: 0,
-                now: Now::Up(Arc::clone(&session)),
+                now,
                 hub: Some(hub),
             }),
             leaving: Mutex::default(),
         });
-        Arc::clone(&shared).watch(0, session, spec);
+        Arc::clone(&shared).watch(0, first, spec);
         Ok(shared)
     }
 
@@ -130,7 +143,7 @@ impl Shared {
             session.drain(DROPPED_DRAIN).await;
             return Err(closed());
         };
-        Arc::clone(self).watch(generation, session, spec);
+        Arc::clone(self).watch(generation, Ok(session), spec);
         if let Now::Up(before) = before {
             let number = self.number;
             let mut leaving = self.leaving();
@@ -168,18 +181,32 @@ impl Shared {
         Err(DrainError::Unresponsive)
     }
 
-    /// Watches a session that may end by itself, and those after it.
-    fn watch(self: Arc<Self>, generation: u64, session: Arc<Session>, spec: Arc<Spec>) {
-        if session.may_end() {
-            tokio::spawn(async move { self.supervise(generation, session, spec).await });
+    /// Watches a session that may end by itself, or did not open, and those after it.
+    fn watch(
+        self: Arc<Self>,
+        generation: u64,
+        first: Result<Arc<Session>, String>,
+        spec: Arc<Spec>,
+    ) {
+        if first.as_ref().map_or(true, |session| session.may_end()) {
+            tokio::spawn(async move { self.supervise(generation, first, spec).await });
         }
     }
 
-    async fn supervise(self: Arc<Self>, generation: u64, first: Arc<Session>, spec: Arc<Spec>) {
+    async fn supervise(
+        self: Arc<Self>,
+        generation: u64,
+        first: Result<Arc<Session>, String>,
+        spec: Arc<Spec>,
+    ) {
         let mut breaker = Breaker::new(&spec.plugin.hosting().process);
-        breaker.up(Instant::now());
-        let mut reason = first.ended().await;
-        drop(first);
+        let mut reason = match first {
+            Ok(first) => {
+                breaker.up(Instant::now());
+                first.ended().await
+            }
+            Err(reason) => reason,
+        };
         loop {
             let next = breaker.failed(Instant::now());
             if !self.is_down(generation, &reason, next) {
@@ -197,9 +224,12 @@ impl Shared {
                         session.drain(DROPPED_DRAIN).await;
                         return;
                     }
+                    if !session.may_end() {
+                        return;
+                    }
                     session.ended().await
                 }
-                Err(error) => format!("it did not open again: {error}"),
+                Err(error) => format!("it did not open: {error}"),
             };
         }
     }

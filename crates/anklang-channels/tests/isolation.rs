@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anklang_channels::proto::{Manifest, Outcome, outcome};
 use anklang_channels::{
@@ -562,6 +562,38 @@ async fn a_program_that_hosts_nothing_is_told_apart() {
     hosting.program.path = "/no/such/program".into();
     let error = Plugin::load_with(library(), None, hosting).unwrap_err();
     assert!(matches!(error, LoadError::NoProcess { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_that_fails_to_open_may_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spoiled = folder.path().join("spoiled");
+    std::fs::write(&spoiled, "").unwrap();
+    let plugin = plugin(hosted(|_| {}));
+    let options = InstanceOptions {
+        retry_open: true,
+        ..InstanceOptions::default()
+    };
+    let config = json!({ "account": "a", "opening": "spoil", "spoiled": spoiled });
+    let instance = plugin.open_with(&config, options).await.unwrap();
+    let down = |state: InstanceState| match state {
+        InstanceState::Down(reason) => Some(reason),
+        _ => None,
+    };
+    let reason = down(instance.state()).unwrap();
+    assert!(reason.contains("SIGABRT"), "{reason}");
+    std::fs::remove_file(&spoiled).unwrap();
+    let begun = Instant::now();
+    while down(instance.state()).is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(instance.state(), InstanceState::Up);
+    instance.drain(Duration::from_secs(60)).await.unwrap();
+    // What is refused is not tried again.
+    let refused = json!({ "account": "a", "opening": "refuse" });
+    let refused = plugin.open_with(&refused, options).await;
+    assert!(matches!(refused, Err(OpenError::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@
 mod check;
 mod filters;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use minijinja::value::Serde;
@@ -57,6 +58,8 @@ pub struct MessageSource<'a> {
     pub text: &'a str,
     /// HTML body.
     pub html: &'a str,
+    /// The variables of a provider's template by their names, each a template of a text.
+    pub variables: &'a BTreeMap<String, String>,
 }
 
 impl MessageSource<'_> {
@@ -78,12 +81,15 @@ pub struct Message {
     pub text: String,
     /// HTML body.
     pub html: String,
+    /// The variables of a provider's template by their names.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// A checked message template. Cheap to keep, safe to share between threads.
 #[derive(Debug)]
 pub struct MessageTemplate {
     environment: Environment<'static>,
+    variables: Vec<String>,
 }
 
 impl MessageTemplate {
@@ -94,11 +100,16 @@ impl MessageTemplate {
     pub fn compile(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
         let mut template = Self {
             environment: environment(),
+            variables: source.variables.keys().cloned().collect(),
         };
         let mut errors: Vec<_> = PARTS
             .into_iter()
-            .flat_map(|part| template.add(part, source.part(part)))
+            .flat_map(|part| template.add(part, part.as_str(), source.part(part)))
             .collect();
+        for (variable, source) in source.variables {
+            let found = template.add(Part::ProviderVariables, &key(variable), source);
+            errors.extend(found.into_iter().map(|error| of_variable(variable, error)));
+        }
         errors.sort();
         errors.dedup();
         if errors.is_empty() {
@@ -116,11 +127,19 @@ impl MessageTemplate {
         let context = Value::from(Serde(data));
         let mut errors = Vec::new();
         let [subject, text, html] = PARTS.map(|part| {
-            self.render_part(part, &context).unwrap_or_else(|error| {
+            let rendered = self.render_part(part, part.as_str(), &context);
+            rendered.unwrap_or_else(|error| {
                 errors.push(error);
                 String::new()
             })
         });
+        let mut variables = BTreeMap::new();
+        for variable in &self.variables {
+            match self.render_part(Part::ProviderVariables, &key(variable), &context) {
+                Ok(value) => drop(variables.insert(variable.clone(), value)),
+                Err(error) => errors.push(of_variable(variable, error)),
+            }
+        }
         if !errors.is_empty() {
             return Err(RenderError::Template(errors));
         }
@@ -128,33 +147,42 @@ impl MessageTemplate {
             subject: one_line(&subject),
             text,
             html,
+            variables,
         })
     }
 
     /// Adds a part and returns what is wrong with it. Rendering it with samples
     /// says little about a part with static errors, so that comes last.
-    fn add(&mut self, part: Part, source: &str) -> Vec<TemplateError> {
+    fn add(&mut self, part: Part, name: &str, source: &str) -> Vec<TemplateError> {
         if let Some(error) = TemplateError::too_long(part, source) {
             return vec![error];
         }
         if let Err(error) = self
             .environment
-            .add_template_owned(part.as_str(), source.to_owned())
+            .add_template_owned(name.to_owned(), source.to_owned())
         {
             return vec![located(part, source, &error)];
         }
-        let errors = check::check(&self.environment, part, source);
+        let errors = check::check(&self.environment, part, name, source);
         if !errors.is_empty() {
             return errors;
         }
-        let render = |data| self.render_part(part, &Value::from(Serde(data))).err();
+        let render = |data| {
+            self.render_part(part, name, &Value::from(Serde(data)))
+                .err()
+        };
         OfferData::samples().iter().filter_map(render).collect()
     }
 
-    fn render_part(&self, part: Part, context: &Value) -> Result<String, TemplateError> {
+    fn render_part(
+        &self,
+        part: Part,
+        name: &str,
+        context: &Value,
+    ) -> Result<String, TemplateError> {
         let template = self
             .environment
-            .get_template(part.as_str())
+            .get_template(name)
             .map_err(|error| located(part, "", &error))?;
         let mut output = Limited(Vec::new());
         template
@@ -162,6 +190,16 @@ impl MessageTemplate {
             .map_err(|error| located(part, template.source(), &error))?;
         Ok(String::from_utf8(output.0).expect("the engine writes whole strings"))
     }
+}
+
+/// What the engine calls the template of a variable.
+fn key(variable: &str) -> String {
+    format!("variables.{variable}")
+}
+
+fn of_variable(variable: &str, mut error: TemplateError) -> TemplateError {
+    error.message = format!("{variable}: {}", error.message);
+    error
 }
 
 fn environment() -> Environment<'static> {

@@ -15,6 +15,8 @@ pub enum Part {
     TextBody,
     /// HTML body of a message.
     HtmlBody,
+    /// The variables of a provider's template.
+    ProviderVariables,
     /// Typst source of a document.
     TypstSource,
 }
@@ -27,6 +29,7 @@ impl Part {
             Self::Subject => "subject",
             Self::TextBody => "text_body",
             Self::HtmlBody => "html_body",
+            Self::ProviderVariables => "provider_template.variables",
             Self::TypstSource => "typst_source",
         }
     }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use anklang_channels::proto::{
     AmbiguousPolicy as PluginPolicy, Capability, LookupRequest, Manifest,
 };
-use anklang_channels::{CallError, Instance, InstanceOptions, OpenError, Plugin, Sha256};
+use anklang_channels::{
+    CallError, Instance, InstanceOptions, OpenError, Plugin, Sha256, file_name,
+};
 use anklang_domain::message::AmbiguousPolicy;
 use anklang_domain::rate::Rate;
 use anklang_domain::window::Window;
@@ -34,6 +36,7 @@ const OPTIONS: InstanceOptions = InstanceOptions {
     open_deadline: Duration::from_secs(60),
     call_deadline: Duration::from_secs(90 * 60),
     event_capacity: 1_024,
+    retry_open: false,
 };
 
 /// One that does not say within this time whether it can look messages up is taken to be able to.
@@ -233,9 +236,17 @@ pub struct Opened {
     pub looks_up: bool,
 }
 
-/// Opens a plugin for an account.
-pub async fn open(plugin: &Plugin, config: &serde_json::Value) -> Result<Opened, OpenError> {
-    let instance = plugin.open_with(config, OPTIONS).await?;
+/// Opens a plugin for an account; with `retry_open`, one that fails is open all the same, down for now.
+pub async fn open(
+    plugin: &Plugin,
+    config: &serde_json::Value,
+    retry_open: bool,
+) -> Result<Opened, OpenError> {
+    let options = InstanceOptions {
+        retry_open,
+        ..OPTIONS
+    };
+    let instance = plugin.open_with(config, options).await?;
     let mut capabilities = plugin.manifest().capabilities();
     let looks_up = capabilities.any(|known| known == Capability::Lookup)
         && !matches!(
@@ -270,7 +281,7 @@ impl Accounts {
         let mut violations = Violations::new();
         let mut loaded = Vec::new();
         for (id, config) in configs {
-            let path = plugins::path(folder, &config.plugin);
+            let path = folder.join(file_name(&config.plugin));
             let field = format!("channel_accounts.{id}.plugin");
             let (pin, hosting) = (config.pin.map(Sha256), config.hosting.clone());
             let plugin = Plugin::load_with(&path, pin, hosting);
@@ -295,7 +306,8 @@ impl Accounts {
         }
         let mut configured = BTreeMap::new();
         for (id, config, plugin) in loaded {
-            let opened = open(&plugin, &config.config).await;
+            // A plugin that fails does not keep the server from serving the other accounts.
+            let opened = open(&plugin, &config.config, true).await;
             let Some(opened) = violations.check(format!("channel_accounts.{id}.config"), opened)
             else {
                 continue;

@@ -1,6 +1,7 @@
 //! Configuration: the defaults of `anklang.toml`, the user's file over them, `ANKLANG_…` variables
 //! over both. Every fault is found before any is reported.
 
+mod accounts;
 mod channels;
 mod documents;
 mod handover;
@@ -12,18 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anklang_channels::{Hosting, Isolation, ProcessOptions};
 use anklang_domain::Violations;
-use anklang_domain::account as limits;
-use anklang_domain::message::AmbiguousPolicy;
-use anklang_domain::rate::Rate;
-use anklang_domain::window::Window;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Value};
-use rust_decimal::Decimal;
 use secrecy::SecretString;
 
+pub use accounts::AccountConfig;
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
@@ -85,40 +81,6 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Accounts by id.
     pub channel_accounts: BTreeMap<String, AccountConfig>,
-}
-
-/// Settings of a channel account.
-#[derive(Clone)]
-pub struct AccountConfig {
-    /// Id of the plugin.
-    pub plugin: String,
-    /// SHA-256 that its file must have.
-    pub pin: Option<[u8; 32]>,
-    /// Where it runs, and what it may use.
-    pub hosting: Hosting,
-    /// What becomes of ambiguous messages; the plugin's default when `None`.
-    pub ambiguous: Option<AmbiguousPolicy>,
-    /// Messages in one call.
-    pub batch: i64,
-    /// Calls at the same time.
-    pub calls: usize,
-    /// At most so many messages of each tenant.
-    pub rate: Option<Rate>,
-    /// When to send, in the recipient's time zone.
-    pub window: Option<Window>,
-    /// What a message costs, with its currency.
-    pub cost: Option<(Decimal, String)>,
-    /// Slugs of the tenants that may use it; all when empty.
-    pub tenants: Vec<String>,
-    /// The plugin's own settings, secrets included.
-    pub config: serde_json::Value,
-}
-
-impl std::fmt::Debug for AccountConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // `config` may hold secrets.
-        write!(f, "AccountConfig({})", self.plugin)
-    }
 }
 
 impl Config {
@@ -295,150 +257,6 @@ impl Reader {
         self.violations.check("public.url", parsed)
     }
 
-    fn rate(&mut self, path: &dyn Fn(&str) -> String) -> Option<Rate> {
-        let text = self.optional(&path("rate"), Self::text).unwrap_or_default();
-        let burst = self
-            .optional(&path("burst"), |r, k| r.whole(k, 0..=1_000_000))
-            .and_then(|burst| u32::try_from(burst).ok());
-        let fields = [path("rate"), path("burst")];
-        limits::rate(&text, burst.unwrap_or(0), fields, &mut self.violations)
-    }
-
-    fn cost(&mut self, path: &str) -> Option<(Decimal, String)> {
-        let text = self.optional(path, Self::text).unwrap_or_default();
-        if text.is_empty() {
-            return None;
-        }
-        let (amount, currency) = text.split_once(' ').unwrap_or((&text, ""));
-        // What is no amount is refused like one that is too high.
-        let amount = amount.parse().unwrap_or(Decimal::MAX);
-        let cost = limits::cost(amount, currency.trim());
-        self.violations.check(path.to_owned(), cost)
-    }
-
-    fn window(&mut self, path: &dyn Fn(&str) -> String) -> Option<Window> {
-        let hours = self
-            .optional(&path("hours"), Self::text)
-            .unwrap_or_default();
-        let days = self.words(&path("days"));
-        let fields = [path("hours"), path("days")];
-        limits::window(&hours, &days, fields, &mut self.violations)
-    }
-
-    fn accounts(&mut self) -> Option<BTreeMap<String, AccountConfig>> {
-        let ids: Vec<String> = match self.dict.get("channel_accounts") {
-            Some(Value::Dict(_, accounts)) => accounts.keys().cloned().collect(),
-            Some(_) => {
-                self.violations.add("channel_accounts", "must be a table");
-                return None;
-            }
-            None => Vec::new(),
-        };
-        ids.into_iter()
-            .map(|id| self.account(&id).map(|account| (id, account)))
-            .collect()
-    }
-
-    fn account(&mut self, id: &str) -> Option<AccountConfig> {
-        let path = |key: &str| format!("channel_accounts.{id}.{key}");
-        if !limits::is_id(id) {
-            self.violations.add(
-                format!("channel_accounts.{id}"),
-                "an id is 1 to 63 of a–z, 0–9 and hyphens",
-            );
-        }
-        let plugin = self.text(&path("plugin"));
-        if let Some(plugin) = &plugin
-            && !limits::is_id(plugin)
-        {
-            self.violations.add(
-                path("plugin"),
-                "a plugin's id is 1 to 63 of a–z, 0–9 and hyphens",
-            );
-        }
-        let pin = match &self
-            .optional(&path("sha256"), Self::text)
-            .unwrap_or_default()[..]
-        {
-            "" => None,
-            text => {
-                let mut bytes = [0; 32];
-                let parsed = hex::decode_to_slice(text, &mut bytes)
-                    .map(|()| bytes)
-                    .map_err(|_| "must be 64 hexadecimal digits");
-                self.violations.check(path("sha256"), parsed)
-            }
-        };
-        let hosting = self.hosting(&path);
-        let ambiguous = match &self
-            .optional(&path("ambiguous"), Self::text)
-            .unwrap_or_default()[..]
-        {
-            "" => None,
-            word => {
-                let policy = AmbiguousPolicy::by_word(word);
-                self.violations.check(
-                    path("ambiguous"),
-                    policy.ok_or("must be \"resend\" or \"hold\""),
-                )
-            }
-        };
-        let batch = self.optional(&path("batch"), |r, k| r.whole(k, 1..=1_000));
-        let calls = self.optional(&path("calls"), |r, k| r.whole(k, 1..=64));
-        let rate = self.rate(&path);
-        let window = self.window(&path);
-        let cost = self.cost(&path("cost_per_message"));
-        let tenants = self.words(&path("tenants"));
-        let config = match self.take(&path("config")) {
-            None => serde_json::json!({}),
-            Some(value) => serde_json::to_value(value).unwrap_or_default(),
-        };
-        Some(AccountConfig {
-            plugin: plugin?,
-            pin,
-            hosting,
-            ambiguous,
-            batch: i64::try_from(batch.unwrap_or(50)).ok()?,
-            calls: usize::try_from(calls.unwrap_or(4)).ok()?,
-            rate,
-            window,
-            cost,
-            tenants,
-            config,
-        })
-    }
-
-    /// Where an account's plugin runs, and what it may use.
-    fn hosting(&mut self, path: &dyn Fn(&str) -> String) -> Hosting {
-        let isolation = self
-            .optional(&path("isolation"), Self::text)
-            .unwrap_or_default();
-        let isolation = match &isolation[..] {
-            "" | "process" => Isolation::Process,
-            "none" => Isolation::None,
-            _ => {
-                self.violations
-                    .add(path("isolation"), "must be \"process\" or \"none\"");
-                Isolation::Process
-            }
-        };
-        let process = self.take(&path("process")).map(|value| {
-            serde_json::to_value(value).and_then(serde_json::from_value::<ProcessOptions>)
-        });
-        let process = process.and_then(|read| self.violations.check(path("process"), read));
-        let process = process.unwrap_or_default();
-        for violation in process.violations() {
-            let at = violation.path.replace('/', ".");
-            let field = format!("{}{at}", path("process"));
-            self.violations.add(field, violation.reason);
-        }
-        Hosting {
-            isolation,
-            process,
-            ..Hosting::default()
-        }
-    }
-
     fn take(&mut self, path: &str) -> Option<Value> {
         fn within(dict: &mut Dict, path: &str) -> Option<Value> {
             match path.split_once('.') {
@@ -576,152 +394,4 @@ fn beside_the_program() -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(file: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<(String, String)>> {
-        let variables = variables
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        Config::read(Some(file), variables).map_err(|v| {
-            v.into_vec()
-                .into_iter()
-                .map(|v| (v.field, v.reason))
-                .collect()
-        })
-    }
-
-    #[test]
-    fn the_documented_file_holds_every_default() {
-        let config = Config::read(None, []).expect("the defaults are complete");
-        assert_eq!(config.listen.port(), 50051);
-        assert!(config.channel_accounts.is_empty());
-    }
-
-    #[test]
-    fn files_and_variables_override_defaults() {
-        let file = "
-            [server]
-            listen = '[::1]:1'
-            [channel_accounts.relay]
-            plugin = 'mail'
-            [channel_accounts.relay.config]
-            host = 'localhost'";
-        let config = read(
-            file,
-            &[
-                ("ANKLANG_SERVER__LISTEN", "127.0.0.1:2"),
-                ("ANKLANG_CHANNEL_ACCOUNTS__RELAY__CONFIG__PORT", "25"),
-                ("ANKLANG_CHANNEL_ACCOUNTS__RELAY__AMBIGUOUS", "hold"),
-                ("ANKLANG_CONFIG", "elsewhere.toml"),
-                ("HOME", "/nowhere"),
-            ],
-        )
-        .expect("a good configuration");
-        assert_eq!(config.listen.port(), 2);
-        let relay = &config.channel_accounts["relay"];
-        assert_eq!(
-            relay.config,
-            serde_json::json!({"host": "localhost", "port": 25})
-        );
-        assert_eq!(relay.ambiguous, Some(AmbiguousPolicy::Hold));
-        assert_eq!((relay.batch, relay.calls), (50, 4));
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once() {
-        let file = "
-            colour = 'blue'
-            [server]
-            listen = 'here'
-            port = 1
-            [database]
-            connections = 0
-            migrate = 'maybe'
-            [handover]
-            attempts = 0
-            allow_networks = ['10.0.0.0/8', 'inside']
-            [keys]
-            sealing = ['a', 'b:AAAA']
-            [plugins]
-            secret_env_prefix = 'ANKLANG_'
-            secret_folder = 'secrets'
-            for_tenants = ['Mail']
-            [log]
-            format = 'xml'
-            [documents]
-            store = 's3'
-            letters_per_print_file = 0
-            [documents.s3]
-            endpoint = 'minio:9000'
-            prefix = '/a//b'
-            access_key_id = 'only this'
-            [telemetry]
-            endpoint = 'localhost:4317'
-            sampling_ratio = 2
-            headers = ['authorization']
-            [channels]
-            lookups = 0
-            stop_words = ['STOP', '?!']
-            [channel_accounts.Relay]
-            ambiguous = 'perhaps'
-            tenants = 'acme'
-            sha256 = 'abc'
-            retries = 3
-            rate = 'fast'
-            isolation = 'thread'
-            process = { memory_mib = 1 }
-            hours = '20:00-08:00'
-            days = ['Montag']
-            [public]
-            url = 'post.example.com'";
-        let found = read(
-            file,
-            &[("ANKLANG_LISTEN", "x"), ("ANKLANG_SERVER__COLOUR", "red")],
-        )
-        .expect_err("nothing is right here");
-        let fields: Vec<&str> = found.iter().map(|(field, _)| &field[..]).collect();
-        for field in [
-            "ANKLANG_LISTEN",
-            "colour",
-            "server.listen",
-            "server.port",
-            "server.colour",
-            "database.connections",
-            "database.migrate",
-            "handover.attempts",
-            "handover.allow_networks[1]",
-            "documents.letters_per_print_file",
-            "documents.s3.endpoint",
-            "documents.s3.bucket",
-            "documents.s3.prefix",
-            "documents.s3.access_key_id",
-            "keys.sealing[0]",
-            "keys.sealing[1]",
-            "plugins.secret_env_prefix",
-            "plugins.secret_folder",
-            "plugins.for_tenants[0]",
-            "log.format",
-            "channels.lookups",
-            "channels.stop_words[1]",
-            "telemetry.endpoint",
-            "telemetry.sampling_ratio",
-            "telemetry.headers[0]",
-            "channel_accounts.Relay",
-            "channel_accounts.Relay.plugin",
-            "channel_accounts.Relay.ambiguous",
-            "channel_accounts.Relay.tenants",
-            "channel_accounts.Relay.sha256",
-            "channel_accounts.Relay.retries",
-            "channel_accounts.Relay.rate",
-            "channel_accounts.Relay.isolation",
-            "channel_accounts.Relay.process.memory_mib",
-            "channel_accounts.Relay.hours",
-            "channel_accounts.Relay.days",
-            "public.url",
-        ] {
-            assert!(fields.contains(&field), "{field} in {fields:?}");
-        }
-        assert_eq!(fields.len(), 37, "{found:?}");
-    }
-}
+mod tests;

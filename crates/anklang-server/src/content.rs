@@ -18,8 +18,10 @@ use uuid::Uuid;
 pub const FALLBACK_LANGUAGE: &str = "de";
 /// Key of the document template that ships.
 pub const OFFER_LETTER: &str = "offer_letter";
-/// Key of the message template that ships.
+/// Key of the message template that ships for mails.
 pub const OFFER_MAIL: &str = "offer_mail";
+/// Key of the message template that ships for channels of texts.
+pub const OFFER_TEXT: &str = "offer_text";
 
 /// So many compiled templates are kept; then all are let go and compiled anew on use.
 const MAX_COMPILED: usize = 256;
@@ -179,25 +181,38 @@ impl Templates {
         Ok((id, compiled))
     }
 
-    /// The compiled message template for an offer.
-    pub fn message(
+    /// The compiled message template for an offer, and the provider's id of it when it lies there.
+    pub fn message<'a>(
         &self,
-        newest: &Newest,
+        newest: &'a Newest,
         content: &Content,
-    ) -> Result<Arc<MessageTemplate>, ContentError> {
+    ) -> Result<(Arc<MessageTemplate>, Option<&'a str>), ContentError> {
         let (id, own) = newest.pick(content.brand_id, &content.language);
-        compiled(&self.messages, &id, || {
+        let compiled = compiled(&self.messages, &id, || {
+            let variables = own.map(Template::variables).unwrap_or_default();
             let source = match own {
                 Some(t) => MessageSource {
                     subject: &t.subject,
                     text: &t.text_body,
                     html: &t.html_body,
+                    variables: &variables,
                 },
-                None if id.key == OFFER_MAIL => shipped::OFFER_MAIL_DE,
-                None => return Err(ContentError::NoTemplate(id.key.clone())),
+                None => shipped_message(&id.key)
+                    .ok_or_else(|| ContentError::NoTemplate(id.key.clone()))?,
             };
             MessageTemplate::compile(&source).map_err(|e| ContentError::Template(join(&e)))
-        })
+        })?;
+        let provider = own.map(|t| &t.provider_template[..]);
+        Ok((compiled, provider.filter(|id| !id.is_empty())))
+    }
+}
+
+/// The message templates that ship.
+pub fn shipped_message(key: &str) -> Option<MessageSource<'static>> {
+    match key {
+        OFFER_MAIL => Some(shipped::OFFER_MAIL_DE),
+        OFFER_TEXT => Some(shipped::OFFER_TEXT_DE),
+        _ => None,
     }
 }
 

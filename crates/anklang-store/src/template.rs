@@ -1,12 +1,14 @@
 //! Templates: versions per brand, key and language.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use anklang_domain::{BrandId, TenantId};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
@@ -47,13 +49,20 @@ pub struct Template {
     /// Source of a document.
     #[diesel(sql_type = Text)]
     pub typst_source: String,
+    /// The provider's id of a message's template that lies there; empty for ours.
+    #[diesel(sql_type = Text)]
+    pub provider_template: String,
+    /// Its variables: an object of texts by name.
+    #[diesel(sql_type = Jsonb)]
+    pub provider_variables: Value,
     /// When it was saved.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
 }
 
 const COLUMNS: &str = "t.brand_id, b.code AS brand_code, t.key, t.language, t.version, t.kind,
-    t.subject, t.text_body, t.html_body, t.typst_source, t.created_at";
+    t.subject, t.text_body, t.html_body, t.typst_source, t.provider_template,
+    t.provider_variables, t.created_at";
 
 /// The newest version.
 pub async fn get(
@@ -160,6 +169,17 @@ pub struct NewTemplate<'a> {
     pub html_body: &'a str,
     /// Source of a document.
     pub typst_source: &'a str,
+    /// The provider's id of a message's template that lies there.
+    pub provider_template: &'a str,
+    /// Its variables by name.
+    pub provider_variables: BTreeMap<String, String>,
+}
+
+impl Template {
+    /// The variables of the provider's template by name.
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        serde_json::from_value(self.provider_variables.clone()).unwrap_or_default()
+    }
 }
 
 /// Saves a new version, unless it is the same as the newest.
@@ -196,15 +216,23 @@ pub async fn save(conn: &mut Conn, tenant: TenantId, new: &NewTemplate<'_>) -> R
             &old.text_body[..],
             &old.html_body[..],
             &old.typst_source[..],
-        ) == (new.subject, new.text_body, new.html_body, new.typst_source);
+            &old.provider_template[..],
+        ) == (
+            new.subject,
+            new.text_body,
+            new.html_body,
+            new.typst_source,
+            new.provider_template,
+        ) && old.variables() == new.provider_variables;
         if same {
             return Ok(old.clone());
         }
     }
     diesel::sql_query(
         "INSERT INTO template (tenant_id, brand_id, key, language, version, kind, subject,
-                               text_body, html_body, typst_source)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                               text_body, html_body, typst_source, provider_template,
+                               provider_variables)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(BrandId(brand.id).0)
@@ -216,6 +244,8 @@ pub async fn save(conn: &mut Conn, tenant: TenantId, new: &NewTemplate<'_>) -> R
     .bind::<Text, _>(new.text_body)
     .bind::<Text, _>(new.html_body)
     .bind::<Text, _>(new.typst_source)
+    .bind::<Text, _>(new.provider_template)
+    .bind::<Jsonb, _>(serde_json::json!(new.provider_variables))
     .execute(conn)
     .await?;
     get(conn, tenant, new.brand_code, new.key, new.language)

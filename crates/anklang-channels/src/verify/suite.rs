@@ -132,6 +132,7 @@ impl Suite {
             open_deadline: self.options.patience,
             call_deadline: self.options.patience,
             event_capacity: 1_024,
+            retry_open: false,
         };
         let opening = Session::open(&self.plugin, config, options, hub);
         let opened = tokio::time::timeout(self.options.patience, opening).await;

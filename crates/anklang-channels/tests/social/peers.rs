@@ -17,8 +17,9 @@ fn cache() -> PathBuf {
 }
 
 fn here(file: &str) -> PathBuf {
+    // Also from the end-to-end tests, which have these counterparts too.
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/social")
+        .join("../../crates/anklang-channels/tests/social")
         .join(file)
 }
 

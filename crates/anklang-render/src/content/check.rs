@@ -17,10 +17,15 @@ use crate::model::OfferData;
 static MODEL: LazyLock<serde_json::Value> =
     LazyLock::new(|| serde_json::to_value(OfferData::sample()).expect("the model is plain data"));
 
-/// Unknown variables, filters and tests of a part that is in the environment,
-/// and statements that messages do not get.
-pub(super) fn check(environment: &Environment<'_>, part: Part, source: &str) -> Vec<TemplateError> {
-    let Ok(template) = environment.get_template(part.as_str()) else {
+/// Unknown variables, filters and tests of a part that is in the environment
+/// under this name, and statements that messages do not get.
+pub(super) fn check(
+    environment: &Environment<'_>,
+    part: Part,
+    name: &str,
+    source: &str,
+) -> Vec<TemplateError> {
+    let Ok(template) = environment.get_template(name) else {
         return Vec::new();
     };
     let unknown: BTreeSet<String> = template

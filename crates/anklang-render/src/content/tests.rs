@@ -1,14 +1,53 @@
 //! Templates that are right, wrong and hostile.
 
 use super::*;
-use crate::shipped::OFFER_MAIL_DE;
+use crate::shipped::{OFFER_MAIL_DE, OFFER_TEXT_DE};
 
 fn compile(subject: &str, text: &str, html: &str) -> Result<MessageTemplate, Vec<TemplateError>> {
     MessageTemplate::compile(&MessageSource {
         subject,
         text,
         html,
+        variables: &BTreeMap::new(),
     })
+}
+
+#[test]
+fn variables_of_a_providers_template_are_rendered_and_checked() {
+    let compile = |variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(n, t)| ((*n).into(), (*t).into()));
+        MessageTemplate::compile(&MessageSource {
+            subject: "",
+            text: "",
+            html: "",
+            variables: &variables.collect(),
+        })
+    };
+    let template = compile(&[
+        ("vorname", "{{ customer.first_name }}"),
+        ("gilt", "bis {{ offer.valid_until|date }} <b>"),
+    ]);
+    let message = template.unwrap().render(&OfferData::sample()).unwrap();
+    let gilt = message.variables["gilt"].as_str();
+    assert_eq!(gilt, "bis 31.12.2026 <b>", "a text, not HTML");
+    assert_eq!(message.variables.len(), 2);
+    let wrong = compile(&[("a", "{{ kunde }}"), ("b", "{% if %}"), ("c", "gut")]).unwrap_err();
+    let told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let field = "provider_template.variables:1:4: a: unknown variable `kunde`";
+    assert!(told.iter().any(|t| t.starts_with(field)), "{told:?}");
+    assert!(told.iter().any(|t| t.contains(" b: ")), "{told:?}");
+}
+
+#[test]
+fn the_shipped_text_fits_a_short_message() {
+    let template = MessageTemplate::compile(&OFFER_TEXT_DE).unwrap();
+    for data in [OfferData::sample(), OfferData::sparse_sample()] {
+        let text = template.render(&data).unwrap().text;
+        assert!(text.contains(&data.offer.number), "{text}");
+        assert!(text.chars().count() <= 160 + 20, "{text}");
+        assert!(!text.contains("one") || text.contains("Strom"), "{text}");
+    }
 }
 
 fn render(text: &str, data: &OfferData) -> String {

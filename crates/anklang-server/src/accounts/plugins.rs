@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use anklang_channels::Plugin;
+use anklang_channels::{Plugin, file_name};
 use anklang_domain::account::is_id;
 
 /// Why there is no plugin.
@@ -20,11 +20,6 @@ pub enum NoPlugin {
     /// The file is refused.
     #[error("the plugin is refused: {0}")]
     Refused(String),
-}
-
-/// The file of a plugin.
-pub fn path(folder: &Path, id: &str) -> PathBuf {
-    folder.join(format!("libanklang_{}.so", id.replace('-', "_")))
 }
 
 /// What tells that a file is another one.
@@ -76,7 +71,7 @@ impl Plugins {
     }
 
     fn load(&self, id: &str) -> Result<Plugin, NoPlugin> {
-        let path = path(&self.folder, id);
+        let path = self.folder.join(file_name(id));
         let Ok(file) = std::fs::metadata(&path) else {
             return Err(NoPlugin::Missing(id.to_owned()));
         };

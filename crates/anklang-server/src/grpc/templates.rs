@@ -2,6 +2,8 @@
 
 mod preview;
 
+use std::collections::BTreeMap;
+
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::templates::v1 as pb;
 use anklang_render::{
@@ -15,8 +17,11 @@ use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, Untried};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, Untried, shipped_message};
 use crate::work::App;
+
+/// The most variables of a provider's template.
+const MAX_VARIABLES: usize = 200;
 
 /// The service.
 pub struct TemplatesApi {
@@ -115,6 +120,10 @@ impl TemplatesApi {
                 new.subject = &m.subject;
                 new.text_body = &m.text_body;
                 new.html_body = &m.html_body;
+                if let Some(provider) = &m.provider_template {
+                    new.provider_template = &provider.id;
+                    new.provider_variables = variables(provider);
+                }
             }
             Some(pb::template::Content::Document(d)) => {
                 new.kind = "document";
@@ -213,6 +222,11 @@ fn check(template: &pb::Template) -> (Option<Name>, Violations) {
     (name, violations)
 }
 
+fn variables(provider: &pb::ProviderTemplate) -> BTreeMap<String, String> {
+    let variables = provider.variables.iter();
+    variables.map(|(n, t)| (n.clone(), t.clone())).collect()
+}
+
 /// Content that compiles.
 enum Compiled {
     Message(Box<MessageTemplate>),
@@ -237,13 +251,32 @@ fn compile(
     };
     let compiled = match content {
         pb::template::Content::Message(m) => {
-            limit("message.subject", &m.subject, 1, 1_000);
-            limit("message.text_body", &m.text_body, 1, 100_000);
-            limit("message.html_body", &m.html_body, 0, 500_000);
+            let provider = m.provider_template.as_ref();
+            let (least, body) = match provider {
+                None => (1, [100_000, 500_000]),
+                Some(_) => (0, [0, 0]),
+            };
+            limit("message.subject", &m.subject, least, 1_000);
+            limit("message.text_body", &m.text_body, least, body[0]);
+            limit("message.html_body", &m.html_body, 0, body[1]);
+            let variables = provider.map(variables).unwrap_or_default();
+            if let Some(provider) = provider {
+                limit("message.provider_template.id", &provider.id, 1, 200);
+                for (name, text) in &variables {
+                    let field = "message.provider_template.variables";
+                    limit(field, name, 1, 100);
+                    limit(&format!("{field}[{name}]"), text, 0, 10_000);
+                }
+                if variables.len() > MAX_VARIABLES {
+                    let field = format!("{prefix}message.provider_template.variables");
+                    violations.add(field, format!("must be at most {MAX_VARIABLES}"));
+                }
+            }
             let source = MessageSource {
                 subject: &m.subject,
                 text: &m.text_body,
                 html: &m.html_body,
+                variables: &variables,
             };
             MessageTemplate::compile(&source).map(|template| Compiled::Message(Box::new(template)))
         }
@@ -270,6 +303,7 @@ fn add_errors(violations: &mut Violations, prefix: &str, errors: &[TemplateError
             Part::Subject => "message.subject",
             Part::TextBody => "message.text_body",
             Part::HtmlBody => "message.html_body",
+            Part::ProviderVariables => "message.provider_template.variables",
             Part::TypstSource => "document.typst_source",
         };
         violations.add(format!("{prefix}{field}"), located(error));
@@ -308,15 +342,15 @@ async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option
         OFFER_LETTER => pb::template::Content::Document(pb::DocumentContent {
             typst_source: shipped::OFFER_LETTER_DE.into(),
         }),
-        OFFER_MAIL => {
-            let mail = shipped::OFFER_MAIL_DE;
-            pb::template::Content::Message(pb::MessageContent {
-                subject: mail.subject.into(),
-                text_body: mail.text.into(),
-                html_body: mail.html.into(),
-            })
-        }
-        _ => return Ok(None),
+        key => match shipped_message(key) {
+            None => return Ok(None),
+            Some(message) => pb::template::Content::Message(pb::MessageContent {
+                subject: message.subject.into(),
+                text_body: message.text.into(),
+                html_body: message.html.into(),
+                provider_template: None,
+            }),
+        },
     };
     Ok(Some(tagged(pb::Template {
         name: full_name(&name.brand, &name.key, &name.language),
@@ -337,10 +371,16 @@ pub fn full_name(brand: &str, key: &str, language: &str) -> String {
 
 fn to_wire(t: Template) -> pb::Template {
     let content = if t.kind == "message" {
+        let variables = t.variables().into_iter().collect();
+        let provider = (!t.provider_template.is_empty()).then_some(pb::ProviderTemplate {
+            id: t.provider_template,
+            variables,
+        });
         pb::template::Content::Message(pb::MessageContent {
             subject: t.subject,
             text_body: t.text_body,
             html_body: t.html_body,
+            provider_template: provider,
         })
     } else {
         pb::template::Content::Document(pb::DocumentContent {

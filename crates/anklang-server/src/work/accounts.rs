@@ -307,9 +307,11 @@ async fn open(app: &App, row: &Row) -> Result<Account, String> {
     for (path, value) in &values {
         secrets::put(&mut config, path, value.clone());
     }
-    let opened = accounts::open(&plugin, &config).await.map_err(|error| {
-        let values: Vec<_> = values.into_iter().map(|(_, value)| value).collect();
-        secrets::hide(error.to_string(), &values)
-    });
+    let opened = accounts::open(&plugin, &config, false)
+        .await
+        .map_err(|error| {
+            let values: Vec<_> = values.into_iter().map(|(_, value)| value).collect();
+            secrets::hide(error.to_string(), &values)
+        });
     Ok(Account::own(row, opened?))
 }

@@ -8,7 +8,7 @@
 //   44  the connection ends after the answer    99  taken, and reported as undeliverable
 //
 // A text that begins with ECHO comes back as a message of the recipient; LONG in several segments,
-// LONELY the first of two segments alone, UNICODE in UCS-2, LATIN in ISO 8859-1.
+// LONELY the first of two segments alone, UNICODE in UCS-2, LATIN in ISO 8859-1, STOP as that word.
 //
 // Receipts and messages that have not been answered with ESME_ROK are sent again after a refusal and
 // to the next session. What happens is told on the standard output, a JSON object on each line.
@@ -112,6 +112,8 @@ function echo(submit, text) {
   } else if (text.startsWith('ECHO UNICODE')) {
     const message = Buffer.from('Спасибо 🎉', 'utf16le').swap16();
     deliver({ ...back, data_coding: 8, short_message: message });
+  } else if (text.startsWith('ECHO STOP')) {
+    deliver({ ...back, data_coding: 0, short_message: Buffer.from('Stop!') });
   } else if (text.startsWith('ECHO LATIN')) {
     deliver({ ...back, data_coding: 3, short_message: Buffer.from('Grüße', 'latin1') });
   } else {

@@ -14,6 +14,7 @@ mod crash;
 mod desk;
 mod documents;
 mod dry_runs;
+mod every_channel;
 mod faults;
 mod filters;
 mod followups;
@@ -56,5 +57,18 @@ mod tenants;
 mod unsubscribe;
 mod utility;
 mod world;
+
+// What stands at the other end of channels, as the plugins' own tests have it.
+#[path = "../../../../crates/anklang-channels/tests/support/hylafax.rs"]
+#[expect(dead_code, reason = "the plugins' tests use more of it")]
+mod hylafax;
+#[path = "../../../../crates/anklang-channels/tests/support/mailjet_fake.rs"]
+#[expect(dead_code, reason = "the plugins' tests use more of it")]
+mod mailjet_fake;
+#[path = "../../../../crates/anklang-channels/tests/social/peers.rs"]
+#[expect(dead_code, reason = "the plugins' tests use more of it")]
+mod peers;
+#[path = "../../../../crates/anklang-channels/tests/support/smsc.rs"]
+mod smsc;
 
 use anklang_testkit::{mailing, receiver};

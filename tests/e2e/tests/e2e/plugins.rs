@@ -163,6 +163,41 @@ fn told(ledger: &BTreeMap<String, Message>) -> &Message {
 // ---- what a plugin does to its process ---------------------------------------------------
 
 #[tokio::test]
+async fn a_server_starts_without_a_plugin_that_fails() {
+    let spoiled = tempfile::NamedTempFile::new().unwrap();
+    let path = spoiled.path().display();
+    let server = TestServer::start_with(Options {
+        config: format!(
+            "[channel_accounts.probe]\nplugin = 'testing'\n\
+             [channel_accounts.probe.process]\nrestart_milliseconds = 1\n\
+             [channel_accounts.probe.config]\naccount = 'probe'\nopening = 'spoil'\n\
+             spoiled = '{path}'\n"
+        ),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    // The others serve meanwhile.
+    let client = tenant(&server, 2).await;
+    launch(&client, SLIP).await;
+    let account = async || {
+        let request = channels::GetChannelAccountRequest {
+            name: "channelAccounts/probe".into(),
+        };
+        let account = client.channels().get_channel_account(request).await;
+        account.unwrap().into_inner()
+    };
+    let closed = account().await;
+    assert_eq!(closed.state(), channels::ChannelAccountState::Closed);
+    assert!(closed.state_detail.contains("SIGABRT"), "{closed:?}");
+    drop(spoiled);
+    until("the account is open", async || {
+        account().await.state() == channels::ChannelAccountState::Open
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_plugin_that_fails_costs_what_it_had_and_nothing_else() {
     use MessageState::{Ambiguous, Sent};
     let world = World::new("failures = 100\nmemory_mib = 256", "").await;

@@ -26,6 +26,7 @@ fn mail(subject: &str, text: &str, html: &str) -> Option<Content> {
         subject: subject.into(),
         text_body: text.into(),
         html_body: html.into(),
+        ..Default::default()
     }))
 }
 

@@ -20,6 +20,7 @@ fn mail(name: &str, subject: &str, text: &str, html: &str) -> pb::UpdateTemplate
             subject: subject.into(),
             text_body: text.into(),
             html_body: html.into(),
+            ..Default::default()
         }),
     )
 }

@@ -269,6 +269,7 @@ async fn save_template(client: &Client, key: &str) {
                     subject: "Hallo".into(),
                     text_body: "Hallo {{ customer.last_name }}".into(),
                     html_body: String::new(),
+                    ..Default::default()
                 },
             )),
             ..Default::default()

@@ -81,7 +81,7 @@ impl CampaignsApi {
         violations.finish(())?;
         let resolved = resolved
             .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
-        check_templates(&mut tx, &tenant, &wanted).await?;
+        check_templates(&mut tx, &tenant, &wanted, &resolved).await?;
 
         let id = OperationId::new();
         let plan = DryRun {

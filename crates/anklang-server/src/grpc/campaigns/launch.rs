@@ -1,6 +1,7 @@
 //! The launch of a campaign, or of a further phase of one: what is asked for is read, looked up and
 //! written down; the work itself is an operation.
 
+use anklang_domain::channel::{Carries, carries};
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction};
 use anklang_domain::schedule::Stage;
@@ -21,7 +22,7 @@ use uuid::Uuid;
 
 use super::schedule::{self, Placed, Schedule, WantedReaction};
 use super::{CampaignsApi, campaign_to_wire, check_word, phase_resource, text_of, valid_until};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, OFFER_TEXT, shipped_message};
 use crate::grpc::offers::read_policy;
 use crate::grpc::operations::OperationsApi;
 use crate::grpc::selections::{prepare_ad_hoc, prepare_preset};
@@ -39,7 +40,8 @@ pub(super) struct Wanted {
     valid_until: Option<NaiveDate>,
     deselected: Vec<String>,
     through: Option<Wish>,
-    message_template: String,
+    /// As its channel has it when there is none.
+    message_template: Option<String>,
     document_template: String,
     purpose: String,
     schedule: Schedule,
@@ -92,6 +94,15 @@ pub(super) struct Resolved<'a> {
 }
 
 impl Resolved<'_> {
+    /// The key of the message template.
+    fn message_template<'b>(&self, wanted: &'b Wanted) -> &'b str {
+        let usual = match carries(&self.through.channel) {
+            Carries::Mails | Carries::Documents => OFFER_MAIL,
+            Carries::Texts => OFFER_TEXT,
+        };
+        wanted.message_template.as_deref().unwrap_or(usual)
+    }
+
     /// Last day of the offers; moves along with the first day of the phase.
     fn last_day(&self, wanted: &Wanted) -> NaiveDate {
         let start = self.placed.slot.start;
@@ -148,7 +159,7 @@ impl CampaignsApi {
         violations.finish(())?;
         let resolved = resolved
             .ok_or_else(|| ApiError::Internal("a launch without faults or values".into()))?;
-        check_templates(&mut tx, &tenant, &wanted).await?;
+        check_templates(&mut tx, &tenant, &wanted, &resolved).await?;
 
         let operation = start(&mut tx, &tenant, &request, &wanted, &resolved, today).await?;
         let mut operation = OperationsApi {
@@ -208,6 +219,11 @@ impl CampaignsApi {
             Some(wish) => self.through(conn, tenant, wish, violations).await?,
             None => None,
         };
+        let channel = through.as_ref().map_or("", |through| &through.channel);
+        if carries(channel) == Carries::Documents && wanted.document_template.is_empty() {
+            let reason = format!("the channel {channel} sends documents and nothing else");
+            violations.add("outbound.without_document", reason);
+        }
         let (
             Some(campaign),
             Some(valid_until),
@@ -404,11 +420,10 @@ pub(super) fn read_launch(
         check_word(violations, field, text);
         text.to_owned()
     };
-    let message_template = word(
-        "outbound.message_template",
-        &spec.message_template,
-        OFFER_MAIL,
-    );
+    let message_template = match &spec.message_template[..] {
+        "" => None,
+        key => Some(word("outbound.message_template", key, "")),
+    };
     let document_template = if spec.without_document {
         String::new()
     } else {
@@ -584,12 +599,15 @@ pub(super) async fn check_templates(
     conn: &mut Conn,
     tenant: &Tenant,
     wanted: &Wanted,
+    resolved: &Resolved<'_>,
 ) -> ApiResult<()> {
+    let message = resolved.message_template(wanted);
+    let document = &wanted.document_template[..];
     for (key, kind, ships) in [
-        (&wanted.message_template, "message", OFFER_MAIL),
-        (&wanted.document_template, "document", OFFER_LETTER),
+        (message, "message", shipped_message(message).is_some()),
+        (document, "document", document == OFFER_LETTER),
     ] {
-        if key == ships || key.is_empty() {
+        if ships || key.is_empty() {
             continue;
         }
         let without =
@@ -657,7 +675,7 @@ async fn start(
                 channel: &through.channel,
                 account: &through.account,
                 route: through.route.as_deref(),
-                message_template: &wanted.message_template,
+                message_template: resolved.message_template(wanted),
                 document_template: &wanted.document_template,
                 purpose: &wanted.purpose,
             },

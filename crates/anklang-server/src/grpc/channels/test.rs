@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anklang_channels::proto::{self, message::Content};
-use anklang_domain::channel::contact_channel;
+use anklang_domain::channel::{Carries, carries, contact_channel};
 use anklang_domain::master::contact;
 use anklang_domain::message::Outcome;
 use anklang_domain::{Violations, name};
@@ -250,13 +250,13 @@ async fn hand_over(account: Arc<Account>, test: Test) -> pb::TestChannelAccountR
 }
 
 async fn content(test: &Test) -> Result<Content, String> {
-    Ok(match &test.channel[..] {
-        "mail" => Content::Mail(proto::MailContent {
+    Ok(match carries(&test.channel) {
+        Carries::Mails => Content::Mail(proto::MailContent {
             subject: test.subject.clone(),
             text: test.text.clone(),
             ..Default::default()
         }),
-        "fax" | "letter" => {
+        Carries::Documents => {
             let pdf = tokio::task::spawn_blocking(page)
                 .await
                 .map_err(|e| e.to_string())??;
@@ -269,7 +269,7 @@ async fn content(test: &Test) -> Result<Content, String> {
                 subject: test.subject.clone(),
             })
         }
-        _ => Content::Text(proto::TextContent {
+        Carries::Texts => Content::Text(proto::TextContent {
             text: test.text.clone(),
         }),
     })

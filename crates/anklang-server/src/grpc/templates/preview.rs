@@ -191,6 +191,10 @@ fn show(
     let shown = match compiled {
         None => return Err(ApiError::Internal("no template, no violation".into())),
         Some(Compiled::Message(template)) => {
+            let provider = match content {
+                pb::template::Content::Message(m) => m.provider_template.as_ref(),
+                pb::template::Content::Document(_) => None,
+            };
             template
                 .render(&data)
                 .map(|message| pb::PreviewTemplateResponse {
@@ -198,6 +202,10 @@ fn show(
                         subject: message.subject,
                         text_body: message.text,
                         html_body: message.html,
+                        provider_template: provider.map(|provider| pb::ProviderTemplate {
+                            id: provider.id.clone(),
+                            variables: message.variables.into_iter().collect(),
+                        }),
                     }),
                     ..Default::default()
                 })

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use anklang_channels::proto;
+use anklang_domain::channel::{Carries, carries};
 use anklang_domain::message::Outcome;
 use anklang_domain::unsubscribe::seal;
 use anklang_domain::{MessageId, TenantId};
+use anklang_render::Message;
 use anklang_render::model::OfferData;
 use anklang_store::message::{Batch, Claimed};
 use anklang_store::offer::{self, Content, ContentOf};
@@ -87,7 +89,7 @@ async fn make_one(
     let content = content.ok_or_else(|| permanent(&"the offer is gone"))?;
     let mut data = content::offer_data(content).map_err(|e| permanent(&e))?;
     data.unsubscribe_url = unsubscribe_url;
-    let template = app
+    let (template, provider) = app
         .templates
         .message(newest, content)
         .map_err(|e| match e {
@@ -98,19 +100,19 @@ async fn make_one(
             ContentError::Data(_) => permanent(&e),
         })?;
     let rendered = template.render(&data).map_err(|e| permanent(&e))?;
-    let mut attachments = Vec::new();
-    if let Some(sha256) = &content.sha256 {
-        let pdf = app
-            .documents
-            .get(sha256)
-            .await
-            .map_err(|e| (Outcome::Transient, e.to_string()))?;
-        attachments.push(proto::Attachment {
-            filename: format!("Angebot-{}.pdf", data.offer.number),
-            media_type: "application/pdf".into(),
-            content: pdf.to_vec(),
-        });
-    }
+    let carried = carries(account.channel());
+    let document = match &content.sha256 {
+        Some(sha256) if carried != Carries::Texts => {
+            let pdf = app.documents.get(sha256).await;
+            let pdf = pdf.map_err(|e| (Outcome::Transient, e.to_string()))?;
+            Some(proto::Attachment {
+                filename: format!("Angebot-{}.pdf", data.offer.number),
+                media_type: "application/pdf".into(),
+                content: pdf.to_vec(),
+            })
+        }
+        _ => None,
+    };
     let brand = |key: &str| {
         content.model["brand"][key]
             .as_str()
@@ -124,29 +126,57 @@ async fn make_one(
             address: claimed.address.clone(),
             name: data.customer.display_name.clone(),
         }),
-        sender: Some(sender(&brand, &data)),
-        reply_to: brand("reply_to"),
-        content: Some(if account.channel() == "mail" {
-            proto::message::Content::Mail(proto::MailContent {
+        sender: Some(sender(&brand, &data, carried)),
+        reply_to: match carried {
+            Carries::Mails => brand("reply_to"),
+            Carries::Documents | Carries::Texts => String::new(),
+        },
+        content: Some(match carried {
+            Carries::Mails => proto::message::Content::Mail(mail(
+                rendered,
+                document,
+                provider,
+                unsubscribe_headers(&data.unsubscribe_url),
+            )),
+            Carries::Documents => proto::message::Content::Document(proto::DocumentContent {
+                document: Some(document.ok_or_else(|| permanent(&"the offer has no document"))?),
                 subject: rendered.subject,
+            }),
+            Carries::Texts => proto::message::Content::Text(proto::TextContent {
                 text: rendered.text,
-                html: rendered.html,
-                attachments,
-                headers: unsubscribe_headers(&data.unsubscribe_url),
-                provider_template: None,
-            })
-        } else {
-            proto::message::Content::Text(proto::TextContent {
-                text: rendered.text,
-            })
+            }),
         }),
     })
 }
 
-fn sender(brand: &impl Fn(&str) -> String, data: &OfferData) -> proto::Party {
+/// A mail: ours, or by the provider's template of this id.
+fn mail(
+    rendered: Message,
+    document: Option<proto::Attachment>,
+    provider: Option<&str>,
+    headers: Vec<proto::Header>,
+) -> proto::MailContent {
+    proto::MailContent {
+        subject: rendered.subject,
+        text: rendered.text,
+        html: rendered.html,
+        attachments: document.into_iter().collect(),
+        headers,
+        provider_template: provider.map(|id| proto::ProviderTemplate {
+            id: id.to_owned(),
+            variables_json: serde_json::json!(rendered.variables).to_string(),
+        }),
+    }
+}
+
+/// The brand; its address is one of mails, on other channels the account has one.
+fn sender(brand: &impl Fn(&str) -> String, data: &OfferData, carried: Carries) -> proto::Party {
     let name = brand("sender_name");
     proto::Party {
-        address: brand("sender_email"),
+        address: match carried {
+            Carries::Mails => brand("sender_email"),
+            Carries::Documents | Carries::Texts => String::new(),
+        },
         name: if name.is_empty() {
             data.brand.name.clone()
         } else {

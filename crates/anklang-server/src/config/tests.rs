@@ -1,0 +1,151 @@
+//! What files and variables may say.
+
+use anklang_domain::message::AmbiguousPolicy;
+
+use super::*;
+
+fn read(file: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<(String, String)>> {
+    let variables = variables
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::read(Some(file), variables).map_err(|v| {
+        v.into_vec()
+            .into_iter()
+            .map(|v| (v.field, v.reason))
+            .collect()
+    })
+}
+
+#[test]
+fn the_documented_file_holds_every_default() {
+    let config = Config::read(None, []).expect("the defaults are complete");
+    assert_eq!(config.listen.port(), 50051);
+    assert!(config.channel_accounts.is_empty());
+}
+
+#[test]
+fn files_and_variables_override_defaults() {
+    let file = "
+        [server]
+        listen = '[::1]:1'
+        [channel_accounts.relay]
+        plugin = 'mail'
+        [channel_accounts.relay.config]
+        host = 'localhost'";
+    let config = read(
+        file,
+        &[
+            ("ANKLANG_SERVER__LISTEN", "127.0.0.1:2"),
+            ("ANKLANG_CHANNEL_ACCOUNTS__RELAY__CONFIG__PORT", "25"),
+            ("ANKLANG_CHANNEL_ACCOUNTS__RELAY__AMBIGUOUS", "hold"),
+            ("ANKLANG_CONFIG", "elsewhere.toml"),
+            ("HOME", "/nowhere"),
+        ],
+    )
+    .expect("a good configuration");
+    assert_eq!(config.listen.port(), 2);
+    let relay = &config.channel_accounts["relay"];
+    assert_eq!(
+        relay.config,
+        serde_json::json!({"host": "localhost", "port": 25})
+    );
+    assert_eq!(relay.ambiguous, Some(AmbiguousPolicy::Hold));
+    assert_eq!((relay.batch, relay.calls), (50, 4));
+}
+
+#[test]
+fn all_faults_are_reported_at_once() {
+    let file = "
+        colour = 'blue'
+        [server]
+        listen = 'here'
+        port = 1
+        [database]
+        connections = 0
+        migrate = 'maybe'
+        [handover]
+        attempts = 0
+        allow_networks = ['10.0.0.0/8', 'inside']
+        [keys]
+        sealing = ['a', 'b:AAAA']
+        [plugins]
+        secret_env_prefix = 'ANKLANG_'
+        secret_folder = 'secrets'
+        for_tenants = ['Mail']
+        [log]
+        format = 'xml'
+        [documents]
+        store = 's3'
+        letters_per_print_file = 0
+        [documents.s3]
+        endpoint = 'minio:9000'
+        prefix = '/a//b'
+        access_key_id = 'only this'
+        [telemetry]
+        endpoint = 'localhost:4317'
+        sampling_ratio = 2
+        headers = ['authorization']
+        [channels]
+        lookups = 0
+        stop_words = ['STOP', '?!']
+        [channel_accounts.Relay]
+        ambiguous = 'perhaps'
+        tenants = 'acme'
+        sha256 = 'abc'
+        retries = 3
+        rate = 'fast'
+        isolation = 'thread'
+        process = { memory_mib = 1 }
+        hours = '20:00-08:00'
+        days = ['Montag']
+        [public]
+        url = 'post.example.com'";
+    let found = read(
+        file,
+        &[("ANKLANG_LISTEN", "x"), ("ANKLANG_SERVER__COLOUR", "red")],
+    )
+    .expect_err("nothing is right here");
+    let fields: Vec<&str> = found.iter().map(|(field, _)| &field[..]).collect();
+    for field in [
+        "ANKLANG_LISTEN",
+        "colour",
+        "server.listen",
+        "server.port",
+        "server.colour",
+        "database.connections",
+        "database.migrate",
+        "handover.attempts",
+        "handover.allow_networks[1]",
+        "documents.letters_per_print_file",
+        "documents.s3.endpoint",
+        "documents.s3.bucket",
+        "documents.s3.prefix",
+        "documents.s3.access_key_id",
+        "keys.sealing[0]",
+        "keys.sealing[1]",
+        "plugins.secret_env_prefix",
+        "plugins.secret_folder",
+        "plugins.for_tenants[0]",
+        "log.format",
+        "channels.lookups",
+        "channels.stop_words[1]",
+        "telemetry.endpoint",
+        "telemetry.sampling_ratio",
+        "telemetry.headers[0]",
+        "channel_accounts.Relay",
+        "channel_accounts.Relay.plugin",
+        "channel_accounts.Relay.ambiguous",
+        "channel_accounts.Relay.tenants",
+        "channel_accounts.Relay.sha256",
+        "channel_accounts.Relay.retries",
+        "channel_accounts.Relay.rate",
+        "channel_accounts.Relay.isolation",
+        "channel_accounts.Relay.process.memory_mib",
+        "channel_accounts.Relay.hours",
+        "channel_accounts.Relay.days",
+        "public.url",
+    ] {
+        assert!(fields.contains(&field), "{field} in {fields:?}");
+    }
+    assert_eq!(fields.len(), 37, "{found:?}");
+}

@@ -1,0 +1,3 @@
+ALTER TABLE template
+    DROP COLUMN provider_template,
+    DROP COLUMN provider_variables;
