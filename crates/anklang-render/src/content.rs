@@ -47,6 +47,11 @@ pub const FUEL: u64 = 100_000;
 /// Longest rendered part in bytes. Mail clients cut HTML off at about 100 kB.
 pub const MAX_OUTPUT_BYTES: usize = 2 * 1024 * 1024;
 
+/// Instructions that one variable of a provider's template may use, and its length in bytes: there may
+/// be hundreds.
+const VARIABLE_FUEL: u64 = 2_000;
+const MAX_VARIABLE_BYTES: usize = 16 * 1024;
+
 const PARTS: [Part; 3] = [Part::Subject, Part::TextBody, Part::HtmlBody];
 
 /// The sources of a message template.
@@ -90,6 +95,7 @@ pub struct Message {
 pub struct MessageTemplate {
     environment: Environment<'static>,
     variables: Vec<String>,
+    of_variables: Environment<'static>,
 }
 
 impl MessageTemplate {
@@ -99,8 +105,9 @@ impl MessageTemplate {
     /// All errors of all parts, ordered by part, line and column.
     pub fn compile(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
         let mut template = Self {
-            environment: environment(),
+            environment: environment(FUEL),
             variables: source.variables.keys().cloned().collect(),
+            of_variables: environment(VARIABLE_FUEL),
         };
         let mut errors: Vec<_> = PARTS
             .into_iter()
@@ -157,13 +164,14 @@ impl MessageTemplate {
         if let Some(error) = TemplateError::too_long(part, source) {
             return vec![error];
         }
-        if let Err(error) = self
-            .environment
-            .add_template_owned(name.to_owned(), source.to_owned())
-        {
+        let environment = match part {
+            Part::ProviderVariables => &mut self.of_variables,
+            _ => &mut self.environment,
+        };
+        if let Err(error) = environment.add_template_owned(name.to_owned(), source.to_owned()) {
             return vec![located(part, source, &error)];
         }
-        let errors = check::check(&self.environment, part, name, source);
+        let errors = check::check(self.environment(part), part, name, source);
         if !errors.is_empty() {
             return errors;
         }
@@ -174,6 +182,13 @@ impl MessageTemplate {
         OfferData::samples().iter().filter_map(render).collect()
     }
 
+    fn environment(&self, part: Part) -> &Environment<'static> {
+        match part {
+            Part::ProviderVariables => &self.of_variables,
+            _ => &self.environment,
+        }
+    }
+
     fn render_part(
         &self,
         part: Part,
@@ -181,14 +196,20 @@ impl MessageTemplate {
         context: &Value,
     ) -> Result<String, TemplateError> {
         let template = self
-            .environment
+            .environment(part)
             .get_template(name)
             .map_err(|error| located(part, "", &error))?;
-        let mut output = Limited(Vec::new());
+        let mut output = Limited {
+            written: Vec::new(),
+            most: match part {
+                Part::ProviderVariables => MAX_VARIABLE_BYTES,
+                _ => MAX_OUTPUT_BYTES,
+            },
+        };
         template
             .render_captured_to(context.clone(), &mut output)
             .map_err(|error| located(part, template.source(), &error))?;
-        Ok(String::from_utf8(output.0).expect("the engine writes whole strings"))
+        Ok(String::from_utf8(output.written).expect("the engine writes whole strings"))
     }
 }
 
@@ -202,11 +223,11 @@ fn of_variable(variable: &str, mut error: TemplateError) -> TemplateError {
     error
 }
 
-fn environment() -> Environment<'static> {
+fn environment(fuel: u64) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_debug(true); // errors carry their place in the source
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(fuel));
     environment.set_auto_escape_callback(|name| {
         if name == Part::HtmlBody.as_str() {
             AutoEscape::Html
@@ -226,16 +247,19 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// A writer that refuses to grow beyond [`MAX_OUTPUT_BYTES`].
-struct Limited(Vec<u8>);
+/// A writer that refuses to grow beyond so many bytes.
+struct Limited {
+    written: Vec<u8>,
+    most: usize,
+}
 
 impl io::Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            let message = format!("output is longer than {MAX_OUTPUT_BYTES} bytes");
+        if self.written.len() + bytes.len() > self.most {
+            let message = format!("output is longer than {} bytes", self.most);
             return Err(io::Error::other(message));
         }
-        self.0.extend_from_slice(bytes);
+        self.written.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -8,6 +8,7 @@ pub mod secrets;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use anklang_domain::window::Window;
 use anklang_domain::{TenantId, Violations};
 use anklang_store::channel_account as store;
 use anklang_store::tenant::Tenant;
+use futures::future::join_all;
 use rust_decimal::Decimal;
 use tokio::sync::Notify;
 
@@ -130,8 +132,8 @@ pub struct Account {
     pub plugin: Plugin,
     /// The plugin, opened with the account's settings.
     pub instance: Instance,
-    /// Whether the channel can be asked what became of messages.
-    pub looks_up: bool,
+    /// Whether the channel can be asked what became of messages, as far as is known.
+    looks_up: Arc<AtomicBool>,
     /// Wakes the sender of a tenant's account: something is due.
     pub due: Notify,
     tenants: Vec<String>,
@@ -175,7 +177,7 @@ impl Account {
         Opened {
             plugin: self.plugin.clone(),
             instance: self.instance.clone(),
-            looks_up: self.looks_up,
+            looks_up: Arc::clone(&self.looks_up),
         }
     }
 
@@ -193,10 +195,21 @@ impl Account {
         capabilities.any(|known| known == capability)
     }
 
+    /// Whether the channel can be asked what became of messages. Of one that does not say yet it is taken
+    /// to be so.
+    pub fn looks_up(&self) -> bool {
+        self.looks_up.load(Relaxed)
+    }
+
+    /// Notes that it has said that it cannot.
+    pub fn cannot_look_up(&self) {
+        self.looks_up.store(false, Relaxed);
+    }
+
     /// What becomes of ambiguous messages at first: a channel that can be asked is asked before the
     /// policy counts (`work/lookups.rs`).
     pub fn policy_at_first(&self) -> AmbiguousPolicy {
-        match self.looks_up {
+        match self.looks_up() {
             true => AmbiguousPolicy::Hold,
             false => self.policy,
         }
@@ -233,7 +246,7 @@ pub struct Opened {
     /// What was opened.
     pub instance: Instance,
     /// Whether it can look messages up: its plugin may be able to with others alone.
-    pub looks_up: bool,
+    looks_up: Arc<AtomicBool>,
 }
 
 /// Opens a plugin for an account; with `retry_open`, one that fails is open all the same, down for now.
@@ -256,7 +269,7 @@ pub async fn open(
     Ok(Opened {
         plugin: plugin.clone(),
         instance,
-        looks_up,
+        looks_up: Arc::new(AtomicBool::new(looks_up)),
     })
 }
 
@@ -305,9 +318,11 @@ impl Accounts {
             return Err(violations);
         }
         let mut configured = BTreeMap::new();
-        for (id, config, plugin) in loaded {
-            // A plugin that fails does not keep the server from serving the other accounts.
-            let opened = open(&plugin, &config.config, true).await;
+        // One that fails, or takes its time, does not keep the server from serving the others.
+        let opening = loaded.into_iter().map(async |(id, config, plugin)| {
+            (id, config, open(&plugin, &config.config, true).await)
+        });
+        for (id, config, opened) in join_all(opening).await {
             let Some(opened) = violations.check(format!("channel_accounts.{id}.config"), opened)
             else {
                 continue;

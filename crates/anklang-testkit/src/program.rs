@@ -29,7 +29,12 @@ pub fn program() -> &'static Program {
         }
         let (target, profile) = built_in();
         let built = cargo
-            .args(["build", "--message-format=json", "--profile", &profile])
+            .args([
+                "build",
+                "--message-format=json-render-diagnostics",
+                "--profile",
+                &profile,
+            ])
             .args(["-p", "anklang-server", "-p", "anklang-plugin-testing"])
             .args(["-p", "anklang-plugin-mail", "-p", "anklang-plugin-sms"])
             .args(["-p", "anklang-plugin-fax", "-p", "anklang-plugin-social"])

@@ -100,8 +100,8 @@ pub fn files() -> Vec<File> {
     ]
 }
 
-/// Versions V0 to V8; nobody has the last ones.
-const SMALL: [(ImportEntity, usize); 1] = [(ImportEntity::ProductVersions, 9)];
+/// Versions V0 to V9; nobody has the last ones.
+const SMALL: [(ImportEntity, usize); 1] = [(ImportEntity::ProductVersions, 10)];
 
 impl File {
     /// How many rows it has.

@@ -55,6 +55,7 @@ enum Part {
     Rpc,
     Launch,
     Messages,
+    Rate,
 }
 
 /// What measurements share.
@@ -141,6 +142,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Messages) {
         messages::run(&mut bench).await.context("messages")?;
+    }
+    if wanted(Part::Rate) {
+        messages::rate(&mut bench).await.context("rate")?;
     }
     println!("\n{}", bench.report.markdown());
     drop(bench);

@@ -63,6 +63,54 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// Messages a second of the account in [`rate`].
+const RATE: usize = 100;
+
+/// Sends through an account with a rate: how far from it the ledger's beginnings of attempts are.
+pub async fn rate(bench: &mut Bench) -> Result<()> {
+    let count = bench.messages.min(6_000);
+    bench
+        .db
+        .batch_execute("TRUNCATE message, message_attempt")
+        .await?;
+    let config = bench.server.config_file();
+    let usual = std::fs::read_to_string(&config)?;
+    std::fs::write(&config, usual.replace("enabled = true", "enabled = false"))?;
+    bench.server.restart().await?;
+    launch(bench, "V9", count).await?;
+    let account = "[channel_accounts.mail]\n";
+    let limited = format!("{account}rate = '{RATE}/second'\nburst = 1\n");
+    let config_text = usual
+        .replace("enabled = false", "enabled = true")
+        .replace(account, &limited);
+    std::fs::write(&config, config_text)?;
+    bench.server.restart().await?;
+    let left = "SELECT count(*) FROM message WHERE state <> 'sent'";
+    while bench.db.query_one(left, &[]).await?.get::<_, i64>(0) > 0 {
+        tokio::time::sleep(POLL).await;
+    }
+    let row = bench
+        .db
+        .query_one(
+            "SELECT count(*), extract(epoch FROM max(started_at) - min(started_at))::float8
+             FROM message_attempt",
+            &[],
+        )
+        .await?;
+    ensure!(
+        row.get::<_, i64>(0) == i64::try_from(count)?,
+        "one attempt each"
+    );
+    let ours = Duration::from_secs_f64(row.get(1));
+    let due = Duration::from_secs_f64((count - 1) as f64 / RATE as f64);
+    let what = format!("messages at a rate of {RATE} a second");
+    bench
+        .report
+        .add(&what, count, ours, ("the time that the rate takes", due));
+    std::fs::write(&config, usual)?;
+    Ok(())
+}
+
 /// The ledger's statements without sending.
 async fn by_hand(bench: &Bench) -> Result<()> {
     let tenant: String = bench

@@ -27,7 +27,12 @@ pub fn cdylib(package: &str) -> PathBuf {
     }
     let (target, profile) = built_in();
     let built = cargo
-        .args(["build", "--message-format=json", "--profile", &profile])
+        .args([
+            "build",
+            "--message-format=json-render-diagnostics",
+            "--profile",
+            &profile,
+        ])
         .args(PLUGINS.iter().flat_map(|plugin| ["-p", plugin]))
         .arg("--target-dir")
         .arg(target)

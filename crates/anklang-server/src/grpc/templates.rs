@@ -263,9 +263,10 @@ fn compile(
             if let Some(provider) = provider {
                 limit("message.provider_template.id", &provider.id, 1, 200);
                 for (name, text) in &variables {
-                    let field = "message.provider_template.variables";
-                    limit(field, name, 1, 100);
-                    limit(&format!("{field}[{name}]"), text, 0, 10_000);
+                    let short: String = name.chars().take(100).collect();
+                    let field = format!("message.provider_template.variables[{short}]");
+                    limit(&field, name, 1, 100);
+                    limit(&field, text, 0, 10_000);
                 }
                 if variables.len() > MAX_VARIABLES {
                     let field = format!("{prefix}message.provider_template.variables");

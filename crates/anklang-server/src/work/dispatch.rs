@@ -332,7 +332,7 @@ fn opens_again(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> Opti
 /// Records what is over and marks the next messages; gives those that are still ours.
 ///
 /// Patiently: what is sent and not recorded would be in doubt, and perhaps be sent again. When the
-/// lease is lost meanwhile, it is in vain.
+/// lease is lost meanwhile, only what was taken counts.
 async fn step(
     app: &App,
     account: &Account,

@@ -37,10 +37,7 @@ pub enum LookupError {
 
 /// Looks up an account's ambiguous messages until told to stop; at once over when its plugin cannot.
 pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
-    if !account.looks_up {
-        return;
-    }
-    while !stop.is_cancelled() {
+    while account.looks_up() && !stop.is_cancelled() {
         let more = tokio::select! {
             () = stop.cancelled() => return,
             more = round(&app, &account) => more,
@@ -64,27 +61,40 @@ async fn round(app: &App, account: &Account) -> Result<bool, LookupError> {
         return Ok(false);
     }
     let waits = &app.config.channels.lookup_waits;
-    if account.policy == AmbiguousPolicy::Resend {
-        let queued =
-            message::give_up_lookups(&app.store, &account.id, account.tenant, waits.len()).await?;
-        if queued > 0 {
-            tracing::warn!(
-                account = account.id,
-                queued,
-                "messages that the channel knows nothing of are sent again"
-            );
-            app.wake.messages.notify_waiters();
-        }
-    }
+    give_up(app, account, waits.len()).await?;
     let most = at_once(account);
     let limit = i64::try_from(most).unwrap_or(1);
     let doubts =
         message::claim_lookups(&app.store, &account.id, account.tenant, waits, limit).await?;
     let claimed = doubts.len();
     if claimed > 0 {
-        look_up(app, account, doubts).await?;
+        match look_up(app, account, doubts).await {
+            // It was not up when it was asked whether it can.
+            Err(LookupError::Channel(CallError::Unsupported)) => {
+                account.cannot_look_up();
+                give_up(app, account, 0).await?;
+            }
+            looked => drop(looked?),
+        }
     }
     Ok(claimed == most)
+}
+
+/// Where the account's policy is so, queues again what was looked up so often and is still in doubt.
+async fn give_up(app: &App, account: &Account, lookups: usize) -> Result<(), StoreError> {
+    if account.policy != AmbiguousPolicy::Resend {
+        return Ok(());
+    }
+    let queued = message::give_up_lookups(&app.store, &account.id, account.tenant, lookups).await?;
+    if queued > 0 {
+        tracing::warn!(
+            account = account.id,
+            queued,
+            "messages that the channel knows nothing of are sent again"
+        );
+        app.wake.messages.notify_waiters();
+    }
+    Ok(())
 }
 
 /// So many messages are asked about in one call of an account's plugin.

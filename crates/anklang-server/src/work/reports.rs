@@ -140,7 +140,12 @@ async fn commit(app: &App, account: &Account, news: &News, stop: &CancellationTo
 /// The tenants that an account may be telling of.
 pub async fn tenants(app: &App, account: &Account) -> Result<Vec<TenantId>, StoreError> {
     let all = tenant::all(&app.store).await?;
-    let theirs = all.iter().filter(|tenant| account.is_for(tenant));
+    let live = &app.accounts.live;
+    // A tenant's own account of that id hides one of the configuration file.
+    let theirs = all.iter().filter(|tenant| {
+        let hidden = account.tenant.is_none() && live.state(tenant.id, &account.id).is_some();
+        account.is_for(tenant) && !hidden
+    });
     Ok(theirs.map(|tenant: &Tenant| tenant.id).collect())
 }
 

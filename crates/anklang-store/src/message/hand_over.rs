@@ -32,7 +32,7 @@ pub struct Ended {
 /// What came of a [`step`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stepped {
-    /// So many outcomes were recorded; the others had lost their lease.
+    /// So many outcomes were recorded; the others had lost their lease, and were not taken.
     pub recorded: usize,
     /// These may be handed over now, and no others.
     pub ours: Vec<Uuid>,
@@ -41,7 +41,8 @@ pub struct Stepped {
 /// Records outcomes, and marks the next messages as about to be handed to the channel, in one
 /// transaction: so each group of a batch costs one. Doing it twice changes nothing.
 ///
-/// Of outcomes only those still under the same lease and attempt move. Messages are marked that are
+/// Of outcomes only those still under the same lease and attempt move; but that a channel has taken a
+/// message counts whenever it is told, unless the message is on its way again. Messages are marked that are
 /// still this lease's, and their lease is prolonged. Between claim and hand-over of a batch's last
 /// messages time goes by, so all is looked at once more: what must not be sent any more, or not
 /// now, goes back to the queue, where the next claim says why.
@@ -77,7 +78,7 @@ async fn mark(
                     m.address_hash
              FROM message m
              WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
-             FOR UPDATE),
+             ORDER BY m.id FOR UPDATE),
          looked AS MATERIALIZED (
              SELECT m.id, {REASON} IS NULL AND NOT p.paused AND {may_send} AS good
              FROM mine m {LOOKED_UP}),
@@ -158,11 +159,12 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
                  lookups = 0,
                  lease = NULL, lease_until = NULL, submitted_at = NULL, updated_at = now()
              FROM ended e
-             WHERE m.tenant_id = $1 AND m.id = e.id AND m.attempt = e.attempt
-               AND ((m.lease = $2 AND m.state = 'sending')
+             WHERE m.tenant_id = $1 AND m.id = e.id
+               AND ((m.attempt = e.attempt AND m.lease = $2 AND m.state = 'sending')
                     -- Given up by a rescue while this sender stood still, and taken all the same: it
-                    -- is in doubt no more, and not sent again.
-                    OR (e.state = 'sent' AND m.state IN ('ambiguous', 'queued')))
+                    -- is in doubt no more, and not sent again, whatever was decided meanwhile.
+                    OR (e.state = 'sent' AND m.attempt >= e.attempt
+                        AND m.state IN ('ambiguous', 'queued', 'failed', 'suppressed', 'cancelled')))
              RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.told, e.attempt, e.outcome,
                        e.detail),
          noted AS (

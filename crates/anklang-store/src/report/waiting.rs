@@ -5,7 +5,7 @@ use anklang_domain::report::ReportState;
 use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Bytea, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -40,6 +40,12 @@ pub(super) async fn keep(conn: &mut Conn, source: Source<'_>, reports: &[&Report
          FROM unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],
                      $8::timestamptz[]) AS r (provider, key, state, code, detail, occurred_at)
          CROSS JOIN unnest($1::uuid[]) AS t (id)
+         -- Of an account of several tenants: only where a message may be waiting for its id.
+         WHERE NOT $10
+            OR EXISTS (SELECT FROM message m
+                       WHERE m.tenant_id = t.id AND m.account = $2 AND m.state = 'sending')
+            OR EXISTS (SELECT FROM message m
+                       WHERE m.tenant_id = t.id AND m.account = $2 AND m.state = 'ambiguous')
          ORDER BY t.id, r.provider, r.key
          ON CONFLICT DO NOTHING",
     )
@@ -54,6 +60,7 @@ pub(super) async fn keep(conn: &mut Conn, source: Source<'_>, reports: &[&Report
         reports.iter().map(|r| r.occurred_at).collect::<Vec<_>>(),
     )
     .bind::<Double, _>(FIRST_WAIT)
+    .bind::<Bool, _>(shared)
     .fixed()
     .execute(conn)
     .await?;

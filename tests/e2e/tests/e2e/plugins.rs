@@ -169,7 +169,7 @@ async fn a_server_starts_without_a_plugin_that_fails() {
     let server = TestServer::start_with(Options {
         config: format!(
             "[channel_accounts.probe]\nplugin = 'testing'\n\
-             [channel_accounts.probe.process]\nrestart_milliseconds = 1\n\
+             [channel_accounts.probe.process]\nrestart_milliseconds = 1\npause_milliseconds = 100\n\
              [channel_accounts.probe.config]\naccount = 'probe'\nopening = 'spoil'\n\
              spoiled = '{path}'\n"
         ),

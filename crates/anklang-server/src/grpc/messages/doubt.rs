@@ -143,7 +143,7 @@ impl MessagesApi {
             let Some(account) = self.app.accounts.get(tenant, &id) else {
                 continue;
             };
-            if !account.looks_up {
+            if !account.looks_up() {
                 continue;
             }
             for doubts in doubts.chunks(lookups::at_once(&account)) {

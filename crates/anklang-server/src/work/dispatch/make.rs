@@ -99,8 +99,16 @@ async fn make_one(
             }
             ContentError::Data(_) => permanent(&e),
         })?;
-    let rendered = template.render(&data).map_err(|e| permanent(&e))?;
     let carried = carries(account.channel());
+    if provider.is_some() && carried != Carries::Mails {
+        let reason = format!(
+            "the channel {} has no providers' templates",
+            account.channel()
+        );
+        return Err(permanent(&reason));
+    }
+    data.offer.has_document &= carried != Carries::Texts;
+    let rendered = template.render(&data).map_err(|e| permanent(&e))?;
     let document = match &content.sha256 {
         Some(sha256) if carried != Carries::Texts => {
             let pdf = app.documents.get(sha256).await;
