@@ -248,6 +248,7 @@ impl Testing {
                     ("message_id", message.message_id.clone()),
                 ],
             ),
+            "wait" => self.wait().await,
             "report" | "report-by-provider" => self.report(command, argument, message).await,
             // Tells whether it got its secret, and not which it is.
             "match" => {
@@ -342,7 +343,14 @@ impl Testing {
         }
         let number = peer.remember(&event);
         peer.tell(&self.host, number, event).await;
-        peer::while_there(&peer.gate("hold-outcomes")).await;
+        self.wait().await;
+    }
+
+    /// Waits while the session's peer has a file `hold-outcomes`.
+    async fn wait(&self) {
+        if let Some(peer) = &self.peer {
+            peer::while_there(&peer.gate("hold-outcomes")).await;
+        }
     }
 }
 

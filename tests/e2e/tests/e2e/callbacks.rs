@@ -257,7 +257,7 @@ async fn a_report_may_overtake_the_outcome() {
 async fn a_sender_that_stood_still_is_believed_that_it_was_taken() {
     let probe = Probe::start(4, Settings::default()).await;
     let gate = probe.hold("hold-outcomes");
-    let campaign = probe.launch("fine").await;
+    let campaign = probe.launch("wait").await;
     until("all under way", async || {
         let submitted = "SELECT count(*) FROM message WHERE submitted_at IS NOT NULL";
         probe.look(submitted).await == "4"

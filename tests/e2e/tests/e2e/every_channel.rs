@@ -271,6 +271,37 @@ async fn mailjet_fills_its_own_template() {
         .unwrap()
         .into_inner();
     assert_eq!((saved.version, &again), (1, &saved));
+    let preview = templates::PreviewTemplateRequest {
+        name: saved.name.clone(),
+        ..Default::default()
+    };
+    let preview = client.templates().preview_template(preview).await;
+    let shown = preview.unwrap().into_inner().message.unwrap();
+    let shown = shown.provider_template.unwrap();
+    assert_eq!(
+        (&shown.id[..], &shown.variables["name"][..]),
+        ("4711", "Müller")
+    );
+    // One part of it alone.
+    let masked = templates::UpdateTemplateRequest {
+        template: Some(templates::Template {
+            name: saved.name.clone(),
+            content: Some(templates::template::Content::Message(content("0815", &[]))),
+            etag: saved.etag.clone(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["message.provider_template.id".into()],
+        }),
+        validate_only: true,
+        ..Default::default()
+    };
+    let masked = client.templates().update_template(masked).await.unwrap();
+    let Some(templates::template::Content::Message(masked)) = masked.into_inner().content else {
+        panic!("a message");
+    };
+    let masked = masked.provider_template.unwrap();
+    assert_eq!((&masked.id[..], masked.variables.len()), ("0815", 2));
 
     let mut request = request("mj", false);
     request.outbound.as_mut().unwrap().message_template = "order".into();
