@@ -4,7 +4,10 @@
 //! `MO`, and knows no days without times. What it expands are rules that were checked here, from noon in
 //! UTC, so that no clock is ever put forward or back. Where the crate departs from the RFC:
 //! - weekdays with and without a number in one BYDAY give nothing: refused here;
+//! - BYSETPOS counts in the first week from DTSTART on: a weekly rule begins with the week's first day,
+//!   and what comes before `start` is left out;
 //! - BYWEEKNO without days gives all days of the week: the weekday of DTSTART is given to it;
+//! - BYWEEKNO of -52 and -53 loses days of the first week that lie in the year before: refused here;
 //! - it looks for dates of a rule that has none until the year 10,000: such rules are refused, and it
 //!   gives up after 100,000 periods.
 
@@ -17,6 +20,9 @@ use super::DateRange;
 pub(super) const MOST_EVERY: u16 = 1_000;
 /// No text of a rule is longer, in bytes.
 const LONGEST: usize = 500;
+
+/// Where a cycle of leap years begins.
+const CYCLE: NaiveDate = NaiveDate::from_ymd_opt(2000, 1, 1).expect("there is this day");
 
 /// How often: the periods that a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,12 +156,15 @@ impl Rule {
         }
         self.check_numbers()?;
         self.check_parts()?;
-        // Whatever its interval, it comes in one of the years of a whole cycle of leap years.
-        let some = Rule {
+        // Whatever its interval and start, it comes in a whole cycle of leap years.
+        let mut some = Rule {
             interval: 1,
             ..self.clone()
         };
-        match some.expand(DateRange::years(2000, 2040).first(), None) {
+        if some.takes_weekday_from_start() {
+            some.by_day = WEEKDAYS.map(|(day, _)| (None, day)).to_vec();
+        }
+        match some.expand(CYCLE, None) {
             Ok(set) if set.into_iter().next().is_some() => Ok(()),
             Ok(_) => Err("must have a date at all".into()),
             Err(error) => Err(format!("must be a rule of RFC 5545: {error}")),
@@ -191,7 +200,8 @@ impl Rule {
         let days = self.by_year_day.iter().map(|n| (*n).into()).collect();
         within("BYYEARDAY", days, 366, -366)?;
         let weeks = self.by_week_no.iter().map(|n| (*n).into()).collect();
-        within("BYWEEKNO", weeks, 53, -53)?;
+        // Further back lies the first week of some years, of which the crate loses days.
+        within("BYWEEKNO", weeks, 53, -51)?;
         within("BYSETPOS", self.by_set_pos.clone(), by_set, -by_set)
     }
 
@@ -230,13 +240,14 @@ impl Rule {
         if range.last() < start {
             return Vec::new();
         }
+        let first = range.first().max(start);
         let Ok(set) = self.expand(start, Some(range.last())) else {
             // Unreachable: `check` has expanded it, and nothing that can fail depends on the dates.
             return Vec::new();
         };
         set.into_iter()
             .map(|time| time.date_naive())
-            .skip_while(|date| *date < range.first())
+            .skip_while(|date| *date < first)
             .collect()
     }
 
@@ -250,7 +261,17 @@ impl Rule {
             Some(until) => rule.until(noon(until)),
             None => rule,
         };
-        Ok(rule.build(noon(start))?.limit())
+        let begin = match self.freq {
+            Frequency::Weekly => start.week(self.week_start).first_day(),
+            _ => start,
+        };
+        Ok(rule.build(noon(begin))?.limit())
+    }
+
+    fn takes_weekday_from_start(&self) -> bool {
+        let no_days =
+            self.by_day.is_empty() && self.by_month_day.is_empty() && self.by_year_day.is_empty();
+        no_days && (self.freq == Frequency::Weekly || !self.by_week_no.is_empty())
     }
 
     fn for_crate(&self, start: NaiveDate) -> RRule<Unvalidated> {
@@ -265,8 +286,7 @@ impl Rule {
             .iter()
             .map(|(nth, day)| NWeekday::new(*nth, *day))
             .collect();
-        let no_days = self.by_month_day.is_empty() && self.by_year_day.is_empty();
-        if !self.by_week_no.is_empty() && by_day.is_empty() && no_days {
+        if self.takes_weekday_from_start() {
             by_day.push(NWeekday::Every(start.weekday()));
         }
         let months = self.by_month.iter();
