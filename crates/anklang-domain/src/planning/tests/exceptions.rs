@@ -77,7 +77,7 @@ fn what_is_right_is_accepted() {
 fn all_that_is_wrong_is_told_at_once() {
     let wrong = exception("2026-06-03", moved("2027-01-02", Some("2026-12-31")));
     assert_eq!(
-        check(&plan(), &[wrong.clone()], &wrong),
+        check(&plan(), std::slice::from_ref(&wrong), &wrong),
         [
             "date: is no contact date of the plan; the next ones are 2026-06-04, 2026-06-09, 2026-06-11",
             "date: has another exception already",

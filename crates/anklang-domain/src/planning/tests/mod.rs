@@ -6,6 +6,7 @@ mod exceptions;
 mod holidays;
 mod model;
 mod outcomes;
+mod properties;
 mod rules;
 mod times;
 
