@@ -6,15 +6,16 @@
 //! - weekdays with and without a number in one BYDAY give nothing: refused here;
 //! - BYSETPOS counts in the first week from DTSTART on: a weekly rule begins with the week's first day,
 //!   and what comes before `start` is left out;
-//! - BYWEEKNO without days gives all days of the week: the weekday of DTSTART is given to it;
-//! - BYWEEKNO of -52 and -53 loses days of the first week that lie in the year before: refused here;
+//! - BYWEEKNO loses days of the first and the last week of some years, and without other days means all
+//!   days of the week: it is not given to the crate, but what comes out is filtered by it, and the
+//!   weekday of DTSTART is given instead. BYSETPOS and INTERVAL along with it are refused;
 //! - it looks for dates of a rule that has none until the year 10,000: such rules are refused, and it
 //!   gives up after 100,000 periods.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc, Weekday};
-use rrule::{NWeekday, RRule, RRuleSet, Tz, Unvalidated};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, Utc, Weekday};
+use rrule::{NWeekday, RRule, Tz, Unvalidated};
 
-use super::DateRange;
+use super::{DateRange, LAST_DAY};
 
 /// The largest number of periods between two repetitions.
 pub(super) const MOST_EVERY: u16 = 1_000;
@@ -164,10 +165,13 @@ impl Rule {
         if some.takes_weekday_from_start() {
             some.by_day = WEEKDAYS.map(|(day, _)| (None, day)).to_vec();
         }
-        match some.expand(CYCLE, None) {
-            Ok(set) if set.into_iter().next().is_some() => Ok(()),
-            Ok(_) => Err("must have a date at all".into()),
-            Err(error) => Err(format!("must be a rule of RFC 5545: {error}")),
+        let first = some
+            .expand(CYCLE, LAST_DAY)
+            .map_err(|error| format!("must be a rule of RFC 5545: {error}"))?
+            .next();
+        match first {
+            Some(_) => Ok(()),
+            None => Err("must have a date at all".into()),
         }
     }
 
@@ -200,8 +204,7 @@ impl Rule {
         let days = self.by_year_day.iter().map(|n| (*n).into()).collect();
         within("BYYEARDAY", days, 366, -366)?;
         let weeks = self.by_week_no.iter().map(|n| (*n).into()).collect();
-        // Further back lies the first week of some years, of which the crate loses days.
-        within("BYWEEKNO", weeks, 53, -51)?;
+        within("BYWEEKNO", weeks, 53, -53)?;
         within("BYSETPOS", self.by_set_pos.clone(), by_set, -by_set)
     }
 
@@ -227,6 +230,10 @@ impl Rule {
             "must not have BYYEARDAY unless FREQ is YEARLY"
         } else if !self.by_week_no.is_empty() && self.freq != Yearly {
             "must not have BYWEEKNO unless FREQ is YEARLY"
+        } else if !self.by_week_no.is_empty() && !self.by_set_pos.is_empty() {
+            "must not have BYSETPOS along with BYWEEKNO"
+        } else if !self.by_week_no.is_empty() && self.interval != 1 {
+            "must not have an INTERVAL along with BYWEEKNO: weeks can lie in two years"
         } else if !self.by_set_pos.is_empty() && others == [true; 5] {
             "must not have BYSETPOS without another BY part"
         } else {
@@ -241,31 +248,44 @@ impl Rule {
             return Vec::new();
         }
         let first = range.first().max(start);
-        let Ok(set) = self.expand(start, Some(range.last())) else {
+        let Ok(dates) = self.expand(start, range.last()) else {
             // Unreachable: `check` has expanded it, and nothing that can fail depends on the dates.
             return Vec::new();
         };
-        set.into_iter()
-            .map(|time| time.date_naive())
-            .skip_while(|date| *date < first)
-            .collect()
+        dates.skip_while(|date| *date < first).collect()
     }
 
+    /// The dates from `start`, or a little before it, to `until`, ascending.
     fn expand(
         &self,
         start: NaiveDate,
-        until: Option<NaiveDate>,
-    ) -> Result<RRuleSet, rrule::RRuleError> {
-        let rule = self.for_crate(start);
-        let rule = match until {
-            Some(until) => rule.until(noon(until)),
-            None => rule,
-        };
+        until: NaiveDate,
+    ) -> Result<impl Iterator<Item = NaiveDate>, rrule::RRuleError> {
         let begin = match self.freq {
             Frequency::Weekly => start.week(self.week_start).first_day(),
             _ => start,
         };
-        Ok(rule.build(noon(begin))?.limit())
+        let rule = self.for_crate(start).until(noon(until));
+        let set = rule.build(noon(begin))?.limit();
+        let mut dates = set.into_iter();
+        let all = std::iter::from_fn(move || dates.next().map(|time| time.date_naive()));
+        Ok(all.filter(|date| self.is_in_weeks(*date)))
+    }
+
+    /// Whether a date is in one of the weeks of BYWEEKNO. A week belongs to the year in which four of
+    /// its days lie.
+    fn is_in_weeks(&self, date: NaiveDate) -> bool {
+        if self.by_week_no.is_empty() {
+            return true;
+        }
+        let fourth = date.week(self.week_start).first_day() + Days::new(3);
+        let days = if fourth.leap_year() { 366 } else { 365 };
+        let week = fourth.ordinal0() / 7 + 1;
+        let weeks = (days - 1 - fourth.ordinal0() % 7) / 7 + 1;
+        let mut numbers = self.by_week_no.iter().map(|number| i64::from(*number));
+        numbers.any(|number| {
+            number == i64::from(week) || number == i64::from(week) - i64::from(weeks) - 1
+        })
     }
 
     fn takes_weekday_from_start(&self) -> bool {
@@ -298,7 +318,6 @@ impl Rule {
             .by_month(&months)
             .by_month_day(self.by_month_day.clone())
             .by_year_day(self.by_year_day.clone())
-            .by_week_no(self.by_week_no.clone())
             .by_set_pos(self.by_set_pos.clone())
     }
 }

@@ -239,6 +239,18 @@ fn deliveries_skip_what_is_no_workday_and_say_why() {
         deliveries(thursdays, &calendar, day("2026-05-21"), None).date(),
         Some(day("2026-05-28"))
     );
+    for too_early in ["2026-05-14", "2026-05-21"] {
+        let wanted = deliveries(
+            thursdays,
+            &calendar,
+            day("2026-05-21"),
+            Some(day(too_early)),
+        );
+        assert_eq!(
+            (wanted.date(), wanted.by_exception),
+            (Some(day("2026-05-28")), false)
+        );
+    }
     // An exception's date that has become a holiday: the next delivery day.
     let wanted = deliveries(
         thursdays,

@@ -37,7 +37,7 @@ fn any_change() -> impl Strategy<Value = (u64, i64, u8, i64, bool)> {
         0..130u64,
         -40..40i64,
         0..6u8,
-        0..30i64,
+        -3..12i64,
         prop::bool::weighted(0.3),
     )
 }
@@ -61,8 +61,13 @@ prop_compose! {
     ) -> World {
         let first = day("1995-01-01") + Days::new(begin);
         let validity = DateRange::new(first, Some(first + Days::new(length))).unwrap();
+        let dates = recurrence.dates(first, validity);
         let exceptions = changes.into_iter().map(|(on, by, kind, delivery, duplicates)| {
-            let on = first + Days::new(on);
+            // Most are about dates of the plan.
+            let on = match dates.len() {
+                count @ 1.. if on % 5 > 0 => dates[usize::try_from(on).unwrap() % count],
+                _ => first + Days::new(on),
+            };
             let date = shifted(on, by);
             let wanted = shifted(date, delivery);
             let change = match kind {
