@@ -211,7 +211,7 @@ fn own_days_go_before_the_regions_and_these_before_weekdays() {
         calendar.workday_before(day("2026-06-11")),
         Some(day("2026-06-08"))
     );
-    // Saturdays that China works for its long holidays.
+    // Saturdays that Taiwan works for its long holidays.
     let taiwan = super::calendar("TW");
     let moved: Vec<_> = (2000..2050)
         .flat_map(|year| {
