@@ -1,10 +1,9 @@
--- On which days there is work. own_days: [{"date", "workday", "name"}], which go before weekdays and
+-- On which days there is work. own_days: [{"date", "kind", "name"}], which go before weekdays and
 -- public holidays.
 CREATE TABLE workday_calendar (
     tenant_id  uuid NOT NULL REFERENCES tenant,
     id         text NOT NULL CHECK (id ~ '^[a-z0-9-]{1,63}$'),
     name       text NOT NULL,
-    country    text NOT NULL DEFAULT '',
     region     text NOT NULL DEFAULT '',
     workdays   smallint[] NOT NULL CHECK (workdays <@ '{1,2,3,4,5,6,7}'::smallint[] AND workdays <> '{}'),
     own_days   jsonb NOT NULL DEFAULT '[]',
@@ -33,7 +32,7 @@ CREATE TABLE contact_plan (
     duplicates        boolean NOT NULL DEFAULT false,
     earliest          time,
     latest            time CHECK (latest > earliest),
-    outcome_rules     jsonb NOT NULL DEFAULT '[]',
+    outcome_rules     jsonb NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, code),
