@@ -96,8 +96,8 @@ impl Row for PlanEntryRow {
         if from.zip(contact).is_some_and(|(from, at)| from > at) {
             f.refuse("earliest_time", "must not be after the contact time");
         }
-        if contact.zip(to).is_some_and(|(at, to)| to <= at) {
-            f.refuse("latest_time", "must be after the contact time");
+        if contact.zip(to).is_some_and(|(at, to)| to < at) {
+            f.refuse("latest_time", "must not be before the contact time");
         }
         let text = |time: Option<NaiveTime>| time.map_or_else(String::new, time_text);
         let (valid_from, valid_to) = period(&mut f, ["valid_from", "valid_to"]);
@@ -291,7 +291,7 @@ mod tests {
             ("customer_number", "1"),
             ("contact_time", "09:30"),
             ("earliest_time", "09:31"),
-            ("latest_time", "09:30"),
+            ("latest_time", "09:29"),
         ]);
         assert_eq!(
             times,

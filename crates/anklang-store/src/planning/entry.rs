@@ -114,7 +114,7 @@ const HOURS: Reference = Reference {
     join: "",
     good: "p.code IS NULL OR (
            (s.earliest_time <> '' OR p.earliest IS NULL OR p.earliest <= s.contact::time)
-           AND (s.latest_time <> '' OR p.latest IS NULL OR p.latest > s.contact::time))",
+           AND (s.latest_time <> '' OR p.latest IS NULL OR p.latest >= s.contact::time))",
     reason: "'is outside of the hours of the plan, which are from '
            || to_char(coalesce(p.earliest, '00:00'), 'HH24:MI')
            || coalesce(' to ' || to_char(p.latest, 'HH24:MI'), '')",

@@ -30,8 +30,8 @@ pub struct Exception {
     pub delivery_date: Option<NaiveDate>,
     #[diesel(sql_type = Nullable<Text>)]
     pub other_plan_code: Option<String>,
-    #[diesel(sql_type = Nullable<Bool>)]
-    pub duplicates: Option<bool>,
+    #[diesel(sql_type = Bool)]
+    pub duplicates: bool,
     #[diesel(sql_type = Text)]
     pub reason: String,
     #[diesel(sql_type = Timestamptz)]
@@ -46,7 +46,7 @@ impl Exception {
         self.contact_date.is_none()
             && self.delivery_date.is_none()
             && self.other_plan_code.is_none()
-            && self.duplicates.is_none()
+            && !self.duplicates
     }
 
     /// Its name.
@@ -67,7 +67,7 @@ pub struct NewException {
     pub contact_date: Option<NaiveDate>,
     pub delivery_date: Option<NaiveDate>,
     pub other_plan_code: Option<String>,
-    pub duplicates: Option<bool>,
+    pub duplicates: bool,
     pub reason: String,
 }
 
@@ -190,7 +190,7 @@ pub async fn replace(
     .bind::<Nullable<Date>, _>(new.contact_date)
     .bind::<Nullable<Date>, _>(new.delivery_date)
     .bind::<Nullable<Text>, _>(&new.other_plan_code)
-    .bind::<Nullable<Bool>, _>(new.duplicates)
+    .bind::<Bool, _>(new.duplicates)
     .bind::<Text, _>(&new.reason)
     .get_result(conn)
     .await?)

@@ -1,13 +1,13 @@
 //! Contact plans.
 
-use anklang_domain::TenantId;
+use anklang_domain::planning::{OutcomeRules, Recurrence};
+use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use diesel::sql_types::{
     Array, BigInt, Bool, Date, Jsonb, Nullable, SmallInt, Text, Time, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
@@ -61,48 +61,6 @@ pub struct Plan {
     pub updated_at: DateTime<Utc>,
 }
 
-/// How a plan's dates recur, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Recurrence {
-    /// On weekdays of every n-th week.
-    Weekly {
-        /// At least one.
-        weekdays: Vec<i16>,
-        /// Every how many weeks.
-        every: i32,
-    },
-    /// On days of every n-th month.
-    MonthlyByDate {
-        /// 1–31, or -1 for the last.
-        days: Vec<i32>,
-        /// Every how many months.
-        every: i32,
-    },
-    /// On weekdays of every n-th month.
-    MonthlyByWeekday {
-        /// 1–5, or -1 for the last.
-        ordinals: Vec<i32>,
-        /// At least one.
-        weekdays: Vec<i16>,
-        /// Every how many months.
-        every: i32,
-    },
-    /// By a rule of RFC 5545.
-    Rule(String),
-}
-
-/// What follows from an outcome that is not final, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutcomeRule {
-    /// `not_reached`, `busy` or `call_later`.
-    pub class: String,
-    /// Minutes until the next attempt.
-    pub retry_minutes: i32,
-    /// After how many attempts in all a contact is given up.
-    pub max_attempts: i32,
-}
-
 impl Plan {
     /// How its dates recur.
     ///
@@ -116,7 +74,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::recurrence`].
-    pub fn outcome_rules(&self) -> Result<Vec<OutcomeRule>> {
+    pub fn outcome_rules(&self) -> Result<OutcomeRules> {
         serde_json::from_value(self.outcome_rules.clone()).map_err(|e| self.unknown(&e))
     }
 
@@ -148,7 +106,7 @@ pub struct NewPlan {
     pub duplicates: bool,
     pub earliest: Option<NaiveTime>,
     pub latest: Option<NaiveTime>,
-    pub outcome_rules: Vec<OutcomeRule>,
+    pub outcome_rules: OutcomeRules,
 }
 
 /// The name of the plan with that code.
@@ -293,7 +251,7 @@ async fn check_entries(conn: &mut Conn, tenant: TenantId, new: &NewPlan) -> Resu
         "SELECT count(*) FILTER (WHERE valid_from < $3) AS before,
                 count(*) FILTER (WHERE valid_to > $4) AS behind,
                 count(*) FILTER (WHERE earliest IS NULL AND contact_time < $5) AS early,
-                count(*) FILTER (WHERE latest IS NULL AND contact_time >= $6) AS late
+                count(*) FILTER (WHERE latest IS NULL AND contact_time > $6) AS late
          FROM plan_entry WHERE tenant_id = $1 AND plan_code = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
@@ -304,12 +262,12 @@ async fn check_entries(conn: &mut Conn, tenant: TenantId, new: &NewPlan) -> Resu
     .bind::<Nullable<Time>, _>(new.latest)
     .get_result(conn)
     .await?;
-    let mut violations = anklang_domain::Violations::new();
+    let mut violations = Violations::new();
     for (field, count, what) in [
         ("valid_from", outside.before, "are valid from before it"),
         ("valid_to", outside.behind, "are valid beyond it"),
         ("earliest", outside.early, "have their contact time before it"),
-        ("latest", outside.late, "have their contact time at it or later"),
+        ("latest", outside.late, "have their contact time after it"),
     ] {
         if count > 0 {
             violations.add(field, format!("{count} entries of the plan {what}"));
