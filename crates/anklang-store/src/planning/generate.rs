@@ -469,6 +469,33 @@ pub async fn begin(
     Ok(rows == 1)
 }
 
+/// Whether a tenant has plans, and no generation for that night yet.
+pub async fn wants_night(conn: &mut Conn, tenant: TenantId, night: NaiveDate) -> Result<bool> {
+    let rows = diesel::sql_query(
+        "SELECT 1 WHERE EXISTS (SELECT FROM contact_plan WHERE tenant_id = $1)
+           AND NOT EXISTS (SELECT FROM contact_generation WHERE tenant_id = $1 AND night = $2)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Date, _>(night)
+    .execute(conn)
+    .await?;
+    Ok(rows == 1)
+}
+
+/// Forgets the operations of nights before one, if they are over.
+pub async fn forget_nights(conn: &mut Conn, tenant: TenantId, before: NaiveDate) -> Result<()> {
+    diesel::sql_query(
+        "DELETE FROM operation o USING contact_generation g
+         WHERE g.tenant_id = $1 AND g.night < $2 AND o.tenant_id = $1 AND o.id = g.operation_id
+           AND o.state IN ('succeeded', 'failed', 'cancelled')",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Date, _>(before)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// How far a generation is.
 ///
 /// # Errors
