@@ -69,6 +69,12 @@ list_requests! {
     pb::offers::v1::ListOffersRequest,
     pb::orders::v1::ListOrdersRequest,
     pb::org::v1::ListOrgUnitsRequest,
+    pb::planning::v1::ListContactPlansRequest,
+    pb::planning::v1::ListInactivePeriodsRequest,
+    pb::planning::v1::ListPlanEntriesRequest,
+    pb::planning::v1::ListPlanExceptionsRequest,
+    pb::planning::v1::ListPlannedContactsRequest,
+    pb::planning::v1::ListWorkdayCalendarsRequest,
     pb::products::v1::ListProductVersionsRequest,
     pb::products::v1::ListProductsRequest,
     pb::selections::v1::ListPresetsRequest,
@@ -170,7 +176,7 @@ mod tests {
     use anklang_store::listing::Kind;
     use anklang_store::{
         brand, campaign, channel_account, channel_route, contract, customer, document, handover,
-        inbound, message, offer, operation, order,
+        inbound, message, offer, operation, order, planning,
     };
     use anklang_store::{product, selection, template};
 
@@ -201,6 +207,12 @@ mod tests {
             &offer::LISTABLE,
             &operation::LISTABLE,
             &order::LISTABLE,
+            &planning::calendar::LISTABLE,
+            &planning::contact::LISTABLE,
+            &planning::entry::LISTABLE,
+            &planning::exception::LISTABLE,
+            &planning::period::LISTABLE,
+            &planning::plan::LISTABLE,
             &product::LISTABLE,
             &product::VERSIONS,
             &selection::LISTABLE,

@@ -1,6 +1,7 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
-//! calls of long ago, old dry runs and reports that belong to nothing are forgotten.
+//! calls of long ago, old dry runs and reports that belong to nothing are forgotten; and each night the
+//! contacts of the next weeks are generated.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, handover, launch};
+use super::{App, handover, launch, planning};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(60);
@@ -74,6 +75,7 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old deliveries", handover::purge(app, &tenant, stop).await),
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
+            ("contacts", planning::nightly(app, &tenant, Utc::now()).await),
         ];
         for (step, result) in steps {
             if let Err(error) = result {
