@@ -1,10 +1,9 @@
--- On which days there is work. own_days: [{"date", "workday", "name"}], which go before weekdays and
+-- On which days there is work. own_days: [{"date", "kind", "name"}], which go before weekdays and
 -- public holidays.
 CREATE TABLE workday_calendar (
     tenant_id  uuid NOT NULL REFERENCES tenant,
     id         text NOT NULL CHECK (id ~ '^[a-z0-9-]{1,63}$'),
     name       text NOT NULL,
-    country    text NOT NULL DEFAULT '',
     region     text NOT NULL DEFAULT '',
     workdays   smallint[] NOT NULL CHECK (workdays <@ '{1,2,3,4,5,6,7}'::smallint[] AND workdays <> '{}'),
     own_days   jsonb NOT NULL DEFAULT '[]',
@@ -32,8 +31,8 @@ CREATE TABLE contact_plan (
     holiday_rule      text NOT NULL,
     duplicates        boolean NOT NULL DEFAULT false,
     earliest          time,
-    latest            time CHECK (latest > earliest),
-    outcome_rules     jsonb NOT NULL DEFAULT '[]',
+    latest            time CHECK (latest >= earliest),
+    outcome_rules     jsonb NOT NULL,
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, code),
@@ -63,7 +62,7 @@ CREATE TABLE plan_entry (
     updated_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, plan_code, customer_id, contact_time),
-    CHECK (latest > earliest),
+    CHECK (latest >= earliest),
     CHECK (valid_to >= valid_from),
     FOREIGN KEY (tenant_id, plan_code) REFERENCES contact_plan,
     FOREIGN KEY (tenant_id, customer_id) REFERENCES customer ON DELETE CASCADE
@@ -71,7 +70,8 @@ CREATE TABLE plan_entry (
 CREATE INDEX plan_entry_customer ON plan_entry (tenant_id, customer_id);
 SELECT anklang_secure('plan_entry');
 
--- What happens instead on a contact date of a plan. Without another date or plan there is no contact.
+-- What happens instead on a contact date of a plan. Without another date, plan or duplicates there is no
+-- contact.
 CREATE TABLE plan_exception (
     tenant_id       uuid NOT NULL,
     plan_code       text NOT NULL,
@@ -79,7 +79,7 @@ CREATE TABLE plan_exception (
     contact_date    date,
     delivery_date   date,
     other_plan_code text CHECK (other_plan_code <> plan_code),
-    duplicates      boolean,
+    duplicates      boolean NOT NULL DEFAULT false,
     reason          text NOT NULL DEFAULT '',
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
@@ -108,13 +108,14 @@ CREATE TABLE inactive_period (
 SELECT anklang_secure('inactive_period');
 
 -- What people are to do, and how it went.
--- plan_date is the contact date as planned and never changes; contact_date is when it really is, after
--- a person moved it. The window and contact_at are the day's, next_at is when it is due: contact_at at
--- first, later the next attempt; null once it is over.
+-- plan_date is the date by the plan's recurrence, which never changes; contact_date is when it really is:
+-- holidays, exceptions and people move it. Window and contact_at are of that date, window_to is the first
+-- moment that is too late. next_at is when it is due: contact_at at first, later the next attempt; null
+-- once it is over.
 -- worked_on: whoever generates contacts leaves those alone that have marks, attempts or another state
 -- than open.
 -- holds_day: the customer has no second one on that date from a plan that does not permit duplicates;
--- set for one of a plan's contacts with a customer on a date.
+-- set for one of a plan's contacts with a customer on a date. Whoever moves a contact by hand clears it.
 -- details: {"contact_person", "phone", "note"}, what an entry does not say.
 CREATE TABLE planned_contact (
     tenant_id      uuid NOT NULL,
@@ -163,7 +164,7 @@ CREATE TABLE planned_contact (
 -- One for each entry and date, however often they are generated.
 CREATE UNIQUE INDEX planned_contact_entry ON planned_contact (tenant_id, entry_id, plan_date)
     WHERE entry_id IS NOT NULL;
-CREATE UNIQUE INDEX planned_contact_day ON planned_contact (tenant_id, customer_id, plan_date)
+CREATE UNIQUE INDEX planned_contact_day ON planned_contact (tenant_id, customer_id, contact_date)
     WHERE holds_day;
 CREATE UNIQUE INDEX planned_contact_message ON planned_contact (tenant_id, message_id)
     WHERE message_id IS NOT NULL;

@@ -52,6 +52,10 @@ pub enum Held<'a> {
     ContactBudget,
     /// How the tenant's offers are numbered.
     OfferNumberRange,
+    /// A contact plan by its code, and its entries and exceptions.
+    ContactPlan(&'a str),
+    /// A workday calendar by its id.
+    WorkdayCalendar(&'a str),
 }
 
 /// Holds a resource until the end of the transaction. One that does not exist is not held; reading
@@ -127,6 +131,9 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
         ),
         Held::Suppression(channel) => key(BY_NAME, format!("suppression/{channel}")),
         Held::ContactBudget => key(BY_NAME, "contactBudget".into()),
+        // There may be none of that name yet, and entries and exceptions are checked against it.
+        Held::ContactPlan(code) => key(BY_NAME, format!("contactPlans/{code}")),
+        Held::WorkdayCalendar(id) => key(BY_NAME, format!("workdayCalendars/{id}")),
         // Launches hold the row while they take numbers.
         Held::OfferNumberRange => key(
             "SELECT 1 FROM number_range WHERE tenant_id = $1 AND kind = $2 FOR UPDATE",

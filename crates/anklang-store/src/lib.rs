@@ -31,6 +31,7 @@ pub mod order;
 pub mod org_unit;
 pub mod pace;
 pub mod phase;
+pub mod planning;
 pub mod product;
 pub mod reach;
 pub mod report;

@@ -27,11 +27,15 @@ pub enum Entity {
     OrderLines,
     /// Attributes of customers and contracts.
     Attributes,
+    /// Customers in contact plans.
+    PlanEntries,
+    /// Inactive periods of customers.
+    InactivePeriods,
 }
 
 impl Entity {
     /// All, each after those it refers to.
-    pub const ALL: [Entity; 12] = [
+    pub const ALL: [Entity; 14] = [
         Entity::Brands,
         Entity::Products,
         Entity::ProductVersions,
@@ -44,6 +48,8 @@ impl Entity {
         Entity::Orders,
         Entity::OrderLines,
         Entity::Attributes,
+        Entity::PlanEntries,
+        Entity::InactivePeriods,
     ];
 
     /// Its name, e.g. `contact_points`: of the file and on the command line.
@@ -61,6 +67,8 @@ impl Entity {
             Entity::Orders => "orders",
             Entity::OrderLines => "order_lines",
             Entity::Attributes => "attributes",
+            Entity::PlanEntries => "plan_entries",
+            Entity::InactivePeriods => "inactive_periods",
         }
     }
 
@@ -173,6 +181,30 @@ impl Entity {
                 &["product_number", "product_name", "product_group"],
             ),
             Entity::Attributes => (&["entity", "number", "key", "type", "value"], &[]),
+            Entity::PlanEntries => (
+                &["plan_code", "customer_number", "contact_time"],
+                &[
+                    "contact_person",
+                    "phone",
+                    "country",
+                    "earliest_time",
+                    "latest_time",
+                    "priority",
+                    "skills",
+                    "valid_from",
+                    "valid_to",
+                ],
+            ),
+            Entity::InactivePeriods => (
+                &[
+                    "customer_number",
+                    "id",
+                    "day_type",
+                    "first_date",
+                    "last_date",
+                ],
+                &["weekdays", "reason"],
+            ),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! columns. What only the database knows (does the customer exist?) is checked by the store.
 
 pub mod contact;
+pub mod planning;
 
 mod attribute;
 mod brand;
@@ -23,6 +24,7 @@ pub use customer::{ConsentRow, ContactPointRow, CustomerRow};
 pub use entity::Entity;
 pub use fields::Fields;
 pub use order::{OrderLineRow, OrderRow};
+pub use planning::{InactivePeriodRow, PlanEntryRow};
 pub use product::{ProductRow, ProductVersionRow};
 pub use suppression::SuppressionRow;
 

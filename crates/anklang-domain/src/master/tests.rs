@@ -286,7 +286,8 @@ proptest! {
         )+} }
         try_all!(
             BrandRow, ProductRow, ProductVersionRow, CustomerRow, ContactPointRow, ConsentRow,
-            SuppressionRow, ContractRow, ContractItemRow, OrderRow, OrderLineRow, AttributeRow
+            SuppressionRow, ContractRow, ContractItemRow, OrderRow, OrderLineRow, AttributeRow,
+            PlanEntryRow, InactivePeriodRow
         );
         for channel in ["mail", "phone", "matrix"] {
             let _ = contact::normalise(channel, &text, "DE");

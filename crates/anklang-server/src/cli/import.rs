@@ -66,7 +66,8 @@ pub struct ImportArgs {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["entity", "file"])]
     folder: Option<PathBuf>,
     /// What the rows are: brands, products, product_versions, customers, contact_points, consents,
-    /// suppressions, contracts, contract_items, orders, order_lines or attributes.
+    /// suppressions, contracts, contract_items, orders, order_lines, attributes,
+    /// plan_entries or inactive_periods.
     #[arg(value_parser = entity, required_unless_present = "folder", requires = "file")]
     entity: Option<Entity>,
     /// The CSV, UTF-8, its first line naming the columns.
@@ -480,5 +481,7 @@ fn to_proto(entity: Entity) -> pb::ImportEntity {
         Entity::Orders => pb::ImportEntity::Orders,
         Entity::OrderLines => pb::ImportEntity::OrderLines,
         Entity::Attributes => pb::ImportEntity::Attributes,
+        Entity::PlanEntries => pb::ImportEntity::PlanEntries,
+        Entity::InactivePeriods => pb::ImportEntity::InactivePeriods,
     }
 }

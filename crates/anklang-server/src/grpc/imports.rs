@@ -16,7 +16,8 @@ use std::time::Duration;
 use anklang_domain::TenantId;
 use anklang_domain::master::{
     AttributeRow, BrandRow, ConsentRow, ContactPointRow, ContractItemRow, ContractRow, CustomerRow,
-    OrderLineRow, OrderRow, ProductRow, ProductVersionRow, SuppressionRow,
+    InactivePeriodRow, OrderLineRow, OrderRow, PlanEntryRow, ProductRow, ProductVersionRow,
+    SuppressionRow,
 };
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
@@ -184,6 +185,8 @@ async fn import(store: Store, tenant: TenantId, client: &mut Client) -> Result<(
         Orders => run::<OrderRow>(store, tenant, header, client).await,
         OrderLines => run::<OrderLineRow>(store, tenant, header, client).await,
         Attributes => run::<AttributeRow>(store, tenant, header, client).await,
+        PlanEntries => run::<PlanEntryRow>(store, tenant, header, client).await,
+        InactivePeriods => run::<InactivePeriodRow>(store, tenant, header, client).await,
     }
 }
 

@@ -1,0 +1,220 @@
+//! Planned contacts as they stand. What makes them is in [`super::generate`].
+
+use std::sync::LazyLock;
+
+use anklang_domain::TenantId;
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use diesel::sql_types::{
+    Array, Bool, Date, Integer, Nullable, Text, Time, Timestamptz, Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
+use crate::{Conn, Result};
+
+/// A planned contact.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[expect(
+    missing_docs,
+    reason = "fields are named as in the API, which documents them"
+)]
+pub struct Contact {
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    #[diesel(sql_type = Text)]
+    pub source: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub plan_code: Option<String>,
+    /// The plan of its entry, which is another one where an exception says so.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub entry_plan: Option<String>,
+    #[diesel(sql_type = Nullable<Time>)]
+    pub entry_time: Option<NaiveTime>,
+    #[diesel(sql_type = Text)]
+    pub customer_number: String,
+    #[diesel(sql_type = Date)]
+    pub plan_date: NaiveDate,
+    #[diesel(sql_type = Date)]
+    pub contact_date: NaiveDate,
+    #[diesel(sql_type = Timestamptz)]
+    pub contact_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub window_from: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub window_to: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub next_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Date>)]
+    pub delivery_date: Option<NaiveDate>,
+    #[diesel(sql_type = Text)]
+    pub delivery_moved: String,
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub outcome_class: Option<String>,
+    #[diesel(sql_type = Text)]
+    pub outcome: String,
+    #[diesel(sql_type = Integer)]
+    pub attempts: i32,
+    #[diesel(sql_type = Text)]
+    pub responsible: String,
+    #[diesel(sql_type = Integer)]
+    pub priority: i32,
+    #[diesel(sql_type = Array<Text>)]
+    pub skills: Vec<String>,
+    #[diesel(sql_type = Bool)]
+    pub pinned: bool,
+    #[diesel(sql_type = Bool)]
+    pub moved: bool,
+    #[diesel(sql_type = Bool)]
+    pub worked_on: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub claimed_by: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub claim_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Text)]
+    pub contact_person: String,
+    #[diesel(sql_type = Text)]
+    pub phone: String,
+    #[diesel(sql_type = Text)]
+    pub note: String,
+    #[diesel(sql_type = Text)]
+    pub departure: String,
+    #[diesel(sql_type = Text)]
+    pub order_type: String,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub campaign_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub phase_number: Option<i32>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub message_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub operation_id: Option<Uuid>,
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Contacts of the tenant `$1`, `k`, with what belongs to them.
+const SELECT: &str = "SELECT k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
+        e.contact_time AS entry_time, c.number AS customer_number, k.plan_date, k.contact_date,
+        k.contact_at, k.window_from, k.window_to, k.next_at, k.delivery_date, k.delivery_moved,
+        k.state, k.outcome_class, k.outcome, k.attempts, k.responsible, k.priority, k.skills,
+        'pinned' = ANY(k.marks) AS pinned, 'moved' = ANY(k.marks) AS moved,
+        (k.state <> 'open' OR k.attempts > 0 OR 'worked_on' = ANY(k.marks)) AS worked_on,
+        k.claimed_by, k.claim_until,
+        coalesce(nullif(k.details->>'contact_person', ''), e.contact_person, '') AS contact_person,
+        coalesce(nullif(k.details->>'phone', ''), nullif(e.phone, ''),
+            (SELECT p.address FROM contact_point p
+             WHERE p.tenant_id = k.tenant_id AND p.customer_id = k.customer_id
+               AND p.channel IN ('phone', 'mobile')
+             ORDER BY p.channel DESC, p.position, p.address LIMIT 1), '') AS phone,
+        coalesce(k.details->>'note', '') AS note,
+        coalesce(l.departure, '') AS departure, coalesce(l.order_type, '') AS order_type,
+        f.campaign_id, f.number AS phase_number, k.message_id, k.operation_id, k.created_at,
+        k.updated_at
+    FROM planned_contact k
+    JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
+    LEFT JOIN plan_entry e ON e.tenant_id = k.tenant_id AND e.id = k.entry_id
+    LEFT JOIN contact_plan l ON l.tenant_id = k.tenant_id AND l.code = k.plan_code
+    LEFT JOIN outbound o ON o.tenant_id = k.tenant_id AND o.id = k.outbound_id
+    LEFT JOIN phase f ON f.tenant_id = o.tenant_id AND f.id = o.phase_id
+    WHERE k.tenant_id = $1";
+
+/// The planned contact with that id.
+pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Contact>> {
+    Ok(diesel::sql_query(format!("{SELECT} AND k.id = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// What planned contacts are listed by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column(
+            "source",
+            Kind::Word(
+                "PLANNED_CONTACT_SOURCE_",
+                &["plan", "campaign", "manual", "handover"],
+            ),
+        ),
+        Field::resource(
+            "contact_plan",
+            &[Part::new("contactPlans", "plan_code", PartType::Text)],
+        ),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::column("plan_date", Kind::Date),
+        Field::column("contact_date", Kind::Date),
+        Field::new("contact_time", Kind::Time, "contact_at"),
+        Field::nullable("next_contact_time", Kind::Time, "next_at"),
+        Field::nullable("delivery_date", Kind::Date, "delivery_date"),
+        Field::column(
+            "delivery_moved",
+            Kind::Word(
+                "DELIVERY_MOVED_",
+                &["exception", "no_workday", "inactive"],
+            ),
+        ),
+        Field::column(
+            "state",
+            Kind::Word(
+                "PLANNED_CONTACT_STATE_",
+                &["open", "claimed", "waiting", "done", "given_up", "cancelled"],
+            ),
+        ),
+        Field::nullable(
+            "outcome_class",
+            Kind::Word(
+                "OUTCOME_CLASS_",
+                &[
+                    "done",
+                    "order_taken",
+                    "not_reached",
+                    "busy",
+                    "call_later",
+                    "cancelled",
+                ],
+            ),
+            "outcome_class",
+        ),
+        Field::column("outcome", Kind::Text),
+        Field::new("attempt_count", Kind::Number, "attempts"),
+        Field::column("responsible", Kind::Text),
+        Field::column("priority", Kind::Number),
+        Field::column("pinned", Kind::Flag),
+        Field::column("moved", Kind::Flag),
+        Field::column("worked_on", Kind::Flag),
+        Field::nullable("claimed_by", Kind::Text, "claimed_by"),
+        Field::resource(
+            "message",
+            &[Part::new("messages", "message_id", PartType::Uuid)],
+        ),
+        Field::resource(
+            "operation",
+            &[Part::new("operations", "operation_id", PartType::Uuid)],
+        ),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::new("update_time", Kind::Time, "updated_at"),
+    ],
+    key: &[
+        Sort::key("contact_date", "::date", false),
+        Sort::key("id", "::uuid", false),
+    ],
+};
+
+/// A page of planned contacts, by contact date if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Contact>> {
+    static BASE: LazyLock<String> = LazyLock::new(|| SELECT.to_owned());
+    let base = Statement::numbered(&BASE, &[bound::<SqlUuid, _>(tenant.0)]);
+    list.load(conn, base).await
+}
