@@ -1,5 +1,6 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
-//! addresses, offers, phases and their dates, message outcomes. No I/O, no clock, no async: time is passed in.
+//! addresses, offers, phases and their dates, contact plans, message outcomes. No I/O, no clock, no async:
+//! time is passed in.
 
 pub mod account;
 pub mod channel;
@@ -13,6 +14,7 @@ pub mod message;
 pub mod name;
 pub mod offer;
 pub mod phase;
+pub mod planning;
 pub mod rate;
 pub mod report;
 pub mod route;

@@ -13,7 +13,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 const MINUTES_OF_DAY: u32 = 24 * 60;
 
 /// Names of weekdays, Monday first.
-const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+pub(crate) const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// Hours of a day on some days of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ pub fn start_of_day(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
     midnight.and_utc()
 }
 
-fn day_of_week(day: Weekday) -> usize {
+pub(crate) fn day_of_week(day: Weekday) -> usize {
     usize::try_from(day.num_days_from_monday()).unwrap_or(0)
 }
 
@@ -153,7 +153,7 @@ fn minute(text: &str) -> Option<u32> {
 
 /// When a clock comes to, or past, a local time: twice where it goes back over it, with the
 /// moment when it goes back; at the jump where it skips it.
-fn changes(local: NaiveDateTime, zone: Tz) -> [Option<DateTime<Utc>>; 3] {
+pub(crate) fn changes(local: NaiveDateTime, zone: Tz) -> [Option<DateTime<Utc>>; 3] {
     match zone.from_local_datetime(&local) {
         MappedLocalTime::Single(time) => [Some(time.to_utc()), None, None],
         MappedLocalTime::Ambiguous(first, second) => {
