@@ -73,6 +73,8 @@ tagged! {
     pb::offers::v1::OfferNumberRange,
     pb::orders::v1::Order,
     pb::org::v1::OrgUnit,
+    pb::planning::v1::ContactOutcome,
+    pb::planning::v1::PlannedContact,
     pb::products::v1::Product,
     pb::products::v1::ProductVersion,
     pb::selections::v1::Preset,

@@ -69,6 +69,8 @@ list_requests! {
     pb::offers::v1::ListOffersRequest,
     pb::orders::v1::ListOrdersRequest,
     pb::org::v1::ListOrgUnitsRequest,
+    pb::planning::v1::ListContactAttemptsRequest,
+    pb::planning::v1::ListContactOutcomesRequest,
     pb::products::v1::ListProductVersionsRequest,
     pb::products::v1::ListProductsRequest,
     pb::selections::v1::ListPresetsRequest,
@@ -168,6 +170,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use anklang_store::listing::Kind;
+    use anklang_store::planning::work;
     use anklang_store::{
         brand, campaign, channel_account, channel_route, contract, customer, document, handover,
         inbound, message, offer, operation, order,
@@ -201,6 +204,8 @@ mod tests {
             &offer::LISTABLE,
             &operation::LISTABLE,
             &order::LISTABLE,
+            &work::attempt::LISTABLE,
+            &work::outcome::LISTABLE,
             &product::LISTABLE,
             &product::VERSIONS,
             &selection::LISTABLE,

@@ -8,9 +8,10 @@ pub mod calendar;
 pub mod contact;
 pub mod entry;
 pub mod exception;
-pub mod generate;
+
 pub mod period;
 pub mod plan;
+pub mod work;
 
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;

@@ -185,8 +185,10 @@ fn next_sql() -> String {
                  JOIN LATERAL (SELECT customer_group FROM customer
                      WHERE tenant_id = $1 AND id = m.customer_id OFFSET 0) customer ON true
                  CROSS JOIN LATERAL (SELECT coalesce(plan.time_zone, t.time_zone) AS name) zone
+                 CROSS JOIN LATERAL (SELECT now() AT TIME ZONE zone.name AS time) clock
                  CROSS JOIN LATERAL (
-                     SELECT date_trunc('minute', now() AT TIME ZONE zone.name) AS time) clock
+                     SELECT clock.time - make_interval(days => clock.time::date - m.contact_date)
+                            AS time) on_date
                  {looked_up}
                  WHERE m.tenant_id = $1 AND m.responsible = turn.responsible
                    AND m.priority = turn.priority AND m.state IN ('open', 'waiting')
@@ -196,9 +198,8 @@ fn next_sql() -> String {
                    AND ($9 IS NULL OR m.contact_date >= $9)
                    AND m.contact_date <= clock.time::date
                    AND (m.any_time
-                        OR clock.time - make_interval(days => clock.time::date - m.contact_date)
-                           BETWEEN m.window_from AT TIME ZONE zone.name
-                               AND m.window_to AT TIME ZONE zone.name)
+                        OR on_date.time >= m.window_from AT TIME ZONE zone.name
+                       AND on_date.time < m.window_to AT TIME ZONE zone.name)
                    AND {BARRED} IS NULL
                  ORDER BY m.next_at, m.id LIMIT 1 FOR UPDATE OF m SKIP LOCKED) d
              LIMIT 1)

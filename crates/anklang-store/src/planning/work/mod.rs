@@ -57,6 +57,8 @@ pub(crate) struct Standing {
     pub(crate) state: String,
     #[diesel(sql_type = Integer)]
     pub(crate) attempts: i32,
+    #[diesel(sql_type = Text)]
+    pub(crate) responsible: String,
     #[diesel(sql_type = Bool)]
     pub(crate) any_time: bool,
     #[diesel(sql_type = Nullable<SqlUuid>)]
@@ -83,7 +85,7 @@ pub fn resource(id: Uuid) -> String {
 pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Standing> {
     let found = diesel::sql_query(
         "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
-                k.state, k.attempts, k.any_time, k.claim_id, k.claimed_by,
+                k.state, k.attempts, k.responsible, k.any_time, k.claim_id, k.claimed_by,
                 coalesce(p.time_zone, t.time_zone) AS time_zone, now() AS now
          FROM planned_contact k
          JOIN tenant t ON t.id = k.tenant_id
@@ -110,6 +112,10 @@ impl Standing {
             }
             state => Err(over(id, state)),
         }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(&self.state[..], "done" | "given_up" | "cancelled")
     }
 
     /// Refuses what is not under this claim any more.

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use anklang_domain::planning::{
-    Calendar, EntryTimes, FollowUp, Next, OutcomeClass, RetryRule, after_outcome, named_instant,
+    FollowUp, FollowUpChannel, Next, OutcomeClass, RetryRule, after_outcome, named_instant,
 };
 use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::claim::found;
 use super::rules::{self, Rules, Warning};
 use super::{PURPOSE, Standing, hold, outcome};
+use crate::handover::event::ANNOUNCE_FOLLOW_UP;
 use crate::planning::contact::Contact;
 use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
@@ -87,7 +88,7 @@ pub async fn record(
         violations.add("escalate_to", "an outcome that is final leaves nothing to do");
     }
     violations.finish(())?;
-    let fate = fate(&standing, &rules, class, wish, report)?;
+    let fate = fate(&standing, &rules, class, wish, report);
     let warnings = rules::warnings(&standing)?;
     let attempt = Attempt {
         class,
@@ -144,10 +145,15 @@ fn wish(
 }
 
 /// What becomes of the contact.
+#[derive(Default)]
 struct Fate {
     state: &'static str,
     next_at: Option<DateTime<Utc>>,
     any_time: bool,
+    /// The role that takes over, `roles/{role}`; empty: as before.
+    escalated_to: String,
+    /// How the customer is to be written to; empty: not.
+    follow_up: &'static str,
 }
 
 fn fate(
@@ -156,45 +162,64 @@ fn fate(
     class: OutcomeClass,
     wish: Option<DateTime<Utc>>,
     report: &Report<'_>,
-) -> Result<Fate> {
-    let mut rule = rules.of(class)?;
-    let mut attempts = u32::try_from(standing.attempts).unwrap_or(0) + 1;
-    if !report.escalate_to.is_empty()
-        && let Some(known) = &rule
-    {
-        // Somebody else begins anew, at least once.
-        let (minutes, most) = (known.first_minutes(), known.max_attempts().max(2));
-        let anew = RetryRule::new(minutes, 100, minutes, most, FollowUp::Close);
-        rule = Some(anew.map_err(|e| StoreError::Stored(format!("an outcome rule: {e}")))?);
-        attempts = 1;
-    }
-    let (hours, calendar): (&EntryTimes, &Calendar) = (&rules.hours, &rules.calendar);
-    let next = after_outcome(
-        rule.as_ref(),
-        attempts,
-        standing.now,
-        wish,
-        hours,
-        calendar,
-        rules.zone,
-    );
+) -> Fate {
+    let after = |rule: Option<&RetryRule>, attempts| {
+        let Rules {
+            hours,
+            calendar,
+            zone,
+            ..
+        } = rules;
+        after_outcome(rule, attempts, standing.now, wish, hours, calendar, *zone)
+    };
     let over = |state| Fate {
         state,
-        next_at: None,
-        any_time: false,
+        ..Fate::default()
     };
-    Ok(match next {
+    let again = |at, outside, role: &str| Fate {
+        state: "waiting",
+        next_at: Some(at),
+        any_time: outside,
+        escalated_to: role.to_owned(),
+        ..Fate::default()
+    };
+    // Whoever takes over begins as soon as the hours permit.
+    let taken_over = |role: &str| match after(Some(&AT_ONCE), 1) {
+        Next::Again { at, outside } => again(at, outside, role),
+        Next::Final | Next::FollowUp(_) => over("given_up"),
+    };
+    let attempts = u32::try_from(standing.attempts).unwrap_or(0) + 1;
+    match after(rules.outcomes.of(class), attempts) {
         Next::Final if class == OutcomeClass::Cancelled => over("cancelled"),
         Next::Final => over("done"),
-        Next::Again { at, outside } => Fate {
-            state: "waiting",
-            next_at: Some(at),
-            any_time: outside,
+        Next::Again { at, outside } => again(at, outside, report.escalate_to),
+        Next::FollowUp(_) if !report.escalate_to.is_empty() => taken_over(report.escalate_to),
+        Next::FollowUp(FollowUp::Escalate { role }) => {
+            let role = match role.strip_prefix("roles/") {
+                Some(_) => role,
+                None => format!("roles/{role}"),
+            };
+            // The role has tried as well.
+            if standing.responsible == role {
+                return over("given_up");
+            }
+            taken_over(&role)
+        }
+        Next::FollowUp(FollowUp::Channel(channel)) => Fate {
+            follow_up: match channel {
+                FollowUpChannel::Sms => "sms",
+                FollowUpChannel::Mail => "mail",
+            },
+            ..over("given_up")
         },
-        // Rules of plans close.
-        Next::FollowUp(_) => over("given_up"),
-    })
+        Next::FollowUp(FollowUp::Close) => over("given_up"),
+    }
 }
+
+/// In a minute, within the hours.
+static AT_ONCE: LazyLock<RetryRule> = LazyLock::new(|| {
+    RetryRule::new(1, 100, 1, 2, FollowUp::Close).expect("the numbers are within the limits")
+});
 
 /// What is written of an attempt besides what was said.
 struct Attempt<'a> {
@@ -203,8 +228,7 @@ struct Attempt<'a> {
     outside: bool,
 }
 
-/// Contact, attempt and history. `$3` is the state, `$4` the next time, `$5` whether that holds
-/// whatever the window.
+/// Contact, attempt, history, and the event for those who write to the customer instead.
 async fn write(
     conn: &mut Conn,
     tenant: TenantId,
@@ -227,7 +251,8 @@ async fn write(
                      claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
-                 RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code, before.claimed_by AS worker),
+                 RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
+                           before.claimed_by AS worker),
              tried AS (
                  INSERT INTO contact_attempt (tenant_id, contact_id, attempt, customer_id, worker,
                      purpose, talk_seconds, outcome_class, outcome, note, outside_window,
@@ -235,13 +260,17 @@ async fn write(
                  SELECT $1, d.id, d.attempts, d.customer_id, d.worker,
                         coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8
                  FROM done d
-                 LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id)
+                 LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id),
+             news AS (SELECT $1 AS tenant_id, id AS contact_id, $12 AS channel
+                      FROM done WHERE $12 <> ''),
+             {ANNOUNCE_FOLLOW_UP}
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
              SELECT $1, d.customer_id, 'contact.' || $6, 'plannedContacts/' || d.id, f.campaign_id,
                     jsonb_strip_nulls(jsonb_build_object(
                         'attempt', d.attempts, 'worker', d.worker, 'contact_plan', d.plan_code,
                         'outcome', nullif($7, ''), 'note', nullif($10, ''), 'talk_seconds', $9,
-                        'escalated_to', nullif($8, ''), 'state', $3))
+                        'escalated_to', nullif($8, ''), 'follow_up', nullif($12, ''),
+                        'state', $3))
              FROM done d
              LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id
              LEFT JOIN phase f ON f.tenant_id = $1 AND f.id = o.phase_id"
@@ -255,10 +284,11 @@ async fn write(
         .bind::<Bool, _>(fate.any_time)
         .bind::<Text, _>(attempt.class.as_str())
         .bind::<Text, _>(attempt.own)
-        .bind::<Text, _>(report.escalate_to)
+        .bind::<Text, _>(&fate.escalated_to)
         .bind::<Integer, _>(report.talk_seconds)
         .bind::<Text, _>(report.note)
         .bind::<Bool, _>(attempt.outside)
+        .bind::<Text, _>(fate.follow_up)
         .fixed()
         .execute(conn)
         .await?;

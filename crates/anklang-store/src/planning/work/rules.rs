@@ -1,10 +1,8 @@
 //! What the domain's rules need to know of a contact: its hours, its plan's rules and workdays.
 
 use anklang_domain::TenantId;
-use anklang_domain::planning::{
-    Calendar, EntryTimes, FollowUp, OutcomeClass, RetryRule, Weekdays,
-};
-use chrono::{DateTime, NaiveTime, Timelike, Utc};
+use anklang_domain::planning::{Calendar, EntryTimes, OutcomeRules, Region, Weekdays};
+use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
 
 use super::Standing;
@@ -25,44 +23,11 @@ pub(super) struct Rules {
     pub(super) zone: Tz,
     pub(super) hours: EntryTimes,
     pub(super) calendar: Calendar,
-    given: Vec<plan::OutcomeRule>,
+    pub(super) outcomes: OutcomeRules,
 }
 
-/// What contacts without a rule of their plan go by: minutes until the next attempt, and attempts.
-const DEFAULTS: [(OutcomeClass, u32, u32); 3] = [
-    (OutcomeClass::NotReached, 120, 3),
-    (OutcomeClass::Busy, 15, 3),
-    (OutcomeClass::CallLater, 60, 3),
-];
-
-impl Rules {
-    /// The rule for an outcome; `None` when it is final.
-    pub(super) fn of(&self, class: OutcomeClass) -> Result<Option<RetryRule>> {
-        let default = DEFAULTS.iter().find(|(known, ..)| *known == class);
-        let Some((_, minutes, attempts)) = default.copied() else {
-            return Ok(None);
-        };
-        let given = self.given.iter().find(|rule| rule.class == class.as_str());
-        let (minutes, attempts) = match given {
-            None => (minutes, attempts),
-            Some(rule) => (number(rule.retry_minutes)?, number(rule.max_attempts)?),
-        };
-        RetryRule::new(minutes, 100, minutes, attempts, FollowUp::Close)
-            .map(Some)
-            .map_err(|e| StoreError::Stored(format!("an outcome rule: {e}")))
-    }
-}
-
-fn number(stored: i32) -> Result<u32> {
-    u32::try_from(stored).map_err(|e| StoreError::Stored(format!("an outcome rule: {e}")))
-}
-
-/// The rules of a contact.
-pub(super) async fn load(
-    conn: &mut Conn,
-    tenant: TenantId,
-    contact: &Standing,
-) -> Result<Rules> {
+/// The rules of a contact: those of its plan, else the defaults.
+pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) -> Result<Rules> {
     let plan = match &contact.plan_code {
         Some(code) => plan::get(conn, tenant, code).await?,
         None => None,
@@ -75,14 +40,27 @@ pub(super) async fn load(
         zone: zone(&contact.time_zone)?,
         hours: hours(contact)?,
         calendar: match calendar {
-            Some(calendar) => calendar.rule()?,
+            Some(calendar) => workdays(&calendar)?,
             None => Calendar::new(Weekdays::ANY, None, []),
         },
-        given: match plan {
+        outcomes: match plan {
             Some(plan) => plan.outcome_rules()?,
-            None => Vec::new(),
+            None => OutcomeRules::default(),
         },
     })
+}
+
+/// A calendar's row as the rules know it.
+fn workdays(row: &calendar::Calendar) -> Result<Calendar> {
+    let stored = |what: String| StoreError::Stored(format!("{}: {what}", calendar::resource(&row.id)));
+    let day = |number: &i16| Weekday::try_from(u8::try_from(number - 1).ok()?).ok();
+    let weekdays = Weekdays::new(row.workdays.iter().filter_map(day))
+        .ok_or_else(|| stored("no workdays".into()))?;
+    let region = match &row.region[..] {
+        "" => None,
+        code => Some(Region::parse(code).map_err(stored)?),
+    };
+    Ok(Calendar::new(weekdays, region, row.days()?))
 }
 
 /// A time zone as it is kept.
@@ -95,7 +73,7 @@ pub(super) fn zone(name: &str) -> Result<Tz> {
 pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
     let zone = zone(&contact.time_zone)?;
     let date = contact.contact_date;
-    // To the minute, and within the day: a window may end with it.
+    // To the minute, and within the day.
     let clock = |time: DateTime<Utc>| {
         let local = time.with_timezone(&zone);
         let time = match local.date_naive() {
@@ -105,7 +83,9 @@ pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
         };
         time.with_second(0).and_then(|t| t.with_nanosecond(0)).unwrap_or(time)
     };
-    let (from, to) = (clock(contact.window_from), clock(contact.window_to));
+    // The window ends with the first minute that is too late, the hours with the last that is not.
+    let last = contact.window_to - TimeDelta::minutes(1);
+    let (from, to) = (clock(contact.window_from), clock(last));
     let at = clock(contact.contact_at).clamp(from, to.max(from));
     EntryTimes::new(at, Some(from), Some(to.max(from)))
         .map_err(|e| StoreError::Stored(format!("the hours of a contact: {e}")))
