@@ -55,6 +55,7 @@ mod templates;
 mod tenants;
 mod unsubscribe;
 mod utility;
+mod work_list;
 mod world;
 
 use anklang_testkit::{mailing, receiver};
