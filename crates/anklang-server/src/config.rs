@@ -65,6 +65,10 @@ pub struct Config {
     pub operation_workers: usize,
     /// Lease of an operation.
     pub operation_lease: Duration,
+    /// Days for which contacts are generated each night; 0 for none.
+    pub planning_horizon: u64,
+    /// From which hour on, on the clock of the tenant.
+    pub planning_hour: u32,
     /// Whether to send messages.
     pub dispatch: bool,
     /// Lease of a message.
@@ -222,6 +226,8 @@ impl Reader {
         let operation_workers = self.whole("operations.workers", 1..=64);
         let operation_lease = self.whole("operations.lease_seconds", 1..=3_600);
         let dispatch = self.flag("dispatch.enabled");
+        let planning_horizon = self.whole("planning.horizon_days", 0..=366);
+        let planning_hour = self.whole("planning.hour", 0..=23);
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
         let channels = self.channels();
@@ -263,6 +269,8 @@ impl Reader {
             tenant_plugins: tenant_plugins?,
             operation_workers: usize::try_from(operation_workers?).ok()?,
             operation_lease: Duration::from_secs(operation_lease?),
+            planning_horizon: planning_horizon?,
+            planning_hour: u32::try_from(planning_hour?).ok()?,
             dispatch: dispatch?,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),

@@ -9,6 +9,7 @@ pub mod content;
 pub mod documents;
 pub mod grpc;
 pub mod outside;
+pub mod planning;
 pub mod public;
 pub mod seal;
 pub mod serve;

@@ -265,6 +265,8 @@ fn routes(
         pb::contracts::v1::contract_service_server::ContractServiceServer<_> => grpc::contracts::ContractsApi::new(store(), keys()),
         pb::orders::v1::order_service_server::OrderServiceServer<_> => grpc::orders::OrdersApi::new(store(), keys()),
         pb::org::v1::org_unit_service_server::OrgUnitServiceServer<_> => grpc::org_units::OrgUnitsApi::new(store(), keys()),
+        pb::planning::v1::contact_plan_service_server::ContactPlanServiceServer<_> => grpc::planning::PlanningApi { app: app() },
+        pb::planning::v1::planned_contact_service_server::PlannedContactServiceServer<_> => grpc::planning::PlanningApi { app: app() },
         pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),

@@ -67,6 +67,10 @@ impl Client {
         orders: pb::orders::v1::order_service_client::OrderServiceClient<Calls>,
         /// Org units.
         org_units: pb::org::v1::org_unit_service_client::OrgUnitServiceClient<Calls>,
+        /// Contact plans and what belongs to them.
+        plans: pb::planning::v1::contact_plan_service_client::ContactPlanServiceClient<Calls>,
+        /// Planned contacts.
+        planned_contacts: pb::planning::v1::planned_contact_service_client::PlannedContactServiceClient<Calls>,
         /// Imports.
         imports: pb::imports::v1::import_service_client::ImportServiceClient<Calls>,
         /// Selections.

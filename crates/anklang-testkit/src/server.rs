@@ -287,7 +287,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
          [operations]\nlease_seconds = {lease}\n\
-         [dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
+         {planning}[dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
@@ -304,6 +304,11 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         account = options.account,
         dispatch = !options.no_dispatch,
         mail = options.mail,
+        // Nothing happens at night that a test does not ask for.
+        planning = match options.config.contains("[planning]") {
+            true => "",
+            false => "[planning]\nhorizon_days = 0\n",
+        },
         more = options.config,
     )
 }

@@ -173,14 +173,14 @@ impl Row for InactivePeriodRow {
     }
 }
 
-fn time(f: &mut Fields, field: &str) -> Option<NaiveTime> {
+fn time(f: &mut Fields<'_, '_>, field: &str) -> Option<NaiveTime> {
     match f.raw(field) {
         "" => None,
         text => time_of_day(text).map_err(|e| f.refuse(field, e)).ok(),
     }
 }
 
-fn period(f: &mut Fields, [from, to]: [&str; 2]) -> (Option<NaiveDate>, Option<NaiveDate>) {
+fn period(f: &mut Fields<'_, '_>, [from, to]: [&str; 2]) -> (Option<NaiveDate>, Option<NaiveDate>) {
     let (first, last) = (f.date(from), f.date(to));
     if first.zip(last).is_some_and(|(first, last)| last < first) {
         f.refuse(to, format!("must not be before {from}"));
@@ -188,7 +188,7 @@ fn period(f: &mut Fields, [from, to]: [&str; 2]) -> (Option<NaiveDate>, Option<N
     (first, last)
 }
 
-fn phone(f: &mut Fields) -> String {
+fn phone(f: &mut Fields<'_, '_>) -> String {
     let country = match f.raw("country") {
         "" => "DE",
         country => country,
@@ -202,7 +202,7 @@ fn phone(f: &mut Fields) -> String {
     }
 }
 
-fn priority(f: &mut Fields) -> i32 {
+fn priority(f: &mut Fields<'_, '_>) -> i32 {
     match f.raw("priority") {
         "" => 0,
         text => match text.parse() {
@@ -217,7 +217,7 @@ fn priority(f: &mut Fields) -> i32 {
     }
 }
 
-fn skills(f: &mut Fields) -> String {
+fn skills(f: &mut Fields<'_, '_>) -> String {
     let mut all: Vec<&str> = f.raw("skills").split(',').map(str::trim).collect();
     all.retain(|skill| !skill.is_empty());
     all.sort_unstable();

@@ -71,6 +71,12 @@ list_requests! {
     pb::org::v1::ListOrgUnitsRequest,
     pb::planning::v1::ListContactAttemptsRequest,
     pb::planning::v1::ListContactOutcomesRequest,
+    pb::planning::v1::ListContactPlansRequest,
+    pb::planning::v1::ListInactivePeriodsRequest,
+    pb::planning::v1::ListPlanEntriesRequest,
+    pb::planning::v1::ListPlanExceptionsRequest,
+    pb::planning::v1::ListPlannedContactsRequest,
+    pb::planning::v1::ListWorkdayCalendarsRequest,
     pb::products::v1::ListProductVersionsRequest,
     pb::products::v1::ListProductsRequest,
     pb::selections::v1::ListPresetsRequest,
@@ -170,10 +176,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use anklang_store::listing::Kind;
-    use anklang_store::planning::work;
     use anklang_store::{
         brand, campaign, channel_account, channel_route, contract, customer, document, handover,
-        inbound, message, offer, operation, order,
+        inbound, message, offer, operation, order, planning,
     };
     use anklang_store::{product, selection, template};
 
@@ -204,8 +209,14 @@ mod tests {
             &offer::LISTABLE,
             &operation::LISTABLE,
             &order::LISTABLE,
-            &work::attempt::LISTABLE,
-            &work::outcome::LISTABLE,
+            &planning::work::attempt::LISTABLE,
+            &planning::work::outcome::LISTABLE,
+            &planning::calendar::LISTABLE,
+            &planning::contact::LISTABLE,
+            &planning::entry::LISTABLE,
+            &planning::exception::LISTABLE,
+            &planning::period::LISTABLE,
+            &planning::plan::LISTABLE,
             &product::LISTABLE,
             &product::VERSIONS,
             &selection::LISTABLE,

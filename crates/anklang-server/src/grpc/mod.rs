@@ -27,6 +27,7 @@ pub mod offers;
 pub mod operations;
 pub mod orders;
 pub mod org_units;
+pub mod planning;
 pub mod presets;
 pub mod products;
 pub mod progress;

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::work::{App, bundle, dry_run};
+use crate::work::{App, bundle, dry_run, planning};
 
 /// How often a waiting call looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -163,6 +163,7 @@ impl OperationsApi {
             "succeeded" => Some(Outcome::Response(match &o.kind[..] {
                 bundle::KIND => any(&super::documents::made_bundle(&self.app, &o).await?),
                 dry_run::KIND => any(&super::campaigns::dry_run::response(&o)?),
+                planning::KIND => any(&super::planning::generate::response(&o)?),
                 _ => any(&super::campaigns::launch_response(&self.app, &o).await?),
             })),
             "failed" => Some(Outcome::Error(error(&o))),
@@ -227,7 +228,7 @@ fn reason(word: &str) -> Any {
 }
 
 /// A message with its type's URL.
-fn any<M: Message + prost::Name>(message: &M) -> Any {
+pub(super) fn any<M: Message + prost::Name>(message: &M) -> Any {
     Any {
         type_url: format!("type.googleapis.com/{}", M::full_name()),
         value: message.encode_to_vec(),

@@ -4,7 +4,7 @@ mod claims;
 mod contacts;
 mod outcomes;
 mod read;
-pub mod wire;
+mod wire;
 
 use anklang_proto::anklang::planning::v1 as pb;
 use tonic::{Request, Response, Status};

@@ -13,6 +13,7 @@ pub mod lookups;
 pub mod moves;
 pub mod operations;
 pub mod phases;
+pub mod planning;
 pub mod reports;
 pub mod sweep;
 

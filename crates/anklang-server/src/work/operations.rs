@@ -11,14 +11,14 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, bundle, dry_run, launch};
+use super::{App, bundle, dry_run, launch, planning};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The kinds of operations that this server can do.
-const KINDS: [&str; 3] = [launch::KIND, dry_run::KIND, bundle::KIND];
+const KINDS: [&str; 4] = [launch::KIND, dry_run::KIND, bundle::KIND, planning::KIND];
 
 /// Why a run of an operation ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,7 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
         launch::KIND => guarded(launch::run(app, &mut held, stop)).await,
         dry_run::KIND => guarded(dry_run::run(app, &mut held, stop)).await,
         bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
+        planning::KIND => guarded(planning::run(app, &mut held, stop)).await,
         other => Err(Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("operations of kind {other} are not known to this version"),

@@ -1,6 +1,7 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
-//! calls of long ago, old dry runs and reports that belong to nothing are forgotten.
+//! calls of long ago, old dry runs and reports that belong to nothing are forgotten; and each night the
+//! contacts of the next weeks are generated.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, handover, launch};
+use super::{App, handover, launch, planning};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(60);
@@ -76,6 +77,7 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
             ("contacts of silent people", take_back(app, &tenant).await),
+            ("contacts", planning::nightly(app, &tenant, Utc::now()).await),
         ];
         for (step, result) in steps {
             if let Err(error) = result {

@@ -5,10 +5,11 @@
 //! domain's ([`anklang_domain::planning`]); here are their rows.
 
 pub mod calendar;
+pub mod clock;
 pub mod contact;
 pub mod entry;
 pub mod exception;
-
+pub mod generate;
 pub mod period;
 pub mod plan;
 pub mod work;

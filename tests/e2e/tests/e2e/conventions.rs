@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 10] = [
+const UNSEEN: [(&str, &str); 11] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -42,6 +42,10 @@ const UNSEEN: [(&str, &str); 10] = [
     (
         "anklang.campaigns.v1.DryRunService/DryRunLaunch",
         "it leaves everything as it is",
+    ),
+    (
+        "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
+        "many at once; what people are at stays",
     ),
     (
         "anklang.messages.v1.MessageService/BatchResolveMessages",

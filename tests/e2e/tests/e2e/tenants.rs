@@ -14,7 +14,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 15] = [
+const LISTS: [&str; 18] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -22,6 +22,9 @@ const LISTS: [&str; 15] = [
     "anklang.orders.v1.OrderService/ListOrders",
     "anklang.selections.v1.SelectionService/ListSelections",
     "anklang.org.v1.OrgUnitService/ListOrgUnits",
+    "anklang.planning.v1.ContactPlanService/ListContactPlans",
+    "anklang.planning.v1.ContactPlanService/ListWorkdayCalendars",
+    "anklang.planning.v1.PlannedContactService/ListPlannedContacts",
     "anklang.campaigns.v1.CampaignService/ListCampaigns",
     "anklang.channels.v1.ChannelService/ListChannelRoutes",
     "anklang.offers.v1.OfferService/ListOffers",
@@ -33,7 +36,7 @@ const LISTS: [&str; 15] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 22] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -46,6 +49,7 @@ const OTHERS: [&str; 21] = [
     "anklang.handover.v1.WebhookService/CreateWebhook",
     "anklang.imports.v1.ImportService/Import",
     "anklang.offers.v1.OfferService/GetCockpit",
+    "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
     "anklang.offers.v1.OfferService/GetOfferNumberRange",
     "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
     "anklang.planning.v1.WorkListService/ClaimNextContact",

@@ -30,6 +30,7 @@ pub struct World {
     pub webhook: String,
     pub delivery: String,
     pub work: crate::work_list::Work,
+    pub contact: String,
 }
 
 /// Fills the tenant `linden`.
@@ -91,6 +92,7 @@ pub async fn populate(server: &TestServer) -> World {
         client.org_units().update_org_unit(update).await.unwrap();
     }
     save_channels(&client).await;
+    let contact = save_plans(&client).await;
     let selection = save_selection(&client).await;
     save_selection(&client).await;
     save_webhook(&client).await;
@@ -146,6 +148,7 @@ pub async fn populate(server: &TestServer) -> World {
         webhook,
         delivery,
         work: crate::work_list::populate(&client).await,
+        contact,
         client,
         utility,
     }
@@ -188,6 +191,39 @@ async fn save_selection(client: &Client) -> String {
     };
     let saved = client.selections().create_selection(request).await.unwrap();
     saved.into_inner().name
+}
+
+/// Two of everything that belongs to contact plans; gives a planned contact.
+async fn save_plans(client: &Client) -> String {
+    use crate::planning as plans;
+    use anklang_proto::anklang::planning::v1 as planning;
+    for code in ["NORD", "SUED"] {
+        let mut plan = plans::weekly(code, &["tue"], "2027-01-01", "2027-12-31");
+        plan.workday_calendar = plans::put_calendar(client, &code.to_lowercase(), "", &[]).await;
+        plans::put_plan(client, plan).await.unwrap();
+    }
+    for name in ["0900-K0001", "1000-K0001"] {
+        let name = format!("NORD/entries/{name}");
+        plans::put_entry(client, &name).await.unwrap();
+    }
+    for day in ["2027-03-02", "2027-03-09"] {
+        let skip = planning::PlanException {
+            skip: true,
+            ..Default::default()
+        };
+        let name = format!("NORD/exceptions/{day}");
+        plans::put_exception(client, &name, skip).await.unwrap();
+    }
+    for day_type in ["contact", "delivery"] {
+        let csv = format!(
+            "customer_number,id,day_type,first_date,last_date\n\
+             K0001,{day_type},{day_type},2027-04-01,2027-04-02\n"
+        );
+        let sums = client.import(ImportEntity::InactivePeriods, csv).await;
+        assert_eq!(sums.unwrap().errors, []);
+    }
+    plans::generate(client, plans::range("2027-03-15", "2027-03-31")).await;
+    plans::contacts(client, "").await[0].name.clone()
 }
 
 /// Two accounts and two routes; an account that no route names.
@@ -412,6 +448,93 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.selections.v1.SelectionService/ListSelectionVersions",
             json!({"parent": w.selection}),
+        ),
+        (
+            "anklang.planning.v1.PlannedContactService/GetPlannedContact",
+            json!({"name": w.contact}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/GetContactPlan",
+            json!({"name": "contactPlans/NORD"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/UpdateContactPlan",
+            json!({"contactPlan": {
+                "code": "SUED", "displayName": "Neu", "validFromDate": {"year": 2027, "month": 1, "day": 1},
+                "recurrence": {"weekly": {"weekdays": ["mon"]}},
+            }}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/DeleteContactPlan",
+            json!({"name": "contactPlans/SUED"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/GetPlanEntry",
+            json!({"name": "contactPlans/NORD/entries/0900-K0001"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListPlanEntries",
+            json!({"parent": "contactPlans/NORD"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/UpdatePlanEntry",
+            json!({"planEntry": {"name": "contactPlans/NORD/entries/1000-K0001", "priority": 3}}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/DeletePlanEntry",
+            json!({"name": "contactPlans/NORD/entries/1000-K0001"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/GetPlanException",
+            json!({"name": "contactPlans/NORD/exceptions/2027-03-02"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListPlanExceptions",
+            json!({"parent": "contactPlans/NORD"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/UpdatePlanException",
+            json!({"planException": {
+                "name": "contactPlans/NORD/exceptions/2027-03-09", "duplicatesPermitted": true,
+            }}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/DeletePlanException",
+            json!({"name": "contactPlans/NORD/exceptions/2027-03-09"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/GetInactivePeriod",
+            json!({"name": "customers/K0001/inactivePeriods/contact"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListInactivePeriods",
+            json!({"parent": "customers/K0001"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/UpdateInactivePeriod",
+            json!({"inactivePeriod": {
+                "name": "customers/K0001/inactivePeriods/delivery", "dayType": "DAY_TYPE_DELIVERY",
+                "firstDate": {"year": 2027, "month": 1, "day": 1},
+                "lastDate": {"year": 2027, "month": 1, "day": 2},
+            }}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/DeleteInactivePeriod",
+            json!({"name": "customers/K0001/inactivePeriods/delivery"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/GetWorkdayCalendar",
+            json!({"name": "workdayCalendars/nord"}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/UpdateWorkdayCalendar",
+            json!({"workdayCalendar": {
+                "name": "workdayCalendars/sued", "displayName": "Neu", "workdays": ["mon"],
+            }}),
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/DeleteWorkdayCalendar",
+            json!({"name": "workdayCalendars/sued"}),
         ),
         (
             "anklang.selections.v1.SelectionService/GetSelectionVersion",

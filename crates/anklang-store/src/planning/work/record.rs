@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use anklang_domain::planning::{
     FollowUp, FollowUpChannel, Next, OutcomeClass, RetryRule, after_outcome, named_instant,
 };
-use anklang_domain::{TenantId, Violations};
+use anklang_domain::{TenantId, Violations, name};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use diesel::sql_types::{
     Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
@@ -195,10 +195,7 @@ fn fate(
         Next::Again { at, outside } => again(at, outside, report.escalate_to),
         Next::FollowUp(_) if !report.escalate_to.is_empty() => taken_over(report.escalate_to),
         Next::FollowUp(FollowUp::Escalate { role }) => {
-            let role = match role.strip_prefix("roles/") {
-                Some(_) => role,
-                None => format!("roles/{role}"),
-            };
+            let role = name::format(&[("roles", &role)]);
             // The role has tried as well.
             if standing.responsible == role {
                 return over("given_up");
