@@ -77,7 +77,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
             ("contacts of silent people", take_back(app, &tenant).await),
-            ("contacts", planning::nightly(app, &tenant, Utc::now()).await),
+            (
+                "contacts",
+                planning::nightly(app, &tenant, Utc::now()).await,
+            ),
         ];
         for (step, result) in steps {
             if let Err(error) = result {

@@ -198,7 +198,12 @@ fn roles(given: &[String], violations: &mut Violations) -> Vec<String> {
     form::at_most(violations, "roles", given.len(), MAX_ROLES);
     let mut roles = Vec::new();
     for (i, role) in given.iter().take(MAX_ROLES).enumerate() {
-        roles.extend(read::person(violations, &format!("roles[{i}]"), role, &["roles"]));
+        roles.extend(read::person(
+            violations,
+            &format!("roles[{i}]"),
+            role,
+            &["roles"],
+        ));
     }
     roles.sort_unstable();
     roles.dedup();
@@ -269,7 +274,8 @@ fn talk(time: Option<&prost_types::Duration>, violations: &mut Violations) -> i3
     let Some(time) = time else {
         return 0;
     };
-    let fits = (0..=LONGEST_TALK).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    let fits =
+        (0..=LONGEST_TALK).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     if !fits {
         violations.add("talk_time", "must be 0 seconds to a day");
     }
@@ -291,7 +297,10 @@ fn wish(request: &pb::RecordOutcomeRequest, violations: &mut Violations) -> Opti
                 .map(Wish::Local)
         }
         (Some(_), _) => {
-            violations.add("call_later_local_time", "must be empty next to call_later_time");
+            violations.add(
+                "call_later_local_time",
+                "must be empty next to call_later_time",
+            );
             None
         }
     }

@@ -65,7 +65,11 @@ impl WorkListApi {
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
         let id = read::contact(&mut violations, "name", &request.name);
-        let time = time("contact_time", request.contact_time.as_ref(), &mut violations);
+        let time = time(
+            "contact_time",
+            request.contact_time.as_ref(),
+            &mut violations,
+        );
         let delivery = request.delivery_date.as_ref();
         let delivery = read::date(&mut violations, "delivery_date", delivery);
         let (id, time) = form::complete(violations, id.zip(time))?;
@@ -176,7 +180,11 @@ impl<'r> Wanted<'r> {
             "" => Some(String::new()),
             who => read::person(violations, &field("responsible"), who, &["users", "roles"]),
         };
-        let contact_at = time(&field("contact_time"), given.contact_time.as_ref(), violations);
+        let contact_at = time(
+            &field("contact_time"),
+            given.contact_time.as_ref(),
+            violations,
+        );
         let delivery = given.delivery_date.as_ref();
         let delivery_date = read::date(violations, &field("delivery_date"), delivery);
         if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&given.priority) {

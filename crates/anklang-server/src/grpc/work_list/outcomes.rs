@@ -74,7 +74,12 @@ impl WorkListApi {
             hold(&mut tx, tenant.id, Held::ContactOutcome(id)).await?;
             let current = outcome::get(&mut tx, tenant.id, id).await?;
             let current = current.map(to_wire).transpose()?;
-            given = change.settle(&outcome::resource(id), current, given, request.allow_missing)?;
+            given = change.settle(
+                &outcome::resource(id),
+                current,
+                given,
+                request.allow_missing,
+            )?;
         }
         let display_name = given.display_name.trim();
         let at = "contact_outcome.display_name";

@@ -59,7 +59,10 @@ pub(super) fn person(
                 .map(|c| format!("{c}/{{{}}}", c.trim_end_matches('s')))
                 .collect();
             let forms = forms.join(" or ");
-            violations.add(field, format!("must be {forms}, of 1 to {LONGEST_WORD} characters"));
+            violations.add(
+                field,
+                format!("must be {forms}, of 1 to {LONGEST_WORD} characters"),
+            );
             None
         }
     }
@@ -89,7 +92,8 @@ pub(super) fn words<'r>(
         let word = word.trim();
         let is_long = word.chars().count() > longest;
         if word.is_empty() || is_long || word.chars().any(char::is_control) {
-            let rule = format!("must have 1 to {longest} characters, none of them a control character");
+            let rule =
+                format!("must have 1 to {longest} characters, none of them a control character");
             violations.add(format!("{field}[{i}]"), rule);
         } else if !words.contains(&word) {
             words.push(word);
@@ -117,11 +121,7 @@ pub(super) fn date(
 }
 
 /// A class of outcomes; `None` for none, or one that there is not.
-pub(super) fn class(
-    violations: &mut Violations,
-    field: &str,
-    given: i32,
-) -> Option<OutcomeClass> {
+pub(super) fn class(violations: &mut Violations, field: &str, given: i32) -> Option<OutcomeClass> {
     match pb::OutcomeClass::try_from(given) {
         Ok(pb::OutcomeClass::Unspecified) => None,
         Ok(pb::OutcomeClass::Done) => Some(OutcomeClass::Done),

@@ -75,10 +75,7 @@ pub async fn list(
         "SELECT attempt, worker, recorded_at, talk_seconds, outcome_class, outcome, note,
                 outside_window, escalated_to
          FROM contact_attempt WHERE tenant_id = $1 AND contact_id = $2",
-        &[
-            bound::<SqlUuid, _>(tenant.0),
-            bound::<SqlUuid, _>(contact),
-        ],
+        &[bound::<SqlUuid, _>(tenant.0), bound::<SqlUuid, _>(contact)],
     );
     list.load(conn, base).await
 }

@@ -89,8 +89,13 @@ pub async fn create(
     let date = local.date_naive();
     check_date(date, zone, now, &mut violations);
     check_delivery(date, new.delivery_date, &mut violations);
-    let at = local.time().with_second(0).and_then(|t| t.with_nanosecond(0));
-    let (earliest, latest) = plan.as_ref().map_or((None, None), |p| (p.earliest, p.latest));
+    let at = local
+        .time()
+        .with_second(0)
+        .and_then(|t| t.with_nanosecond(0));
+    let (earliest, latest) = plan
+        .as_ref()
+        .map_or((None, None), |p| (p.earliest, p.latest));
     let times = EntryTimes::new(at.unwrap_or(local.time()), earliest, latest);
     let times = times.map_err(|broken| {
         for violation in broken.into_vec() {
@@ -147,7 +152,10 @@ fn check_date(date: NaiveDate, zone: Tz, now: DateTime<Utc>, violations: &mut Vi
     if date < today {
         violations.add("contact_at", "must not be before today");
     } else if (date - today).num_days() > DAYS_AHEAD {
-        violations.add("contact_at", format!("must be at most {DAYS_AHEAD} days ahead"));
+        violations.add(
+            "contact_at",
+            format!("must be at most {DAYS_AHEAD} days ahead"),
+        );
     }
 }
 

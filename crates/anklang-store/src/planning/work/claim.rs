@@ -4,9 +4,7 @@ use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use chrono::NaiveDate;
-use diesel::sql_types::{
-    Array, BigInt, Date, Integer, Nullable, Text, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Date, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -108,6 +106,15 @@ pub async fn next(
     static SQL: LazyLock<String> = LazyLock::new(next_sql);
     take_back(conn, tenant).await?;
     let budget = budget::lock(conn, tenant).await?;
+    // In the order of the index, and not further than to the first: the planner expects few contacts
+    // and would rather gather and sort all that are due.
+    diesel::sql_query(
+        "SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true),
+                set_config('jit', 'off', true)",
+    )
+    .fixed()
+    .execute(conn)
+    .await?;
     let claim = Uuid::now_v7();
     let claimed: Option<Claimed> = diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
@@ -216,12 +223,7 @@ fn next_sql() -> String {
 ///
 /// # Errors
 /// `Missing`; `Refused` when it is over, in somebody's hands, or the customer must not be called.
-pub async fn this(
-    conn: &mut Conn,
-    tenant: TenantId,
-    id: Uuid,
-    terms: Terms<'_>,
-) -> Result<Claim> {
+pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>) -> Result<Claim> {
     #[derive(QueryableByName)]
     struct Barred {
         #[diesel(sql_type = Nullable<Text>)]

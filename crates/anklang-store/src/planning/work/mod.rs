@@ -24,9 +24,7 @@ pub use rules::Warning;
 
 use anklang_domain::TenantId;
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{
-    Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -122,9 +120,10 @@ impl Standing {
     pub(crate) fn must_be_under(&self, id: Uuid, claim: Uuid) -> Result<()> {
         match &self.state[..] {
             _ if self.claim_id == Some(claim) => Ok(()),
-            "open" | "waiting" | "claimed" => {
-                Err(refused(id, "the claim is over; claim the contact again".into()))
-            }
+            "open" | "waiting" | "claimed" => Err(refused(
+                id,
+                "the claim is over; claim the contact again".into(),
+            )),
             state => Err(over(id, state)),
         }
     }

@@ -7,9 +7,7 @@ use anklang_domain::planning::{
 };
 use anklang_domain::{TenantId, Violations, name};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use diesel::sql_types::{
-    Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -85,7 +83,10 @@ pub async fn record(
     let mut violations = Violations::new();
     let wish = wish(report, class, &standing, &rules, &mut violations);
     if class.is_final() && !report.escalate_to.is_empty() {
-        violations.add("escalate_to", "an outcome that is final leaves nothing to do");
+        violations.add(
+            "escalate_to",
+            "an outcome that is final leaves nothing to do",
+        );
     }
     violations.finish(())?;
     let fate = fate(&standing, &rules, class, wish, report);

@@ -52,7 +52,8 @@ pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) 
 
 /// A calendar's row as the rules know it.
 fn workdays(row: &calendar::Calendar) -> Result<Calendar> {
-    let stored = |what: String| StoreError::Stored(format!("{}: {what}", calendar::resource(&row.id)));
+    let stored =
+        |what: String| StoreError::Stored(format!("{}: {what}", calendar::resource(&row.id)));
     let day = |number: &i16| Weekday::try_from(u8::try_from(number - 1).ok()?).ok();
     let weekdays = Weekdays::new(row.workdays.iter().filter_map(day))
         .ok_or_else(|| stored("no workdays".into()))?;
@@ -81,7 +82,9 @@ pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
             day if day > date => LAST_MINUTE,
             _ => local.time(),
         };
-        time.with_second(0).and_then(|t| t.with_nanosecond(0)).unwrap_or(time)
+        time.with_second(0)
+            .and_then(|t| t.with_nanosecond(0))
+            .unwrap_or(time)
     };
     // The window ends with the first minute that is too late, the hours with the last that is not.
     let last = contact.window_to - TimeDelta::minutes(1);

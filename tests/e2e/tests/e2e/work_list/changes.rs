@@ -7,14 +7,22 @@ use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use tonic::Code;
 
-use super::{asks, create, desk, due, next, next_customer, plan, rules, sql, time, timestamp, try_create};
+use super::{
+    asks, create, desk, due, next, next_customer, plan, rules, sql, time, timestamp, try_create,
+};
 use crate::refused;
 
 #[tokio::test]
 async fn contacts_are_made_by_hand() {
     let server = TestServer::start().await.unwrap();
     let client = desk(&server).await;
-    plan(&server, "NORD", "roles/obst", &rules(30, 3, &json!("close"))).await;
+    plan(
+        &server,
+        "NORD",
+        "roles/obst",
+        &rules(30, 3, &json!("close")),
+    )
+    .await;
     let wanted = pb::NewPlannedContact {
         contact_plan: "contactPlans/NORD".into(),
         priority: 7,
@@ -120,7 +128,10 @@ async fn contacts_are_moved_pinned_and_called_off() {
     };
     let tried = client.work_list().move_planned_contact(trial).await;
     assert!(tried.unwrap().into_inner().moved);
-    let moved = client.work_list().move_planned_contact(moving.clone()).await;
+    let moved = client
+        .work_list()
+        .move_planned_contact(moving.clone())
+        .await;
     let moved = moved.unwrap().into_inner();
     assert!(moved.moved && !made.moved);
     assert_eq!(moved.contact_time, Some(timestamp(moved_to)).map(micros));
@@ -134,7 +145,10 @@ async fn contacts_are_moved_pinned_and_called_off() {
     );
     assert!((from..to).contains(&at), "the window goes along");
     assert_eq!(next_customer(&client, asks("anna")).await, "-");
-    let again = client.work_list().move_planned_contact(moving.clone()).await;
+    let again = client
+        .work_list()
+        .move_planned_contact(moving.clone())
+        .await;
     assert_eq!(again.unwrap().into_inner(), moved);
     let stale = pb::MovePlannedContactRequest {
         request_id: String::new(),
@@ -158,7 +172,10 @@ async fn contacts_are_moved_pinned_and_called_off() {
         note: "Geschäft aufgegeben".into(),
         ..Default::default()
     };
-    let off = client.work_list().cancel_planned_contact(cancel.clone()).await;
+    let off = client
+        .work_list()
+        .cancel_planned_contact(cancel.clone())
+        .await;
     let off = off.unwrap().into_inner();
     assert_eq!(off.state(), PlannedContactState::Cancelled);
     assert_eq!(off.next_contact_time, None);
@@ -192,7 +209,10 @@ async fn what_somebody_is_at_is_left_alone() {
         contact_time: Some(timestamp(Utc::now() + TimeDelta::days(1))),
         ..Default::default()
     };
-    let status = client.work_list().move_planned_contact(moving.clone()).await;
+    let status = client
+        .work_list()
+        .move_planned_contact(moving.clone())
+        .await;
     let (_, why) = refused::precondition(&status.unwrap_err(), "PRECONDITION");
     assert!(why.contains("users/anna"), "{why}");
     let cancel = pb::CancelPlannedContactRequest {
@@ -207,7 +227,14 @@ async fn what_somebody_is_at_is_left_alone() {
     };
     sql(&server, "UPDATE planned_contact SET claim_until = now()").await;
     // Whoever asks, also for nothing, takes back what has run out.
-    next(&client, pb::ClaimNextContactRequest { only_mine: true, ..asks("bert") }).await;
+    next(
+        &client,
+        pb::ClaimNextContactRequest {
+            only_mine: true,
+            ..asks("bert")
+        },
+    )
+    .await;
     let status = client.work_list().move_planned_contact(wrong).await;
     refused::names(&status.unwrap_err(), &["contact_time"]);
 }

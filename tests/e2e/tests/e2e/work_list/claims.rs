@@ -82,7 +82,9 @@ async fn a_contact_of_somebody_silent_is_handed_out_again() {
     assert_eq!(first.customer_name, "Kunde1");
     assert_eq!(first.warnings, Vec::<i32>::new());
     assert_eq!(next(&client, asks("bert")).await, None);
-    let status = claim(&client, &contact(&first).name, "bert").await.unwrap_err();
+    let status = claim(&client, &contact(&first).name, "bert")
+        .await
+        .unwrap_err();
     let (subject, _) = refused::precondition(&status, "PRECONDITION");
     assert_eq!(subject, contact(&first).name);
 
@@ -108,7 +110,9 @@ async fn a_contact_of_somebody_silent_is_handed_out_again() {
     refused::precondition(&late.unwrap_err(), "PRECONDITION");
     let late = client.work_list().extend_claim(request).await;
     refused::precondition(&late.unwrap_err(), "PRECONDITION");
-    let done = record(&client, says(&second, OutcomeClass::Done)).await.unwrap();
+    let done = record(&client, says(&second, OutcomeClass::Done))
+        .await
+        .unwrap();
     assert_eq!(done.planned_contact.unwrap().attempt_count, 1);
 
     // Given back, it is anybody's.
@@ -120,7 +124,10 @@ async fn a_contact_of_somebody_silent_is_handed_out_again() {
         ..Default::default()
     };
     let free = client.work_list().release_contact(request.clone()).await;
-    assert_eq!(free.unwrap().into_inner().state(), PlannedContactState::Open);
+    assert_eq!(
+        free.unwrap().into_inner().state(),
+        PlannedContactState::Open
+    );
     let again = client.work_list().release_contact(request).await;
     refused::precondition(&again.unwrap_err(), "PRECONDITION");
     assert_eq!(next_customer(&client, asks("bert")).await, "K2");
@@ -243,7 +250,9 @@ async fn contacts_wait_for_their_time_and_their_hours() {
     let server = TestServer::start().await.unwrap();
     let client = desk(&server).await;
     let later = pb::NewPlannedContact {
-        contact_time: Some(super::timestamp(chrono::Utc::now() + chrono::TimeDelta::hours(30))),
+        contact_time: Some(super::timestamp(
+            chrono::Utc::now() + chrono::TimeDelta::hours(30),
+        )),
         ..due("K1")
     };
     let later = create(&client, later).await;
@@ -251,7 +260,9 @@ async fn contacts_wait_for_their_time_and_their_hours() {
     // Taken by name it is told that it is early.
     let early = claim(&client, &later.name, "anna").await.unwrap();
     assert!(
-        early.warnings.contains(&pb::ContactWarning::BeforeContactDate.into()),
+        early
+            .warnings
+            .contains(&pb::ContactWarning::BeforeContactDate.into()),
         "{early:?}"
     );
 
@@ -267,7 +278,9 @@ async fn contacts_wait_for_their_time_and_their_hours() {
     let warned = claim(&client, &closed.name, "anna").await.unwrap();
     let outside: i32 = pb::ContactWarning::OutsideWindow.into();
     assert_eq!(warned.warnings, [outside]);
-    let recorded = record(&client, says(&warned, OutcomeClass::Done)).await.unwrap();
+    let recorded = record(&client, says(&warned, OutcomeClass::Done))
+        .await
+        .unwrap();
     assert_eq!(recorded.warnings, [outside]);
     let attempts = pb::ListContactAttemptsRequest {
         parent: closed.name,
@@ -307,12 +320,19 @@ async fn who_must_not_be_called_is_passed_over() {
             }),
             ..Default::default()
         };
-        client.customers().create_suppression(request).await.unwrap();
+        client
+            .customers()
+            .create_suppression(request)
+            .await
+            .unwrap();
     }
     let consents = "customer_number,channel,purpose,state,recorded_at\n\
                     K2,phone,call,withdrawn,2026-01-01T00:00:00Z\n\
                     K4,phone,news,withdrawn,2026-01-01T00:00:00Z\n";
-    let sums = client.import(ImportEntity::Consents, consents).await.unwrap();
+    let sums = client
+        .import(ImportEntity::Consents, consents)
+        .await
+        .unwrap();
     assert_eq!(sums.errors, []);
     sql(
         &server,
@@ -342,7 +362,11 @@ async fn calls_count_in_the_contact_budget() {
             }),
             ..Default::default()
         };
-        client.messages().update_contact_budget(request).await.unwrap();
+        client
+            .messages()
+            .update_contact_budget(request)
+            .await
+            .unwrap();
     };
     set(1, &[]).await;
     let second = create(&client, due("K1")).await;
@@ -356,10 +380,14 @@ async fn calls_count_in_the_contact_budget() {
     assert_eq!(contact(&other).customer, "customers/K2");
     assert_eq!(next_customer(&client, asks("cleo")).await, "-");
     // Nobody answered: it is no contact.
-    record(&client, says(&first, OutcomeClass::NotReached)).await.unwrap();
+    record(&client, says(&first, OutcomeClass::NotReached))
+        .await
+        .unwrap();
     let again = next(&client, asks("cleo")).await.unwrap();
     assert_eq!(contact(&again).customer, "customers/K1");
-    record(&client, says(&again, OutcomeClass::Done)).await.unwrap();
+    record(&client, says(&again, OutcomeClass::Done))
+        .await
+        .unwrap();
     create(&client, due("K1")).await;
     assert_eq!(next_customer(&client, asks("cleo")).await, "-");
     set(1, &["call"]).await;
@@ -385,7 +413,11 @@ async fn wrong_requests_are_told_all_at_once() {
         request_id: "x".into(),
         ..Default::default()
     };
-    let status = client.work_list().claim_next_contact(request).await.unwrap_err();
+    let status = client
+        .work_list()
+        .claim_next_contact(request)
+        .await
+        .unwrap_err();
     refused::names(
         &status,
         &[
@@ -413,7 +445,11 @@ async fn wrong_requests_are_told_all_at_once() {
         escalate_to: "users/anna".into(),
         ..Default::default()
     };
-    let status = client.work_list().record_outcome(request).await.unwrap_err();
+    let status = client
+        .work_list()
+        .record_outcome(request)
+        .await
+        .unwrap_err();
     refused::names(
         &status,
         &[

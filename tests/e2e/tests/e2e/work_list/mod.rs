@@ -232,14 +232,8 @@ pub fn named(w: &Work) -> Vec<(&'static str, Value)> {
             "anklang.planning.v1.WorkListService/ListContactAttempts",
             json!({"parent": w.tried}),
         ),
-        (
-            "anklang.planning.v1.WorkListService/ExtendClaim",
-            under(2),
-        ),
-        (
-            "anklang.planning.v1.WorkListService/RecordOutcome",
-            record,
-        ),
+        ("anklang.planning.v1.WorkListService/ExtendClaim", under(2)),
+        ("anklang.planning.v1.WorkListService/RecordOutcome", record),
         (
             "anklang.planning.v1.WorkListService/ReleaseContact",
             under(1),

@@ -40,8 +40,16 @@ async fn history(client: &Client, customer: &str) -> Vec<String> {
         parent: format!("customers/{customer}"),
         ..Default::default()
     };
-    let listed = client.customers().list_customer_events(request).await.unwrap();
-    let kinds = listed.into_inner().customer_events.into_iter().map(|e| e.kind);
+    let listed = client
+        .customers()
+        .list_customer_events(request)
+        .await
+        .unwrap();
+    let kinds = listed
+        .into_inner()
+        .customer_events
+        .into_iter()
+        .map(|e| e.kind);
     kinds.filter(|kind| kind.starts_with("contact.")).collect()
 }
 
@@ -63,7 +71,11 @@ async fn outcomes_lead_to_the_next_attempt_until_it_is_given_up() {
             ..says(&claimed, OutcomeClass::NotReached)
         };
         let before = Utc::now();
-        let now = record(&client, said).await.unwrap().planned_contact.unwrap();
+        let now = record(&client, said)
+            .await
+            .unwrap()
+            .planned_contact
+            .unwrap();
         assert_eq!(i64::from(now.attempt_count), attempt);
         assert_eq!(now.outcome_class(), OutcomeClass::NotReached);
         assert!(now.worked_on && now.claimed_by.is_empty());
@@ -86,7 +98,10 @@ async fn outcomes_lead_to_the_next_attempt_until_it_is_given_up() {
     assert_eq!(next_customer(&client, asks("anna")).await, "-");
     let told = attempts(&client, &made.name).await;
     let numbers: Vec<_> = told.iter().map(|a| (a.attempt, &a.note[..])).collect();
-    assert_eq!(numbers, [(1, "Versuch 1"), (2, "Versuch 2"), (3, "Versuch 3")]);
+    assert_eq!(
+        numbers,
+        [(1, "Versuch 1"), (2, "Versuch 2"), (3, "Versuch 3")]
+    );
     assert!(told.iter().all(|a| a.worker == "users/anna"));
     assert_eq!(told[2].talk_time.unwrap().seconds, 3);
     assert_eq!(history(&client, "K1").await, ["contact.not_reached"; 3]);
@@ -117,7 +132,10 @@ async fn what_is_final_stays_so() {
             assert!(why.starts_with("it is over"), "{why}");
         }
         let name = &contact(&claimed).name;
-        refused::precondition(&claim(&client, name, "bert").await.unwrap_err(), "PRECONDITION");
+        refused::precondition(
+            &claim(&client, name, "bert").await.unwrap_err(),
+            "PRECONDITION",
+        );
         assert_eq!(attempts(&client, name).await.len(), 1);
     }
 }
@@ -128,7 +146,11 @@ async fn of_many_who_say_something_at_once_one_is_believed() {
     let client = desk(&server).await;
     create(&client, due("K1")).await;
     let claimed = next(&client, asks("anna")).await.unwrap();
-    let classes = [OutcomeClass::Done, OutcomeClass::Busy, OutcomeClass::OrderTaken];
+    let classes = [
+        OutcomeClass::Done,
+        OutcomeClass::Busy,
+        OutcomeClass::OrderTaken,
+    ];
     let saying: Vec<_> = classes
         .iter()
         .cycle()
@@ -233,14 +255,22 @@ async fn customers_say_when_to_call_them() {
         ..later()
     };
     let wanted = wish.call_later_time;
-    let now = record(&client, wish).await.unwrap().planned_contact.unwrap();
+    let now = record(&client, wish)
+        .await
+        .unwrap()
+        .planned_contact
+        .unwrap();
     let seconds = |time: Option<prost_types::Timestamp>| time.unwrap().seconds;
     assert_eq!(seconds(now.next_contact_time), seconds(wanted));
     assert_eq!(next_customer(&client, asks("anna")).await, "-");
     sql(&server, WAITED).await;
     let again = next(&client, asks("bert")).await.unwrap();
     assert_eq!(contact(&again).name, made.name);
-    assert_eq!(again.warnings, Vec::<i32>::new(), "it is as the customer wished");
+    assert_eq!(
+        again.warnings,
+        Vec::<i32>::new(),
+        "it is as the customer wished"
+    );
 }
 
 #[tokio::test]
@@ -276,7 +306,11 @@ async fn roles_take_over() {
         escalate_to: "roles/chef".into(),
         ..says(&claimed, OutcomeClass::CallLater)
     };
-    let now = record(&client, said).await.unwrap().planned_contact.unwrap();
+    let now = record(&client, said)
+        .await
+        .unwrap()
+        .planned_contact
+        .unwrap();
     assert_eq!(now.responsible, "roles/chef");
     sql(&server, WAITED).await;
     assert_eq!(next_customer(&client, chef()).await, "K2");
@@ -301,10 +335,18 @@ async fn another_channel_is_told_to_the_tenants_systems() {
         ..Default::default()
     };
     client.webhooks().create_webhook(request).await.unwrap();
-    plan(&server, "NORD", "", &rules(30, 1, &json!({"channel": "sms"}))).await;
+    plan(
+        &server,
+        "NORD",
+        "",
+        &rules(30, 1, &json!({"channel": "sms"})),
+    )
+    .await;
     let made = of_plan(&client, "K1", "NORD").await;
     let claimed = next(&client, asks("anna")).await.unwrap();
-    let over = record(&client, says(&claimed, OutcomeClass::Busy)).await.unwrap();
+    let over = record(&client, says(&claimed, OutcomeClass::Busy))
+        .await
+        .unwrap();
     assert_eq!(
         over.planned_contact.unwrap().state(),
         PlannedContactState::GivenUp
@@ -340,10 +382,16 @@ async fn a_tenant_has_words_of_its_own() {
         saved.map(tonic::Response::into_inner)
     };
     let first = save("band", OutcomeClass::Busy, "").await.unwrap();
-    let second = save("band", OutcomeClass::NotReached, &first.etag).await.unwrap();
-    let stale = save("band", OutcomeClass::Done, &first.etag).await.unwrap_err();
+    let second = save("band", OutcomeClass::NotReached, &first.etag)
+        .await
+        .unwrap();
+    let stale = save("band", OutcomeClass::Done, &first.etag)
+        .await
+        .unwrap_err();
     refused::is(&stale, tonic::Code::Aborted, "ETAG_MISMATCH");
-    let wrong = save("Band!", OutcomeClass::Unspecified, "").await.unwrap_err();
+    let wrong = save("Band!", OutcomeClass::Unspecified, "")
+        .await
+        .unwrap_err();
     refused::names(
         &wrong,
         &["contact_outcome.name", "contact_outcome.outcome_class"],
@@ -354,7 +402,11 @@ async fn a_tenant_has_words_of_its_own() {
         outcome: second.name.clone(),
         ..says(&claimed, OutcomeClass::Unspecified)
     };
-    let now = record(&client, said).await.unwrap().planned_contact.unwrap();
+    let now = record(&client, said)
+        .await
+        .unwrap()
+        .planned_contact
+        .unwrap();
     assert_eq!(now.outcome_class(), OutcomeClass::NotReached);
     assert_eq!(now.outcome, "contactOutcomes/band");
 
@@ -363,9 +415,16 @@ async fn a_tenant_has_words_of_its_own() {
         name: second.name.clone(),
         ..Default::default()
     };
-    client.work_list().delete_contact_outcome(request).await.unwrap();
+    client
+        .work_list()
+        .delete_contact_outcome(request)
+        .await
+        .unwrap();
     let request = pb::GetContactOutcomeRequest { name: second.name };
     let gone = client.work_list().get_contact_outcome(request).await;
     refused::not_found(&gone.unwrap_err());
-    assert_eq!(attempts(&client, &now.name).await[0].outcome, "contactOutcomes/band");
+    assert_eq!(
+        attempts(&client, &now.name).await[0].outcome,
+        "contactOutcomes/band"
+    );
 }
