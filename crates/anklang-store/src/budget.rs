@@ -13,6 +13,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::hold::{Held, hold};
 use crate::launch::AudienceOf;
+use crate::planning::work::PURPOSE;
 use crate::sql::Fix;
 use crate::{Conn, Result};
 
@@ -37,17 +38,31 @@ const SELECT: &str =
     "SELECT max_contacts, window_days, exempt_purposes FROM contact_budget WHERE tenant_id = $1";
 
 /// How many contacts the customer of `m` has had: messages that reached it, may have, or are on
-/// their way. `$1` is the tenant; `{days}` and `{exempt}` are those of the budget.
+/// their way; calls in which somebody spoke to it, or may do so just now. `$1` is the tenant; `{days}`
+/// and `{exempt}` are those of the budget.
 pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
     contacts_at("now()", states, days, exempt)
 }
 
 fn contacts_at(now: &str, states: &str, days: &str, exempt: &str) -> String {
     format!(
-        "SELECT count(*) AS n FROM message u
-         WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state IN ({states})
-           AND coalesce(u.sent_at, u.updated_at) > {now} - make_interval(days => {days})
-           AND u.purpose <> ALL({exempt})"
+        "SELECT count(*) AS n FROM (
+             SELECT 1 FROM message u
+             WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state IN ({states})
+               AND coalesce(u.sent_at, u.updated_at) > {now} - make_interval(days => {days})
+               AND u.purpose <> ALL({exempt})
+             UNION ALL
+             SELECT 1 FROM contact_attempt u
+             WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id
+               AND u.outcome_class IN ('done', 'order_taken', 'call_later')
+               AND u.recorded_at > {now} - make_interval(days => {days})
+               AND u.purpose <> ALL({exempt})
+             UNION ALL
+             SELECT 1 FROM planned_contact u
+             LEFT JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
+             WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state = 'claimed'
+               AND u.claim_until > now() AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})) u
+         WHERE true"
     )
 }
 

@@ -10,6 +10,7 @@ use anklang_domain::{CampaignId, EventId, MessageId, SelectionId, TenantId, Webh
 use diesel::pg::Pg;
 use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::{Conn, Result};
 
@@ -56,6 +57,10 @@ pub enum Held<'a> {
     ContactPlan(&'a str),
     /// A workday calendar by its id.
     WorkdayCalendar(&'a str),
+    /// A planned contact.
+    PlannedContact(Uuid),
+    /// An outcome of contacts by its id.
+    ContactOutcome(&'a str),
 }
 
 /// Holds a resource until the end of the transaction. One that does not exist is not held; reading
@@ -134,6 +139,11 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
         // There may be none of that name yet, and entries and exceptions are checked against it.
         Held::ContactPlan(code) => key(BY_NAME, format!("contactPlans/{code}")),
         Held::WorkdayCalendar(id) => key(BY_NAME, format!("workdayCalendars/{id}")),
+        Held::PlannedContact(id) => key(
+            "SELECT 1 FROM planned_contact WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",
+            id.to_string(),
+        ),
+        Held::ContactOutcome(id) => key(BY_NAME, format!("contactOutcomes/{id}")),
         // Launches hold the row while they take numbers.
         Held::OfferNumberRange => key(
             "SELECT 1 FROM number_range WHERE tenant_id = $1 AND kind = $2 FOR UPDATE",

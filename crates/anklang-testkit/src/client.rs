@@ -99,6 +99,8 @@ impl Client {
         deliveries: pb::handover::v1::delivery_service_client::DeliveryServiceClient<Calls>,
         /// Reach.
         reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
+        /// The work list.
+        work_list: pb::planning::v1::work_list_service_client::WorkListServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// Types of the events that a webhook can ask for; the last word but one is the state that an offer
 /// or a message came into, or what was reported of it.
-pub const EVENT_TYPES: [&str; 10] = [
+pub const EVENT_TYPES: [&str; 11] = [
     "anklang.offer.accepted.v1",
     "anklang.offer.rejected.v1",
     "anklang.offer.expired.v1",
@@ -17,6 +17,7 @@ pub const EVENT_TYPES: [&str; 10] = [
     "anklang.message.complained.v1",
     "anklang.message.unsubscribed.v1",
     "anklang.inbound.received.v1",
+    "anklang.contact.follow_up.v1",
 ];
 
 /// Type of the event that tries a webhook out; goes to the one that it was asked for, whatever types

@@ -73,6 +73,7 @@ tagged! {
     pb::offers::v1::OfferNumberRange,
     pb::orders::v1::Order,
     pb::org::v1::OrgUnit,
+    pb::planning::v1::ContactOutcome,
     pb::planning::v1::ContactPlan,
     pb::planning::v1::InactivePeriod,
     pb::planning::v1::PlanEntry,

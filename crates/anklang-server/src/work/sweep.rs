@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
+use anklang_store::planning::work::claim;
 use anklang_store::report::{self, Purge};
 use anklang_store::tenant::{self, Tenant};
 use anklang_store::{StoreError, dry_run, offer, operation, request_log};
@@ -75,7 +76,11 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old deliveries", handover::purge(app, &tenant, stop).await),
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
-            ("contacts", planning::nightly(app, &tenant, Utc::now()).await),
+            ("contacts of silent people", take_back(app, &tenant).await),
+            (
+                "contacts",
+                planning::nightly(app, &tenant, Utc::now()).await,
+            ),
         ];
         for (step, result) in steps {
             if let Err(error) = result {
@@ -186,6 +191,16 @@ async fn forget_reports(
         if i64::try_from(forgotten).unwrap_or(0) < REPORTS_PER_CHUNK {
             return Ok(());
         }
+    }
+    Ok(())
+}
+
+/// Contacts go back to the list when their people have fallen silent; who asks for the next one does
+/// the same, so this is for when nobody asks.
+async fn take_back(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
+    let back = claim::take_all_back(&app.store, tenant.id).await?;
+    if back > 0 {
+        tracing::info!(tenant = tenant.slug, back, "contacts are on the list again");
     }
     Ok(())
 }

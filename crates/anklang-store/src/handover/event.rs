@@ -123,6 +123,33 @@ pub(crate) const ANNOUNCE_INBOUND: &str = "
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
+/// As [`ANNOUNCE_MESSAGES`], of customers who were not reached by people and are to be written to
+/// instead: `news` has the columns `tenant_id`, `contact_id` and `channel`. To be put into the statement
+/// that ends the contact; of its row what does not change by that is told.
+pub(crate) const ANNOUNCE_FOLLOW_UP: &str = "
+    announced AS (
+        INSERT INTO handover_event (tenant_id, type, subject, data)
+        SELECT n.tenant_id, 'anklang.contact.follow_up.v1', 'plannedContacts/' || k.id,
+               jsonb_build_object(
+                   'planned_contact', 'plannedContacts/' || k.id, 'channel', n.channel,
+                   'customer', cu.number, 'contact_plan', k.plan_code,
+                   'contact_date', k.contact_date, 'delivery_date', k.delivery_date,
+                   'event_time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+        FROM news n
+        JOIN planned_contact k ON k.tenant_id = n.tenant_id AND k.id = n.contact_id
+        JOIN customer cu ON cu.tenant_id = k.tenant_id AND cu.id = k.customer_id
+        WHERE EXISTS (SELECT FROM webhook w
+              WHERE w.tenant_id = n.tenant_id AND w.deleted_at IS NULL
+                AND (cardinality(w.event_types) = 0
+                     OR 'anklang.contact.follow_up.v1' = ANY(w.event_types)))
+        RETURNING tenant_id, id, seq, type),
+    handed_over AS (
+        INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq)
+        SELECT e.tenant_id, w.id, e.id, e.seq
+        FROM announced e
+        JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+             AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {
     #[derive(QueryableByName)]

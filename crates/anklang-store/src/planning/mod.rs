@@ -12,6 +12,7 @@ pub mod exception;
 pub mod generate;
 pub mod period;
 pub mod plan;
+pub mod work;
 
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;

@@ -55,6 +55,7 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
         (LAUNCH, launch_of(world)),
     ];
     calls.extend(new_channels());
+    calls.extend(crate::work_list::makes());
     calls.extend(named(world));
     calls.retain(|(method, _)| has(method, "request_id"));
     calls

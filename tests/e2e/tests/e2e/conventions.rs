@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 6] = [
+const UNSEEN: [(&str, &str); 11] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -58,6 +58,26 @@ const UNSEEN: [(&str, &str); 6] = [
     (
         "anklang.channels.v1.ChannelService/TestChannelAccount",
         "it sends a message and leaves the account as it is",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/ClaimNextContact",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/ClaimContact",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/ExtendClaim",
+        "the claim is what keeps others out",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/ReleaseContact",
+        "the claim is what keeps others out",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/RecordOutcome",
+        "the claim is what keeps others out",
     ),
 ];
 

@@ -22,7 +22,8 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
         dry_run,
         ..
     } = world;
-    vec![
+    let mut lists = crate::work_list::lists(&world.work);
+    lists.extend(vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",
             json!({}),
@@ -153,7 +154,8 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             json!({}),
             "operations",
         ),
-    ]
+    ]);
+    lists
 }
 
 async fn another_phase(world: &World) {

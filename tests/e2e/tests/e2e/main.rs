@@ -58,6 +58,7 @@ mod templates;
 mod tenants;
 mod unsubscribe;
 mod utility;
+mod work_list;
 mod world;
 
 // What stands at the other end of channels, as the plugins' own tests have it.

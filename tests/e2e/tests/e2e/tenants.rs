@@ -14,7 +14,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 17] = [
+const LISTS: [&str; 18] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -31,11 +31,12 @@ const LISTS: [&str; 17] = [
     "anklang.inbound.v1.InboundService/ListInboundMessages",
     "anklang.messages.v1.MessageService/ListMessages",
     "anklang.handover.v1.WebhookService/ListWebhooks",
+    "anklang.planning.v1.WorkListService/ListContactOutcomes",
     "google.longrunning.Operations/ListOperations",
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 22] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -51,6 +52,8 @@ const OTHERS: [&str; 20] = [
     "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
     "anklang.offers.v1.OfferService/GetOfferNumberRange",
     "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
+    "anklang.planning.v1.WorkListService/ClaimNextContact",
+    "anklang.planning.v1.WorkListService/CreatePlannedContact",
     "anklang.selections.v1.PresetService/CreatePreset",
     // Every tenant begins with one.
     "anklang.selections.v1.PresetService/ListPresets",

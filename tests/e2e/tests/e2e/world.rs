@@ -29,6 +29,7 @@ pub struct World {
     pub inbound: String,
     pub webhook: String,
     pub delivery: String,
+    pub work: crate::work_list::Work,
     pub contact: String,
 }
 
@@ -146,6 +147,7 @@ pub async fn populate(server: &TestServer) -> World {
         inbound: save_inbound(server).await,
         webhook,
         delivery,
+        work: crate::work_list::populate(&client).await,
         contact,
         client,
         utility,
@@ -362,7 +364,8 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
     let brand = json!({"code": "linden", "displayName": "Neu", "senderEmail": "a@b.example"});
     let template = "brands/linden/templates/spring_mail.de";
     let content = json!({"subject": "Neu", "textBody": "Neu"});
-    vec![
+    let mut calls = crate::work_list::named(&w.work);
+    calls.extend(vec![
         (
             "anklang.brands.v1.BrandService/GetBrand",
             json!({"name": "brands/linden"}),
@@ -821,5 +824,6 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             "anklang.handover.v1.WebhookService/DeleteWebhook",
             json!({"name": w.webhook}),
         ),
-    ]
+    ]);
+    calls
 }

@@ -101,7 +101,7 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
 }
 
 /// An enum with names.
-pub(super) trait Named: Sized + Into<i32> {
+pub trait Named: Sized + Into<i32> {
     /// The value of that name.
     fn named(name: &str) -> Option<Self>;
 }
@@ -126,6 +126,6 @@ named! {
 }
 
 /// The value of an enum whose name is the prefix and a word of the database; 0 when there is none.
-pub(super) fn word<E: Named>(prefix: &str, word: &str) -> i32 {
+pub fn word<E: Named>(prefix: &str, word: &str) -> i32 {
     E::named(&format!("{prefix}{}", word.to_ascii_uppercase())).map_or(0, Into::into)
 }

@@ -21,7 +21,7 @@ const WITHDRAWN: &str = "anklang.offer.withdrawn.v1";
 const TEST: &str = "anklang.webhook.test.v1";
 
 /// Loopback is allowed, and giving up takes little time.
-const QUICK: &str = "[handover]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
+pub const QUICK: &str = "[handover]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n\
     poll_milliseconds = 50\nattempts = 3\nfirst_retry_milliseconds = 50\n\
     longest_retry_seconds = 1\ntimeout_seconds = 2\nfailing_after_seconds = 0\n";
 

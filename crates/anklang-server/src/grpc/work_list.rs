@@ -1,0 +1,50 @@
+//! The work list: contacts are handed out, and what came of them is recorded.
+
+mod claims;
+mod contacts;
+mod outcomes;
+mod read;
+mod wire;
+
+use anklang_proto::anklang::planning::v1 as pb;
+use tonic::{Request, Response, Status};
+
+use super::reply;
+use crate::work::App;
+
+/// The service.
+pub struct WorkListApi {
+    /// What it works with.
+    pub app: App,
+}
+
+macro_rules! calls {
+    ($($method:ident: $handler:ident($request:ident) -> $response:ty),+ $(,)?) => {
+        #[tonic::async_trait]
+        impl pb::work_list_service_server::WorkListService for WorkListApi {
+            $(async fn $method(
+                &self,
+                request: Request<pb::$request>,
+            ) -> Result<Response<$response>, Status> {
+                reply(self.$handler(request).await)
+            })+
+        }
+    };
+}
+
+calls! {
+    claim_next_contact: claim_next(ClaimNextContactRequest) -> pb::ClaimNextContactResponse,
+    claim_contact: claim(ClaimContactRequest) -> pb::ContactClaim,
+    extend_claim: extend(ExtendClaimRequest) -> pb::ContactClaim,
+    release_contact: release(ReleaseContactRequest) -> pb::PlannedContact,
+    record_outcome: record(RecordOutcomeRequest) -> pb::RecordOutcomeResponse,
+    list_contact_attempts: attempts(ListContactAttemptsRequest) -> pb::ListContactAttemptsResponse,
+    create_planned_contact: create(CreatePlannedContactRequest) -> pb::PlannedContact,
+    move_planned_contact: shift(MovePlannedContactRequest) -> pb::PlannedContact,
+    pin_planned_contact: pin(PinPlannedContactRequest) -> pb::PlannedContact,
+    cancel_planned_contact: cancel(CancelPlannedContactRequest) -> pb::PlannedContact,
+    get_contact_outcome: outcome(GetContactOutcomeRequest) -> pb::ContactOutcome,
+    list_contact_outcomes: outcomes(ListContactOutcomesRequest) -> pb::ListContactOutcomesResponse,
+    update_contact_outcome: update_outcome(UpdateContactOutcomeRequest) -> pb::ContactOutcome,
+    delete_contact_outcome: delete_outcome(DeleteContactOutcomeRequest) -> (),
+}

@@ -1,0 +1,138 @@
+//! What requests of the work list have in common.
+
+use anklang_domain::planning::OutcomeClass;
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::planning::v1 as pb;
+use anklang_proto::google::r#type::Date;
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use super::super::wire;
+
+/// How long a claim lasts when nobody says.
+const CLAIM_SECONDS: i32 = 300;
+/// The longest name of a user, role or skill, in characters.
+const LONGEST_WORD: usize = 64;
+/// The longest note, in characters.
+pub(super) const LONGEST_NOTE: usize = 2_000;
+
+pub(super) fn contact(violations: &mut Violations, field: &str, name: &str) -> Option<Uuid> {
+    violations.check(field, name::parse_uuid(name, "plannedContacts"))
+}
+
+pub(super) fn claim(violations: &mut Violations, text: &str) -> Option<Uuid> {
+    let id = Uuid::try_parse(text);
+    violations.check("claim", id.map_err(|_| "must be the UUID of a claim"))
+}
+
+pub(super) fn seconds(violations: &mut Violations, given: i32) -> i32 {
+    match given {
+        0 => CLAIM_SECONDS,
+        10..=3_600 => given,
+        _ => {
+            violations.add("claim_seconds", "must be 10 to 3,600, or 0");
+            CLAIM_SECONDS
+        }
+    }
+}
+
+/// The name of a person or role in one of the collections, as it is kept: each id is written in one way.
+pub(super) fn person(
+    violations: &mut Violations,
+    field: &str,
+    given: &str,
+    collections: &[&'static str],
+) -> Option<String> {
+    let known = collections
+        .iter()
+        .find_map(|c| name::parse(given, [*c]).ok().map(|[id]| (*c, id)));
+    let fits = |id: &str| {
+        (1..=LONGEST_WORD).contains(&id.chars().count())
+            && id.trim() == id
+            && !id.chars().any(char::is_control)
+    };
+    match known.filter(|(_, id)| fits(id)) {
+        Some((collection, id)) => Some(name::format(&[(collection, &id)])),
+        None => {
+            let forms: Vec<String> = collections
+                .iter()
+                .map(|c| format!("{c}/{{{}}}", c.trim_end_matches('s')))
+                .collect();
+            let forms = forms.join(" or ");
+            violations.add(
+                field,
+                format!("must be {forms}, of 1 to {LONGEST_WORD} characters"),
+            );
+            None
+        }
+    }
+}
+
+/// Skills: words, at most so many.
+pub(super) fn skills<'r>(
+    violations: &mut Violations,
+    field: &str,
+    given: &'r [String],
+    most: usize,
+) -> Vec<&'r str> {
+    words(violations, field, given, most, LONGEST_WORD)
+}
+
+/// Texts without blanks around them, each once.
+pub(super) fn words<'r>(
+    violations: &mut Violations,
+    field: &str,
+    given: &'r [String],
+    most: usize,
+    longest: usize,
+) -> Vec<&'r str> {
+    super::super::form::at_most(violations, field, given.len(), most);
+    let mut words = Vec::new();
+    for (i, word) in given.iter().take(most).enumerate() {
+        let word = word.trim();
+        let is_long = word.chars().count() > longest;
+        if word.is_empty() || is_long || word.chars().any(char::is_control) {
+            let rule =
+                format!("must have 1 to {longest} characters, none of them a control character");
+            violations.add(format!("{field}[{i}]"), rule);
+        } else if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
+}
+
+/// A text for people, which may be empty.
+pub(super) fn text(violations: &mut Violations, field: &str, text: &str, most: usize) {
+    if text.chars().count() > most {
+        violations.add(field, format!("must have at most {most} characters"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        violations.add(field, "must not have control characters");
+    }
+}
+
+pub(super) fn date(
+    violations: &mut Violations,
+    field: &str,
+    date: Option<&Date>,
+) -> Option<NaiveDate> {
+    violations.check(field, date.map(wire::naive_date).transpose())?
+}
+
+/// A class of outcomes; `None` for none, or one that there is not.
+pub(super) fn class(violations: &mut Violations, field: &str, given: i32) -> Option<OutcomeClass> {
+    match pb::OutcomeClass::try_from(given) {
+        Ok(pb::OutcomeClass::Unspecified) => None,
+        Ok(pb::OutcomeClass::Done) => Some(OutcomeClass::Done),
+        Ok(pb::OutcomeClass::OrderTaken) => Some(OutcomeClass::OrderTaken),
+        Ok(pb::OutcomeClass::NotReached) => Some(OutcomeClass::NotReached),
+        Ok(pb::OutcomeClass::Busy) => Some(OutcomeClass::Busy),
+        Ok(pb::OutcomeClass::CallLater) => Some(OutcomeClass::CallLater),
+        Ok(pb::OutcomeClass::Cancelled) => Some(OutcomeClass::Cancelled),
+        Err(_) => {
+            violations.add(field, "is no class of outcomes");
+            None
+        }
+    }
+}

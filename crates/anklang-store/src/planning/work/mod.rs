@@ -1,0 +1,141 @@
+//! The work list: planned contacts in the hands of people, and what came of them.
+//!
+//! # Guarantees
+//! - A contact is in one person's hands: [`claim::next`] takes it by one statement with
+//!   `FOR UPDATE SKIP LOCKED`; who asks at the same time gets another one and waits for nobody. Only with
+//!   a contact budget claims take turns, as those of messages do ([`crate::budget`]): two of them must
+//!   not each give a customer its last contact.
+//! - The fence of a claim is its id. One that has run out is taken back by the next claim of the tenant, or
+//!   by the sweep; from then on nothing is believed under it.
+//! - What came of a contact, its attempt and the line in the customer's history are one statement.
+//!
+//! # Trade-offs
+//! Whether a customer may be called is looked at contact by contact while the next one is looked for:
+//! exact at that moment, but contacts that are passed over are looked at again by each claim.
+
+pub mod attempt;
+pub mod change;
+pub mod claim;
+pub mod outcome;
+pub mod record;
+mod rules;
+
+pub use rules::Warning;
+
+use anklang_domain::TenantId;
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::sql::Fix;
+use crate::{Conn, Result, StoreError};
+
+/// What calls are for that belong to no campaign: the word of consents, and of purposes that a contact
+/// budget leaves out.
+pub const PURPOSE: &str = "call";
+
+/// A contact as decisions go by it.
+#[derive(Debug, Clone, QueryableByName)]
+pub(crate) struct Standing {
+    #[diesel(sql_type = SqlUuid)]
+    pub(crate) customer_id: Uuid,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(crate) plan_code: Option<String>,
+    #[diesel(sql_type = Date)]
+    pub(crate) contact_date: NaiveDate,
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) contact_at: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) window_from: DateTime<Utc>,
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) window_to: DateTime<Utc>,
+    #[diesel(sql_type = Text)]
+    pub(crate) state: String,
+    #[diesel(sql_type = Integer)]
+    pub(crate) attempts: i32,
+    #[diesel(sql_type = Text)]
+    pub(crate) responsible: String,
+    #[diesel(sql_type = Bool)]
+    pub(crate) any_time: bool,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub(crate) claim_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(crate) claimed_by: Option<String>,
+    /// Of its plan, or of the tenant.
+    #[diesel(sql_type = Text)]
+    pub(crate) time_zone: String,
+    /// The time of the database.
+    #[diesel(sql_type = Timestamptz)]
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// The name of the contact with that id.
+pub fn resource(id: Uuid) -> String {
+    anklang_domain::name::format(&[("plannedContacts", &id.to_string())])
+}
+
+/// A contact as it stands, which nobody else changes until the end of the transaction.
+///
+/// # Errors
+/// `Missing` when there is none.
+pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Standing> {
+    let found = diesel::sql_query(
+        "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
+                k.state, k.attempts, k.responsible, k.any_time, k.claim_id, k.claimed_by,
+                coalesce(p.time_zone, t.time_zone) AS time_zone, now() AS now
+         FROM planned_contact k
+         JOIN tenant t ON t.id = k.tenant_id
+         LEFT JOIN contact_plan p ON p.tenant_id = k.tenant_id AND p.code = k.plan_code
+         WHERE k.tenant_id = $1 AND k.id = $2 FOR UPDATE OF k",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .fixed()
+    .get_result(conn)
+    .await;
+    let found: Option<Standing> = found.optional()?;
+    found.ok_or_else(|| StoreError::Missing(resource(id)))
+}
+
+impl Standing {
+    /// Refuses what is over or in somebody's hands.
+    pub(crate) fn must_be_free(&self, id: Uuid) -> Result<()> {
+        match &self.state[..] {
+            "open" | "waiting" => Ok(()),
+            "claimed" => {
+                let who = self.claimed_by.as_deref().unwrap_or_default();
+                Err(refused(id, format!("it is in the hands of {who}")))
+            }
+            state => Err(over(id, state)),
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(&self.state[..], "done" | "given_up" | "cancelled")
+    }
+
+    /// Refuses what is not under this claim any more.
+    pub(crate) fn must_be_under(&self, id: Uuid, claim: Uuid) -> Result<()> {
+        match &self.state[..] {
+            _ if self.claim_id == Some(claim) => Ok(()),
+            "open" | "waiting" | "claimed" => Err(refused(
+                id,
+                "the claim is over; claim the contact again".into(),
+            )),
+            state => Err(over(id, state)),
+        }
+    }
+}
+
+fn over(id: Uuid, state: &str) -> StoreError {
+    refused(id, format!("it is over: {}", state.replace('_', " ")))
+}
+
+fn refused(id: Uuid, reason: String) -> StoreError {
+    StoreError::Refused {
+        resource: resource(id),
+        reason,
+    }
+}
