@@ -235,7 +235,8 @@ const ENTRIES: &str = "FROM plan_entry e
           SELECT id FROM customer WHERE tenant_id = $1 AND number = ANY($3)))
       AND ($4 = '{}' OR EXISTS (
           SELECT FROM customer c
-          WHERE c.tenant_id = $1 AND c.id = e.customer_id AND c.customer_group = ANY($4)))
+          WHERE c.tenant_id = $1 AND c.id = e.customer_id AND c.customer_group = ANY($4)
+            AND c.id > $5 AND c.id <= $6))
       AND e.customer_id > $5 AND e.customer_id <= $6";
 
 macro_rules! with_entries {
@@ -299,10 +300,11 @@ pub async fn chunk(
     operation: Option<OperationId>,
     sample: usize,
 ) -> Result<Found> {
-    for statement in [sql::WORK_MEM, sql::TABLE] {
+    for statement in [sql::TABLE, sql::SETTINGS] {
         diesel::sql_query(statement).execute(conn).await?;
     }
     compare(conn, tenant, chunk, days).await?;
+    diesel::sql_query(sql::USUAL).execute(conn).await?;
     if let Some(operation) = operation {
         write(conn, tenant, operation).await?;
     }

@@ -210,8 +210,9 @@ async fn a_generation_whose_server_dies_goes_on() {
     let held = format!("NEW.customer_id = '{last}'");
     let hold = Hold::inserts(&server, "planned_contact", &held).await;
     let request = range("2027-01-01", "2027-12-31");
-    let operation = client.planned_contacts().generate_planned_contacts(request);
-    let operation = operation.await.unwrap().into_inner();
+    let mut service = client.planned_contacts();
+    let operation = service.generate_planned_contacts(request).await;
+    let operation = operation.unwrap().into_inner();
     hold.reached().await;
     let committed = "SELECT count(*)::text FROM planned_contact";
     let committed: usize = server.database.one(committed).await.unwrap().parse().unwrap();

@@ -185,11 +185,12 @@ pub async fn generate(
         validate_only: true,
         ..request.clone()
     };
-    let preview = client.planned_contacts().generate_planned_contacts(trial);
-    let preview = preview.await.unwrap().into_inner();
+    let mut service = client.planned_contacts();
+    let preview = service.generate_planned_contacts(trial).await;
+    let preview = preview.unwrap().into_inner();
     assert_eq!(preview.name, "");
-    let operation = client.planned_contacts().generate_planned_contacts(request);
-    let operation = operation.await.unwrap().into_inner();
+    let operation = service.generate_planned_contacts(request).await;
+    let operation = operation.unwrap().into_inner();
     let done = told(&client.finished(&operation).await.unwrap());
     assert_eq!(told(&preview), done);
     done
