@@ -121,8 +121,12 @@ fn worlds() -> impl Strategy<Value = Vec<World>> {
         prop::collection::btree_set(0..20usize, 0..4),
     );
     // Plans and entries stay: what changes them is the API's.
-    (any::<[bool; 3]>(), entries, prop::collection::vec(world, 1..4)).prop_map(
-        |(duplicates, entries, worlds)| {
+    (
+        any::<[bool; 3]>(),
+        entries,
+        prop::collection::vec(world, 1..4),
+    )
+        .prop_map(|(duplicates, entries, worlds)| {
             let world = |(days, periods, pins)| World {
                 duplicates,
                 entries: entries.clone(),
@@ -131,8 +135,7 @@ fn worlds() -> impl Strategy<Value = Vec<World>> {
                 pins,
             };
             worlds.into_iter().map(world).collect()
-        },
-    )
+        })
 }
 
 /// A contact: its date, its delivery, and why that moved; and whether it is pinned.
@@ -143,7 +146,11 @@ impl World {
     fn periods(&self, customer: usize) -> Vec<InactivePeriod> {
         let own = self.periods.iter().filter(|p| p.customer == customer);
         own.map(|p| InactivePeriod {
-            day_type: if p.delivery { DayType::Delivery } else { DayType::Contact },
+            day_type: if p.delivery {
+                DayType::Delivery
+            } else {
+                DayType::Contact
+            },
             weekday: p.weekday.map(|day| Weekday::try_from(day).unwrap()),
             days: DateRange::new(day(p.first), Some(day(p.first + p.length))).unwrap(),
         })
@@ -302,7 +309,9 @@ impl Lab {
     async fn set_periods(&self, world: &World) {
         let mut sql = "DELETE FROM inactive_period;".to_owned();
         for (n, period) in world.periods.iter().enumerate() {
-            let weekday = period.weekday.map_or(String::new(), |day| (day + 1).to_string());
+            let weekday = period
+                .weekday
+                .map_or(String::new(), |day| (day + 1).to_string());
             let _ = write!(
                 sql,
                 "INSERT INTO inactive_period (tenant_id, customer_id, id, day_type, weekdays,
@@ -310,7 +319,11 @@ impl Lab {
                  VALUES ('{}', '{}', '{n}', '{}', '{{{weekday}}}', '{}', '{}');",
                 self.tenant.id,
                 customer_id(period.customer),
-                if period.delivery { "delivery" } else { "contact" },
+                if period.delivery {
+                    "delivery"
+                } else {
+                    "contact"
+                },
                 day(period.first),
                 day(period.first + period.length)
             );
@@ -368,7 +381,10 @@ impl Lab {
                 *pinned = true;
                 let sql = "UPDATE planned_contact SET marks = '{pinned}'
                            WHERE entry_id = $1 AND plan_date = $2";
-                self.owner.execute(sql, &[&entry_id(*entry), on]).await.unwrap();
+                self.owner
+                    .execute(sql, &[&entry_id(*entry), on])
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -391,7 +407,10 @@ impl Lab {
             let gone = contacts.keys().filter(|key| !expected.contains_key(key));
             assert_eq!(done.count("removed"), count(gone.count()));
             let again = self.generate(world, true).await;
-            assert_eq!(again.count("added") + again.count("changed") + again.count("removed"), 0);
+            assert_eq!(
+                again.count("added") + again.count("changed") + again.count("removed"),
+                0
+            );
             contacts = found;
         }
     }

@@ -75,7 +75,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old deliveries", handover::purge(app, &tenant, stop).await),
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
-            ("contacts", planning::nightly(app, &tenant, Utc::now()).await),
+            (
+                "contacts",
+                planning::nightly(app, &tenant, Utc::now()).await,
+            ),
         ];
         for (step, result) in steps {
             if let Err(error) = result {

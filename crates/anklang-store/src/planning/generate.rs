@@ -259,11 +259,7 @@ pub async fn entries(conn: &mut Conn, tenant: TenantId, chunk: &Chunk<'_>) -> Re
 }
 
 /// Codes of the plans that have entries in a chunk.
-pub async fn plans_of(
-    conn: &mut Conn,
-    tenant: TenantId,
-    chunk: &Chunk<'_>,
-) -> Result<Vec<String>> {
+pub async fn plans_of(conn: &mut Conn, tenant: TenantId, chunk: &Chunk<'_>) -> Result<Vec<String>> {
     let sql = format!("SELECT DISTINCT e.plan_code AS code {ENTRIES} ORDER BY code");
     let found: Vec<Code> = with_entries!(sql, tenant, chunk).load(conn).await?;
     Ok(found.into_iter().map(|row| row.code).collect())
@@ -559,4 +555,3 @@ pub async fn advance(
     .await?;
     Ok(())
 }
-

@@ -24,11 +24,16 @@ pub(super) const TABLE: &str = "CREATE TEMPORARY TABLE generation_diff (
 macro_rules! at {
     ($time:literal) => {
         concat!(
-            "CASE WHEN (d.date + ", $time, " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC'
+            "CASE WHEN (d.date + ",
+            $time,
+            " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC'
                       >= d.jump
-                  THEN greatest(d.jump, (d.date + ", $time,
+                  THEN greatest(d.jump, (d.date + ",
+            $time,
             " - make_interval(secs => d.later)) AT TIME ZONE 'UTC')
-                  ELSE (d.date + ", $time, " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC' END"
+                  ELSE (d.date + ",
+            $time,
+            " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC' END"
         )
     };
 }
@@ -222,7 +227,11 @@ pub(super) fn compare(entries: &str) -> String {
 /// Holds the rows that are to change; those that somebody was at meanwhile stay.
 pub(super) const LOOK_AGAIN: &str = concat!(
     "WITH held AS MATERIALIZED (
-         SELECT k.id, ", kept!(), " AS is_kept, ", why_kept!(), " AS why
+         SELECT k.id, ",
+    kept!(),
+    " AS is_kept, ",
+    why_kept!(),
+    " AS why
          FROM planned_contact k
          WHERE k.tenant_id = $1 AND k.id IN (
              SELECT id FROM pg_temp.generation_diff WHERE change = 'removed' OR write)
@@ -251,7 +260,8 @@ pub(super) const UPDATE: &str = "UPDATE planned_contact k
      FROM pg_temp.generation_diff d
      WHERE k.tenant_id = $1 AND k.id = d.id AND d.write";
 
-pub(super) const INSERT: &str = "INSERT INTO planned_contact (tenant_id, id, source, plan_code, entry_id,
+pub(super) const INSERT: &str =
+    "INSERT INTO planned_contact (tenant_id, id, source, plan_code, entry_id,
          customer_id, plan_date, contact_date, contact_at, window_from, window_to, next_at,
          delivery_date, delivery_moved, responsible, priority, skills, holds_day, operation_id)
      SELECT $1, anklang_uuid7(), 'plan', under, entry_id, customer_id, plan_date, contact_date,
@@ -263,7 +273,8 @@ pub(super) const INSERT: &str = "INSERT INTO planned_contact (tenant_id, id, sou
 pub(super) const FIGURES: &str = "SELECT change, reason, count(*) AS count
      FROM pg_temp.generation_diff GROUP BY 1, 2 ORDER BY 1, 2";
 
-pub(super) const SAMPLE: &str = "SELECT d.change, d.reason, e.plan_code AS plan, e.contact_time AS time,
+pub(super) const SAMPLE: &str =
+    "SELECT d.change, d.reason, e.plan_code AS plan, e.contact_time AS time,
             c.number AS customer, d.plan_date AS on, d.contact_date AS date,
             d.delivery_date AS delivery
      FROM pg_temp.generation_diff d
@@ -291,14 +302,18 @@ pub(super) const FIND_OLD: &str = concat!(
     "SELECT 'removed' AS change, 'old' AS reason, e.plan_code AS plan, e.contact_time AS time,
             k.number AS customer, k.plan_date AS on, k.contact_date AS date,
             k.delivery_date AS delivery
-     FROM (SELECT k.*, c.number ", old!(), " ORDER BY k.contact_date, k.id LIMIT $6) k
+     FROM (SELECT k.*, c.number ",
+    old!(),
+    " ORDER BY k.contact_date, k.id LIMIT $6) k
      LEFT JOIN plan_entry e ON e.tenant_id = $1 AND e.id = k.entry_id
      ORDER BY k.contact_date, k.id"
 );
 
 pub(super) const REMOVE_OLD: &str = concat!(
     "WITH old AS MATERIALIZED (
-         SELECT k.id, c.number ", old!(), " ORDER BY k.contact_date, k.id LIMIT $6
+         SELECT k.id, c.number ",
+    old!(),
+    " ORDER BY k.contact_date, k.id LIMIT $6
          FOR UPDATE OF k),
      gone AS (
          DELETE FROM planned_contact k USING old
