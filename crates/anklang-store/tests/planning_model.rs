@@ -201,7 +201,7 @@ impl World {
             let best = contend
                 .map(|((entry, _), _)| entry)
                 .filter(|entry| !blocked(entry.0))
-                .max_by_key(|entry| (self.entries[entry].0, std::cmp::Reverse(entry.0)));
+                .max_by_key(|entry| (self.entries[*entry].0, std::cmp::Reverse(entry.0)));
             best.is_some_and(|best| best.0 == plan)
         };
         for ((entry, on), contact) in &slots {
