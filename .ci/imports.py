@@ -51,6 +51,7 @@ ONLY = {
     "typst": ["anklang-render"],
     "lettre": ["anklang-plugin-fax", "anklang-plugin-mail"],
     "rusmpp": ["anklang-plugin-sms"],
+    "rrule": ["anklang-domain"],
 }
 # Pure rules: no I/O, no async.
 NOT_IN = {

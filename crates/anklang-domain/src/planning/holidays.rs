@@ -188,7 +188,7 @@ impl PublicHolidays {
 }
 
 /// Reads `1990-2050:0101` or `2000:0424,0416,-`.
-fn read_days(token: &str) -> Vec<NaiveDate> {
+pub(super) fn read_days(token: &str) -> Vec<NaiveDate> {
     let Some((years, days)) = token.split_once(':') else {
         return Vec::new();
     };

@@ -15,7 +15,9 @@
 //! each plan and joins customers in SQL. For that each contact carries
 //! [`Delivery::candidates`], in order: the delivery of a customer is the first of them on which no
 //! delivery-inactive period lies, and there is no contact when a contact-inactive period lies on the
-//! date. That is all that [`for_customer`] does; it is the measure of that SQL, and says why.
+//! date. That is all that [`for_customer`] does; it is the measure of that SQL, and says why. Contact
+//! times become moments by the [`clock_of_day`]: PostgreSQL's `AT TIME ZONE` takes the second of two
+//! moments, and puts times that clocks leave out behind the gap by as much as they lie in it.
 //!
 //! Everything is a function of its arguments, dates are those of the plan's time zone, and asking for
 //! a range in two parts gives the same as asking for it at once. Days lie between [`FIRST_DAY`] and
@@ -34,6 +36,7 @@ mod times;
 mod weekdays;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod tests;
 
 pub use calendar::{Calendar, Day, OwnDay, OwnDayKind, SEARCH_DAYS};
@@ -49,5 +52,5 @@ pub use plan::{
     plan_dates, under_plan,
 };
 pub use recurrence::{NthWeekday, Recurrence, Shape};
-pub use times::{EntryTimes, instant, named_instant};
+pub use times::{ClockSpan, EntryTimes, clock_of_day, instant, named_instant};
 pub use weekdays::Weekdays;

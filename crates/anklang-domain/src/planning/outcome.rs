@@ -4,8 +4,9 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::{Calendar, EntryTimes, instant};
+use super::{Calendar, EntryTimes};
 use crate::Violations;
+use crate::window::changes;
 
 /// How a contact, or an attempt at it, went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -306,7 +307,9 @@ fn within_hours(
     }
     let today = local_date(time, zone);
     let days = std::iter::once(today).chain(calendar.workdays_after(today));
-    let mut opens = days.map(|day| instant(day, times.earliest(), zone));
-    // Where clocks leave out all of the hours, they are not within them.
-    opens.find(|at| *at > time && is_open(*at, times, calendar, zone))
+    let opens = days.flat_map(|day| changes(day.and_time(times.earliest()), zone));
+    // Where clocks leave out all of the hours, they are not within them when they jump.
+    opens
+        .flatten()
+        .find(|at| *at > time && is_open(*at, times, calendar, zone))
 }

@@ -18,9 +18,24 @@ pub const LAST_DAY: NaiveDate = NaiveDate::from_ymd_opt(2199, 12, 31).expect("th
 
 /// Days from one to another, both included, within [`FIRST_DAY`] to [`LAST_DAY`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawRange")]
 pub struct DateRange {
     first: NaiveDate,
     last: NaiveDate,
+}
+
+#[derive(Deserialize)]
+struct RawRange {
+    first: NaiveDate,
+    last: NaiveDate,
+}
+
+impl TryFrom<RawRange> for DateRange {
+    type Error = &'static str;
+
+    fn try_from(raw: RawRange) -> Result<Self, Self::Error> {
+        DateRange::new(raw.first, Some(raw.last))
+    }
 }
 
 impl DateRange {

@@ -75,8 +75,13 @@ impl Recurrence {
                 by_day: weekdays.iter().map(|day| (None, day)).collect(),
                 ..Rule::every(Frequency::Weekly, *every)
             },
-            Shape::MonthlyByWeekday { on, .. } if on.is_empty() => {
-                return Err("must name a weekday of the month, e.g. the second Tuesday".into());
+            Shape::MonthlyByWeekday { on, .. }
+                if on.is_empty() || !on.iter().all(|on| matches!(on.nth, 1..=5 | -4..=-1)) =>
+            {
+                return Err(
+                    "must name weekdays of the month, the first (1) to the fifth, or the last (-1) to -4"
+                        .into(),
+                );
             }
             Shape::MonthlyByWeekday { every, on } => Rule {
                 by_day: on
@@ -85,8 +90,10 @@ impl Recurrence {
                     .collect(),
                 ..Rule::every(Frequency::Monthly, *every)
             },
-            Shape::MonthlyByDay { days, .. } if days.is_empty() => {
-                return Err("must name a day of the month".into());
+            Shape::MonthlyByDay { days, .. }
+                if days.is_empty() || !days.iter().all(|day| matches!(day, 1..=31 | -31..=-1)) =>
+            {
+                return Err("must name days of the month, 1 to 31, or -1 (the last) to -31".into());
             }
             Shape::MonthlyByDay { every, days } => Rule {
                 by_month_day: days.clone(),

@@ -4,19 +4,26 @@
 //! `MO`, and knows no days without times. What it expands are rules that were checked here, from noon in
 //! UTC, so that no clock is ever put forward or back. Where the crate departs from the RFC:
 //! - weekdays with and without a number in one BYDAY give nothing: refused here;
-//! - BYWEEKNO without days gives all days of the week: the weekday of DTSTART is given to it;
+//! - BYSETPOS counts in the first week from DTSTART on: a weekly rule begins with the week's first day,
+//!   and what comes before `start` is left out;
+//! - BYWEEKNO loses days of the first and the last week of some years, and without other days means all
+//!   days of the week: it is not given to the crate, but what comes out is filtered by it, and the
+//!   weekday of DTSTART is given instead. BYSETPOS and INTERVAL along with it are refused;
 //! - it looks for dates of a rule that has none until the year 10,000: such rules are refused, and it
 //!   gives up after 100,000 periods.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc, Weekday};
-use rrule::{NWeekday, RRule, RRuleSet, Tz, Unvalidated};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, Utc, Weekday};
+use rrule::{NWeekday, RRule, Tz, Unvalidated};
 
-use super::DateRange;
+use super::{DateRange, LAST_DAY};
 
 /// The largest number of periods between two repetitions.
 pub(super) const MOST_EVERY: u16 = 1_000;
 /// No text of a rule is longer, in bytes.
 const LONGEST: usize = 500;
+
+/// Where a cycle of leap years begins.
+const CYCLE: NaiveDate = NaiveDate::from_ymd_opt(2000, 1, 1).expect("there is this day");
 
 /// How often: the periods that a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,15 +157,21 @@ impl Rule {
         }
         self.check_numbers()?;
         self.check_parts()?;
-        // Whatever its interval, it comes in one of the years of a whole cycle of leap years.
-        let some = Rule {
+        // Whatever its interval and start, it comes in a whole cycle of leap years.
+        let mut some = Rule {
             interval: 1,
             ..self.clone()
         };
-        match some.expand(DateRange::years(2000, 2040).first(), None) {
-            Ok(set) if set.into_iter().next().is_some() => Ok(()),
-            Ok(_) => Err("must have a date at all".into()),
-            Err(error) => Err(format!("must be a rule of RFC 5545: {error}")),
+        if some.takes_weekday_from_start() {
+            some.by_day = WEEKDAYS.map(|(day, _)| (None, day)).to_vec();
+        }
+        let first = some
+            .expand(CYCLE, LAST_DAY)
+            .map_err(|error| format!("must be a rule of RFC 5545: {error}"))?
+            .next();
+        match first {
+            Some(_) => Ok(()),
+            None => Err("must have a date at all".into()),
         }
     }
 
@@ -217,6 +230,10 @@ impl Rule {
             "must not have BYYEARDAY unless FREQ is YEARLY"
         } else if !self.by_week_no.is_empty() && self.freq != Yearly {
             "must not have BYWEEKNO unless FREQ is YEARLY"
+        } else if !self.by_week_no.is_empty() && !self.by_set_pos.is_empty() {
+            "must not have BYSETPOS along with BYWEEKNO"
+        } else if !self.by_week_no.is_empty() && self.interval != 1 {
+            "must not have an INTERVAL along with BYWEEKNO: weeks can lie in two years"
         } else if !self.by_set_pos.is_empty() && others == [true; 5] {
             "must not have BYSETPOS without another BY part"
         } else {
@@ -230,27 +247,51 @@ impl Rule {
         if range.last() < start {
             return Vec::new();
         }
-        let Ok(set) = self.expand(start, Some(range.last())) else {
+        let first = range.first().max(start);
+        let Ok(dates) = self.expand(start, range.last()) else {
             // Unreachable: `check` has expanded it, and nothing that can fail depends on the dates.
             return Vec::new();
         };
-        set.into_iter()
-            .map(|time| time.date_naive())
-            .skip_while(|date| *date < range.first())
-            .collect()
+        dates.skip_while(|date| *date < first).collect()
     }
 
+    /// The dates from `start`, or a little before it, to `until`, ascending.
     fn expand(
         &self,
         start: NaiveDate,
-        until: Option<NaiveDate>,
-    ) -> Result<RRuleSet, rrule::RRuleError> {
-        let rule = self.for_crate(start);
-        let rule = match until {
-            Some(until) => rule.until(noon(until)),
-            None => rule,
+        until: NaiveDate,
+    ) -> Result<impl Iterator<Item = NaiveDate>, rrule::RRuleError> {
+        let begin = match self.freq {
+            Frequency::Weekly => start.week(self.week_start).first_day(),
+            _ => start,
         };
-        Ok(rule.build(noon(start))?.limit())
+        let rule = self.for_crate(start).until(noon(until));
+        let set = rule.build(noon(begin))?.limit();
+        let mut dates = set.into_iter();
+        let all = std::iter::from_fn(move || dates.next().map(|time| time.date_naive()));
+        Ok(all.filter(|date| self.is_in_weeks(*date)))
+    }
+
+    /// Whether a date is in one of the weeks of BYWEEKNO. A week belongs to the year in which four of
+    /// its days lie.
+    fn is_in_weeks(&self, date: NaiveDate) -> bool {
+        if self.by_week_no.is_empty() {
+            return true;
+        }
+        let fourth = date.week(self.week_start).first_day() + Days::new(3);
+        let days = if fourth.leap_year() { 366 } else { 365 };
+        let week = fourth.ordinal0() / 7 + 1;
+        let weeks = (days - 1 - fourth.ordinal0() % 7) / 7 + 1;
+        let mut numbers = self.by_week_no.iter().map(|number| i64::from(*number));
+        numbers.any(|number| {
+            number == i64::from(week) || number == i64::from(week) - i64::from(weeks) - 1
+        })
+    }
+
+    fn takes_weekday_from_start(&self) -> bool {
+        let no_days =
+            self.by_day.is_empty() && self.by_month_day.is_empty() && self.by_year_day.is_empty();
+        no_days && (self.freq == Frequency::Weekly || !self.by_week_no.is_empty())
     }
 
     fn for_crate(&self, start: NaiveDate) -> RRule<Unvalidated> {
@@ -265,8 +306,7 @@ impl Rule {
             .iter()
             .map(|(nth, day)| NWeekday::new(*nth, *day))
             .collect();
-        let no_days = self.by_month_day.is_empty() && self.by_year_day.is_empty();
-        if !self.by_week_no.is_empty() && by_day.is_empty() && no_days {
+        if self.takes_weekday_from_start() {
             by_day.push(NWeekday::Every(start.weekday()));
         }
         let months = self.by_month.iter();
@@ -278,7 +318,6 @@ impl Rule {
             .by_month(&months)
             .by_month_day(self.by_month_day.clone())
             .by_year_day(self.by_year_day.clone())
-            .by_week_no(self.by_week_no.clone())
             .by_set_pos(self.by_set_pos.clone())
     }
 }

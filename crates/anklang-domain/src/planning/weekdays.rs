@@ -55,6 +55,9 @@ impl TryFrom<Vec<String>> for Weekdays {
     type Error = &'static str;
 
     fn try_from(words: Vec<String>) -> Result<Self, Self::Error> {
+        if words.is_empty() {
+            return Err("must have at least one weekday");
+        }
         Weekdays::parse(&words)
     }
 }
