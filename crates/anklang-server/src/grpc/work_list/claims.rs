@@ -58,6 +58,7 @@ impl WorkListApi {
             plans: &plans,
             groups: &groups,
             first_date,
+            time_zone: tenant.time_zone.name(),
         };
         let terms = Terms {
             worker: &worker,

@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub groups: &'a [&'a str],
     /// The first contact date.
     pub first_date: Option<NaiveDate>,
+    /// Where contacts without a plan are: the tenant's time zone.
+    pub time_zone: &'a str,
 }
 
 /// A claim to be made.
@@ -56,20 +58,31 @@ pub struct Claim {
     pub warnings: Vec<Warning>,
 }
 
-/// Why the customer of the contact `m` must not be called, or NULL; over [`LOOKED_UP`]. `$2` is the
-/// budget's number of contacts (NULL: there is no budget), `$3` its days, `$4` the purposes that it
-/// leaves out.
-const BARRED: &str = "CASE
-    WHEN blocked.blocked THEN 'the phone number is blocked'
-    WHEN consent.state = 'withdrawn' OR m.outbound_id IS NOT NULL AND consent.state IS NULL
-    THEN 'the customer takes no calls: no consent'
-    WHEN used.n >= $2 THEN 'the contact budget is used up' END";
+/// Why the customer of the contact `m` must not be called, or NULL; over [`looked_up`]. `$2` is the
+/// budget's number of contacts, `$3` its days, `$4` the purposes that it leaves out.
+fn barred(budgeted: bool) -> String {
+    let used_up = match budgeted {
+        true => "WHEN used.n >= $2 THEN 'the contact budget is used up'",
+        false => "",
+    };
+    format!(
+        "CASE WHEN blocked.blocked THEN 'the phone number is blocked'
+              WHEN consent.state = 'withdrawn' OR m.outbound_id IS NOT NULL AND consent.state IS NULL
+              THEN 'the customer takes no calls: no consent'
+              {used_up} END"
+    )
+}
 
-/// What [`BARRED`] goes by, contact by contact by whole keys (fenced, see [`crate::launch`]). Calls of a
+/// What [`barred`] goes by, contact by contact by whole keys (fenced, see [`crate::launch`]). Calls of a
 /// campaign need consent to its purpose; the others are part of a business that there is, and are made
 /// until the customer objects.
-fn looked_up() -> String {
+fn looked_up(budgeted: bool) -> String {
     let contacts = budget::contacts(budget::CONTACT, "$3", "$4");
+    let used = format!(
+        "LEFT JOIN LATERAL ({contacts} AND coalesce(campaign.purpose, '{PURPOSE}') <> ALL($4)
+             OFFSET 0) used ON true"
+    );
+    let used = if budgeted { &used[..] } else { "" };
     format!(
         "LEFT JOIN LATERAL (SELECT purpose FROM outbound
              WHERE tenant_id = $1 AND id = m.outbound_id OFFSET 0) campaign ON true
@@ -91,8 +104,7 @@ fn looked_up() -> String {
          LEFT JOIN LATERAL (SELECT state FROM consent
              WHERE tenant_id = $1 AND customer_id = m.customer_id AND channel = 'phone'
                AND purpose = coalesce(campaign.purpose, '{PURPOSE}') OFFSET 0) consent ON true
-         LEFT JOIN LATERAL ({contacts} AND $2 IS NOT NULL
-             AND coalesce(campaign.purpose, '{PURPOSE}') <> ALL($4) OFFSET 0) used ON true"
+         {used}"
     )
 }
 
@@ -103,9 +115,16 @@ pub async fn next(
     wanted: &Wanted<'_>,
     terms: Terms<'_>,
 ) -> Result<Option<Claim>> {
-    static SQL: LazyLock<String> = LazyLock::new(next_sql);
+    // What is not asked for costs nothing: a statement for each case.
+    static SQL: [LazyLock<String>; 4] = [
+        LazyLock::new(|| next_sql(false, false)),
+        LazyLock::new(|| next_sql(false, true)),
+        LazyLock::new(|| next_sql(true, false)),
+        LazyLock::new(|| next_sql(true, true)),
+    ];
     take_back(conn, tenant).await?;
     let budget = budget::lock(conn, tenant).await?;
+    let case = 2 * usize::from(budget.is_some()) + usize::from(!wanted.groups.is_empty());
     // In the order of the index, and not further than to the first: the planner expects few contacts
     // and would rather gather and sort all that are due.
     diesel::sql_query(
@@ -116,7 +135,7 @@ pub async fn next(
     .execute(conn)
     .await?;
     let claim = Uuid::now_v7();
-    let claimed: Option<Claimed> = diesel::sql_query(&SQL[..])
+    let claimed: Option<Claimed> = diesel::sql_query(&SQL[case][..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Nullable<Integer>, _>(budget.as_ref().map(|b| b.max_contacts))
         .bind::<Integer, _>(budget.as_ref().map_or(1, |b| b.window_days))
@@ -129,6 +148,7 @@ pub async fn next(
         .bind::<SqlUuid, _>(claim)
         .bind::<Text, _>(terms.worker)
         .bind::<Integer, _>(terms.seconds)
+        .bind::<Text, _>(wanted.time_zone)
         .fixed()
         .get_result(conn)
         .await
@@ -153,8 +173,16 @@ struct Claimed {
 ///
 /// The contact date is today or before, and the clock of the plan shows a time inside of the hours,
 /// whatever the day: a contact that nobody came to stays on the list.
-fn next_sql() -> String {
-    let looked_up = looked_up();
+fn next_sql(budgeted: bool, grouped: bool) -> String {
+    let (looked_up, barred) = (looked_up(budgeted), barred(budgeted));
+    let of_group = match grouped {
+        true => {
+            "JOIN LATERAL (SELECT customer_group FROM customer
+                 WHERE tenant_id = $1 AND id = m.customer_id OFFSET 0) customer
+                 ON customer.customer_group = ANY($8)"
+        }
+        false => "",
+    };
     format!(
         "WITH RECURSIVE level AS (
              SELECT r.responsible,
@@ -186,12 +214,10 @@ fn next_sql() -> String {
              CROSS JOIN LATERAL (
                  SELECT m.id
                  FROM planned_contact m
-                 JOIN tenant t ON t.id = $1
                  LEFT JOIN LATERAL (SELECT time_zone FROM contact_plan
                      WHERE tenant_id = $1 AND code = m.plan_code OFFSET 0) plan ON true
-                 JOIN LATERAL (SELECT customer_group FROM customer
-                     WHERE tenant_id = $1 AND id = m.customer_id OFFSET 0) customer ON true
-                 CROSS JOIN LATERAL (SELECT coalesce(plan.time_zone, t.time_zone) AS name) zone
+                 {of_group}
+                 CROSS JOIN LATERAL (SELECT coalesce(plan.time_zone, $13) AS name) zone
                  CROSS JOIN LATERAL (SELECT now() AT TIME ZONE zone.name AS time) clock
                  CROSS JOIN LATERAL (
                      SELECT clock.time - make_interval(days => clock.time::date - m.contact_date)
@@ -201,13 +227,12 @@ fn next_sql() -> String {
                    AND m.priority = turn.priority AND m.state IN ('open', 'waiting')
                    AND m.next_at <= now() AND m.skills <@ $6
                    AND (cardinality($7) = 0 OR m.plan_code = ANY($7))
-                   AND (cardinality($8) = 0 OR customer.customer_group = ANY($8))
                    AND ($9 IS NULL OR m.contact_date >= $9)
                    AND m.contact_date <= clock.time::date
                    AND (m.any_time
                         OR on_date.time >= m.window_from AT TIME ZONE zone.name
                        AND on_date.time < m.window_to AT TIME ZONE zone.name)
-                   AND {BARRED} IS NULL
+                   AND {barred} IS NULL
                  ORDER BY m.next_at, m.id LIMIT 1 FOR UPDATE OF m SKIP LOCKED) d
              LIMIT 1)
          UPDATE planned_contact k
@@ -233,9 +258,10 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
     // Before its row is held: nobody else shall wait for it longer than for a statement.
     let budget = budget::lock(conn, tenant).await?;
     hold(conn, tenant, id).await?.must_be_free(id)?;
-    let looked_up = looked_up();
+    let budgeted = budget.is_some();
+    let (looked_up, reason) = (looked_up(budgeted), barred(budgeted));
     let barred: Barred = diesel::sql_query(format!(
-        "SELECT {BARRED} AS reason FROM planned_contact m {looked_up}
+        "SELECT {reason} AS reason FROM planned_contact m {looked_up}
          WHERE m.tenant_id = $1 AND m.id = $5"
     ))
     .bind::<SqlUuid, _>(tenant.0)
