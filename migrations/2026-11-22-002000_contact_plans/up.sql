@@ -171,6 +171,9 @@ CREATE UNIQUE INDEX planned_contact_message ON planned_contact (tenant_id, messa
 CREATE INDEX planned_contact_outbound ON planned_contact (tenant_id, outbound_id)
     WHERE outbound_id IS NOT NULL;
 CREATE INDEX planned_contact_customer ON planned_contact (tenant_id, customer_id, contact_date);
+-- Few: those that holidays, exceptions and people have moved.
+CREATE INDEX planned_contact_moved ON planned_contact (tenant_id, customer_id)
+    WHERE contact_date <> plan_date;
 CREATE INDEX planned_contact_plan ON planned_contact (tenant_id, plan_code, contact_date);
 CREATE INDEX planned_contact_date ON planned_contact (tenant_id, contact_date, id);
 -- The work list: what is due, the most important first; and claims that run out.

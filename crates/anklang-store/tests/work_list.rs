@@ -277,7 +277,7 @@ async fn works(store: &Store, tenant: TenantId, worker: &str) -> Vec<uuid::Uuid>
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
     let lab = Lab::open().await;
     lab.due("K1").await;
@@ -288,7 +288,8 @@ async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
     assert_eq!(lab.customer("users/bert").await, "-");
     is_refused(lab.take(first.contact.id, "users/bert").await, "users/anna");
 
-    lab.sql("UPDATE planned_contact SET claim_until = now()").await;
+    lab.sql("UPDATE planned_contact SET claim_until = now()")
+        .await;
     let second = lab.next("users/bert").await.unwrap();
     assert_eq!(second.contact.id, first.contact.id);
     let late = lab.say(&first, &said(OutcomeClass::Done)).await;
@@ -311,13 +312,18 @@ async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
 
     // Nobody asks: the sweep takes back.
     let third = lab.next("users/anna").await.unwrap();
-    lab.sql("UPDATE planned_contact SET claim_until = now()").await;
+    lab.sql("UPDATE planned_contact SET claim_until = now()")
+        .await;
     let back = claim::take_all_back(&lab.store, lab.tenant).await;
     assert_eq!(back.unwrap(), 1);
     is_refused(lab.say(&third, &said(OutcomeClass::Done)).await, "over");
 
     let fourth = lab.next("users/anna").await.unwrap();
-    let reports = [said(OutcomeClass::Done), said(OutcomeClass::Busy), said(OutcomeClass::OrderTaken)];
+    let reports = [
+        said(OutcomeClass::Done),
+        said(OutcomeClass::Busy),
+        said(OutcomeClass::OrderTaken),
+    ];
     let (a, b, c) = tokio::join!(
         lab.say(&fourth, &reports[0]),
         lab.say(&fourth, &reports[1]),
@@ -330,24 +336,34 @@ async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
     assert_eq!(lab.one(lines).await, "1");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn outcomes_lead_where_the_plan_says() {
     let lab = Lab::open().await;
     lab.plan("CLOSE", 2, "\"close\"").await;
-    lab.plan("CHEF", 1, "{\"escalate\": {\"role\": \"chef\"}}").await;
+    lab.plan("CHEF", 1, "{\"escalate\": {\"role\": \"chef\"}}")
+        .await;
     lab.plan("SMS", 1, "{\"channel\": \"sms\"}").await;
 
     let made = lab.of_plan("K1", "CLOSE").await;
     let first = lab.next("users/anna").await.unwrap();
-    let now = lab.say(&first, &said(OutcomeClass::NotReached)).await.unwrap();
+    let now = lab
+        .say(&first, &said(OutcomeClass::NotReached))
+        .await
+        .unwrap();
     assert_eq!(now.contact.state, "waiting");
     assert!(now.contact.worked_on && now.contact.next_at > Some(Utc::now()));
     assert_eq!(lab.customer("users/anna").await, "-");
     lab.wait().await;
     let again = lab.next("users/anna").await.unwrap();
     let now = lab.say(&again, &said(OutcomeClass::Busy)).await.unwrap();
-    assert_eq!((&now.contact.state[..], now.contact.next_at), ("given_up", None));
-    is_refused(lab.say(&again, &said(OutcomeClass::Done)).await, "it is over");
+    assert_eq!(
+        (&now.contact.state[..], now.contact.next_at),
+        ("given_up", None)
+    );
+    is_refused(
+        lab.say(&again, &said(OutcomeClass::Done)).await,
+        "it is over",
+    );
     is_refused(lab.take(made.id, "users/anna").await, "it is over");
     let told = lab.attempts(made.id).await;
     let classes: Vec<&str> = told.iter().map(|a| &a.outcome_class[..]).collect();
@@ -355,12 +371,18 @@ async fn outcomes_lead_where_the_plan_says() {
 
     lab.of_plan("K2", "CHEF").await;
     let first = lab.next("users/anna").await.unwrap();
-    let now = lab.say(&first, &said(OutcomeClass::NotReached)).await.unwrap();
+    let now = lab
+        .say(&first, &said(OutcomeClass::NotReached))
+        .await
+        .unwrap();
     assert_eq!(now.contact.responsible, "roles/chef");
     lab.wait().await;
     assert_eq!(lab.customer("users/anna").await, "-");
     let chef = lab.next("roles/chef").await.unwrap();
-    let now = lab.say(&chef, &said(OutcomeClass::NotReached)).await.unwrap();
+    let now = lab
+        .say(&chef, &said(OutcomeClass::NotReached))
+        .await
+        .unwrap();
     assert_eq!(now.contact.state, "given_up");
 
     let t = lab.tenant.0;
@@ -389,7 +411,7 @@ async fn outcomes_lead_where_the_plan_says() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn customers_say_when() {
     let lab = Lab::open().await;
     let made = lab.due("K1").await;
@@ -404,7 +426,10 @@ async fn customers_say_when() {
         names(result, &["call_later_time"]);
     }
     // The last Sunday of March 2027: clocks in Berlin go from two to three.
-    let gap = NaiveDate::from_ymd_opt(2027, 3, 28).unwrap().and_hms_opt(2, 30, 0).unwrap();
+    let gap = NaiveDate::from_ymd_opt(2027, 3, 28)
+        .unwrap()
+        .and_hms_opt(2, 30, 0)
+        .unwrap();
     let result = lab.say(&claim, &later(Wish::Local(gap))).await;
     names(result, &["call_later_local_time"]);
     let busy = Report {
@@ -458,7 +483,7 @@ async fn customers_say_when() {
     assert_eq!(said.contact.responsible, "roles/chef");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_goes_by_priority_skills_filters_and_hours() {
     let lab = Lab::open().await;
     for (customer, priority, responsible, skills) in [
@@ -487,7 +512,10 @@ async fn it_goes_by_priority_skills_filters_and_hours() {
         next.map_or_else(|| "-".into(), |claim| claim.contact.customer_number)
     };
     assert_eq!(next(&filter(&["wine"], &["Brot"])).await, "-");
-    assert_eq!(next(&filter(&["wine", "french", "x"], &["Brot"])).await, "K6");
+    assert_eq!(
+        next(&filter(&["wine", "french", "x"], &["Brot"])).await,
+        "K6"
+    );
     let mut order = Vec::new();
     for _ in 0..4 {
         order.push(next(&wanted(&responsibles)).await);
@@ -517,7 +545,7 @@ async fn it_goes_by_priority_skills_filters_and_hours() {
     assert_eq!(next(&wanted(&responsibles)).await, "-");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_must_not_be_called_is_passed_over() {
     let lab = Lab::open().await;
     let t = lab.tenant.0;
@@ -561,23 +589,31 @@ async fn who_must_not_be_called_is_passed_over() {
     let first = lab.next("users/anna").await.unwrap();
     assert_eq!(lab.customer("users/bert").await, "-");
     is_refused(lab.take(second.id, "users/bert").await, "budget");
-    lab.say(&first, &said(OutcomeClass::NotReached)).await.unwrap();
+    lab.say(&first, &said(OutcomeClass::NotReached))
+        .await
+        .unwrap();
     let again = lab.next("users/bert").await.unwrap();
     lab.say(&again, &said(OutcomeClass::Done)).await.unwrap();
     lab.due("K5").await;
     assert_eq!(lab.customer("users/anna").await, "-");
-    lab.sql("UPDATE contact_budget SET exempt_purposes = '{call}'").await;
+    lab.sql("UPDATE contact_budget SET exempt_purposes = '{call}'")
+        .await;
     assert_eq!(lab.customer("users/anna").await, "K5");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn contacts_are_made_moved_pinned_and_called_off() {
     let lab = Lab::open().await;
     lab.plan("NORD", 3, "\"close\"").await;
-    lab.sql("UPDATE contact_plan SET earliest = '00:00', latest = '23:59', responsible = 'roles/obst'")
-        .await;
+    lab.sql(
+        "UPDATE contact_plan SET earliest = '00:00', latest = '23:59', responsible = 'roles/obst'",
+    )
+    .await;
     let made = lab.of_plan("K1", "NORD").await;
-    assert_eq!((&made.source[..], &made.responsible[..]), ("manual", "roles/obst"));
+    assert_eq!(
+        (&made.source[..], &made.responsible[..]),
+        ("manual", "roles/obst")
+    );
     assert_eq!(made.phone, "+49301234501");
     assert!((23..=25).contains(&(made.window_to - made.window_from).num_hours()));
     let wrong = NewContact {
@@ -609,13 +645,19 @@ async fn contacts_are_made_moved_pinned_and_called_off() {
     is_refused(change::cancel(&mut tx, t, made.id, "n").await, "it is over");
     is_refused(change::pin(&mut tx, t, made.id, true).await, "it is over");
     let missing = change::pin(&mut tx, t, uuid::Uuid::nil(), true).await;
-    assert!(matches!(missing, Err(StoreError::Missing(_))), "{missing:?}");
+    assert!(
+        matches!(missing, Err(StoreError::Missing(_))),
+        "{missing:?}"
+    );
     tx.commit().await.unwrap();
 
     let busy = lab.due("K2").await;
     lab.take(busy.id, "users/anna").await.unwrap();
     let mut tx = lab.store.begin(t).await.unwrap();
-    is_refused(change::shift(&mut tx, t, busy.id, to, None).await, "users/anna");
+    is_refused(
+        change::shift(&mut tx, t, busy.id, to, None).await,
+        "users/anna",
+    );
     is_refused(change::cancel(&mut tx, t, busy.id, "").await, "users/anna");
     let stands = contact::get(&mut tx, t, busy.id).await.unwrap().unwrap();
     assert_eq!(stands.state, "claimed");

@@ -21,10 +21,13 @@ pub const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"
 /// What it must be, for people.
 pub fn time_of_day(text: &str) -> Result<NaiveTime, &'static str> {
     let is_form = text.len() == 5
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(i, b)| if i == 2 { b == b':' } else { b.is_ascii_digit() });
+        && text.bytes().enumerate().all(|(i, b)| {
+            if i == 2 {
+                b == b':'
+            } else {
+                b.is_ascii_digit()
+            }
+        });
     is_form
         .then(|| NaiveTime::parse_from_str(text, "%H:%M").ok())
         .flatten()
@@ -223,11 +226,15 @@ fn skills(f: &mut Fields<'_, '_>) -> String {
     all.sort_unstable();
     all.dedup();
     if all.len() > MAX_SKILLS || all.iter().any(|s| s.chars().count() > MAX_SKILL) {
-        let reason = format!("must be at most {MAX_SKILLS}, each of at most {MAX_SKILL} characters");
+        let reason =
+            format!("must be at most {MAX_SKILLS}, each of at most {MAX_SKILL} characters");
         f.refuse("skills", reason);
     }
     if all.iter().any(|skill| skill.chars().any(char::is_control)) {
-        f.refuse("skills", "must not contain line breaks or control characters");
+        f.refuse(
+            "skills",
+            "must not contain line breaks or control characters",
+        );
     }
     all.join(",")
 }

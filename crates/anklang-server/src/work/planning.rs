@@ -255,7 +255,12 @@ async fn generate_chunk(
     standing.after = end;
     generate::advance(&mut tx, tenant, id, &standing).await?;
     let (done, total) = (held.operation.done + entries, held.operation.total);
-    operation::advance(&mut tx, held, progress("generate", done, total.max(done), 0)).await?;
+    operation::advance(
+        &mut tx,
+        held,
+        progress("generate", done, total.max(done), 0),
+    )
+    .await?;
     if end.is_none() {
         finish(&mut tx, held, &standing).await?;
     }
@@ -311,8 +316,8 @@ pub async fn ask(
     night: Option<NaiveDate>,
 ) -> Result<Option<operation::Operation>, StoreError> {
     let id = OperationId::new();
-    let request = serde_json::to_value(job)
-        .map_err(|e| StoreError::Stored(format!("a generation: {e}")))?;
+    let request =
+        serde_json::to_value(job).map_err(|e| StoreError::Stored(format!("a generation: {e}")))?;
     let new = operation::NewOperation {
         id,
         kind: KIND,

@@ -56,9 +56,7 @@ impl Clock {
         let local = day.and_time(time).and_utc();
         let first = local - TimeDelta::seconds(self.offset.into());
         match self.jump {
-            Some(jump) if first >= jump => {
-                jump.max(local - TimeDelta::seconds(self.later.into()))
-            }
+            Some(jump) if first >= jump => jump.max(local - TimeDelta::seconds(self.later.into())),
             _ => first,
         }
     }
@@ -75,7 +73,9 @@ mod tests {
     fn it_shows_what_the_rules_say() {
         let date = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).expect("a date");
         let samoa = (chrono_tz::Pacific::Apia, date(2011, 12, 20), 20);
-        let all = TZ_VARIANTS.iter().map(|zone| (*zone, date(2026, 1, 1), 365));
+        let all = TZ_VARIANTS
+            .iter()
+            .map(|zone| (*zone, date(2026, 1, 1), 365));
         let mut jumps = 0;
         for (zone, first, days) in all.chain([samoa]) {
             for day in first.iter_days().take(days) {

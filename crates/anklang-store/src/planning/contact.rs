@@ -160,16 +160,20 @@ pub static LISTABLE: Listable = Listable {
         Field::nullable("delivery_date", Kind::Date, "delivery_date"),
         Field::column(
             "delivery_moved",
-            Kind::Word(
-                "DELIVERY_MOVED_",
-                &["exception", "no_workday", "inactive"],
-            ),
+            Kind::Word("DELIVERY_MOVED_", &["exception", "no_workday", "inactive"]),
         ),
         Field::column(
             "state",
             Kind::Word(
                 "PLANNED_CONTACT_STATE_",
-                &["open", "claimed", "waiting", "done", "given_up", "cancelled"],
+                &[
+                    "open",
+                    "claimed",
+                    "waiting",
+                    "done",
+                    "given_up",
+                    "cancelled",
+                ],
             ),
         ),
         Field::nullable(

@@ -200,12 +200,7 @@ pub async fn replace(
 ///
 /// # Errors
 /// `Missing` when there is none.
-pub async fn delete(
-    conn: &mut Conn,
-    tenant: TenantId,
-    plan: &str,
-    date: NaiveDate,
-) -> Result<()> {
+pub async fn delete(conn: &mut Conn, tenant: TenantId, plan: &str, date: NaiveDate) -> Result<()> {
     let rows = diesel::sql_query(
         "DELETE FROM plan_exception WHERE tenant_id = $1 AND plan_code = $2 AND plan_date = $3",
     )

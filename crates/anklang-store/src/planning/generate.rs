@@ -235,7 +235,8 @@ const ENTRIES: &str = "FROM plan_entry e
           SELECT id FROM customer WHERE tenant_id = $1 AND number = ANY($3)))
       AND ($4 = '{}' OR EXISTS (
           SELECT FROM customer c
-          WHERE c.tenant_id = $1 AND c.id = e.customer_id AND c.customer_group = ANY($4)))
+          WHERE c.tenant_id = $1 AND c.id = e.customer_id AND c.customer_group = ANY($4)
+            AND c.id > $5 AND c.id <= $6))
       AND e.customer_id > $5 AND e.customer_id <= $6";
 
 macro_rules! with_entries {
@@ -258,11 +259,7 @@ pub async fn entries(conn: &mut Conn, tenant: TenantId, chunk: &Chunk<'_>) -> Re
 }
 
 /// Codes of the plans that have entries in a chunk.
-pub async fn plans_of(
-    conn: &mut Conn,
-    tenant: TenantId,
-    chunk: &Chunk<'_>,
-) -> Result<Vec<String>> {
+pub async fn plans_of(conn: &mut Conn, tenant: TenantId, chunk: &Chunk<'_>) -> Result<Vec<String>> {
     let sql = format!("SELECT DISTINCT e.plan_code AS code {ENTRIES} ORDER BY code");
     let found: Vec<Code> = with_entries!(sql, tenant, chunk).load(conn).await?;
     Ok(found.into_iter().map(|row| row.code).collect())
@@ -299,10 +296,11 @@ pub async fn chunk(
     operation: Option<OperationId>,
     sample: usize,
 ) -> Result<Found> {
-    for statement in [sql::WORK_MEM, sql::TABLE] {
+    for statement in [sql::TABLE, sql::SETTINGS] {
         diesel::sql_query(statement).execute(conn).await?;
     }
     compare(conn, tenant, chunk, days).await?;
+    diesel::sql_query(sql::USUAL).execute(conn).await?;
     if let Some(operation) = operation {
         write(conn, tenant, operation).await?;
     }
@@ -557,4 +555,3 @@ pub async fn advance(
     .await?;
     Ok(())
 }
-

@@ -66,7 +66,8 @@ impl Load for InactivePeriodRow {
     }
 }
 
-const SELECT: &str = "SELECT c.number AS customer_number, p.id, p.day_type, p.weekdays, p.first_day,
+const SELECT: &str =
+    "SELECT c.number AS customer_number, p.id, p.day_type, p.weekdays, p.first_day,
             p.last_day, p.reason, p.created_at, p.updated_at
      FROM inactive_period p
      JOIN customer c ON c.tenant_id = p.tenant_id AND c.id = p.customer_id

@@ -266,7 +266,11 @@ async fn check_entries(conn: &mut Conn, tenant: TenantId, new: &NewPlan) -> Resu
     for (field, count, what) in [
         ("valid_from", outside.before, "are valid from before it"),
         ("valid_to", outside.behind, "are valid beyond it"),
-        ("earliest", outside.early, "have their contact time before it"),
+        (
+            "earliest",
+            outside.early,
+            "have their contact time before it",
+        ),
         ("latest", outside.late, "have their contact time after it"),
     ] {
         if count > 0 {

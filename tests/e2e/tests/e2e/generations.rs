@@ -31,8 +31,7 @@ async fn execute(server: &TestServer, sql: &str) {
 }
 
 /// Everything about all contacts.
-const ROWS: &str =
-    "SELECT coalesce(string_agg(k::text || xmin::text, ',' ORDER BY id), '') FROM planned_contact k";
+const ROWS: &str = "SELECT coalesce(string_agg(k::text || xmin::text, ',' ORDER BY id), '') FROM planned_contact k";
 
 #[tokio::test]
 async fn a_second_run_changes_only_what_differs() {
@@ -45,13 +44,19 @@ async fn a_second_run_changes_only_what_differs() {
     };
     put_plan(&client, plan("tue")).await.unwrap();
     for customer in 1..=3 {
-        put_entry(&client, &format!("A/entries/0900-{customer}")).await.unwrap();
+        put_entry(&client, &format!("A/entries/0900-{customer}"))
+            .await
+            .unwrap();
     }
     let march = || range("2027-03-01", "2027-03-28");
     assert_eq!(sums(&generate(&client, march()).await), [12, 0, 0, 0, 0]);
     let before = server.database.one(ROWS).await.unwrap();
     assert_eq!(sums(&generate(&client, march()).await), [0, 0, 0, 0, 12]);
-    assert_eq!(server.database.one(ROWS).await.unwrap(), before, "no row was written again");
+    assert_eq!(
+        server.database.one(ROWS).await.unwrap(),
+        before,
+        "no row was written again"
+    );
 
     // A person calls one customer an hour later, and pins another contact, and has tried a third.
     let at = |customer: u32| {
@@ -63,7 +68,11 @@ async fn a_second_run_changes_only_what_differs() {
     let moved = "UPDATE planned_contact SET contact_at = contact_at + interval '1 hour',
                  next_at = next_at + interval '1 hour', marks = '{moved}', holds_day = false ";
     execute(&server, &format!("{moved} {}", at(1))).await;
-    execute(&server, &format!("UPDATE planned_contact SET marks = '{{pinned}}' {}", at(2))).await;
+    execute(
+        &server,
+        &format!("UPDATE planned_contact SET marks = '{{pinned}}' {}", at(2)),
+    )
+    .await;
     let tried = "UPDATE planned_contact SET state = 'waiting', attempts = 1";
     execute(&server, &format!("{tried} {}", at(3))).await;
     let again = generate(&client, march()).await;
@@ -77,13 +86,22 @@ async fn a_second_run_changes_only_what_differs() {
     for reason in [Reason::Moved, Reason::Pinned, Reason::WorkedOn] {
         assert_eq!(count(&wednesdays, Change::Kept, reason), 1, "{reason:?}");
     }
-    assert_eq!(count(&wednesdays, Change::Removed, Reason::NoContactDate), 9);
+    assert_eq!(
+        count(&wednesdays, Change::Removed, Reason::NoContactDate),
+        9
+    );
     let dates: Vec<String> = contacts(&client, "customer = \"customers/1\"")
         .await
         .iter()
         .map(|c| written(c.contact_date))
         .collect();
-    let expected = ["2027-03-02", "2027-03-03", "2027-03-10", "2027-03-17", "2027-03-24"];
+    let expected = [
+        "2027-03-02",
+        "2027-03-03",
+        "2027-03-10",
+        "2027-03-17",
+        "2027-03-24",
+    ];
     assert_eq!(dates, expected);
     assert_eq!(sums(&generate(&client, march()).await), [0, 0, 0, 3, 12]);
 
@@ -93,7 +111,10 @@ async fn a_second_run_changes_only_what_differs() {
     assert_eq!(sums(&holiday), [0, 0, 3, 3, 9]);
     assert_eq!(count(&holiday, Change::Removed, Reason::NoWorkday), 3);
     assert_eq!(contacts(&client, "").await.len(), 12);
-    let sample = holiday.sample.iter().find(|s| s.change() == Change::Removed);
+    let sample = holiday
+        .sample
+        .iter()
+        .find(|s| s.change() == Change::Removed);
     let sample = sample.unwrap();
     assert_eq!(
         (&sample.plan_entry[..], written(sample.plan_date)),
@@ -112,7 +133,12 @@ async fn plans_that_permit_no_duplicates_share_a_customers_day() {
     for code in ["A", "B"] {
         put_plan(&client, plan(code, false)).await.unwrap();
     }
-    for entry in ["A/entries/0900-1", "B/entries/0800-1", "B/entries/1500-1", "B/entries/0900-2"] {
+    for entry in [
+        "A/entries/0900-1",
+        "B/entries/0800-1",
+        "B/entries/1500-1",
+        "B/entries/0900-2",
+    ] {
         put_entry(&client, entry).await.unwrap();
     }
     let of = |code: &str, mut request: pb::GeneratePlannedContactsRequest| {
@@ -140,9 +166,15 @@ async fn plans_that_permit_no_duplicates_share_a_customers_day() {
         priority: 10,
         ..Default::default()
     };
-    crate::planning::save_entry(&client, urgent.clone()).await.unwrap();
+    crate::planning::save_entry(&client, urgent.clone())
+        .await
+        .unwrap();
     assert_eq!(sums(&generate(&client, week()).await), [0, 0, 0, 0, 2]);
-    execute(&server, "UPDATE planned_contact SET marks = '{}' WHERE plan_code = 'A'").await;
+    execute(
+        &server,
+        "UPDATE planned_contact SET marks = '{}' WHERE plan_code = 'A'",
+    )
+    .await;
     assert_eq!(sums(&generate(&client, week()).await), [2, 0, 1, 0, 1]);
     urgent.priority = 0;
     crate::planning::save_entry(&client, urgent).await.unwrap();
@@ -162,7 +194,9 @@ async fn old_contacts_go_and_filters_hold_together() {
     plan.responsible = "users/bea".into();
     put_plan(&client, plan).await.unwrap();
     for customer in 1..=4 {
-        put_entry(&client, &format!("A/entries/0900-{customer}")).await.unwrap();
+        put_entry(&client, &format!("A/entries/0900-{customer}"))
+            .await
+            .unwrap();
     }
     generate(&client, range("2027-02-01", "2027-02-28")).await;
     let worked = "UPDATE planned_contact SET state = 'done', next_at = NULL, attempts = 1,
@@ -194,28 +228,46 @@ const MANY: usize = 2_500;
 async fn a_generation_whose_server_dies_goes_on() {
     let mut server = TestServer::start().await.unwrap();
     let client = with_customers(&server, MANY).await;
-    put_plan(&client, weekly("A", &["mon"], "2027-01-01", "2027-12-31")).await.unwrap();
+    put_plan(&client, weekly("A", &["mon"], "2027-01-01", "2027-12-31"))
+        .await
+        .unwrap();
     let mut csv = "plan_code,customer_number,contact_time,phone,skills,valid_to\n".to_owned();
     for number in 1..=MANY {
         csv += &format!("A,{number},09:30,0641 123456,\"french,sales\",2027-02-28\n");
     }
     csv += "A,1,9:30,,,\nB,1,09:30,,,\nA,0,10:00,,,2028-01-01\n";
     let sums = client.import(ImportEntity::PlanEntries, csv).await.unwrap();
-    assert_eq!((sums.created, sums.failed), (i64::try_from(MANY).unwrap(), 3));
+    assert_eq!(
+        (sums.created, sums.failed),
+        (i64::try_from(MANY).unwrap(), 3)
+    );
     let wrong: Vec<&str> = sums.errors.iter().map(|e| &e.field[..]).collect();
-    assert_eq!(wrong, ["contact_time", "plan_code", "customer_number", "valid_to"]);
+    assert_eq!(
+        wrong,
+        ["contact_time", "plan_code", "customer_number", "valid_to"]
+    );
 
     let last = "SELECT max(customer_id::text) FROM plan_entry";
     let last = server.database.one(last).await.unwrap();
     let held = format!("NEW.customer_id = '{last}'");
     let hold = Hold::inserts(&server, "planned_contact", &held).await;
     let request = range("2027-01-01", "2027-12-31");
-    let operation = client.planned_contacts().generate_planned_contacts(request);
-    let operation = operation.await.unwrap().into_inner();
+    let mut service = client.planned_contacts();
+    let operation = service.generate_planned_contacts(request).await;
+    let operation = operation.unwrap().into_inner();
     hold.reached().await;
     let committed = "SELECT count(*)::text FROM planned_contact";
-    let committed: usize = server.database.one(committed).await.unwrap().parse().unwrap();
-    assert!((1..MANY * 8).contains(&committed), "{committed} of the chunks before");
+    let committed: usize = server
+        .database
+        .one(committed)
+        .await
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        (1..MANY * 8).contains(&committed),
+        "{committed} of the chunks before"
+    );
     server.kill();
     hold.release().await;
     server.restart().await.unwrap();

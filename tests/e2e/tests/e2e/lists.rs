@@ -80,6 +80,36 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "orgUnits",
         ),
         (
+            "anklang.planning.v1.ContactPlanService/ListContactPlans",
+            json!({}),
+            "contactPlans",
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListPlanEntries",
+            json!({"parent": "contactPlans/-"}),
+            "planEntries",
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListPlanExceptions",
+            json!({"parent": "contactPlans/NORD"}),
+            "planExceptions",
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListInactivePeriods",
+            json!({"parent": "customers/K0001"}),
+            "inactivePeriods",
+        ),
+        (
+            "anklang.planning.v1.ContactPlanService/ListWorkdayCalendars",
+            json!({}),
+            "workdayCalendars",
+        ),
+        (
+            "anklang.planning.v1.PlannedContactService/ListPlannedContacts",
+            json!({}),
+            "plannedContacts",
+        ),
+        (
             "anklang.selections.v1.PresetService/ListPresets",
             json!({}),
             "presets",

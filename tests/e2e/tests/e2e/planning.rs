@@ -16,13 +16,18 @@ use pb::GenerationReason as Reason;
 pub fn date(text: &str) -> Option<Date> {
     let date: NaiveDate = text.parse().unwrap();
     let [year, month, day] = [0, 1, 2].map(|i| text.split('-').nth(i).unwrap().parse().unwrap());
-    assert_eq!(NaiveDate::from_ymd_opt(year, month as u32, day as u32), Some(date));
+    assert_eq!(
+        NaiveDate::from_ymd_opt(year, month as u32, day as u32),
+        Some(date)
+    );
     Some(Date { year, month, day })
 }
 
 /// A date as it is written.
 pub fn written(date: Option<Date>) -> String {
-    date.map_or_else(String::new, |d| format!("{:04}-{:02}-{:02}", d.year, d.month, d.day))
+    date.map_or_else(String::new, |d| {
+        format!("{:04}-{:02}-{:02}", d.year, d.month, d.day)
+    })
 }
 
 /// A tenant with so many customers, numbered from 1.
@@ -141,7 +146,10 @@ pub async fn put_period(
     last: &str,
 ) -> pb::InactivePeriod {
     let period = pb::InactivePeriod {
-        name: format!("customers/{customer}/inactivePeriods/{}", day_type.as_str_name()),
+        name: format!(
+            "customers/{customer}/inactivePeriods/{}",
+            day_type.as_str_name()
+        ),
         day_type: day_type.into(),
         first_date: date(first),
         last_date: date(last),
@@ -185,11 +193,12 @@ pub async fn generate(
         validate_only: true,
         ..request.clone()
     };
-    let preview = client.planned_contacts().generate_planned_contacts(trial);
-    let preview = preview.await.unwrap().into_inner();
+    let mut service = client.planned_contacts();
+    let preview = service.generate_planned_contacts(trial).await;
+    let preview = preview.unwrap().into_inner();
     assert_eq!(preview.name, "");
-    let operation = client.planned_contacts().generate_planned_contacts(request);
-    let operation = operation.await.unwrap().into_inner();
+    let operation = service.generate_planned_contacts(request).await;
+    let operation = operation.unwrap().into_inner();
     let done = told(&client.finished(&operation).await.unwrap());
     assert_eq!(told(&preview), done);
     done
@@ -217,7 +226,10 @@ pub async fn contacts(client: &Client, filter: &str) -> Vec<pb::PlannedContact> 
             filter: filter.into(),
             ..Default::default()
         };
-        let listed = client.planned_contacts().list_planned_contacts(request).await;
+        let listed = client
+            .planned_contacts()
+            .list_planned_contacts(request)
+            .await;
         let listed = listed.unwrap().into_inner();
         all.extend(listed.planned_contacts);
         token = listed.next_page_token;
@@ -275,7 +287,9 @@ async fn tuesdays_and_thursdays_of_a_year_in_bavaria() {
     }
     assert_eq!(made_dates[..3], ["2026-01-08", "2026-01-13", "2026-01-15"]);
     // The Friday after is Labour Day.
-    let last = made.iter().find(|c| written(c.contact_date) == "2026-04-30");
+    let last = made
+        .iter()
+        .find(|c| written(c.contact_date) == "2026-04-30");
     let last = last.unwrap();
     assert_eq!(written(last.delivery_date), "2026-05-08");
     assert_eq!(last.delivery_moved(), pb::DeliveryMoved::NoWorkday);
@@ -284,7 +298,10 @@ async fn tuesdays_and_thursdays_of_a_year_in_bavaria() {
     assert_eq!(first.delivery_moved(), pb::DeliveryMoved::Unspecified);
     assert_eq!(first.plan_entry, "contactPlans/SUED/entries/0930-1");
     // 09:30 in Berlin.
-    assert_eq!(first.contact_time.unwrap().seconds % 86_400, 8 * 3_600 + 1_800);
+    assert_eq!(
+        first.contact_time.unwrap().seconds % 86_400,
+        8 * 3_600 + 1_800
+    );
 }
 
 #[tokio::test]
@@ -295,7 +312,9 @@ async fn tuesdays_of_spring_1999_without_march() {
     plan.delivery_weekdays = vec!["thu".into()];
     put_plan(&client, plan).await.unwrap();
     for customer in [1, 2] {
-        put_entry(&client, &format!("DI/entries/1000-{customer}")).await.unwrap();
+        put_entry(&client, &format!("DI/entries/1000-{customer}"))
+            .await
+            .unwrap();
     }
     let (contact, delivery) = (pb::DayType::Contact, pb::DayType::Delivery);
     put_period(&client, 1, contact, "1999-03-01", "1999-03-31").await;
@@ -306,8 +325,14 @@ async fn tuesdays_of_spring_1999_without_march() {
 
     let of_first = contacts(&client, "customer = \"customers/1\"").await;
     let expected = [
-        "1999-02-02", "1999-02-09", "1999-02-16", "1999-02-23", "1999-04-06", "1999-04-13",
-        "1999-04-20", "1999-04-27",
+        "1999-02-02",
+        "1999-02-09",
+        "1999-02-16",
+        "1999-02-23",
+        "1999-04-06",
+        "1999-04-13",
+        "1999-04-20",
+        "1999-04-27",
     ];
     assert_eq!(dates(&of_first), expected);
     // Without deliveries in March those of its contacts wait for the first of April.
@@ -316,11 +341,17 @@ async fn tuesdays_of_spring_1999_without_march() {
         .iter()
         .map(|c| (written(c.delivery_date), c.delivery_moved()))
         .collect();
-    assert_eq!(deliveries[3], ("1999-02-25".into(), pb::DeliveryMoved::Unspecified));
+    assert_eq!(
+        deliveries[3],
+        ("1999-02-25".into(), pb::DeliveryMoved::Unspecified)
+    );
     for moved in &deliveries[4..8] {
         assert_eq!(*moved, ("1999-04-01".into(), pb::DeliveryMoved::Inactive));
     }
-    assert_eq!(deliveries[8], ("1999-04-01".into(), pb::DeliveryMoved::Unspecified));
+    assert_eq!(
+        deliveries[8],
+        ("1999-04-01".into(), pb::DeliveryMoved::Unspecified)
+    );
 }
 
 #[tokio::test]
@@ -338,10 +369,34 @@ async fn exceptions_move_contacts_and_deliveries_or_hand_them_to_another_plan() 
     assert_eq!(done.added_count, 5);
 
     let exceptions = [
-        ("02", pb::PlanException { skip: true, ..Default::default() }),
-        ("09", pb::PlanException { contact_date: date("2027-03-10"), ..Default::default() }),
-        ("16", pb::PlanException { delivery_date: date("2027-03-19"), ..Default::default() }),
-        ("23", pb::PlanException { other_contact_plan: "contactPlans/B".into(), ..Default::default() }),
+        (
+            "02",
+            pb::PlanException {
+                skip: true,
+                ..Default::default()
+            },
+        ),
+        (
+            "09",
+            pb::PlanException {
+                contact_date: date("2027-03-10"),
+                ..Default::default()
+            },
+        ),
+        (
+            "16",
+            pb::PlanException {
+                delivery_date: date("2027-03-19"),
+                ..Default::default()
+            },
+        ),
+        (
+            "23",
+            pb::PlanException {
+                other_contact_plan: "contactPlans/B".into(),
+                ..Default::default()
+            },
+        ),
     ];
     for (day, exception) in exceptions {
         let name = format!("A/exceptions/2027-03-{day}");
@@ -354,12 +409,22 @@ async fn exceptions_move_contacts_and_deliveries_or_hand_them_to_another_plan() 
         (Change::Changed, Reason::DeliveryDate, 2),
         (Change::Unchanged, Reason::Unspecified, 1),
     ] {
-        assert_eq!(count(&done, change, reason), expected, "{change:?} {done:?}");
+        assert_eq!(
+            count(&done, change, reason),
+            expected,
+            "{change:?} {done:?}"
+        );
     }
     let made = contacts(&client, "").await;
     let shown: Vec<_> = made
         .iter()
-        .map(|c| (written(c.contact_date), written(c.delivery_date), &c.contact_plan[..]))
+        .map(|c| {
+            (
+                written(c.contact_date),
+                written(c.delivery_date),
+                &c.contact_plan[..],
+            )
+        })
         .collect();
     let a = "contactPlans/A";
     let expected = [
@@ -377,10 +442,16 @@ async fn exceptions_move_contacts_and_deliveries_or_hand_them_to_another_plan() 
 async fn clocks_that_are_put_forward_and_back() {
     let server = TestServer::start().await.unwrap();
     let client = with_customers(&server, 1).await;
-    put_plan(&client, weekly("SO", &["sun"], "2026-01-01", "2026-12-31")).await.unwrap();
+    put_plan(&client, weekly("SO", &["sun"], "2026-01-01", "2026-12-31"))
+        .await
+        .unwrap();
     put_entry(&client, "SO/entries/0230-1").await.unwrap();
     generate(&client, range("2026-01-01", "2026-12-31")).await;
-    let at = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp();
+    let at = |text: &str| {
+        text.parse::<chrono::DateTime<chrono::Utc>>()
+            .unwrap()
+            .timestamp()
+    };
     let made = contacts(&client, "").await;
     for (day, expected) in [
         ("2026-03-22", "2026-03-22T01:30:00Z"),
@@ -390,7 +461,10 @@ async fn clocks_that_are_put_forward_and_back() {
         // 02:30 comes twice: the first.
         ("2026-10-25", "2026-10-25T00:30:00Z"),
     ] {
-        let contact = made.iter().find(|c| written(c.contact_date) == day).unwrap();
+        let contact = made
+            .iter()
+            .find(|c| written(c.contact_date) == day)
+            .unwrap();
         assert_eq!(contact.contact_time.unwrap().seconds, at(expected), "{day}");
         let end = contact.window_end_time.unwrap().seconds;
         let start = contact.window_start_time.unwrap().seconds;
@@ -409,7 +483,10 @@ async fn all_that_is_wrong_is_told_at_once() {
     let client = with_customers(&server, 1).await;
     let fields = |status: Status| -> Vec<String> {
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-        violations(&status).into_iter().map(|(field, _)| field).collect()
+        violations(&status)
+            .into_iter()
+            .map(|(field, _)| field)
+            .collect()
     };
     let plan = pb::ContactPlan {
         responsible: "bea".into(),
@@ -425,10 +502,19 @@ async fn all_that_is_wrong_is_told_at_once() {
     };
     let wrong = put_plan(&client, plan).await.unwrap_err();
     let expected = [
-        "code", "responsible", "recurrence", "valid_to_date", "latest_time", "delivery_weekdays",
-        "workday_calendar", "time_zone",
+        "code",
+        "responsible",
+        "recurrence",
+        "valid_to_date",
+        "latest_time",
+        "delivery_weekdays",
+        "workday_calendar",
+        "time_zone",
     ];
-    assert_eq!(fields(wrong), expected.map(|field| format!("contact_plan.{field}")));
+    assert_eq!(
+        fields(wrong),
+        expected.map(|field| format!("contact_plan.{field}"))
+    );
 
     let mut plan = weekly("A", &["mon"], "2026-01-01", "2026-06-30");
     plan.earliest_time = "08:00".into();
@@ -457,7 +543,12 @@ async fn all_that_is_wrong_is_told_at_once() {
     let wrong = save_entry(&client, entry).await.unwrap_err();
     let mut told = fields(wrong);
     told.sort();
-    let expected = ["contact_time", "customer", "valid_from_date", "valid_to_date"];
+    let expected = [
+        "contact_time",
+        "customer",
+        "valid_from_date",
+        "valid_to_date",
+    ];
     assert_eq!(told, expected.map(|field| format!("plan_entry.{field}")));
 
     // A plan's validity does not leave its entries behind.
@@ -478,11 +569,18 @@ async fn all_that_is_wrong_is_told_at_once() {
         delete_until_date: date("2026-03-01"),
         ..range("2026-03-01", "2027-03-31")
     };
-    let wrong = client.planned_contacts().generate_planned_contacts(request).await;
+    let wrong = client
+        .planned_contacts()
+        .generate_planned_contacts(request)
+        .await;
     let mut told = fields(wrong.unwrap_err());
     told.sort();
     let expected = [
-        "contact_plans", "customers", "customers[1]", "delete_until_date", "last_date",
+        "contact_plans",
+        "customers",
+        "customers[1]",
+        "delete_until_date",
+        "last_date",
         "responsibles[0]",
     ];
     assert_eq!(told, expected);
@@ -497,14 +595,31 @@ async fn what_is_used_is_not_deleted_and_nothing_is_overwritten_unseen() {
     plan.workday_calendar.clone_from(&calendar);
     let plan = put_plan(&client, plan).await.unwrap();
     let entry = put_entry(&client, "A/entries/0800-1").await.unwrap();
-    assert_eq!((&entry.customer[..], &entry.contact_time[..]), ("customers/1", "08:00"));
+    assert_eq!(
+        (&entry.customer[..], &entry.contact_time[..]),
+        ("customers/1", "08:00")
+    );
     generate(&client, range("2026-01-01", "2026-01-31")).await;
 
-    let delete = pb::DeleteWorkdayCalendarRequest { name: calendar, ..Default::default() };
-    let refused = client.plans().delete_workday_calendar(delete).await.unwrap_err();
+    let delete = pb::DeleteWorkdayCalendarRequest {
+        name: calendar,
+        ..Default::default()
+    };
+    let refused = client
+        .plans()
+        .delete_workday_calendar(delete)
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    let delete = pb::DeleteContactPlanRequest { name: plan.name.clone(), ..Default::default() };
-    let refused = client.plans().delete_contact_plan(delete.clone()).await.unwrap_err();
+    let delete = pb::DeleteContactPlanRequest {
+        name: plan.name.clone(),
+        ..Default::default()
+    };
+    let refused = client
+        .plans()
+        .delete_contact_plan(delete.clone())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
 
     let renamed = |etag: &str| pb::UpdateContactPlanRequest {
@@ -514,17 +629,31 @@ async fn what_is_used_is_not_deleted_and_nothing_is_overwritten_unseen() {
             etag: etag.into(),
             ..Default::default()
         }),
-        update_mask: Some(prost_types::FieldMask { paths: vec!["display_name".into()] }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["display_name".into()],
+        }),
         ..Default::default()
     };
-    let saved = client.plans().update_contact_plan(renamed(&plan.etag)).await;
+    let saved = client
+        .plans()
+        .update_contact_plan(renamed(&plan.etag))
+        .await;
     let saved = saved.unwrap().into_inner();
-    assert_eq!((&saved.display_name[..], &saved.recurrence), ("Montags", &plan.recurrence));
-    let stale = client.plans().update_contact_plan(renamed(&plan.etag)).await;
+    assert_eq!(
+        (&saved.display_name[..], &saved.recurrence),
+        ("Montags", &plan.recurrence)
+    );
+    let stale = client
+        .plans()
+        .update_contact_plan(renamed(&plan.etag))
+        .await;
     assert_eq!(stale.unwrap_err().code(), Code::Aborted);
 
     // Deleted with its contacts, of which nobody was at any.
-    let gone = pb::DeletePlanEntryRequest { name: entry.name, ..Default::default() };
+    let gone = pb::DeletePlanEntryRequest {
+        name: entry.name,
+        ..Default::default()
+    };
     client.plans().delete_plan_entry(gone).await.unwrap();
     assert_eq!(contacts(&client, "").await, []);
     client.plans().delete_contact_plan(delete).await.unwrap();

@@ -128,7 +128,13 @@ fn is_id(id: &str) -> bool {
 
 fn read(wanted: &pb::WorkdayCalendar, violations: &mut Violations) -> (Vec<i16>, Vec<OwnDay>) {
     let at = |field: &str| format!("workday_calendar.{field}");
-    text_of(violations, &at("display_name"), &wanted.display_name, 1, 200);
+    text_of(
+        violations,
+        &at("display_name"),
+        &wanted.display_name,
+        1,
+        200,
+    );
     if !wanted.region.is_empty() {
         violations.check(at("region"), Region::parse(&wanted.region));
     }

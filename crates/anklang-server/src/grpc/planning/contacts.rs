@@ -59,7 +59,11 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
     tagged(pb::PlannedContact {
         name: resource(c.id),
         source: word::<pb::PlannedContactSource>("PLANNED_CONTACT_SOURCE_", &c.source),
-        contact_plan: c.plan_code.as_deref().map(plan::resource).unwrap_or_default(),
+        contact_plan: c
+            .plan_code
+            .as_deref()
+            .map(plan::resource)
+            .unwrap_or_default(),
         plan_entry: entry.unwrap_or_default(),
         customer: name::format(&[("customers", &c.customer_number)]),
         plan_date: Some(wire::date(c.plan_date)),
@@ -71,9 +75,9 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
         delivery_date: c.delivery_date.map(wire::date),
         delivery_moved: word::<pb::DeliveryMoved>("DELIVERY_MOVED_", &c.delivery_moved),
         state: word::<pb::PlannedContactState>("PLANNED_CONTACT_STATE_", &c.state),
-        outcome_class: c
-            .outcome_class
-            .map_or(0, |class| word::<pb::OutcomeClass>("OUTCOME_CLASS_", &class)),
+        outcome_class: c.outcome_class.map_or(0, |class| {
+            word::<pb::OutcomeClass>("OUTCOME_CLASS_", &class)
+        }),
         outcome: c.outcome,
         attempt_count: c.attempts,
         responsible: c.responsible,
@@ -90,7 +94,9 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
         departure: c.departure,
         order_type: c.order_type,
         phase: phase.unwrap_or_default(),
-        message: c.message_id.map_or_else(String::new, |id| format!("messages/{id}")),
+        message: c
+            .message_id
+            .map_or_else(String::new, |id| format!("messages/{id}")),
         operation: c
             .operation_id
             .map_or_else(String::new, |id| format!("operations/{id}")),

@@ -160,12 +160,18 @@ fn read(
         ("contact_time", &wanted.contact_time, &time),
     ] {
         if !given.is_empty() && given != right {
-            violations.add(at(field), format!("must be empty or that of the name, {right}"));
+            violations.add(
+                at(field),
+                format!("must be empty or that of the name, {right}"),
+            );
         }
     }
     for (i, skill) in wanted.skills.iter().enumerate() {
         if skill.trim().is_empty() || skill.contains(',') {
-            violations.add(at(&format!("skills[{i}]")), "must not be empty or have commas");
+            violations.add(
+                at(&format!("skills[{i}]")),
+                "must not be empty or have commas",
+            );
         }
     }
     Form::new("plan_entry.", NAMES, violations)

@@ -97,7 +97,12 @@ fn read(request: &pb::GeneratePlannedContactsRequest, violations: &mut Violation
     }
     Job {
         scope: Scope {
-            plans: ids("contact_plans", "contactPlans", &request.contact_plans, violations),
+            plans: ids(
+                "contact_plans",
+                "contactPlans",
+                &request.contact_plans,
+                violations,
+            ),
             customers: ids("customers", "customers", &request.customers, violations),
             groups: request.customer_groups.clone(),
             responsibles: request.responsibles.clone(),

@@ -163,7 +163,11 @@ async fn read(
         wanted.outcome_rules.as_ref(),
         violations,
     );
-    let days = weekdays(&at("delivery_weekdays"), &wanted.delivery_weekdays, violations);
+    let days = weekdays(
+        &at("delivery_weekdays"),
+        &wanted.delivery_weekdays,
+        violations,
+    );
     let calendar_id = calendar_of(conn, tenant, wanted, violations).await?;
     let time_zone = time_zone(wanted, violations);
     let Some(recurrence) = rule else {

@@ -21,7 +21,11 @@ pub fn read(
     let before = violations.iter().count();
     let shape = match rule {
         Rule::Weekly(weekly) => Shape::Weekly {
-            every: every(&format!("{field}.weekly.every_weeks"), weekly.every_weeks, violations),
+            every: every(
+                &format!("{field}.weekly.every_weeks"),
+                weekly.every_weeks,
+                violations,
+            ),
             weekdays: violations
                 .check(
                     format!("{field}.weekly.weekdays"),
@@ -35,7 +39,11 @@ pub fn read(
                 monthly.every_months,
                 violations,
             ),
-            days: small(&format!("{field}.monthly_by_day.days"), &monthly.days, violations),
+            days: small(
+                &format!("{field}.monthly_by_day.days"),
+                &monthly.days,
+                violations,
+            ),
         },
         Rule::MonthlyByWeekday(monthly) => Shape::MonthlyByWeekday {
             every: every(
@@ -43,7 +51,11 @@ pub fn read(
                 monthly.every_months,
                 violations,
             ),
-            on: on(&format!("{field}.monthly_by_weekday.on"), &monthly.on, violations),
+            on: on(
+                &format!("{field}.monthly_by_weekday.on"),
+                &monthly.on,
+                violations,
+            ),
         },
         Rule::Rrule(text) => Shape::Rule(text.clone()),
     };
@@ -204,9 +216,7 @@ pub fn rules_to_wire(rules: &OutcomeRules) -> pb::OutcomeRules {
                 }
                 .into(),
             )),
-            FollowUp::Escalate { role } => {
-                Some(Then::EscalateTo(name::format(&[("roles", role)])))
-            }
+            FollowUp::Escalate { role } => Some(Then::EscalateTo(name::format(&[("roles", role)]))),
         },
     };
     pb::OutcomeRules {

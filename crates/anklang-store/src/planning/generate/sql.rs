@@ -1,8 +1,14 @@
 //! The statements of a generation. `generation_diff` has a row for each contact that is wanted or there,
 //! and says what becomes of it.
 
-/// Chunks join, group and sort some ten thousand rows.
-pub(super) const WORK_MEM: &str = "SELECT set_config('work_mem', '64MB', true)";
+/// Chunks join, group and sort some ten thousand rows. The planner cannot know how many come out of a
+/// step, expects few, and would compare each row with each. Without that costs look high enough to
+/// compile the statement, which takes longer than it does.
+pub(super) const SETTINGS: &str = "SELECT set_config('work_mem', '64MB', true),
+        set_config('enable_nestloop', 'off', true), set_config('jit', 'off', true)";
+
+/// For the statements that go by keys.
+pub(super) const USUAL: &str = "SELECT set_config('enable_nestloop', 'on', true)";
 
 /// `change` is as in `Change`; `write` says whether an unchanged row is written all the same, because
 /// what nobody sees of it changed. `id` is null for contacts that are not there.
@@ -18,11 +24,16 @@ pub(super) const TABLE: &str = "CREATE TEMPORARY TABLE generation_diff (
 macro_rules! at {
     ($time:literal) => {
         concat!(
-            "CASE WHEN (d.date + ", $time, " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC'
+            "CASE WHEN (d.date + ",
+            $time,
+            " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC'
                       >= d.jump
-                  THEN greatest(d.jump, (d.date + ", $time,
+                  THEN greatest(d.jump, (d.date + ",
+            $time,
             " - make_interval(secs => d.later)) AT TIME ZONE 'UTC')
-                  ELSE (d.date + ", $time, " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC' END"
+                  ELSE (d.date + ",
+            $time,
+            " - make_interval(secs => d.ahead)) AT TIME ZONE 'UTC' END"
         )
     };
 }
@@ -46,10 +57,10 @@ macro_rules! why_kept {
 ///
 /// - `day`: the plans' dates; `entry`: the entries of the chunk;
 /// - `slot`: each entry on each date within its validity, with its customer's inactive periods;
-/// - `existing`: the contacts of these customers in the range, and those elsewhere that belong to a
-///   slot; `kept`: the slots of those that stay as they are;
+/// - `near`, `existing`: the contacts of these customers in the range, and those elsewhere that belong to
+///   a slot; `kept`: the slots of those that stay as they are;
 /// - `stay`: days that plans have for good, as their contact stays, or is not in the scope;
-/// - `contender`, `winner`: of the plans that do not permit duplicates, which gets a customer's day;
+/// - `marked`, `contender`, `winner`: of the plans that do not permit duplicates, which gets a customer's day;
 /// - `wanted`: slots with the verdict on them: why there is no contact, or empty;
 /// - `both`: wanted and existing side by side.
 pub(super) fn compare(entries: &str) -> String {
@@ -112,21 +123,29 @@ pub(super) fn compare(entries: &str) -> String {
                  ORDER BY c.date LIMIT 1)) g ON true),
         bounds AS MATERIALIZED (
             SELECT min(on_date) AS first, max(on_date) AS last FROM day),
+        near AS MATERIALIZED (
+            SELECT k.* FROM planned_contact k
+            WHERE k.tenant_id = $1 AND k.customer_id > $5 AND k.customer_id <= $6
+              AND k.source = 'plan'
+              AND k.contact_date >= least($7, (SELECT first FROM bounds))
+              AND k.contact_date <= greatest($8, (SELECT last FROM bounds))
+            UNION ALL
+            SELECT k.* FROM planned_contact k
+            WHERE k.tenant_id = $1 AND k.customer_id > $5 AND k.customer_id <= $6
+              AND k.source = 'plan' AND k.contact_date <> k.plan_date
+              AND (k.contact_date < least($7, (SELECT first FROM bounds))
+                   OR k.contact_date > greatest($8, (SELECT last FROM bounds)))
+              AND k.plan_date >= (SELECT first FROM bounds)
+              AND k.plan_date <= (SELECT last FROM bounds)),
         existing AS MATERIALIZED (
             SELECT k.*, e.id IS NOT NULL AS in_scope, coalesce(o.plan_code, k.plan_code) AS of_plan,
                    ", kept!(), " AS is_kept, ", why_kept!(), " AS why
-            FROM (SELECT DISTINCT customer_id FROM entry) c
-            JOIN planned_contact k ON k.tenant_id = $1 AND k.customer_id = c.customer_id
-                AND k.contact_date BETWEEN $7 AND $8 AND k.source = 'plan'
+            FROM near k
             LEFT JOIN entry e ON e.id = k.entry_id
-            LEFT JOIN plan_entry o ON o.tenant_id = $1 AND o.id = k.entry_id
-            UNION ALL
-            SELECT k.*, true, e.plan_code, ", kept!(), ", ", why_kept!(), "
-            FROM entry e
-            JOIN planned_contact k ON k.tenant_id = $1 AND k.entry_id = e.id
-                AND k.plan_date BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
-                AND k.contact_date NOT BETWEEN $7 AND $8
-            JOIN day d ON d.plan = e.plan_code AND d.on_date = k.plan_date),
+            LEFT JOIN plan_entry o ON o.tenant_id = $1 AND o.customer_id > $5
+                AND o.customer_id <= $6 AND o.id = k.entry_id
+            LEFT JOIN day d ON d.plan = e.plan_code AND d.on_date = k.plan_date
+            WHERE k.contact_date BETWEEN $7 AND $8 OR d.plan IS NOT NULL),
         kept AS MATERIALIZED (
             SELECT entry_id, plan_date FROM existing WHERE is_kept AND in_scope),
         stay AS MATERIALIZED (
@@ -135,12 +154,13 @@ pub(super) fn compare(entries: &str) -> String {
             LEFT JOIN contact_plan p ON p.tenant_id = $1 AND p.code = x.of_plan
             WHERE (x.is_kept OR NOT x.in_scope) AND (x.holds_day OR NOT coalesce(p.duplicates, true))
             GROUP BY 1, 2, 3),
-        contender AS MATERIALIZED (
-            SELECT s.customer_id, s.date, s.plan_code, max(s.priority) AS priority
+        marked AS MATERIALIZED (
+            SELECT s.*, s.without = '' AND s.exclusive AND k.entry_id IS NULL AS contends
             FROM slot s
-            WHERE s.without = '' AND s.exclusive AND NOT EXISTS (
-                SELECT FROM kept k WHERE k.entry_id = s.entry_id AND k.plan_date = s.on_date)
-            GROUP BY 1, 2, 3),
+            LEFT JOIN kept k ON k.entry_id = s.entry_id AND k.plan_date = s.on_date),
+        contender AS MATERIALIZED (
+            SELECT customer_id, date, plan_code, max(priority) AS priority
+            FROM marked WHERE contends GROUP BY 1, 2, 3),
         winner AS MATERIALIZED (
             SELECT DISTINCT ON (w.customer_id, w.date) w.customer_id, w.date, w.plan_code
             FROM contender w
@@ -149,13 +169,10 @@ pub(super) fn compare(entries: &str) -> String {
                                      AND t.of_plan <> w.plan_code)
             ORDER BY w.customer_id, w.date, w.priority DESC, w.plan_code),
         judged AS MATERIALIZED (
-            SELECT s.*, s.without = '' AND s.exclusive AND k.entry_id IS NULL AS contends,
-                   w.plan_code IS NOT NULL AS wins,
-                   EXISTS (SELECT FROM stay t
-                           WHERE t.customer_id = s.customer_id AND t.date = s.date
-                             AND t.holds_day) AS is_held
-            FROM slot s
-            LEFT JOIN kept k ON k.entry_id = s.entry_id AND k.plan_date = s.on_date
+            SELECT s.*, w.plan_code IS NOT NULL AS wins, h.date IS NOT NULL AS is_held
+            FROM marked s
+            LEFT JOIN (SELECT DISTINCT customer_id, date FROM stay WHERE holds_day) h
+                ON h.customer_id = s.customer_id AND h.date = s.date
             LEFT JOIN winner w ON w.customer_id = s.customer_id AND w.date = s.date
                               AND w.plan_code = s.plan_code),
         wanted AS MATERIALIZED (
@@ -196,8 +213,8 @@ pub(super) fn compare(entries: &str) -> String {
                     WHEN is_kept THEN why
                     WHEN verdict = '' THEN difference
                     ELSE coalesce(verdict, 'no_contact_date') END,
-               id IS NOT NULL AND NOT is_kept AND verdict = ''
-                   AND (difference <> '' OR held <> holds_day),
+               coalesce(NOT is_kept AND verdict = '' AND (difference <> '' OR held <> holds_day),
+                        false),
                id, entry_id, customer_id, plan_date, contact_date, under, contact_at, window_from,
                window_to, delivery_date, delivery_moved, responsible, priority, skills, holds_day
         FROM both_sides
@@ -210,7 +227,11 @@ pub(super) fn compare(entries: &str) -> String {
 /// Holds the rows that are to change; those that somebody was at meanwhile stay.
 pub(super) const LOOK_AGAIN: &str = concat!(
     "WITH held AS MATERIALIZED (
-         SELECT k.id, ", kept!(), " AS is_kept, ", why_kept!(), " AS why
+         SELECT k.id, ",
+    kept!(),
+    " AS is_kept, ",
+    why_kept!(),
+    " AS why
          FROM planned_contact k
          WHERE k.tenant_id = $1 AND k.id IN (
              SELECT id FROM pg_temp.generation_diff WHERE change = 'removed' OR write)
@@ -239,7 +260,8 @@ pub(super) const UPDATE: &str = "UPDATE planned_contact k
      FROM pg_temp.generation_diff d
      WHERE k.tenant_id = $1 AND k.id = d.id AND d.write";
 
-pub(super) const INSERT: &str = "INSERT INTO planned_contact (tenant_id, id, source, plan_code, entry_id,
+pub(super) const INSERT: &str =
+    "INSERT INTO planned_contact (tenant_id, id, source, plan_code, entry_id,
          customer_id, plan_date, contact_date, contact_at, window_from, window_to, next_at,
          delivery_date, delivery_moved, responsible, priority, skills, holds_day, operation_id)
      SELECT $1, anklang_uuid7(), 'plan', under, entry_id, customer_id, plan_date, contact_date,
@@ -251,7 +273,8 @@ pub(super) const INSERT: &str = "INSERT INTO planned_contact (tenant_id, id, sou
 pub(super) const FIGURES: &str = "SELECT change, reason, count(*) AS count
      FROM pg_temp.generation_diff GROUP BY 1, 2 ORDER BY 1, 2";
 
-pub(super) const SAMPLE: &str = "SELECT d.change, d.reason, e.plan_code AS plan, e.contact_time AS time,
+pub(super) const SAMPLE: &str =
+    "SELECT d.change, d.reason, e.plan_code AS plan, e.contact_time AS time,
             c.number AS customer, d.plan_date AS on, d.contact_date AS date,
             d.delivery_date AS delivery
      FROM pg_temp.generation_diff d
@@ -279,14 +302,18 @@ pub(super) const FIND_OLD: &str = concat!(
     "SELECT 'removed' AS change, 'old' AS reason, e.plan_code AS plan, e.contact_time AS time,
             k.number AS customer, k.plan_date AS on, k.contact_date AS date,
             k.delivery_date AS delivery
-     FROM (SELECT k.*, c.number ", old!(), " ORDER BY k.contact_date, k.id LIMIT $6) k
+     FROM (SELECT k.*, c.number ",
+    old!(),
+    " ORDER BY k.contact_date, k.id LIMIT $6) k
      LEFT JOIN plan_entry e ON e.tenant_id = $1 AND e.id = k.entry_id
      ORDER BY k.contact_date, k.id"
 );
 
 pub(super) const REMOVE_OLD: &str = concat!(
     "WITH old AS MATERIALIZED (
-         SELECT k.id, c.number ", old!(), " ORDER BY k.contact_date, k.id LIMIT $6
+         SELECT k.id, c.number ",
+    old!(),
+    " ORDER BY k.contact_date, k.id LIMIT $6
          FOR UPDATE OF k),
      gone AS (
          DELETE FROM planned_contact k USING old
