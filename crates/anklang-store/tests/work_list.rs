@@ -277,7 +277,7 @@ async fn works(store: &Store, tenant: TenantId, worker: &str) -> Vec<uuid::Uuid>
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
     let lab = Lab::open().await;
     lab.due("K1").await;
@@ -336,7 +336,7 @@ async fn who_is_silent_is_fenced_off_and_one_of_many_is_believed() {
     assert_eq!(lab.one(lines).await, "1");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn outcomes_lead_where_the_plan_says() {
     let lab = Lab::open().await;
     lab.plan("CLOSE", 2, "\"close\"").await;
@@ -411,7 +411,7 @@ async fn outcomes_lead_where_the_plan_says() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn customers_say_when() {
     let lab = Lab::open().await;
     let made = lab.due("K1").await;
@@ -483,7 +483,7 @@ async fn customers_say_when() {
     assert_eq!(said.contact.responsible, "roles/chef");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn it_goes_by_priority_skills_filters_and_hours() {
     let lab = Lab::open().await;
     for (customer, priority, responsible, skills) in [
@@ -545,7 +545,7 @@ async fn it_goes_by_priority_skills_filters_and_hours() {
     assert_eq!(next(&wanted(&responsibles)).await, "-");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn who_must_not_be_called_is_passed_over() {
     let lab = Lab::open().await;
     let t = lab.tenant.0;
@@ -601,7 +601,7 @@ async fn who_must_not_be_called_is_passed_over() {
     assert_eq!(lab.customer("users/anna").await, "K5");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn contacts_are_made_moved_pinned_and_called_off() {
     let lab = Lab::open().await;
     lab.plan("NORD", 3, "\"close\"").await;

@@ -47,7 +47,7 @@ impl WorkListApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        let new = wanted.new(given);
+        let new = wanted.contact(given);
         let made = change::create(&mut tx, tenant.id, &new, tenant.time_zone, Utc::now())
             .await
             .map_err(|e| at(e, "planned_contact."))?;
@@ -213,7 +213,7 @@ impl<'r> Wanted<'r> {
         })
     }
 
-    fn new(&'r self, given: &'r pb::NewPlannedContact) -> NewContact<'r> {
+    fn contact(&'r self, given: &'r pb::NewPlannedContact) -> NewContact<'r> {
         NewContact {
             customer: &self.customer,
             plan: &self.plan,
