@@ -64,8 +64,7 @@ macro_rules! why_kept {
 /// - `wanted`: slots with the verdict on them: why there is no contact, or empty;
 /// - `both`: wanted and existing side by side.
 pub(super) fn compare(entries: &str) -> String {
-    let before = concat!(
-        "WITH day AS MATERIALIZED (
+    let before = "WITH day AS MATERIALIZED (
             SELECT plan, on_date, date, without, under, responsible, exclusive,
                    string_to_array(deliveries, ',')::date[] AS deliveries, delivery_moved,
                    earliest, latest, ahead, jump, later
@@ -83,8 +82,7 @@ pub(super) fn compare(entries: &str) -> String {
                    EXISTS (SELECT FROM inactive_period p
                            WHERE p.tenant_id = $1 AND p.customer_id = e.customer_id
                              AND p.day_type = 'delivery') AS may_wait
-            "
-    );
+            ";
     let after = concat!(
         "),
         slot AS MATERIALIZED (
