@@ -21,7 +21,8 @@ impl Clock {
     pub fn of(day: NaiveDate, zone: Tz) -> Clock {
         let begin = instant(day, NaiveTime::MIN, zone) - TimeDelta::seconds(1);
         let next = day.succ_opt().unwrap_or(day);
-        let end = instant(next, NaiveTime::MIN, zone) - TimeDelta::seconds(1);
+        // That moment included: clocks may leave out the last hour of the day.
+        let end = instant(next, NaiveTime::MIN, zone);
         let ahead = |time: DateTime<Utc>| {
             let local = time.with_timezone(&zone);
             local.offset().fix().local_minus_utc()
