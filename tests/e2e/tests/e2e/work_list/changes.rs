@@ -134,7 +134,7 @@ async fn contacts_are_moved_pinned_and_called_off() {
         .await;
     let moved = moved.unwrap().into_inner();
     assert!(moved.moved && !made.moved);
-    assert_eq!(moved.contact_time, Some(timestamp(moved_to)).map(micros));
+    assert_eq!(moved.contact_time, Some(micros(timestamp(moved_to))));
     assert_eq!(moved.next_contact_time, moved.contact_time);
     assert_eq!(moved.plan_date, made.plan_date);
     assert_ne!(moved.contact_date, made.contact_date);
