@@ -61,7 +61,7 @@ fn contacts_at(now: &str, states: &str, days: &str, exempt: &str) -> String {
              SELECT 1 FROM planned_contact u
              LEFT JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state = 'claimed'
-               AND u.claim_until > now() AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})) u
+               AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})) u
          WHERE true"
     )
 }

@@ -9,6 +9,7 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use diesel::sql_types::{Array, Date, Integer, Nullable, Text, Time, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
+use uuid::Uuid;
 
 use crate::customer::CUSTOMER;
 use crate::import::{self, Load, Reference, Spec, date, int, text};
@@ -254,26 +255,36 @@ pub async fn replace(
 /// # Errors
 /// `Missing` when there is none.
 pub async fn delete(conn: &mut Conn, tenant: TenantId, key: &EntryKey) -> Result<()> {
-    let rows = diesel::sql_query(
-        "WITH gone AS (
-             SELECT e.id FROM plan_entry e
-             JOIN customer c ON c.tenant_id = e.tenant_id AND c.id = e.customer_id
-             WHERE e.tenant_id = $1 AND e.plan_code = $2 AND c.number = $3 AND e.contact_time = $4
-             FOR UPDATE OF e),
-         contacts AS (
-             DELETE FROM planned_contact
-             WHERE tenant_id = $1 AND entry_id IN (SELECT id FROM gone)
-               AND state = 'open' AND attempts = 0 AND marks = '{}')
-         DELETE FROM plan_entry WHERE tenant_id = $1 AND id IN (SELECT id FROM gone)",
+    #[derive(QueryableByName)]
+    struct Gone {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    // By itself: a generation may have made contacts of it that only the next statement sees.
+    let gone: Option<Gone> = diesel::sql_query(
+        "SELECT e.id FROM plan_entry e
+         JOIN customer c ON c.tenant_id = e.tenant_id AND c.id = e.customer_id
+         WHERE e.tenant_id = $1 AND e.plan_code = $2 AND c.number = $3 AND e.contact_time = $4
+         FOR UPDATE OF e",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(&key.plan)
     .bind::<Text, _>(&key.customer)
     .bind::<Time, _>(key.time)
+    .get_result(conn)
+    .await
+    .optional()?;
+    let gone = gone.ok_or_else(|| StoreError::Missing(key.resource()))?;
+    diesel::sql_query(
+        "WITH contacts AS (
+             DELETE FROM planned_contact
+             WHERE tenant_id = $1 AND entry_id = $2
+               AND state = 'open' AND attempts = 0 AND marks = '{}')
+         DELETE FROM plan_entry WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(gone.id)
     .execute(conn)
     .await?;
-    match rows {
-        0 => Err(StoreError::Missing(key.resource())),
-        _ => Ok(()),
-    }
+    Ok(())
 }

@@ -187,12 +187,44 @@ async fn plans_that_permit_no_duplicates_share_a_customers_day() {
 }
 
 #[tokio::test]
+async fn a_date_that_permits_duplicates_takes_nothing_from_other_plans() {
+    let server = TestServer::start().await.unwrap();
+    let client = with_customers(&server, 1).await;
+    for code in ["A", "B"] {
+        let plan = weekly(code, &["tue"], "2027-01-01", "2027-12-31");
+        put_plan(&client, plan).await.unwrap();
+        put_entry(&client, &format!("{code}/entries/0900-1"))
+            .await
+            .unwrap();
+    }
+    let permitted = pb::PlanException {
+        duplicates_permitted: true,
+        ..Default::default()
+    };
+    crate::planning::put_exception(&client, "A/exceptions/2027-03-02", permitted)
+        .await
+        .unwrap();
+    let week = || range("2027-03-01", "2027-03-07");
+    assert_eq!(sums(&generate(&client, week()).await), [2, 0, 0, 0, 0]);
+    let mut alone = week();
+    alone.contact_plans = vec!["contactPlans/B".into()];
+    assert_eq!(sums(&generate(&client, alone).await), [0, 0, 0, 0, 1]);
+    let pinned = "UPDATE planned_contact SET marks = '{pinned}' WHERE plan_code = 'A'";
+    execute(&server, pinned).await;
+    assert_eq!(sums(&generate(&client, week()).await), [0, 0, 0, 0, 2]);
+}
+
+#[tokio::test]
 async fn old_contacts_go_and_filters_hold_together() {
     let server = TestServer::start().await.unwrap();
     let client = with_customers(&server, 4).await;
     let mut plan = weekly("A", &["mon"], "2027-01-01", "2027-12-31");
-    plan.responsible = "users/bea".into();
-    put_plan(&client, plan).await.unwrap();
+    plan.responsible = "users/bea@linden.example".into();
+    let saved = put_plan(&client, plan).await.unwrap();
+    assert_eq!(
+        saved.responsible, "users/bea%40linden.example",
+        "as names are"
+    );
     for customer in 1..=4 {
         put_entry(&client, &format!("A/entries/0900-{customer}"))
             .await
@@ -205,7 +237,7 @@ async fn old_contacts_go_and_filters_hold_together() {
     execute(&server, worked).await;
     let request = pb::GeneratePlannedContactsRequest {
         customer_groups: vec!["even".into()],
-        responsibles: vec!["users/bea".into()],
+        responsibles: vec!["users/bea@linden.example".into()],
         delete_until_date: date("2027-02-14"),
         ..range("2027-03-01", "2027-03-07")
     };

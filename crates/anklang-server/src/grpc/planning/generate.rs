@@ -15,7 +15,7 @@ use lro::operation::Result as Outcome;
 use tonic::Request;
 
 use super::contacts::word;
-use super::{PlanningApi, check_responsible, optional_date, required_date};
+use super::{PlanningApi, optional_date, required_date, responsible};
 use crate::grpc::operations::{OperationsApi, any};
 use crate::grpc::{ApiError, ApiResult, Change, caller, form, wire};
 use crate::work::planning::{Generation, Job, ask};
@@ -88,13 +88,14 @@ fn read(request: &pb::GeneratePlannedContactsRequest, violations: &mut Violation
     ] {
         form::at_most(violations, field, length, most);
     }
-    for (i, responsible) in request.responsibles.iter().enumerate() {
+    let responsibles = request.responsibles.iter().enumerate().map(|(i, given)| {
         let field = format!("responsibles[{i}]");
-        if responsible.is_empty() {
+        if given.is_empty() {
             violations.add(&field, "must not be empty");
         }
-        check_responsible(&field, responsible, violations);
-    }
+        responsible(&field, given, violations)
+    });
+    let responsibles = responsibles.collect();
     Job {
         scope: Scope {
             plans: ids(
@@ -105,7 +106,7 @@ fn read(request: &pb::GeneratePlannedContactsRequest, violations: &mut Violation
             ),
             customers: ids("customers", "customers", &request.customers, violations),
             groups: request.customer_groups.clone(),
-            responsibles: request.responsibles.clone(),
+            responsibles,
         },
         first,
         last,

@@ -236,16 +236,24 @@ fn weekdays(field: &str, names: &[String], violations: &mut Violations) -> Vec<i
     violations.check(field, days).unwrap_or_default()
 }
 
-/// Who makes contacts: `users/…` or `roles/…`, or empty.
-fn check_responsible(field: &str, responsible: &str, violations: &mut Violations) {
-    let is_of = |collection| {
-        let read = name::parse(responsible, [collection]);
-        read.is_ok_and(|[id]| id.chars().count() <= 64)
+/// Who makes contacts: `users/…` or `roles/…`, as names are written, or empty.
+fn responsible(field: &str, given: &str, violations: &mut Violations) -> String {
+    let read = |collection| {
+        let [id] = name::parse(given, [collection]).ok()?;
+        let fits = id.chars().count() <= 64
+            && id.trim() == id
+            && !id.is_empty()
+            && !id.chars().any(char::is_control);
+        fits.then(|| name::format(&[(collection, &id)]))
     };
-    if !responsible.is_empty() && !is_of("users") && !is_of("roles") {
+    if given.is_empty() {
+        return String::new();
+    }
+    read("users").or_else(|| read("roles")).unwrap_or_else(|| {
         violations.add(
             field,
             "must be users/{user} or roles/{role}, each of 1 to 64 characters",
         );
-    }
+        String::new()
+    })
 }

@@ -11,7 +11,7 @@ use anklang_store::{Conn, StoreError};
 use tonic::Request;
 
 use super::{
-    PlanningApi, check_responsible, optional_date, recurrence, required_date, time_of, time_text,
+    PlanningApi, optional_date, recurrence, required_date, responsible, time_of, time_text,
     weekdays,
 };
 use crate::grpc::campaigns::text_of;
@@ -147,7 +147,7 @@ async fn read(
         text_of(violations, &at(field), value, min, max);
     }
     check_description(&wanted.description, &at("description"), violations);
-    check_responsible(&at("responsible"), &wanted.responsible, violations);
+    let responsible = responsible(&at("responsible"), &wanted.responsible, violations);
     let rule = recurrence::read(&at("recurrence"), wanted.recurrence.as_ref(), violations);
     let from = wanted.valid_from_date.as_ref();
     let valid_from = required_date(&at("valid_from_date"), from, violations);
@@ -177,7 +177,7 @@ async fn read(
         code: wanted.code.clone(),
         name: wanted.display_name.trim().to_owned(),
         description: wanted.description.trim().to_owned(),
-        responsible: wanted.responsible.clone(),
+        responsible,
         recurrence,
         delivery_weekdays: days,
         departure: wanted.departure.trim().to_owned(),

@@ -149,8 +149,12 @@ pub(super) fn compare(entries: &str) -> String {
         stay AS MATERIALIZED (
             SELECT x.customer_id, x.contact_date AS date, x.of_plan, bool_or(x.holds_day) AS holds_day
             FROM existing x
-            LEFT JOIN contact_plan p ON p.tenant_id = $1 AND p.code = x.of_plan
-            WHERE (x.is_kept OR NOT x.in_scope) AND (x.holds_day OR NOT coalesce(p.duplicates, true))
+            -- The plan that it is made under permits duplicates, or its plan's exception for the date.
+            LEFT JOIN contact_plan p ON p.tenant_id = $1 AND p.code = x.plan_code
+            LEFT JOIN plan_exception q ON q.tenant_id = $1 AND q.plan_code = x.of_plan
+                AND q.plan_date = x.plan_date
+            WHERE (x.is_kept OR NOT x.in_scope)
+              AND (x.holds_day OR NOT (coalesce(p.duplicates, true) OR coalesce(q.duplicates, false)))
             GROUP BY 1, 2, 3),
         marked AS MATERIALIZED (
             SELECT s.*, s.without = '' AND s.exclusive AND k.entry_id IS NULL AS contends

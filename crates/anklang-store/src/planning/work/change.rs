@@ -82,8 +82,8 @@ pub async fn create(
         violations.add("plan", "does not exist");
     }
     let zone = match &plan {
-        Some(plan) => zone(&plan.time_zone)?,
-        None => tenant_zone,
+        Some(plan) if !plan.time_zone.is_empty() => zone(&plan.time_zone)?,
+        _ => tenant_zone,
     };
     let local = new.contact_at.with_timezone(&zone);
     let date = local.date_naive();

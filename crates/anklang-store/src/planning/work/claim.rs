@@ -122,8 +122,9 @@ pub async fn next(
         LazyLock::new(|| next_sql(true, false)),
         LazyLock::new(|| next_sql(true, true)),
     ];
-    take_back(conn, tenant).await?;
+    // Before any row is held.
     let budget = budget::lock(conn, tenant).await?;
+    take_back(conn, tenant).await?;
     let case = 2 * usize::from(budget.is_some()) + usize::from(!wanted.groups.is_empty());
     // In the order of the index, and not further than to the first: the planner expects few contacts
     // and would rather gather and sort all that are due.
@@ -217,7 +218,7 @@ fn next_sql(budgeted: bool, grouped: bool) -> String {
                  LEFT JOIN LATERAL (SELECT time_zone FROM contact_plan
                      WHERE tenant_id = $1 AND code = m.plan_code OFFSET 0) plan ON true
                  {of_group}
-                 CROSS JOIN LATERAL (SELECT coalesce(plan.time_zone, $13) AS name) zone
+                 CROSS JOIN LATERAL (SELECT coalesce(nullif(plan.time_zone, ''), $13) AS name) zone
                  CROSS JOIN LATERAL (SELECT now() AT TIME ZONE zone.name AS time) clock
                  CROSS JOIN LATERAL (
                      SELECT clock.time - make_interval(days => clock.time::date - m.contact_date)
@@ -228,7 +229,8 @@ fn next_sql(budgeted: bool, grouped: bool) -> String {
                    AND m.next_at <= now() AND m.skills <@ $6
                    AND (cardinality($7) = 0 OR m.plan_code = ANY($7))
                    AND ($9 IS NULL OR m.contact_date >= $9)
-                   AND m.contact_date <= clock.time::date
+                   -- What was tried already waits for its own time.
+                   AND (m.state = 'waiting' OR m.contact_date <= clock.time::date)
                    AND (m.any_time
                         OR on_date.time >= m.window_from AT TIME ZONE zone.name
                        AND on_date.time < m.window_to AT TIME ZONE zone.name)
@@ -244,35 +246,39 @@ fn next_sql(budgeted: bool, grouped: bool) -> String {
     )
 }
 
-/// Hands out this contact.
+/// Hands out this contact; to whoever has it already under another claim.
 ///
 /// # Errors
-/// `Missing`; `Refused` when it is over, in somebody's hands, or the customer must not be called.
+/// `Missing`; `Refused` when it is over, in somebody else's hands, or the customer must not be called.
 pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>) -> Result<Claim> {
     #[derive(QueryableByName)]
     struct Barred {
         #[diesel(sql_type = Nullable<Text>)]
         reason: Option<String>,
     }
-    take_back(conn, tenant).await?;
-    // Before its row is held: nobody else shall wait for it longer than for a statement.
+    // Before any row is held.
     let budget = budget::lock(conn, tenant).await?;
-    hold(conn, tenant, id).await?.must_be_free(id)?;
-    let budgeted = budget.is_some();
-    let (looked_up, reason) = (looked_up(budgeted), barred(budgeted));
-    let barred: Barred = diesel::sql_query(format!(
-        "SELECT {reason} AS reason FROM planned_contact m {looked_up}
-         WHERE m.tenant_id = $1 AND m.id = $5"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Nullable<Integer>, _>(budget.as_ref().map(|b| b.max_contacts))
-    .bind::<Integer, _>(budget.as_ref().map_or(1, |b| b.window_days))
-    .bind::<Array<Text>, _>(exempt(budget.as_ref()))
-    .bind::<SqlUuid, _>(id)
-    .get_result(conn)
-    .await?;
-    if let Some(reason) = barred.reason {
-        return Err(refused(id, reason));
+    take_back(conn, tenant).await?;
+    let standing = hold(conn, tenant, id).await?;
+    // Who has it already, and lost what the claim is known by, gets another one.
+    if standing.claimed_by.as_deref() != Some(terms.worker) {
+        standing.must_be_free(id)?;
+        let budgeted = budget.is_some();
+        let (looked_up, reason) = (looked_up(budgeted), barred(budgeted));
+        let barred: Barred = diesel::sql_query(format!(
+            "SELECT {reason} AS reason FROM planned_contact m {looked_up}
+             WHERE m.tenant_id = $1 AND m.id = $5"
+        ))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Nullable<Integer>, _>(budget.as_ref().map(|b| b.max_contacts))
+        .bind::<Integer, _>(budget.as_ref().map_or(1, |b| b.window_days))
+        .bind::<Array<Text>, _>(exempt(budget.as_ref()))
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await?;
+        if let Some(reason) = barred.reason {
+            return Err(refused(id, reason));
+        }
     }
     let claim = Uuid::now_v7();
     diesel::sql_query(

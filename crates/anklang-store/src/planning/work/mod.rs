@@ -84,7 +84,7 @@ pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<
     let found = diesel::sql_query(
         "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
                 k.state, k.attempts, k.responsible, k.any_time, k.claim_id, k.claimed_by,
-                coalesce(p.time_zone, t.time_zone) AS time_zone, now() AS now
+                coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
          FROM planned_contact k
          JOIN tenant t ON t.id = k.tenant_id
          LEFT JOIN contact_plan p ON p.tenant_id = k.tenant_id AND p.code = k.plan_code

@@ -101,6 +101,12 @@ async fn a_contact_of_somebody_silent_is_handed_out_again() {
     assert!(until(&extended) > until(&first) + 3_000, "{extended:?}");
     assert_eq!(next(&client, asks("bert")).await, None);
 
+    // Whose screen is gone gets another claim to what she has, and the one before opens nothing.
+    let second_screen = claim(&client, &contact(&first).name, "anna").await.unwrap();
+    let late = record(&client, says(&first, OutcomeClass::Done)).await;
+    refused::precondition(&late.unwrap_err(), "PRECONDITION");
+    assert_ne!(second_screen.claim, first.claim);
+
     // Silent for too long.
     sql(&server, "UPDATE planned_contact SET claim_until = now()").await;
     let second = next(&client, asks("bert")).await.unwrap();

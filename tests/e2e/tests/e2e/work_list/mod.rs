@@ -128,12 +128,12 @@ async fn sql(server: &TestServer, sql: &str) {
     database.batch_execute(sql).await.unwrap();
 }
 
-/// A contact plan as it is kept.
+/// A contact plan as it is kept, in the tenant's time zone.
 async fn plan(server: &TestServer, code: &str, responsible: &str, rules: &Value) {
     let sql = format!(
         "INSERT INTO contact_plan (tenant_id, code, name, responsible, recurrence, valid_from,
              time_zone, holiday_rule, outcome_rules)
-         SELECT id, '{code}', '{code}', '{responsible}', '{{}}', '2020-01-01', 'Europe/Berlin', 'skip',
+         SELECT id, '{code}', '{code}', '{responsible}', '{{}}', '2020-01-01', '', 'skip',
                 '{rules}'
          FROM tenant WHERE slug = 'linden'"
     );
