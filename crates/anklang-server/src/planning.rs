@@ -6,16 +6,16 @@ use std::sync::Arc;
 use anklang_domain::TenantId;
 use anklang_domain::planning::{
     Calendar, Change, DateOutcome, DateRange, Delivery, Exception, NoContact, OnHoliday, Plan,
-    Region, Weekdays, plan_dates, under_plan,
+    Weekdays, plan_dates, under_plan,
 };
-use anklang_store::planning::calendar::{self, Calendar as CalendarRow};
+use anklang_store::planning::calendar::{self, weekdays};
 use anklang_store::planning::clock::Clock;
 use anklang_store::planning::exception::{self, Exception as ExceptionRow};
 use anklang_store::planning::generate::PlanDay;
 use anklang_store::planning::plan::{self, Plan as PlanRow};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError};
-use chrono::{NaiveTime, Weekday};
+use chrono::NaiveTime;
 use chrono_tz::Tz;
 use uuid::Uuid;
 
@@ -49,21 +49,6 @@ pub fn plan_id(code: &str) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// Weekdays of their numbers, 1 for Monday; `None` when there are none.
-pub fn weekdays(numbers: &[i16]) -> Option<Weekdays> {
-    const ALL: [Weekday; 7] = [
-        Weekday::Mon,
-        Weekday::Tue,
-        Weekday::Wed,
-        Weekday::Thu,
-        Weekday::Fri,
-        Weekday::Sat,
-        Weekday::Sun,
-    ];
-    let day = |number: &i16| ALL.get(usize::try_from(number - 1).ok()?).copied();
-    Weekdays::new(numbers.iter().filter_map(day))
-}
-
 /// The word of a rule for holidays.
 pub fn holiday_word(rule: OnHoliday) -> &'static str {
     match rule {
@@ -92,18 +77,6 @@ pub fn rules(row: &PlanRow) -> Result<Plan, StoreError> {
         on_holiday: on_holiday(&row.holiday_rule),
         deliveries: weekdays(&row.delivery_weekdays),
     })
-}
-
-/// What a calendar says.
-pub fn calendar_of(row: &CalendarRow) -> Result<Calendar, StoreError> {
-    let stored =
-        |what: String| StoreError::Stored(format!("{}: {what}", calendar::resource(&row.id)));
-    let region = match &row.region[..] {
-        "" => None,
-        code => Some(Region::parse(code).map_err(stored)?),
-    };
-    let workdays = weekdays(&row.workdays).ok_or_else(|| stored("no workdays".into()))?;
-    Ok(Calendar::new(workdays, region, row.days()?))
 }
 
 /// An exception as the rules know it.
@@ -136,7 +109,7 @@ pub async fn load(
     ids.dedup();
     let mut calendars = HashMap::new();
     for row in calendar::by_ids(conn, tenant, &ids).await? {
-        calendars.insert(row.id.clone(), Arc::new(calendar_of(&row)?));
+        calendars.insert(row.id.clone(), Arc::new(row.rules()?));
     }
     let always = Arc::new(Calendar::new(Weekdays::ANY, None, []));
     let mut ready = BTreeMap::new();

@@ -16,7 +16,7 @@
 //! [`Delivery::candidates`], in order: the delivery of a customer is the first of them on which no
 //! delivery-inactive period lies, and there is no contact when a contact-inactive period lies on the
 //! date. That is all that [`for_customer`] does; it is the measure of that SQL, and says why. Contact
-//! times become moments by the [`clock_of_day`]: PostgreSQL's `AT TIME ZONE` takes the second of two
+//! times become moments as by [`instant`], not by PostgreSQL's `AT TIME ZONE`: that takes the second of two
 //! moments, and puts times that clocks leave out behind the gap by as much as they lie in it.
 //!
 //! Everything is a function of its arguments, dates are those of the plan's time zone, and asking for
@@ -52,5 +52,5 @@ pub use plan::{
     plan_dates, under_plan,
 };
 pub use recurrence::{NthWeekday, Recurrence, Shape};
-pub use times::{ClockSpan, EntryTimes, clock_of_day, instant, named_instant};
+pub use times::{EntryTimes, instant, named_instant};
 pub use weekdays::Weekdays;

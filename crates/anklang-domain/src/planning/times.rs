@@ -3,7 +3,7 @@
 //! A time that clocks leave out on a date stands for the moment at which they jump; of one that comes
 //! twice the first is meant. Whether a moment is within hours is what the clock on the wall says.
 
-use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveTime, TimeDelta, TimeZone, Timelike, Utc};
+use chrono::{DateTime, MappedLocalTime, NaiveDate, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
@@ -118,61 +118,6 @@ pub fn instant(date: NaiveDate, time: NaiveTime, zone: Tz) -> DateTime<Utc> {
     let [first, ..] = changes(local, zone);
     // Always there: a clock comes to, or past, each time.
     first.unwrap_or_else(|| local.and_utc())
-}
-
-/// Times of a day for which moments follow from the first of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockSpan {
-    /// The first time, to the minute.
-    pub first: NaiveTime,
-    /// The last time, to the minute.
-    pub last: NaiveTime,
-    /// The moment of the first time.
-    pub begin: DateTime<Utc>,
-    /// True where clocks leave the times out, so that all of them are that one moment; else the moment
-    /// of a time is as long after `begin` as the time is after `first`.
-    pub stands_still: bool,
-}
-
-/// The whole day of a zone in spans, ascending: [`instant`] for statements over many times at once. One
-/// span, but on days on which clocks are put forward or back.
-pub fn clock_of_day(date: NaiveDate, zone: Tz) -> Vec<ClockSpan> {
-    const MINUTE: TimeDelta = TimeDelta::minutes(1);
-    let begin = instant(date, NaiveTime::MIN, zone);
-    let whole = ClockSpan {
-        first: NaiveTime::MIN,
-        last: LAST_MINUTE,
-        begin,
-        stands_still: false,
-    };
-    // No zone has put its clocks forward and back on one day.
-    if instant(date, LAST_MINUTE, zone) - begin == LAST_MINUTE - NaiveTime::MIN {
-        return vec![whole];
-    }
-    let mut spans: Vec<ClockSpan> = Vec::new();
-    let mut before = begin;
-    let minutes = std::iter::successors(Some(NaiveTime::MIN), |time| {
-        (*time < LAST_MINUTE).then(|| *time + MINUTE)
-    });
-    for time in minutes {
-        let moment = instant(date, time, zone);
-        let step = moment - before;
-        before = moment;
-        match spans.last_mut() {
-            Some(span) if span.first == span.last && step <= MINUTE => {
-                span.stands_still = step.is_zero();
-                span.last = time;
-            }
-            Some(span) if span.stands_still == step.is_zero() && step <= MINUTE => span.last = time,
-            _ => spans.push(ClockSpan {
-                first: time,
-                last: time,
-                begin: moment,
-                stands_still: false,
-            }),
-        }
-    }
-    spans
 }
 
 /// As [`instant`], for a time that a person names.

@@ -228,9 +228,8 @@ async fn remove_old(
     let mut standing = generate::standing(&mut tx, tenant, id).await?;
     standing.found.add(Found::old(count, removed));
     generate::advance(&mut tx, tenant, id, &standing).await?;
-    let total = generation.size(&mut tx).await?;
     let next = match count {
-        0 => progress("generate", 0, total, 0),
+        0 => progress("generate", 0, generation.size(&mut tx).await?, 0),
         _ => progress("remove_old", held.operation.done + count, 0, 0),
     };
     operation::advance(&mut tx, held, next).await?;

@@ -1,8 +1,8 @@
 //! Workday calendars.
 
 use anklang_domain::TenantId;
-use anklang_domain::planning::OwnDay;
-use chrono::{DateTime, Utc};
+use anklang_domain::planning::{self, OwnDay, Region, Weekdays};
+use chrono::{DateTime, Utc, Weekday};
 use diesel::sql_types::{Array, Jsonb, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
@@ -38,7 +38,27 @@ pub struct Calendar {
     pub updated_at: DateTime<Utc>,
 }
 
+/// Weekdays of their numbers, 1 for Monday; `None` when there are none.
+pub fn weekdays(numbers: &[i16]) -> Option<Weekdays> {
+    let day = |number: &i16| Weekday::try_from(u8::try_from(number - 1).ok()?).ok();
+    Weekdays::new(numbers.iter().filter_map(day))
+}
+
 impl Calendar {
+    /// What it says of days.
+    ///
+    /// # Errors
+    /// `Stored` when another version wrote what this one does not know.
+    pub fn rules(&self) -> Result<planning::Calendar> {
+        let stored = |what: String| StoreError::Stored(format!("{}: {what}", resource(&self.id)));
+        let region = match &self.region[..] {
+            "" => None,
+            code => Some(Region::parse(code).map_err(stored)?),
+        };
+        let workdays = weekdays(&self.workdays).ok_or_else(|| stored("no workdays".into()))?;
+        Ok(planning::Calendar::new(workdays, region, self.days()?))
+    }
+
     /// The tenant's own days, by date.
     pub fn days(&self) -> Result<Vec<OwnDay>> {
         serde_json::from_value(self.own_days.clone())

@@ -177,8 +177,8 @@ impl Found {
     }
 }
 
-/// Chunks of a tenant's generations take turns until the end of the transaction; so does whoever
-/// changes what customers' days are given to.
+/// Chunks of a tenant's generations take turns until the end of the transaction. What people change
+/// meanwhile is seen when the rows are locked, or by the next generation.
 pub async fn begin_chunk(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     diesel::sql_query(
         "SELECT pg_advisory_xact_lock(hashtextextended('planned contacts ' || $1::text, 0))",

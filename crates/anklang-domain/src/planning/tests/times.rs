@@ -125,58 +125,7 @@ fn hours_of_entries_are_checked() {
     assert!(serde_json::from_str::<EntryTimes>(&json.replace("09", "07")).is_err());
 }
 
-#[test]
-fn a_day_in_spans() {
-    let spans = |date: &str| {
-        let spans = clock_of_day(day(date), Berlin).into_iter();
-        let text = spans.map(|span| {
-            let (first, last) = (span.first.format("%H:%M"), span.last.format("%H:%M"));
-            let still = if span.stands_still { " still" } else { "" };
-            format!("{first}-{last} {}{still}", span.begin.format("%dT%H:%MZ"))
-        });
-        text.collect::<Vec<_>>()
-    };
-    assert_eq!(spans("2026-03-28"), ["00:00-23:59 27T23:00Z"]);
-    assert_eq!(
-        spans("2026-03-29"),
-        [
-            "00:00-02:00 28T23:00Z",
-            "02:01-03:00 29T01:00Z still",
-            "03:01-23:59 29T01:01Z"
-        ]
-    );
-    assert_eq!(
-        spans("2026-10-25"),
-        ["00:00-02:59 24T22:00Z", "03:00-23:59 25T02:00Z"]
-    );
-}
-
 proptest! {
-    /// Whatever the span, its moments are those of the times one by one.
-    #[test]
-    fn spans_say_the_same_as_single_times(zone in 0..TZ_VARIANTS.len(), date in 0..14_000u64, jump: bool) {
-        let zone: Tz = TZ_VARIANTS[zone];
-        let begin = day("1995-01-01") + Days::new(date);
-        // The next day on which clocks are put forward or back, if there is one within a year.
-        let mut dates = begin.iter_days().take(if jump { 366 } else { 0 });
-        let date = dates.find(|date| clock_of_day(*date, zone).len() > 1).unwrap_or(begin);
-        let spans = clock_of_day(date, zone);
-        let mut minutes = 0;
-        for span in spans {
-            let mut time = span.first;
-            loop {
-                minutes += 1;
-                let after = if span.stands_still { TimeDelta::zero() } else { time - span.first };
-                prop_assert_eq!(span.begin + after, instant(date, time, zone), "{} {}", date, time);
-                if time == span.last {
-                    break;
-                }
-                time += TimeDelta::minutes(1);
-            }
-        }
-        prop_assert_eq!(minutes, 24 * 60);
-    }
-
     /// Minute by minute: the first moment at which the clock shows the time or a later one, having
     /// shown an earlier one.
     #[test]

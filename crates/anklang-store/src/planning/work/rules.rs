@@ -1,8 +1,8 @@
 //! What the domain's rules need to know of a contact: its hours, its plan's rules and workdays.
 
 use anklang_domain::TenantId;
-use anklang_domain::planning::{Calendar, EntryTimes, OutcomeRules, Region, Weekdays};
-use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
+use anklang_domain::planning::{Calendar, EntryTimes, OutcomeRules, Weekdays};
+use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 
 use super::Standing;
@@ -40,7 +40,7 @@ pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) 
         zone: zone(&contact.time_zone)?,
         hours: hours(contact)?,
         calendar: match calendar {
-            Some(calendar) => workdays(&calendar)?,
+            Some(calendar) => calendar.rules()?,
             None => Calendar::new(Weekdays::ANY, None, []),
         },
         outcomes: match plan {
@@ -48,20 +48,6 @@ pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) 
             None => OutcomeRules::default(),
         },
     })
-}
-
-/// A calendar's row as the rules know it.
-fn workdays(row: &calendar::Calendar) -> Result<Calendar> {
-    let stored =
-        |what: String| StoreError::Stored(format!("{}: {what}", calendar::resource(&row.id)));
-    let day = |number: &i16| Weekday::try_from(u8::try_from(number - 1).ok()?).ok();
-    let weekdays = Weekdays::new(row.workdays.iter().filter_map(day))
-        .ok_or_else(|| stored("no workdays".into()))?;
-    let region = match &row.region[..] {
-        "" => None,
-        code => Some(Region::parse(code).map_err(stored)?),
-    };
-    Ok(Calendar::new(weekdays, region, row.days()?))
 }
 
 /// A time zone as it is kept.
