@@ -3,8 +3,8 @@
 //! `cargo bench -p anklang-channels` prints both for batches of 1, 10 and 100, and how the one in
 //! its own process does against the other. Both run in turns, so that a busy machine slows both
 //! alike; the share is the median over turns. It fails if isolation costs more than a tenth of
-//! the messages per second at batches of 100. A share of a few percent is noise: run it on a
-//! machine that does nothing else.
+//! the texts per second at batches of 100; what large mails cost on top, whose bytes cross a socket,
+//! is printed only. A share of a few percent is noise: run it on a machine that does nothing else.
 //!
 //! The plugin is the one for tests, which takes everything at once and talks to nobody: what a
 //! real channel does comes on top for both, and makes the difference smaller.
@@ -24,8 +24,10 @@ const TURNS: usize = 9;
 const TURN: Duration = Duration::from_millis(400);
 /// Calls at the same time, as an account's `calls`.
 const CALLS: usize = 4;
-/// What isolation may leave at batches of 100.
+/// What isolation must leave at batches of 100.
 const ENOUGH: f64 = 0.9;
+/// The content of which that is asked.
+const TEXT: &str = "text";
 
 fn main() -> ExitCode {
     // `cargo test --benches` only looks whether it runs.
@@ -44,7 +46,7 @@ async fn compare(quick: bool) -> ExitCode {
     };
     println!("| content | batch | in process | isolated | share |\n|---|---|---|---|---|");
     let mut enough = true;
-    for (name, content) in [("text", text()), ("mail of 60 KiB", mail())] {
+    for (name, content) in [(TEXT, text()), ("mail of 60 KiB", mail())] {
         for batch in [1, 10, 100] {
             let request = SendRequest {
                 messages: vec![message_with(&content); batch],
@@ -64,7 +66,7 @@ async fn compare(quick: bool) -> ExitCode {
                 median(rates.iter().map(|r| r.1)),
             );
             println!("| {name} | {batch} | {here:.0}/s | {process:.0}/s | {share:.2} |");
-            enough &= batch < 100 || share >= ENOUGH;
+            enough &= name != TEXT || batch < 100 || share >= ENOUGH;
         }
     }
     for instance in [here, process] {
