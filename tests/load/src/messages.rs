@@ -16,10 +16,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Sends to as many as asked for.
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let count = bench.messages;
-    bench
-        .db
-        .batch_execute("TRUNCATE message CASCADE")
-        .await?;
+    bench.db.batch_execute("TRUNCATE message CASCADE").await?;
     launch(bench, "V8", count).await?;
     let ((), ledger) = timed(by_hand(bench)).await?;
 
@@ -70,10 +67,7 @@ const RATE: usize = 100;
 /// Sends through an account with a rate: how far from it the ledger's beginnings of attempts are.
 pub async fn rate(bench: &mut Bench) -> Result<()> {
     let count = bench.messages.min(6_000);
-    bench
-        .db
-        .batch_execute("TRUNCATE message CASCADE")
-        .await?;
+    bench.db.batch_execute("TRUNCATE message CASCADE").await?;
     let config = bench.server.config_file();
     let usual = std::fs::read_to_string(&config)?;
     std::fs::write(&config, usual.replace("enabled = true", "enabled = false"))?;
