@@ -134,6 +134,12 @@ fn crowded() -> Vec<(&'static str, &'static str, Value, &'static str)> {
             "order.lines",
         ),
         (
+            "/TakeOrder",
+            "/order/lines",
+            many(json!({})),
+            "order.lines",
+        ),
+        (
             "/UpdateWebhook",
             "/webhook/eventTypes",
             many(json!("offer.accepted")),

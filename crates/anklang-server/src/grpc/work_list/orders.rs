@@ -13,6 +13,7 @@ use anklang_store::planning::work::order::{
 use anklang_store::planning::work::resource;
 use anklang_store::{Conn, tenant::Tenant};
 use chrono::{NaiveDate, Utc};
+use rust_decimal::Decimal;
 use tonic::Request;
 use uuid::Uuid;
 
@@ -353,6 +354,10 @@ fn read_line(
         let rule = "must be that of the first price: an order has one currency";
         violations.add(at("unit_price.currency_code"), rule);
     }
+    let quantity: Result<Decimal, _> = line.quantity.trim().parse();
+    if quantity.is_ok_and(|quantity| quantity.is_zero()) {
+        violations.add(at("quantity"), "must not be 0");
+    }
     let texts = [
         &line.product_number,
         &line.product_name,
@@ -372,9 +377,6 @@ fn read_line(
         .amount("unit_price", price)
         .parse();
     let row = row?;
-    if row.quantity.is_zero() {
-        violations.add(at("quantity"), "must not be 0");
-    }
     Some(NewLine {
         product_number: row.product_number,
         product_name: row.product_name,

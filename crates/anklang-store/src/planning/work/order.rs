@@ -402,7 +402,7 @@ async fn date(
         // The zone of the contact is that of its plan already.
         let found = delivery(conn, tenant, &under.contact, zone, now).await?;
         if found.is_none() {
-            let why = "is required: neither the contact nor its plan has one";
+            let why = "is required: neither the contact nor its plan has one to come";
             violations.add("order.delivery_date", why);
         }
         return Ok(found.map(|(date, _)| date));
