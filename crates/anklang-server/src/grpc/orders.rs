@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anklang_domain::master::{OrderLineRow, OrderRow};
-use anklang_domain::order::Acknowledgement;
+use anklang_domain::order::{Acknowledgement, OrderState};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::orders::v1 as pb;
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::planning::contacts::{resource as contact, word};
+use super::planning::contacts::resource as contact;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
@@ -302,10 +302,20 @@ pub fn to_proto(details: OrderDetails) -> pb::Order {
         note: order.note,
         planned_contact: order.contact_id.map(contact).unwrap_or_default(),
         taken_by: order.taken_by,
-        state: word::<pb::OrderState>("ORDER_STATE_", &order.state),
+        state: state(&order.state).into(),
         taken_number: order.taken_number,
         reject_reason: order.reject_reason,
         acknowledge_time: order.acknowledged_at.map(wire::timestamp),
         etag: String::new(),
     })
+}
+
+/// How far an order is; unspecified for one that was not taken here.
+fn state(stored: &str) -> pb::OrderState {
+    match OrderState::parse(stored) {
+        None => pb::OrderState::Unspecified,
+        Some(OrderState::Taken) => pb::OrderState::Taken,
+        Some(OrderState::Accepted) => pb::OrderState::Accepted,
+        Some(OrderState::Rejected) => pb::OrderState::Rejected,
+    }
 }

@@ -472,7 +472,7 @@ impl Maker {
             let state = self.random_cell(Entity::Order, "state", FieldType::Text);
             let state = state.expect("texts are never without a value");
             let mut extra = json!({"brand_id": null, "taken_number": ""});
-            if state != text("".into()) {
+            if state != text("") {
                 extra["taken_number"] = json!(format!("B-{n:03}"));
             }
             fixed.push(("state", state));

@@ -13,7 +13,7 @@ use chrono::{Datelike, NaiveDate, TimeDelta, Utc};
 use tonic::Status;
 
 use super::{claim, contact, create, desk, due, record, says, timestamp};
-use crate::planning::{put_plan, put_period_of, weekly, written};
+use crate::planning::{put_period_of, put_plan, weekly, written};
 use crate::refused;
 
 /// So many days from today; three or more are ahead in every time zone.
@@ -197,7 +197,10 @@ async fn an_order_is_the_outcome_of_its_contact() {
     assert_eq!(listed(&client, "").await, []);
     let response = take(&client, request).await.unwrap();
     let order = response.order.unwrap();
-    assert_eq!((&tried.number, &order.number[..]), (&order.number, "B-00000001"));
+    assert_eq!(
+        (&tried.number, &order.number[..]),
+        (&order.number, "B-00000001")
+    );
     assert_eq!(order.state(), OrderState::Taken);
     assert_eq!(order.taken_number, order.number);
     assert_eq!(order.customer, "customers/K1");
@@ -207,7 +210,11 @@ async fn an_order_is_the_outcome_of_its_contact() {
         ("Tour 7", "Hintereingang", "users/anna")
     );
     assert_eq!(&order.planned_contact, name);
-    let lines: Vec<_> = order.lines.iter().map(|l| (l.line, &l.quantity[..])).collect();
+    let lines: Vec<_> = order
+        .lines
+        .iter()
+        .map(|l| (l.line, &l.quantity[..]))
+        .collect();
     assert_eq!(lines, [(1, "2"), (2, "0.5")]);
     // 2 × 12.50 + 0.5 × 3.99, rounded half away from zero.
     let total = order.total.as_ref().unwrap();
@@ -263,7 +270,9 @@ async fn an_order_for_the_same_delivery_is_added_to_or_another_one_made() {
         add_to: name.into(),
         ..apples(claimed)
     };
-    let status = take(&client, add_to("orders/E1", &claimed)).await.unwrap_err();
+    let status = take(&client, add_to("orders/E1", &claimed))
+        .await
+        .unwrap_err();
     let (subject, _) = refused::precondition(&status, "PRECONDITION");
     assert_eq!(subject, "orders/E1");
     for bad in [&foreign.name[..], "orders/keine"] {
@@ -300,10 +309,17 @@ async fn an_order_for_the_same_delivery_is_added_to_or_another_one_made() {
     assert_eq!(longer.name, second.name);
     assert_eq!(numbers(&listed(&client, "state = TAKEN").await).len(), 3);
     let filter = format!("delivery_date = {day} AND customer = \"customers/K1\"");
-    assert_eq!(numbers(&listed(&client, &filter).await), [&second.number[..], "E1"]);
+    assert_eq!(
+        numbers(&listed(&client, &filter).await),
+        [&second.number[..], "E1"]
+    );
     let lines_added = |kind: &String| kind == "order.lines_added";
     assert_eq!(
-        kinds(&client, "K1").await.into_iter().filter(lines_added).count(),
+        kinds(&client, "K1")
+            .await
+            .into_iter()
+            .filter(lines_added)
+            .count(),
         1
     );
 }
@@ -326,7 +342,10 @@ async fn the_outcome_may_come_later() {
     }
     let over = record(&client, says(&claimed, OutcomeClass::OrderTaken)).await;
     let over = over.unwrap().planned_contact.unwrap();
-    assert_eq!((over.state(), over.attempt_count), (PlannedContactState::Done, 1));
+    assert_eq!(
+        (over.state(), over.attempt_count),
+        (PlannedContactState::Done, 1)
+    );
     let filter = format!("planned_contact = \"{}\"", over.name);
     assert_eq!(
         numbers(&listed(&client, &filter).await),
@@ -352,7 +371,11 @@ async fn a_tenant_has_numbers_and_outcomes_of_its_own() {
             allow_missing: true,
             ..Default::default()
         };
-        client.work_list().update_contact_outcome(request).await.unwrap();
+        client
+            .work_list()
+            .update_contact_outcome(request)
+            .await
+            .unwrap();
     }
     let day = ahead(3);
     // The number that would be ours is the ERP's already.
@@ -368,11 +391,17 @@ async fn a_tenant_has_numbers_and_outcomes_of_its_own() {
     request.order.as_mut().unwrap().number = "ERP/1".into();
     let response = take(&client, request).await.unwrap();
     let order = response.order.unwrap();
-    assert_eq!((&order.number[..], &order.name[..]), ("ERP/1", "orders/ERP%2F1"));
+    assert_eq!(
+        (&order.number[..], &order.name[..]),
+        ("ERP/1", "orders/ERP%2F1")
+    );
     let over = response.planned_contact.unwrap();
     assert_eq!(over.outcome, "contactOutcomes/bestellt");
     let told = history(&client, "K1").await;
-    assert!(told.iter().any(|e| e.resource == "orders/ERP%2F1"), "{told:?}");
+    assert!(
+        told.iter().any(|e| e.resource == "orders/ERP%2F1"),
+        "{told:?}"
+    );
 
     // All that the database knows to be wrong is told at once.
     let claimed = in_hand(&client, "K4", day).await;
@@ -385,7 +414,12 @@ async fn a_tenant_has_numbers_and_outcomes_of_its_own() {
     let status = take(&client, request).await.unwrap_err();
     refused::names(
         &status,
-        &["order.brand", "order.delivery_date", "order.number", "outcome"],
+        &[
+            "order.brand",
+            "order.delivery_date",
+            "order.number",
+            "outcome",
+        ],
     );
 }
 
@@ -425,11 +459,21 @@ async fn the_delivery_date_is_the_contacts_or_the_plans() {
     let seen = shown(&client, &made.name).await;
     assert_eq!(seen.delivery_date, wire(after(3)));
     assert_eq!(seen.delivery_date_source(), pb::DeliveryDateSource::Plan);
-    assert_eq!((&seen.departure[..], &seen.order_type[..]), ("Tour 9", "TEL"));
+    assert_eq!(
+        (&seen.departure[..], &seen.order_type[..]),
+        ("Tour 9", "TEL")
+    );
     let claimed = claim(&client, &made.name, "anna").await.unwrap();
-    let order = take(&client, apples(&claimed)).await.unwrap().order.unwrap();
+    let order = take(&client, apples(&claimed))
+        .await
+        .unwrap()
+        .order
+        .unwrap();
     assert_eq!(order.delivery_date, wire(after(3)));
-    assert_eq!((&order.departure[..], &order.order_type[..]), ("Tour 9", "TEL"));
+    assert_eq!(
+        (&order.departure[..], &order.order_type[..]),
+        ("Tour 9", "TEL")
+    );
 
     // Another date may be looked at.
     let request = pb::ListContactOrdersRequest {
@@ -440,5 +484,8 @@ async fn the_delivery_date_is_the_contacts_or_the_plans() {
     let other = client.work_list().list_contact_orders(request).await;
     let other = other.unwrap().into_inner();
     assert_eq!(other.orders, []);
-    assert_eq!(other.delivery_date_source(), pb::DeliveryDateSource::Request);
+    assert_eq!(
+        other.delivery_date_source(),
+        pb::DeliveryDateSource::Request
+    );
 }

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use super::super::{contact, desk};
-use super::{ahead, apples, get, history, in_hand, kinds, line, listed, numbers, take, taken, wire};
+use super::{
+    ahead, apples, get, history, in_hand, kinds, line, listed, numbers, take, taken, wire,
+};
 use crate::refused;
 use crate::utility::until;
 
@@ -103,10 +105,16 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
     };
     take(&client, more).await.unwrap();
     let before = receiver.calls().len();
-    until("another failed call", async || receiver.calls().len() > before).await;
+    until("another failed call", async || {
+        receiver.calls().len() > before
+    })
+    .await;
     is_up.store(true, Ordering::SeqCst);
     let added = "anklang.order.lines_added.v1";
-    until("the lines", async || types(&receiver).iter().any(|t| t == added)).await;
+    until("the lines", async || {
+        types(&receiver).iter().any(|t| t == added)
+    })
+    .await;
 
     // The order until it is taken, with the same id and body; only then the lines.
     let calls = receiver.calls();
@@ -140,7 +148,10 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
         })
     );
     let event = last.event();
-    assert_eq!((&event["type"], &event["subject"]), (&json!(added), &json!(first.name)));
+    assert_eq!(
+        (&event["type"], &event["subject"]),
+        (&json!(added), &json!(first.name))
+    );
     assert_eq!(event["data"]["lines"], json!([apples(1), pears, apples(3)]));
     assert_eq!(event["data"]["added_lines"], json!([3]));
     assert_eq!(event["data"]["total"], "52.00");
@@ -162,9 +173,14 @@ async fn an_accepted_order_gets_the_erps_number_and_stays_the_same() {
         Code::Aborted,
         "ETAG_MISMATCH",
     );
-    let accepted = acknowledge(&client, accepts(&order.name, "4711")).await.unwrap();
+    let accepted = acknowledge(&client, accepts(&order.name, "4711"))
+        .await
+        .unwrap();
     assert_eq!(accepted.state(), OrderState::Accepted);
-    assert_eq!((&accepted.number[..], &accepted.name[..]), ("4711", "orders/4711"));
+    assert_eq!(
+        (&accepted.number[..], &accepted.name[..]),
+        ("4711", "orders/4711")
+    );
     assert_eq!(accepted.taken_number, order.number);
     assert!(accepted.acknowledge_time.is_some());
     assert_eq!(accepted.lines, order.lines);
@@ -178,7 +194,9 @@ async fn an_accepted_order_gets_the_erps_number_and_stays_the_same() {
         assert_eq!(acknowledge(&client, again).await.unwrap(), accepted);
     }
     let (subject, _) = refused::precondition(
-        &acknowledge(&client, accepts(&order.name, "815")).await.unwrap_err(),
+        &acknowledge(&client, accepts(&order.name, "815"))
+            .await
+            .unwrap_err(),
         "ILLEGAL_TRANSITION",
     );
     assert_eq!(subject, "orders/4711");
@@ -225,11 +243,22 @@ async fn an_accepted_order_gets_the_erps_number_and_stays_the_same() {
         allow_missing: true,
         ..Default::default()
     };
-    let now = client.orders().update_order(update).await.unwrap().into_inner();
+    let now = client
+        .orders()
+        .update_order(update)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(now.lines, []);
     assert_eq!(now.delivery_date, wire(day));
-    assert_eq!((now.state(), &now.taken_number), (OrderState::Accepted, &order.number));
-    assert_eq!((&now.taken_by, &now.planned_contact), (&order.taken_by, &order.planned_contact));
+    assert_eq!(
+        (now.state(), &now.taken_number),
+        (OrderState::Accepted, &order.number)
+    );
+    assert_eq!(
+        (&now.taken_by, &now.planned_contact),
+        (&order.taken_by, &order.planned_contact)
+    );
     assert_eq!(listed(&client, "").await.len(), 1);
 }
 
@@ -257,9 +286,18 @@ async fn an_order_that_the_erp_sent_before_it_said_so_is_the_same() {
         let status = acknowledge(&client, accepts(&order.name, foreign)).await;
         refused::names(&status.unwrap_err(), &["number"]);
     }
-    let one = acknowledge(&client, accepts(&order.name, "4711")).await.unwrap();
-    assert_eq!((&one.number[..], &one.taken_number), ("4711", &order.number));
-    let lines: Vec<_> = one.lines.iter().map(|l| (l.line, &l.quantity[..])).collect();
+    let one = acknowledge(&client, accepts(&order.name, "4711"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (&one.number[..], &one.taken_number),
+        ("4711", &order.number)
+    );
+    let lines: Vec<_> = one
+        .lines
+        .iter()
+        .map(|l| (l.line, &l.quantity[..]))
+        .collect();
     assert_eq!(lines, [(10, "3")]);
     assert_eq!(one.delivery_date, order.delivery_date);
     assert_eq!(one.planned_contact, order.planned_contact);
@@ -281,9 +319,14 @@ async fn a_rejected_order_is_told_to_whoever_took_it() {
     assert_eq!(rejected.state(), OrderState::Rejected);
     assert_eq!(rejected.reject_reason, "ausverkauft");
     // Final; the first reason stays.
-    assert_eq!(reject(&client, &order.name, "egal").await.unwrap(), rejected);
+    assert_eq!(
+        reject(&client, &order.name, "egal").await.unwrap(),
+        rejected
+    );
     refused::precondition(
-        &acknowledge(&client, accepts(&order.name, "")).await.unwrap_err(),
+        &acknowledge(&client, accepts(&order.name, ""))
+            .await
+            .unwrap_err(),
         "ILLEGAL_TRANSITION",
     );
     until("both events", async || types(&receiver).len() == 2).await;
@@ -292,11 +335,22 @@ async fn a_rejected_order_is_told_to_whoever_took_it() {
     assert_eq!(event["subject"], order.name);
     let data = &event["data"];
     assert_eq!(
-        (&data["reject_reason"], &data["taken_by"], &data["planned_contact"]),
-        (&json!("ausverkauft"), &json!("users/anna"), &json!(order.planned_contact))
+        (
+            &data["reject_reason"],
+            &data["taken_by"],
+            &data["planned_contact"]
+        ),
+        (
+            &json!("ausverkauft"),
+            &json!("users/anna"),
+            &json!(order.planned_contact)
+        )
     );
     let told = history(&client, "K1").await;
-    assert_eq!((&told[0].kind[..], &told[0].resource), ("order.rejected", &order.name));
+    assert_eq!(
+        (&told[0].kind[..], &told[0].resource),
+        ("order.rejected", &order.name)
+    );
     let mine = "state = REJECTED AND taken_by = \"users/anna\"";
     assert_eq!(numbers(&listed(&client, mine).await), [order.number]);
     // It does not stand in the way of another one.
@@ -312,10 +366,16 @@ async fn acknowledgements_are_checked() {
     let sums = client.import(ImportEntity::Orders, csv).await.unwrap();
     assert_eq!(sums.errors, []);
     refused::precondition(
-        &acknowledge(&client, accepts("orders/E1", "")).await.unwrap_err(),
+        &acknowledge(&client, accepts("orders/E1", ""))
+            .await
+            .unwrap_err(),
         "ILLEGAL_TRANSITION",
     );
-    refused::not_found(&acknowledge(&client, accepts("orders/X", "")).await.unwrap_err());
+    refused::not_found(
+        &acknowledge(&client, accepts("orders/X", ""))
+            .await
+            .unwrap_err(),
+    );
     let bad = |state: OrderState, number: &str, reason: &str| orders::AcknowledgeOrderRequest {
         name: "order/E1".into(),
         state: state.into(),
@@ -325,9 +385,18 @@ async fn acknowledgements_are_checked() {
     };
     let long = "x".repeat(65);
     for (request, fields) in [
-        (bad(OrderState::Taken, &long, ""), &["name", "state", "number"][..]),
-        (bad(OrderState::Accepted, "", "leer"), &["name", "reject_reason"]),
-        (bad(OrderState::Rejected, "1", ""), &["name", "number", "reject_reason"]),
+        (
+            bad(OrderState::Taken, &long, ""),
+            &["name", "state", "number"][..],
+        ),
+        (
+            bad(OrderState::Accepted, "", "leer"),
+            &["name", "reject_reason"],
+        ),
+        (
+            bad(OrderState::Rejected, "1", ""),
+            &["name", "number", "reject_reason"],
+        ),
     ] {
         refused::names(&acknowledge(&client, request).await.unwrap_err(), fields);
     }
