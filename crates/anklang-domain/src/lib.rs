@@ -13,6 +13,7 @@ pub mod master;
 pub mod message;
 pub mod name;
 pub mod offer;
+pub mod order;
 pub mod phase;
 pub mod planning;
 pub mod rate;

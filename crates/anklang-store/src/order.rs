@@ -1,18 +1,24 @@
-//! Orders: the sales history.
+//! Orders: the sales history, and orders that people take under planned contacts ([`take`]), which the
+//! tenant's ERP acknowledges ([`acknowledge`]).
+
+pub mod acknowledge;
+pub mod take;
 
 use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use anklang_domain::master::{OrderLineRow, OrderRow};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, Date, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
 use crate::customer::{CUSTOMER, grouped};
-use crate::import::{self, Load, Reference, Spec, decimal, int, text, time};
+use crate::import::{self, Load, Reference, Spec, date, decimal, int, text, time};
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::product::BRAND;
 use crate::selection::{Statement, bound};
@@ -38,6 +44,27 @@ pub struct Order {
     pub ordered_at: DateTime<Utc>,
     #[diesel(sql_type = Text)]
     pub currency: String,
+    #[diesel(sql_type = Nullable<Date>)]
+    pub delivery_date: Option<NaiveDate>,
+    #[diesel(sql_type = Text)]
+    pub departure: String,
+    #[diesel(sql_type = Text)]
+    pub order_type: String,
+    #[diesel(sql_type = Text)]
+    pub note: String,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub contact_id: Option<Uuid>,
+    #[diesel(sql_type = Text)]
+    pub taken_by: String,
+    #[diesel(sql_type = Text)]
+    pub taken_number: String,
+    /// Empty when it was not taken here.
+    #[diesel(sql_type = Text)]
+    pub state: String,
+    #[diesel(sql_type = Text)]
+    pub reject_reason: String,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub acknowledged_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -109,7 +136,8 @@ impl Load for OrderRow {
             })
             .value_from("brand_id", "b.id", &["brand_code"])
             .value(time("ordered_at", |r| r.ordered_at))
-            .value(text("currency", |r| &r.currency));
+            .value(text("currency", |r| &r.currency))
+            .value(date("delivery_date", |r| r.delivery_date));
         vec![spec]
     }
 }
@@ -137,7 +165,9 @@ impl Load for OrderLineRow {
 }
 
 const ORDER: &str = "SELECT o.id, o.number, c.number AS customer_number, b.code AS brand_code,
-            o.ordered_at, o.currency, o.created_at, o.updated_at
+            o.ordered_at, o.currency, o.delivery_date, o.departure, o.order_type, o.note,
+            o.contact_id, o.taken_by, o.taken_number, o.state, o.reject_reason, o.acknowledged_at,
+            o.created_at, o.updated_at
      FROM sales_order o
      JOIN customer c ON c.tenant_id = o.tenant_id AND c.id = o.customer_id
      LEFT JOIN brand b ON b.tenant_id = o.tenant_id AND b.id = o.brand_id
@@ -154,6 +184,26 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opti
     Ok(with_lines(conn, tenant, orders).await?.pop())
 }
 
+/// The name of the order with that number.
+pub fn resource(number: &str) -> String {
+    anklang_domain::name::format(&[("orders", number)])
+}
+
+/// The order with that number, or else the one that was taken under it and has another one now.
+pub async fn find(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
+    if let Some(order) = get(conn, tenant, number).await? {
+        return Ok(Some(order));
+    }
+    let orders: Vec<Order> =
+        diesel::sql_query(format!("{ORDER} AND o.taken_number = $2 AND $2 <> ''"))
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<Text, _>(number)
+            .fixed()
+            .load(conn)
+            .await?;
+    Ok(with_lines(conn, tenant, orders).await?.pop())
+}
+
 /// What orders are listed by.
 pub static LISTABLE: Listable = Listable {
     fields: &[
@@ -167,6 +217,18 @@ pub static LISTABLE: Listable = Listable {
             &[Part::new("brands", "brand_code", PartType::Text)],
         ),
         Field::new("order_time", Kind::Time, "ordered_at"),
+        Field::nullable("delivery_date", Kind::Date, "delivery_date"),
+        Field::column(
+            "state",
+            Kind::Word("ORDER_STATE_", &["taken", "accepted", "rejected"]),
+        ),
+        Field::column("taken_number", Kind::Text),
+        Field::column("taken_by", Kind::Text),
+        Field::resource(
+            "planned_contact",
+            &[Part::new("plannedContacts", "contact_id", PartType::Uuid)],
+        ),
+        Field::nullable("acknowledge_time", Kind::Time, "acknowledged_at"),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
     ],
@@ -187,6 +249,31 @@ pub async fn list(
         &[
             bound::<SqlUuid, _>(tenant.0),
             bound::<Nullable<Text>, _>(customer),
+        ],
+    );
+    let page: Page<Order> = list.load(conn, base).await?;
+    Ok(Page {
+        rows: with_lines(conn, tenant, page.rows).await?,
+        next: page.next,
+    })
+}
+
+/// A page of a customer's orders with that delivery date; none without one.
+pub async fn of_delivery(
+    conn: &mut Conn,
+    tenant: TenantId,
+    customer: &str,
+    delivery: Option<NaiveDate>,
+    list: &List,
+) -> Result<Page<OrderDetails>> {
+    static BASE: LazyLock<String> =
+        LazyLock::new(|| format!("{ORDER} AND c.number = $2 AND o.delivery_date = $3"));
+    let base = Statement::numbered(
+        &BASE,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Text, _>(customer.to_owned()),
+            bound::<Nullable<Date>, _>(delivery),
         ],
     );
     let page: Page<Order> = list.load(conn, base).await?;
@@ -223,17 +310,22 @@ async fn with_lines(
 const HOLD: &str =
     "SELECT id FROM sales_order WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE";
 
-/// Replaces an order, or adds it if it may be missing.
+/// Replaces an order, or adds it if it may be missing. Without a delivery date it keeps the one that it
+/// has; what else is known of an order that was taken here stays as well.
 pub async fn replace(
     conn: &mut Conn,
     tenant: TenantId,
-    update: OrderUpdate,
+    mut update: OrderUpdate,
     allow_missing: bool,
 ) -> Result<OrderDetails> {
     let number = update.order.number.clone();
-    let missing = || StoreError::Missing(anklang_domain::name::format(&[("orders", &number)]));
+    let missing = || StoreError::Missing(resource(&number));
     if import::id_of(conn, tenant, HOLD, &number).await?.is_none() && !allow_missing {
         return Err(missing());
+    }
+    if update.order.delivery_date.is_none() {
+        let before = get(conn, tenant, &number).await?;
+        update.order.delivery_date = before.and_then(|before| before.order.delivery_date);
     }
     import::one(conn, tenant, update.order).await?;
     let id = import::id_of(conn, tenant, HOLD, &number)

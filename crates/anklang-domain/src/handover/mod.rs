@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// Types of the events that a webhook can ask for; the last word but one is the state that an offer
 /// or a message came into, or what was reported of it.
-pub const EVENT_TYPES: [&str; 11] = [
+pub const EVENT_TYPES: [&str; 14] = [
     "anklang.offer.accepted.v1",
     "anklang.offer.rejected.v1",
     "anklang.offer.expired.v1",
@@ -18,6 +18,9 @@ pub const EVENT_TYPES: [&str; 11] = [
     "anklang.message.unsubscribed.v1",
     "anklang.inbound.received.v1",
     "anklang.contact.follow_up.v1",
+    "anklang.order.taken.v1",
+    "anklang.order.lines_added.v1",
+    "anklang.order.rejected.v1",
 ];
 
 /// Type of the event that tries a webhook out; goes to the one that it was asked for, whatever types

@@ -174,7 +174,7 @@ impl Entity {
             Entity::ContractItems => (&["contract_number", "code"], &["name", "quantity"]),
             Entity::Orders => (
                 &["number", "customer_number", "ordered_at", "currency"],
-                &["brand_code"],
+                &["brand_code", "delivery_date"],
             ),
             Entity::OrderLines => (
                 &["order_number", "line", "quantity", "unit_price"],

@@ -1,6 +1,6 @@
 //! Orders and their lines.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 
 use super::fields::{Digits, MAX_NAME};
@@ -19,6 +19,7 @@ pub struct OrderRow {
     pub ordered_at: DateTime<Utc>,
     pub currency: String,
     pub brand_code: String,
+    pub delivery_date: Option<NaiveDate>,
 }
 
 impl Row for OrderRow {
@@ -32,6 +33,7 @@ impl Row for OrderRow {
             ordered_at: f.required_time("ordered_at"),
             currency: f.currency("currency"),
             brand_code: f.optional_number("brand_code"),
+            delivery_date: f.date("delivery_date"),
         };
         f.finish(row)
     }

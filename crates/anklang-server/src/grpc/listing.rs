@@ -70,6 +70,7 @@ list_requests! {
     pb::orders::v1::ListOrdersRequest,
     pb::org::v1::ListOrgUnitsRequest,
     pb::planning::v1::ListContactAttemptsRequest,
+    pb::planning::v1::ListContactOrdersRequest,
     pb::planning::v1::ListContactOutcomesRequest,
     pb::planning::v1::ListContactPlansRequest,
     pb::planning::v1::ListInactivePeriodsRequest,

@@ -1,23 +1,31 @@
-//! Orders: the sales history.
+//! Orders: the sales history, and what the tenant's ERP makes of orders that were taken here.
 
 use std::sync::Arc;
 
 use anklang_domain::master::{OrderLineRow, OrderRow};
+use anklang_domain::order::{Acknowledgement, OrderState};
 use anklang_domain::{Violations, name};
+use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::orders::v1 as pb;
 use anklang_store::Store;
 use anklang_store::hold::{Held, hold};
+use anklang_store::order::acknowledge::{self, Outcome};
 use anklang_store::order::{self, OrderDetails, OrderLine, OrderUpdate};
 use tonic::{Request, Response, Status};
 
 use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
+use super::planning::contacts::resource as contact;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most lines of an order.
 const MAX_LINES: usize = 1_000;
+/// The longest number of an order, in characters.
+const LONGEST_NUMBER: usize = 64;
+/// The longest reason of a rejection, in characters.
+const LONGEST_REASON: usize = 2_000;
 
 /// Columns of orders and their names in the message.
 const NAMES: Names = &[
@@ -64,6 +72,13 @@ impl pb::order_service_server::OrderService for OrdersApi {
     ) -> Result<Response<pb::Order>, Status> {
         reply(self.update(request).await)
     }
+
+    async fn acknowledge_order(
+        &self,
+        request: Request<pb::AcknowledgeOrderRequest>,
+    ) -> Result<Response<pb::Order>, Status> {
+        reply(self.acknowledge(request).await)
+    }
 }
 
 impl OrdersApi {
@@ -72,7 +87,7 @@ impl OrdersApi {
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["orders"])?;
         let mut tx = self.store.begin(tenant.id).await?;
-        let order = order::get(&mut tx, tenant.id, &number).await?;
+        let order = order::find(&mut tx, tenant.id, &number).await?;
         tx.commit().await?;
         order.map(to_proto).ok_or(ApiError::NotFound(request.name))
     }
@@ -130,6 +145,83 @@ impl OrdersApi {
         change.finish(tx, &response).await?;
         Ok(response)
     }
+
+    async fn acknowledge(
+        &self,
+        request: Request<pb::AcknowledgeOrderRequest>,
+    ) -> ApiResult<pb::Order> {
+        let tenant = caller(&self.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let number = violations.check("name", name::parse(&request.name, ["orders"]));
+        let said = acknowledgement(&request, &mut violations);
+        let ([number], said) = form::complete(violations, number.zip(said))?;
+        let mut tx = self.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        let held = acknowledge::hold(&mut tx, tenant.id, &number).await?;
+        if change.looks() {
+            let current = order::get(&mut tx, tenant.id, &held).await?;
+            let current = current.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
+            change.check(&request.name, &to_proto(current))?;
+        }
+        let outcome = acknowledge::acknowledge(&mut tx, tenant.id, &number, said).await?;
+        let order = match outcome {
+            Outcome::Done(order) => to_proto(*order),
+            Outcome::Refused(reason) => {
+                return Err(ApiError::Precondition {
+                    reason: ErrorReason::IllegalTransition,
+                    resource: order::resource(&held),
+                    description: reason.into(),
+                });
+            }
+        };
+        change.finish(tx, &order).await?;
+        Ok(order)
+    }
+}
+
+/// What the ERP says of an order.
+fn acknowledgement<'r>(
+    request: &'r pb::AcknowledgeOrderRequest,
+    violations: &mut Violations,
+) -> Option<Acknowledgement<'r>> {
+    let (number, reason) = (request.number.trim(), request.reject_reason.trim());
+    if number.chars().count() > LONGEST_NUMBER || number.chars().any(char::is_control) {
+        let rule = format!("must have 1 to {LONGEST_NUMBER} printable characters");
+        violations.add("number", rule);
+    }
+    if reason.chars().count() > LONGEST_REASON {
+        let rule = format!("must have at most {LONGEST_REASON} characters");
+        violations.add("reject_reason", rule);
+    }
+    if reason.chars().any(|c| c.is_control() && c != '\n') {
+        violations.add("reject_reason", "must not have control characters");
+    }
+    match request.state() {
+        pb::OrderState::Accepted => {
+            if !reason.is_empty() {
+                violations.add("reject_reason", "goes with ORDER_STATE_REJECTED only");
+            }
+            Some(Acknowledgement::Accepted { number })
+        }
+        pb::OrderState::Rejected => {
+            if !number.is_empty() {
+                violations.add("number", "goes with ORDER_STATE_ACCEPTED only");
+            }
+            if reason.is_empty() {
+                violations.add("reject_reason", "is required");
+            }
+            Some(Acknowledgement::Rejected { reason })
+        }
+        pb::OrderState::Unspecified | pb::OrderState::Taken => {
+            let rule = "must be ORDER_STATE_ACCEPTED or ORDER_STATE_REJECTED";
+            violations.add("state", rule);
+            None
+        }
+    }
 }
 
 fn from_proto(mut order: pb::Order, violations: &mut Violations) -> Option<OrderUpdate> {
@@ -146,6 +238,7 @@ fn from_proto(mut order: pb::Order, violations: &mut Violations) -> Option<Order
         .id("brand_code", &order.brand, "brands")
         .time("ordered_at", order.order_time.as_ref())
         .text("currency", order.currency_code)
+        .date("delivery_date", order.delivery_date.as_ref())
         .parse();
     Some(OrderUpdate {
         order: order?,
@@ -178,7 +271,8 @@ fn lines(order: &mut pb::Order, violations: &mut Violations) -> Vec<OrderLineRow
     rows
 }
 
-fn to_proto(details: OrderDetails) -> pb::Order {
+/// An order on the wire.
+pub fn to_proto(details: OrderDetails) -> pb::Order {
     let total = details.total();
     let order = details.order;
     let line = |line: OrderLine| pb::OrderLine {
@@ -202,6 +296,26 @@ fn to_proto(details: OrderDetails) -> pb::Order {
         currency_code: order.currency,
         create_time: Some(wire::timestamp(order.created_at)),
         update_time: Some(wire::timestamp(order.updated_at)),
+        delivery_date: order.delivery_date.map(wire::date),
+        departure: order.departure,
+        order_type: order.order_type,
+        note: order.note,
+        planned_contact: order.contact_id.map(contact).unwrap_or_default(),
+        taken_by: order.taken_by,
+        state: state(&order.state).into(),
+        taken_number: order.taken_number,
+        reject_reason: order.reject_reason,
+        acknowledge_time: order.acknowledged_at.map(wire::timestamp),
         etag: String::new(),
     })
+}
+
+/// How far an order is; unspecified for one that was not taken here.
+fn state(stored: &str) -> pb::OrderState {
+    match OrderState::parse(stored) {
+        None => pb::OrderState::Unspecified,
+        Some(OrderState::Taken) => pb::OrderState::Taken,
+        Some(OrderState::Accepted) => pb::OrderState::Accepted,
+        Some(OrderState::Rejected) => pb::OrderState::Rejected,
+    }
 }

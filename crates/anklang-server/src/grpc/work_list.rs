@@ -2,6 +2,7 @@
 
 mod claims;
 mod contacts;
+mod orders;
 mod outcomes;
 mod read;
 mod wire;
@@ -38,6 +39,8 @@ calls! {
     extend_claim: extend(ExtendClaimRequest) -> pb::ContactClaim,
     release_contact: release(ReleaseContactRequest) -> pb::PlannedContact,
     record_outcome: record(RecordOutcomeRequest) -> pb::RecordOutcomeResponse,
+    list_contact_orders: contact_orders(ListContactOrdersRequest) -> pb::ListContactOrdersResponse,
+    take_order: take_order(TakeOrderRequest) -> pb::TakeOrderResponse,
     list_contact_attempts: attempts(ListContactAttemptsRequest) -> pb::ListContactAttemptsResponse,
     create_planned_contact: create(CreatePlannedContactRequest) -> pb::PlannedContact,
     move_planned_contact: shift(MovePlannedContactRequest) -> pb::PlannedContact,

@@ -150,6 +150,52 @@ pub(crate) const ANNOUNCE_FOLLOW_UP: &str = "
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
+/// As [`ANNOUNCE`], of an order that was taken here: to be put behind `changed`, its row as it is now,
+/// `told_lines`, its lines as they are now, and `news`, no or one row with `kind` (the type is
+/// `anklang.order.<kind>.v1`), `subject`, `contact_id` of the contact in which it happened, `worker`, and
+/// `added_lines`, the numbers of new lines. Events of one order are delivered in their order: whoever
+/// writes one holds the order's row.
+pub(crate) const ANNOUNCE_ORDER: &str = "
+    announced AS (
+        INSERT INTO handover_event (tenant_id, type, order_id, subject, data)
+        SELECT c.tenant_id, 'anklang.order.' || n.kind || '.v1', c.id, n.subject,
+               jsonb_build_object(
+                   'order', c.number, 'state', c.state, 'customer', cu.number, 'brand', b.code,
+                   'delivery_date', c.delivery_date, 'departure', c.departure,
+                   'order_type', c.order_type, 'note', c.note, 'currency', c.currency,
+                   'order_time', to_char(c.ordered_at AT TIME ZONE 'UTC',
+                                         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+                   'total', l.total, 'lines', l.lines, 'added_lines', n.added_lines,
+                   'planned_contact', 'plannedContacts/' || n.contact_id,
+                   'contact_plan', k.plan_code, 'taken_by', c.taken_by, 'worker', n.worker,
+                   'reject_reason', c.reject_reason,
+                   'event_time', to_char(now() AT TIME ZONE 'UTC',
+                                         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+        FROM changed c
+        CROSS JOIN news n
+        CROSS JOIN (
+            SELECT coalesce(round(sum(quantity * unit_price), 2), 0)::text AS total,
+                   coalesce(jsonb_agg(jsonb_build_object(
+                       'line', line, 'product_number', product_number,
+                       'product_name', product_name, 'product_group', product_group,
+                       'quantity', quantity::text, 'unit_price', unit_price::text)
+                       ORDER BY line), '[]') AS lines
+            FROM told_lines) l
+        JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
+        LEFT JOIN brand b ON b.tenant_id = c.tenant_id AND b.id = c.brand_id
+        LEFT JOIN planned_contact k ON k.tenant_id = c.tenant_id AND k.id = n.contact_id
+        WHERE EXISTS (SELECT FROM webhook w
+              WHERE w.tenant_id = c.tenant_id AND w.deleted_at IS NULL
+                AND (cardinality(w.event_types) = 0
+                     OR 'anklang.order.' || n.kind || '.v1' = ANY(w.event_types)))
+        RETURNING tenant_id, id, seq, type, order_id),
+    handed_over AS (
+        INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq, order_id)
+        SELECT e.tenant_id, w.id, e.id, e.seq, e.order_id
+        FROM announced e
+        JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+             AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {
     #[derive(QueryableByName)]

@@ -4,8 +4,8 @@
 //! lease, and leaves `delivering` by [`complete`] of the same attempt. When the lease runs out,
 //! [`rescue`] makes it pending again; it may then arrive twice, which receivers tell by its id.
 //!
-//! Of the events of an offer, only the first that is neither delivered nor dead is claimed: a
-//! receiver never sees them in another order, unless it has one replayed.
+//! Of the events of an offer or an order, only the first that is neither delivered nor dead is claimed:
+//! a receiver never sees them in another order, unless it has one replayed.
 
 use std::time::Duration;
 
@@ -184,6 +184,10 @@ pub async fn claim(store: &Store, due: &Due, limit: i64, lease_for: Duration) ->
                AND NOT EXISTS (SELECT FROM handover_delivery before
                    WHERE before.tenant_id = $1 AND before.webhook_id = $2
                      AND before.offer_id = d.offer_id AND before.seq < d.seq
+                     AND before.state IN ('pending', 'delivering'))
+               AND NOT EXISTS (SELECT FROM handover_delivery before
+                   WHERE before.tenant_id = $1 AND before.webhook_id = $2
+                     AND before.order_id = d.order_id AND before.seq < d.seq
                      AND before.state IN ('pending', 'delivering'))
              ORDER BY d.next_attempt_at, d.seq LIMIT $3 FOR UPDATE OF d SKIP LOCKED),
          moved AS (

@@ -111,6 +111,9 @@ impl Maker {
                 (Entity::Consent, "state") => self
                     .pick(prop::sample::select(vec!["granted", "withdrawn"]))
                     .into(),
+                (Entity::Order, "state") => self
+                    .pick(prop::sample::select(vec!["", "accepted", "rejected"]))
+                    .into(),
                 (Entity::Offer, "state") => self
                     .pick(prop::sample::select(vec!["open", "accepted", "expired"]))
                     .into(),
@@ -466,7 +469,13 @@ impl Maker {
                 ("number", text(format!("B-{n:03}"))),
                 ("total", Cell::Number(total)),
             ];
-            let mut extra = json!({"brand_id": null});
+            let state = self.random_cell(Entity::Order, "state", FieldType::Text);
+            let state = state.expect("texts are never without a value");
+            let mut extra = json!({"brand_id": null, "taken_number": ""});
+            if state != text("") {
+                extra["taken_number"] = json!(format!("B-{n:03}"));
+            }
+            fixed.push(("state", state));
             if self.below(2) == 0 {
                 fixed.push(("brand", self.brand(0)));
                 extra["brand_id"] = json!(id(BRAND, 0));

@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 11] = [
+const UNSEEN: [(&str, &str); 12] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -78,6 +78,10 @@ const UNSEEN: [(&str, &str); 11] = [
     (
         "anklang.planning.v1.WorkListService/RecordOutcome",
         "the claim is what keeps others out",
+    ),
+    (
+        "anklang.planning.v1.WorkListService/TakeOrder",
+        "the claim is what keeps others out; of an order that is added to it takes add_to_etag",
     ),
 ];
 

@@ -145,14 +145,26 @@ pub async fn put_period(
     first: &str,
     last: &str,
 ) -> pb::InactivePeriod {
+    let (first, last) = (first.parse().unwrap(), last.parse().unwrap());
+    put_period_of(client, &customer.to_string(), day_type, first, last).await
+}
+
+/// Saves an inactive period of the customer with that number.
+pub async fn put_period_of(
+    client: &Client,
+    customer: &str,
+    day_type: pb::DayType,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> pb::InactivePeriod {
     let period = pb::InactivePeriod {
         name: format!(
             "customers/{customer}/inactivePeriods/{}",
             day_type.as_str_name()
         ),
         day_type: day_type.into(),
-        first_date: date(first),
-        last_date: date(last),
+        first_date: date(&first.to_string()),
+        last_date: date(&last.to_string()),
         ..Default::default()
     };
     let request = pb::UpdateInactivePeriodRequest {

@@ -133,6 +133,7 @@ fn crowded() -> Vec<(&'static str, &'static str, Value, &'static str)> {
             many(json!({"line": 1})),
             "order.lines",
         ),
+        ("/TakeOrder", "/order/lines", many(json!({})), "order.lines"),
         (
             "/UpdateWebhook",
             "/webhook/eventTypes",

@@ -271,7 +271,7 @@ impl Said {
     }
 }
 
-fn talk(time: Option<&prost_types::Duration>, violations: &mut Violations) -> i32 {
+pub(super) fn talk(time: Option<&prost_types::Duration>, violations: &mut Violations) -> i32 {
     let Some(time) = time else {
         return 0;
     };

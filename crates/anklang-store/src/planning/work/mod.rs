@@ -16,6 +16,7 @@
 pub mod attempt;
 pub mod change;
 pub mod claim;
+pub mod order;
 pub mod outcome;
 pub mod record;
 mod rules;

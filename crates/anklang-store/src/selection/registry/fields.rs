@@ -185,6 +185,13 @@ pub(super) const ORDER: &[Field] = &[
         Source::Column("ordered_at"),
         "When it was ordered.",
     ),
+    column("delivery_date", Date, "When it is delivered."),
+    word(
+        "state",
+        &["taken", "accepted", "rejected"],
+        "Of an order that was taken under a planned contact: taken, accepted or rejected by the \
+         ERP; not set for others.",
+    ),
     CURRENCY_CODE,
     field(
         "total",

@@ -2,6 +2,7 @@
 
 mod changes;
 mod claims;
+mod orders;
 mod outcomes;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
@@ -157,6 +158,9 @@ pub struct Work {
     claimed: Vec<(String, String)>,
     /// Nobody is at these.
     free: Vec<String>,
+    /// In somebody's hands with its claim, with two orders.
+    ordered: (String, String),
+    orders: [String; 2],
 }
 
 /// Fills the work list of the tenant `linden`, which has a customer K0001.
@@ -192,10 +196,13 @@ pub async fn populate(client: &Client) -> Work {
     for _ in 0..5 {
         free.push(create(client, due("K0001")).await.name);
     }
+    let (ordered, orders) = orders::populate(client).await;
     Work {
         tried,
         claimed,
         free,
+        ordered,
+        orders,
     }
 }
 
@@ -226,11 +233,28 @@ pub fn named(w: &Work) -> Vec<(&'static str, Value)> {
     let under = |i: usize| json!({"name": w.claimed[i].0, "claim": w.claimed[i].1});
     let mut record = under(0);
     record["outcome"] = json!("contactOutcomes/band");
+    let order = json!({"lines": [{"productNumber": "1", "quantity": "1",
+        "unitPrice": {"currencyCode": "EUR", "units": "1"}}]});
     let tomorrow = (Utc::now() + chrono::TimeDelta::days(1)).to_rfc3339();
     vec![
         (
             "anklang.planning.v1.WorkListService/ListContactAttempts",
             json!({"parent": w.tried}),
+        ),
+        (
+            "anklang.planning.v1.WorkListService/ListContactOrders",
+            json!({"parent": w.ordered.0}),
+        ),
+        (
+            "anklang.planning.v1.WorkListService/TakeOrder",
+            json!({
+                "name": w.ordered.0, "claim": w.ordered.1, "addTo": w.orders[0], "order": order,
+                "outcomeLater": true,
+            }),
+        ),
+        (
+            "anklang.orders.v1.OrderService/AcknowledgeOrder",
+            json!({"name": w.orders[1], "state": "ORDER_STATE_ACCEPTED", "number": "4711"}),
         ),
         ("anklang.planning.v1.WorkListService/ExtendClaim", under(2)),
         ("anklang.planning.v1.WorkListService/RecordOutcome", record),
@@ -276,6 +300,11 @@ pub fn lists(w: &Work) -> Vec<(&'static str, Value, &'static str)> {
             "anklang.planning.v1.WorkListService/ListContactAttempts",
             json!({"parent": w.tried}),
             "contactAttempts",
+        ),
+        (
+            "anklang.planning.v1.WorkListService/ListContactOrders",
+            json!({"parent": w.ordered.0}),
+            "orders",
         ),
         (
             "anklang.planning.v1.WorkListService/ListContactOutcomes",
