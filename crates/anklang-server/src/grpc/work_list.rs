@@ -3,7 +3,7 @@
 mod claims;
 mod contacts;
 mod outcomes;
-mod read;
+pub(in crate::grpc) mod read;
 mod wire;
 
 use anklang_proto::anklang::planning::v1 as pb;
