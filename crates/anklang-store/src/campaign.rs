@@ -278,7 +278,10 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .execute(conn)
     .await?;
     insert_audience(conn, tenant, id, &new.audience).await?;
-    let phone = new.outbound.phone.map(|(calls, _)| serde_json::to_value(calls));
+    let phone = new
+        .outbound
+        .phone
+        .map(|(calls, _)| serde_json::to_value(calls));
     let phone = phone
         .transpose()
         .map_err(|e| StoreError::Stored(format!("how an outbound calls: {e}")))?;

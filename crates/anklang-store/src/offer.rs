@@ -32,8 +32,8 @@ pub use preview::{PreviewOf, preview};
 pub use withdraw::withdraw;
 
 use crate::handover::event::ANNOUNCE;
-use crate::planning::calls;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::planning::calls;
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 

@@ -51,10 +51,7 @@ impl Calls {
     ) -> CallTimes {
         let date = match calendar.is_workday(launched) {
             true => launched,
-            false => calendar
-                .workdays_after(launched)
-                .next()
-                .unwrap_or(launched),
+            false => calendar.workdays_after(launched).next().unwrap_or(launched),
         };
         let from = instant(date, self.earliest.unwrap_or(NaiveTime::MIN), zone);
         let to = match self.latest {

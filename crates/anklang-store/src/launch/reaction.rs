@@ -43,9 +43,7 @@ pub(super) fn has_shown(
                           AND ra.contact_id = rk.id AND ra.outcome_class IN (",
             )
             .sql(REACHED)
-            .sql(
-                ") WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id AND ra.recorded_at <= ",
-            )
+            .sql(") WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id AND ra.recorded_at <= ")
             .bind::<Timestamptz, _>(before)
             .sql(")")
             .sql(NOT_TAKEN_BACK)

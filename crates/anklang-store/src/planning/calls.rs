@@ -65,11 +65,7 @@ pub fn read(phone: &Value) -> Result<Calls> {
 }
 
 /// Whether a phase's members are called.
-pub async fn is_by_phone(
-    conn: &mut Conn,
-    tenant: TenantId,
-    phase: PhaseId,
-) -> Result<bool> {
+pub async fn is_by_phone(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Bool)]
@@ -369,7 +365,7 @@ pub async fn give_up_ended(conn: &mut Conn, tenant: TenantId, limit: i64) -> Res
              UPDATE planned_contact k
              SET state = 'given_up', next_at = NULL, updated_at = now(),
                  end_reason = CASE k.attempts WHEN 0 THEN 'nobody called in its days'
-                                              ELSE 'not reached in its days' END
+                                              ELSE 'its days are over' END
              WHERE k.tenant_id = $1 AND k.id = ANY($2)
              RETURNING k.id, k.customer_id, k.outbound_id, k.attempts, k.end_reason)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)

@@ -3,7 +3,7 @@
 
 use anklang_domain::channel::{Carries, PHONE, carries};
 use anklang_domain::offer::OpenOffers;
-use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction};
+use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction, ReactionKind};
 use anklang_domain::planning::Calls;
 use anklang_domain::schedule::Stage;
 use anklang_domain::selection::{Compare, Criteria, Operator, Subject};
@@ -560,12 +560,11 @@ async fn resolve_reaction(
     let found = phase::id(conn, tenant.id, reaction.campaign, reaction.number).await?;
     match found {
         None => violations.add("reaction.phase", "does not exist"),
-        Some(phase)
-            if reaction.min_attempts > 0
-                && !calls::is_by_phone(conn, tenant.id, phase).await? =>
-        {
-            let reason = "goes with a phase by phone alone";
-            violations.add("reaction.min_attempts", reason);
+        Some(phase) if reaction.kind == ReactionKind::NotReached && reaction.min_attempts > 0 => {
+            if !calls::is_by_phone(conn, tenant.id, phase).await? {
+                let reason = "goes with a phase by phone alone";
+                violations.add("reaction.min_attempts", reason);
+            }
         }
         Some(_) => {}
     }
@@ -720,7 +719,10 @@ async fn start(
                 message_template: resolved.message_template(wanted),
                 document_template: &wanted.document_template,
                 purpose: &wanted.purpose,
-                phone: through.calls.as_ref().map(|(calls, plan)| (calls, plan.as_deref())),
+                phone: through
+                    .calls
+                    .as_ref()
+                    .map(|(calls, plan)| (calls, plan.as_deref())),
             },
         },
     )
