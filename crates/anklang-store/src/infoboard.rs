@@ -42,7 +42,8 @@ const CONTACTS: &str = "phase p
     JOIN planned_contact k ON k.tenant_id = b.tenant_id AND k.outbound_id = b.id
     WHERE p.tenant_id = $1 AND p.campaign_id = $2";
 
-/// Offers on `today`, messages, planned contacts and candidates by state, in one statement and so of one moment.
+/// Offers on `today`, messages, planned contacts and candidates by state, in one statement and so of one
+/// moment.
 pub async fn counts(
     conn: &mut Conn,
     tenant: TenantId,

@@ -183,9 +183,9 @@ pub async fn winding_up(store: &Store) -> Result<Vec<(TenantId, PhaseId)>> {
 const WHY: &str =
     "CASE p.state WHEN 'failed' THEN 'the launch failed' ELSE 'the phase was cancelled' END";
 
-/// Takes back at most `limit` offers, messages and planned contacts each of a phase that was given up; the
-/// customers' histories tell it of the offers. Says whether none is left. What is being sent meanwhile and comes back to the
-/// queue is cancelled when it is claimed.
+/// Takes back at most `limit` offers, messages and planned contacts each of a phase that was given up;
+/// the customers' histories tell it of the offers. Says whether none is left. What is being sent
+/// meanwhile and comes back to the queue is cancelled when it is claimed.
 pub async fn wind_up(
     conn: &mut Conn,
     tenant: TenantId,
@@ -284,8 +284,8 @@ pub async fn start_due(store: &Store) -> Result<usize> {
     Ok(started)
 }
 
-/// Completes active phases of all tenants: no message waits or is being sent, nobody is to be called, and every offer has
-/// come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
+/// Completes active phases of all tenants: no message waits or is being sent, nobody is to be called,
+/// and every offer has come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
 /// such message and offer, whatever the planner thinks of their number. Returns how many.
 pub async fn complete_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;

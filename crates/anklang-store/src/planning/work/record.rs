@@ -256,6 +256,9 @@ async fn write(
                      responsible = coalesce(nullif($8, ''), k.responsible),
                      marks = CASE WHEN 'worked_on' = ANY(k.marks) THEN k.marks
                                   ELSE k.marks || 'worked_on'::text END,
+                     -- What the outcome says counts over what was to become of it.
+                     end_reason = CASE WHEN $3 = 'cancelled' AND $6 <> 'cancelled'
+                                       THEN k.end_reason ELSE '' END,
                      claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id

@@ -8,7 +8,7 @@ use offers::OpenOfferPolicy;
 use pb::PhaseState;
 use planning::{OutcomeClass, PlannedContactState};
 
-use super::{accept, by_mail, by_phone, call, callable, contact_figures, contacts, fate, launch};
+use super::{accept, by_mail, by_phone, callable, contact_figures, contacts, fate, launch};
 use crate::mailing::until;
 use crate::phases::{answer_all, cancel_campaign, pause, reject, resume, until_state};
 use crate::refused;
@@ -56,12 +56,16 @@ async fn an_offer_that_is_not_open_any_more_calls_its_contact_off() {
     let recorded = record(&client, again).await.unwrap();
     let recorded = recorded.planned_contact.unwrap();
     assert_eq!((recorded.state(), recorded.attempt_count), (CANCELLED, 1));
+    assert_eq!(recorded.end_reason, "the offer was accepted");
     // What was said last counts.
     let four = claim(&client, &planned[&4].name, "anna").await.unwrap();
     accept(&client, &planned[&4].offer).await;
     let recorded = record(&client, says(&four, OutcomeClass::Done)).await;
     let recorded = recorded.unwrap().planned_contact.unwrap();
-    assert_eq!(recorded.state(), PlannedContactState::Done);
+    assert_eq!(
+        (recorded.state(), &recorded.end_reason[..]),
+        (PlannedContactState::Done, "")
+    );
 
     let superseding = pb::LaunchCampaignRequest {
         open_offers: OpenOfferPolicy::Supersede.into(),
@@ -175,10 +179,6 @@ async fn a_silent_worker_leaves_nothing_behind() {
     assert_eq!(work_list::contact(&back).name, planned[&1].name);
     let told = (CANCELLED, "the offer was accepted".to_owned());
     assert_eq!(fate(&client, &planned[&0].name).await, told);
-    assert_eq!(
-        call(&client, &planned[&1].name, OutcomeClass::Done)
-            .await
-            .attempt_count,
-        1
-    );
+    let done = record(&client, says(&back, OutcomeClass::Done)).await;
+    assert_eq!(done.unwrap().planned_contact.unwrap().attempt_count, 1);
 }
