@@ -1,7 +1,10 @@
 //! Channels and the addresses they need.
 
+/// The channel on which people call customers: nothing is sent.
+pub const PHONE: &str = "phone";
+
 /// The channel of contact points on which a channel's messages go out: a text message needs a
-/// mobile number, a call any phone number.
+/// mobile number. A call ([`PHONE`]) does with any number.
 pub fn contact_channel(channel: &str) -> &str {
     match channel {
         "sms" => "mobile",

@@ -190,7 +190,7 @@ fn after<S>(now: Standing<S>, control: Control, cancelled: S) -> Standing<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReactionKind {
-    /// Its message was sent, and there is no answer.
+    /// Its message was sent, or somebody spoke to the customer, and there is no answer.
     NoAnswer,
     /// It was accepted.
     Accepted,
@@ -198,12 +198,15 @@ pub enum ReactionKind {
     Rejected,
     /// It expired.
     Expired,
-    /// No message about it was sent.
+    /// No message about it was sent, or nobody reached the customer by phone.
     NotReached,
 }
 
 /// The most days of [`Reaction::min_age_days`].
 pub const MAX_AGE_DAYS: i32 = 3_650;
+
+/// The most attempts of [`Reaction::min_attempts`].
+pub const MAX_MIN_ATTEMPTS: i32 = 100;
 
 /// A reaction to an earlier phase, by which an audience is found. Stored as JSON with these names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +220,10 @@ pub struct Reaction {
     /// Only rejected for one of these; `None` is "not told". All when empty.
     #[serde(default)]
     pub reject_reasons: Vec<Option<RejectReason>>,
+    /// Not reached by phone in so many attempts, also when there will be more; 0 to
+    /// [`MAX_MIN_ATTEMPTS`], 0 for only those given up.
+    #[serde(default)]
+    pub min_attempts: i32,
 }
 
 #[cfg(test)]

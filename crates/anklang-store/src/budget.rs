@@ -1,8 +1,8 @@
 //! The contact budget: at most so many contacts of a customer within so many days, all channels and
 //! campaigns together.
 //!
-//! It is looked at twice: when an audience is frozen, where what is queued counts as well, and when
-//! messages are claimed, which decides. Claims of a tenant with a budget take turns (`lock`), so
+//! It is looked at twice: when an audience is frozen, where what is queued or to be called for a campaign
+//! counts as well, and when messages and contacts are claimed, which decides. Claims of a tenant with a budget take turns (`lock`), so
 //! that two of them do not each give a customer its last contact.
 
 use anklang_domain::TenantId;
@@ -41,10 +41,22 @@ const SELECT: &str =
 /// their way; calls in which somebody spoke to it, or may do so just now. `$1` is the tenant; `{days}`
 /// and `{exempt}` are those of the budget.
 pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
-    contacts_at("now()", states, days, exempt)
+    contacts_at("now()", states, days, exempt, "")
 }
 
-fn contacts_at(now: &str, states: &str, days: &str, exempt: &str) -> String {
+/// ` UNION ALL …`: calls of campaigns that are planned, as messages are that are queued. Those of plans
+/// are not counted before they are made: they are planned for weeks ahead.
+fn planned(exempt: &str) -> String {
+    format!(
+        "UNION ALL
+             SELECT 1 FROM planned_contact u
+             JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
+             WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id
+               AND u.state IN ('open', 'waiting') AND o.purpose <> ALL({exempt})"
+    )
+}
+
+fn contacts_at(now: &str, states: &str, days: &str, exempt: &str, more: &str) -> String {
     format!(
         "SELECT count(*) AS n FROM (
              SELECT 1 FROM message u
@@ -61,7 +73,8 @@ fn contacts_at(now: &str, states: &str, days: &str, exempt: &str) -> String {
              SELECT 1 FROM planned_contact u
              LEFT JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state = 'claimed'
-               AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})) u
+               AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})
+             {more}) u
          WHERE true"
     )
 }
@@ -141,7 +154,8 @@ pub(crate) async fn exclude(
         .execute(conn)
         .await?;
     let (candidates, key) = (of.candidates(), of.key());
-    let contacts = contacts_at("$6", &format!("{CONTACT}, 'queued'"), "$4", "$5");
+    let queued = format!("{CONTACT}, 'queued'");
+    let contacts = contacts_at("$6", &queued, "$4", "$5", &planned("$5"));
     diesel::sql_query(format!(
         "UPDATE {candidates} a SET exclusion = 'frequency_cap'
          FROM (SELECT m.ctid AS place, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth

@@ -2,6 +2,7 @@
 
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::phase::Reaction;
+use anklang_domain::planning::Calls;
 use anklang_domain::schedule::{Slot, Stage};
 use anklang_domain::{CampaignId, OperationId, OutboundId, PhaseId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -241,6 +242,8 @@ pub struct NewOutbound<'a> {
     pub document_template: &'a str,
     /// Purpose for which consent is needed.
     pub purpose: &'a str,
+    /// How members are called, and the code of the plan by whose rules; instead of messages.
+    pub phone: Option<(&'a Calls, Option<&'a str>)>,
 }
 
 /// Adds a phase with its (still empty) audience and its outbound. The campaign is locked by the
@@ -275,10 +278,17 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .execute(conn)
     .await?;
     insert_audience(conn, tenant, id, &new.audience).await?;
+    let phone = new
+        .outbound
+        .phone
+        .map(|(calls, _)| serde_json::to_value(calls));
+    let phone = phone
+        .transpose()
+        .map_err(|e| StoreError::Stored(format!("how an outbound calls: {e}")))?;
     diesel::sql_query(
         "INSERT INTO outbound (tenant_id, id, phase_id, number, channel, account, message_template,
-                               document_template, purpose, route)
-         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9)",
+                               document_template, purpose, route, phone, contact_plan)
+         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(OutboundId::new().0)
@@ -289,6 +299,8 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Text, _>(new.outbound.document_template)
     .bind::<Text, _>(new.outbound.purpose)
     .bind::<Nullable<Text>, _>(new.outbound.route)
+    .bind::<Nullable<Jsonb>, _>(phone)
+    .bind::<Nullable<Text>, _>(new.outbound.phone.and_then(|(_, plan)| plan))
     .execute(conn)
     .await?;
     let mut phases = phases(conn, tenant, new.campaign, Some(id)).await?;
@@ -450,6 +462,12 @@ pub struct Outbound {
     /// Purpose for which consent is needed.
     #[diesel(sql_type = Text)]
     pub purpose: String,
+    /// How members are called, as stored: [`crate::planning::calls::read`].
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub phone: Option<Value>,
+    /// Code of the plan by whose rules they are.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub contact_plan: Option<String>,
 }
 
 /// A campaign's outbounds, by phase and number.
@@ -460,7 +478,7 @@ pub async fn outbounds(
 ) -> Result<Vec<Outbound>> {
     Ok(diesel::sql_query(
         "SELECT o.id, o.phase_id, o.number, o.channel, o.account, o.message_template,
-                o.document_template, o.purpose, o.route
+                o.document_template, o.purpose, o.route, o.phone, o.contact_plan
          FROM outbound o JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
          WHERE o.tenant_id = $1 AND p.campaign_id = $2 ORDER BY p.number, o.number",
     )

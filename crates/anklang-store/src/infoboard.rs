@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Date, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::planning::work::REACHED;
 use crate::{Conn, Result};
 
 /// So many of a phase's things are in one state.
@@ -16,7 +17,8 @@ pub struct Count {
     #[diesel(sql_type = SqlUuid)]
     pub phase_id: Uuid,
     /// offer, message, response (to messages, each message once), member (key is the exclusion, empty
-    /// for members), rejection (key is the reason, empty when not told).
+    /// for members), rejection (key is the reason, empty when not told), contact, call (contacts that
+    /// were tried, each once: reached or not_reached), order (contacts with one).
     #[diesel(sql_type = Text)]
     pub what: String,
     /// The state.
@@ -27,14 +29,28 @@ pub struct Count {
     pub n: i64,
 }
 
-/// Offers on `today`, messages and candidates by state, in one statement and so of one moment.
+/// The campaign's planned contacts `k` of its phases `p`, and their attempts `x`.
+const TRIED: &str = "phase p
+    JOIN outbound b ON b.tenant_id = p.tenant_id AND b.phase_id = p.id AND b.phone IS NOT NULL
+    JOIN planned_contact k ON k.tenant_id = b.tenant_id AND k.outbound_id = b.id
+    JOIN contact_attempt x ON x.tenant_id = k.tenant_id AND x.contact_id = k.id
+    WHERE p.tenant_id = $1 AND p.campaign_id = $2";
+
+/// The campaign's planned contacts `k` of its phases `p`.
+const CONTACTS: &str = "phase p
+    JOIN outbound b ON b.tenant_id = p.tenant_id AND b.phase_id = p.id AND b.phone IS NOT NULL
+    JOIN planned_contact k ON k.tenant_id = b.tenant_id AND k.outbound_id = b.id
+    WHERE p.tenant_id = $1 AND p.campaign_id = $2";
+
+/// Offers on `today`, messages, planned contacts and candidates by state, in one statement and so of one
+/// moment.
 pub async fn counts(
     conn: &mut Conn,
     tenant: TenantId,
     campaign: CampaignId,
     today: NaiveDate,
 ) -> Result<Vec<Count>> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "SELECT o.phase_id, 'offer' AS what,
                 CASE WHEN o.state IN ('draft', 'open') AND p.state IN ('cancelled', 'failed')
                      THEN 'withdrawn'
@@ -55,10 +71,22 @@ pub async fn counts(
          WHERE tenant_id = $1 AND campaign_id = $2
            AND state IN ('opened', 'clicked', 'complained', 'unsubscribed') GROUP BY 1, 3
          UNION ALL
+         SELECT p.id, 'contact', k.state, count(*) FROM {CONTACTS} GROUP BY 1, 3
+         UNION ALL
+         SELECT p.id, 'order', '', count(*) FROM {CONTACTS}
+           AND k.outcome_class = 'order_taken' GROUP BY 1
+         UNION ALL
+         SELECT tried.phase_id, 'call', tried.came, count(*)
+         FROM (SELECT p.id AS phase_id,
+                      CASE WHEN bool_or(x.outcome_class IN ({REACHED})) THEN 'reached'
+                           ELSE 'not_reached' END AS came
+               FROM {TRIED} GROUP BY 1, k.id) tried
+         GROUP BY 1, 3
+         UNION ALL
          SELECT m.phase_id, 'member', coalesce(m.exclusion, ''), count(*)
          FROM audience_member m JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-         WHERE m.tenant_id = $1 AND p.campaign_id = $2 GROUP BY 1, 3",
-    )
+         WHERE m.tenant_id = $1 AND p.campaign_id = $2 GROUP BY 1, 3"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Date, _>(today)
@@ -90,6 +118,12 @@ pub struct Day {
     /// Offers rejected.
     #[diesel(sql_type = BigInt)]
     pub rejected: i64,
+    /// Attempts to reach customers by phone.
+    #[diesel(sql_type = BigInt)]
+    pub called: i64,
+    /// Those in which somebody spoke to the customer.
+    #[diesel(sql_type = BigInt)]
+    pub spoken: i64,
 }
 
 /// Days on which something happened, in order.
@@ -99,13 +133,15 @@ pub async fn days(
     campaign: CampaignId,
     time_zone: &str,
 ) -> Result<Vec<Day>> {
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "SELECT day, count(*) FILTER (WHERE what = 'made') AS made,
                 count(*) FILTER (WHERE what = 'sent') AS sent,
                 count(*) FILTER (WHERE what = 'delivered') AS delivered,
                 count(*) FILTER (WHERE what = 'bounced') AS bounced,
                 count(*) FILTER (WHERE what = 'accepted') AS accepted,
-                count(*) FILTER (WHERE what = 'rejected') AS rejected
+                count(*) FILTER (WHERE what = 'rejected') AS rejected,
+                count(*) FILTER (WHERE what IN ('called', 'spoken')) AS called,
+                count(*) FILTER (WHERE what = 'spoken') AS spoken
          FROM (SELECT offer_date AS day, 'made' AS what FROM offer
                WHERE tenant_id = $1 AND campaign_id = $2
                UNION ALL
@@ -117,9 +153,13 @@ pub async fn days(
                UNION ALL
                SELECT (told_at AT TIME ZONE $3)::date, state FROM message
                WHERE tenant_id = $1 AND campaign_id = $2 AND told_at IS NOT NULL
-                 AND state IN ('delivered', 'bounced')) happened
-         GROUP BY day ORDER BY day",
-    )
+                 AND state IN ('delivered', 'bounced')
+               UNION ALL
+               SELECT (x.recorded_at AT TIME ZONE $3)::date,
+                      CASE WHEN x.outcome_class IN ({REACHED}) THEN 'spoken' ELSE 'called' END
+               FROM {TRIED}) happened
+         GROUP BY day ORDER BY day"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Text, _>(time_zone)

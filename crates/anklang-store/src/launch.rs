@@ -6,7 +6,7 @@
 
 mod reaction;
 
-use anklang_domain::channel::contact_channel;
+use anklang_domain::channel::{PHONE, contact_channel};
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::phase::{PhaseState, Reaction};
 use anklang_domain::route::Split;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::message::PLACE;
 use crate::offer::CONTRACT_EXCLUSIONS;
+use crate::planning::calls;
 use crate::selection::{self, Statement};
 use crate::tenant::Tenant;
 use crate::{Conn, Result, Store, StoreError, budget};
@@ -60,7 +61,13 @@ pub async fn gather_statistics(store: &Store, candidates: i64) -> Result<()> {
         return Ok(());
     }
     store
-        .analyze(&["audience_member", "offer", "message", "customer_event"])
+        .analyze(&[
+            "audience_member",
+            "offer",
+            "message",
+            "planned_contact",
+            "customer_event",
+        ])
         .await
 }
 
@@ -234,6 +241,33 @@ const OPEN_OFFER: &str = "
             SELECT FROM phase op WHERE op.tenant_id = o.tenant_id AND op.id = o.phase_id
               AND op.state IN ('cancelled', 'failed'))) THEN 'open_offer'";
 
+/// The best address on the channel, and whether it is blocked.
+const ADDRESS: &str = "
+             SELECT cp.id, s.address_hash IS NOT NULL AS blocked
+             FROM contact_point cp
+             LEFT JOIN suppression s ON s.tenant_id = cp.tenant_id AND s.channel = cp.channel
+                                    AND s.address_hash = cp.address_hash
+             WHERE cp.tenant_id = subject.tenant_id AND cp.customer_id = subject.customer_id
+               AND cp.channel = target.contact_channel
+             ORDER BY blocked, cp.position, cp.address LIMIT 1";
+
+/// The same for calls: any number will do, and must not be blocked as one of either kind; see `looked_up`
+/// in `planning/work/claim.rs`.
+const NUMBER: &str = "
+             SELECT cp.id, known.blocked
+             FROM contact_point cp
+             CROSS JOIN LATERAL (
+                 SELECT bool_or(s.channel IS NOT NULL) AS blocked
+                 FROM (VALUES ('phone'), ('mobile')) kind (channel)
+                 LEFT JOIN suppression s ON s.tenant_id = cp.tenant_id AND s.channel = kind.channel
+                      AND s.address_hash = sha256(uuid_send(cp.tenant_id)
+                          || convert_to(kind.channel, 'UTF8') || '\\x00'::bytea
+                          || convert_to(cp.address, 'UTF8'))
+                 OFFSET 0) known
+             WHERE cp.tenant_id = subject.tenant_id AND cp.customer_id = subject.customer_id
+               AND cp.channel IN ('phone', 'mobile')
+             ORDER BY known.blocked, cp.channel DESC, cp.position, cp.address LIMIT 1";
+
 /// Freezes the audience: every contract that the stored criteria find at `now` becomes a
 /// candidate, a member unless one of the exclusions holds. The address is the best one that is not
 /// blocked.
@@ -257,14 +291,18 @@ pub async fn freeze(
         .map_err(|e| StoreError::Stored(format!("criteria of an audience: {e}")))?;
     let prepared = selection::prepare(conn, tenant, Subject::Contract, &criteria, now).await?;
     let prepared = prepared.with_numbers(stored.included, Vec::new());
-    let reaction = stored
+    let reaction: Option<Reaction> = stored
         .reaction
         .map(serde_json::from_value)
         .transpose()
         .map_err(|e| StoreError::Stored(format!("reaction of an audience: {e}")))?;
-    let shown = reaction.map_or_else(Statement::default, |r: Reaction| {
-        reaction::has_shown(tenant.id, &r, now, what.today)
-    });
+    let shown = match reaction {
+        None => Statement::default(),
+        Some(r) => {
+            let by_phone = calls::is_by_phone(conn, tenant.id, r.phase).await?;
+            reaction::has_shown(tenant.id, &r, by_phone, now, what.today)
+        }
+    };
 
     Statement::new("INSERT INTO ")
     .sql(candidates)
@@ -308,14 +346,11 @@ pub async fn freeze(
     .bind::<SqlUuid, _>(what.product_version.0)
     .sql(
         ") target
-         LEFT JOIN LATERAL (
-             SELECT cp.id, s.address_hash IS NOT NULL AS blocked
-             FROM contact_point cp
-             LEFT JOIN suppression s ON s.tenant_id = cp.tenant_id AND s.channel = cp.channel
-                                    AND s.address_hash = cp.address_hash
-             WHERE cp.tenant_id = subject.tenant_id AND cp.customer_id = subject.customer_id
-               AND cp.channel = target.contact_channel
-             ORDER BY blocked, cp.position, cp.address LIMIT 1) point ON true
+         LEFT JOIN LATERAL (",
+    )
+    .sql(if what.channel == PHONE { NUMBER } else { ADDRESS })
+    .sql(
+        ") point ON true
          LEFT JOIN consent ON consent.tenant_id = subject.tenant_id
               AND consent.customer_id = subject.customer_id AND consent.channel = ",
     )

@@ -33,6 +33,7 @@ pub use withdraw::withdraw;
 
 use crate::handover::event::ANNOUNCE;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::planning::calls;
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
@@ -400,6 +401,7 @@ pub async fn answer(
     .bind::<Text, _>(code)
     .execute(conn)
     .await?;
+    calls::call_off(conn, tenant, &[found.id]).await?;
     get(conn, tenant, number, today)
         .await?
         .map(|offer| AnswerResult::Answered(Box::new(offer)))

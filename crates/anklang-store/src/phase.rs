@@ -18,6 +18,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::handover::event::ANNOUNCE;
+use crate::planning::calls::{self, ALL_OVER};
 use crate::{Conn, Result, Store, StoreError};
 
 /// What a control came to.
@@ -182,9 +183,9 @@ pub async fn winding_up(store: &Store) -> Result<Vec<(TenantId, PhaseId)>> {
 const WHY: &str =
     "CASE p.state WHEN 'failed' THEN 'the launch failed' ELSE 'the phase was cancelled' END";
 
-/// Takes back at most `limit` offers and `limit` messages of a phase that was given up; the customers'
-/// histories tell it. Says whether none is left. What is being sent meanwhile and comes back to the
-/// queue is cancelled when it is claimed.
+/// Takes back at most `limit` offers, messages and planned contacts each of a phase that was given up;
+/// the customers' histories tell it of the offers. Says whether none is left. What is being sent
+/// meanwhile and comes back to the queue is cancelled when it is claimed.
 pub async fn wind_up(
     conn: &mut Conn,
     tenant: TenantId,
@@ -226,15 +227,18 @@ pub async fn wind_up(
             .execute(conn)
             .await?;
     }
-    let over = diesel::sql_query(
+    // After the offers, as their contacts are always locked.
+    calls::wind_up(conn, tenant, phase, WHY, limit).await?;
+    let no_contact = calls::nothing_left();
+    let over = diesel::sql_query(format!(
         "UPDATE phase SET winding_up = false
          WHERE tenant_id = $1 AND id = $2 AND NOT EXISTS (
              SELECT FROM offer o WHERE o.tenant_id = $1 AND o.phase_id = $2
                AND o.state IN ('draft', 'open'))
            AND NOT EXISTS (
              SELECT FROM message m WHERE m.tenant_id = $1 AND m.phase_id = $2
-               AND m.state = 'queued')",
-    )
+               AND m.state = 'queued'){no_contact}"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .execute(conn)
@@ -280,25 +284,25 @@ pub async fn start_due(store: &Store) -> Result<usize> {
     Ok(started)
 }
 
-/// Completes active phases of all tenants: no message waits or is being sent, and every offer has
-/// come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
+/// Completes active phases of all tenants: no message waits or is being sent, nobody is to be called,
+/// and every offer has come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
 /// such message and offer, whatever the planner thinks of their number. Returns how many.
 pub async fn complete_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
-    let completed = diesel::sql_query(
+    let completed = diesel::sql_query(format!(
         "UPDATE phase p SET state = 'completed', paused = false, completed_at = now()
          FROM tenant t
          WHERE t.id = p.tenant_id AND p.state = 'active'
            AND (SELECT count(*) = 0 FROM (
                     SELECT FROM message m WHERE m.tenant_id = p.tenant_id AND m.phase_id = p.id
-                      AND m.state IN ('queued', 'sending') LIMIT 1) unsent)
+                      AND m.state IN ('queued', 'sending') LIMIT 1) unsent){ALL_OVER}
            AND (p.end_date < (now() AT TIME ZONE t.time_zone)::date
                 OR (SELECT count(*) = 0 FROM (
                         SELECT FROM offer o WHERE o.tenant_id = p.tenant_id AND o.phase_id = p.id
                           AND o.state IN ('draft', 'open')
                           AND o.valid_until >= (now() AT TIME ZONE t.time_zone)::date
-                        LIMIT 1) unanswered))",
-    )
+                        LIMIT 1) unanswered))"
+    ))
     .execute(&mut tx)
     .await?;
     tx.commit().await?;

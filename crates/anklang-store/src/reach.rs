@@ -25,7 +25,8 @@ pub struct Fate {
     /// Number of the phase.
     #[diesel(sql_type = Integer)]
     pub phase_number: i32,
-    /// `excluded`, the state of the member's message, or `no_message`.
+    /// `excluded`, the state of the member's message, `contact_` and that of its planned contact, or
+    /// `no_message`.
     #[diesel(sql_type = Text)]
     pub state: String,
     /// Why; the exclusion's word, or what was last said.
@@ -41,20 +42,28 @@ const REASON: &str = "CASE WHEN m.state IN ('sent', 'delivered') THEN ''
     ELSE coalesce(substring(m.detail FROM '^[2-5][0-9][0-9](?: [245][.][0-9]{1,3}[.][0-9]{1,3})?(?![0-9])'),
                   m.detail) END";
 
+/// What became of the member with the message `m` or the planned contact `k`; else it is left out by `a`.
+const STATE: &str = "CASE WHEN a.exclusion IS NOT NULL THEN 'excluded'
+    ELSE coalesce(m.state, 'contact_' || k.state, 'no_message') END";
+
+/// Why a planned contact `k` is as it is.
+const CONTACT_REASON: &str = "coalesce(nullif(k.end_reason, ''), k.outcome_class)";
+
 /// What became of a campaign's candidates: each is counted once, in one statement and so as of one
 /// moment. By phase, and in it by state and number.
 pub async fn fates(conn: &mut Conn, tenant: TenantId, campaign: CampaignId) -> Result<Vec<Fate>> {
     Ok(diesel::sql_query(format!(
         "WITH one AS (
-             SELECT p.number AS phase_number,
-                    CASE WHEN a.exclusion IS NOT NULL THEN 'excluded'
-                         ELSE coalesce(m.state, 'no_message') END AS state,
-                    coalesce(a.exclusion, {REASON}, '') AS reason
+             SELECT p.number AS phase_number, {STATE} AS state,
+                    coalesce(a.exclusion, {REASON}, {CONTACT_REASON}, '') AS reason
              FROM phase p
              JOIN audience_member a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
              LEFT JOIN outbound o ON o.tenant_id = p.tenant_id AND o.phase_id = p.id AND o.number = 1
              LEFT JOIN LATERAL (SELECT state, detail FROM message
                  WHERE tenant_id = $1 AND outbound_id = o.id AND member_seq = a.seq OFFSET 0) m ON true
+             LEFT JOIN LATERAL (SELECT state, end_reason, outcome_class FROM planned_contact
+                 WHERE tenant_id = $1 AND outbound_id = o.id AND member_seq = a.seq
+                   AND o.phone IS NOT NULL OFFSET 0) k ON true
              WHERE p.tenant_id = $1 AND p.campaign_id = $2),
          counted AS (
              SELECT phase_number, state, reason, count(*) AS n,
@@ -124,6 +133,9 @@ pub struct Line {
     /// When it last moved.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub updated_at: Option<DateTime<Utc>>,
+    /// Its planned contact.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub contact_id: Option<Uuid>,
 }
 
 /// Candidates of a campaign after a place, in order; each once.
@@ -135,25 +147,27 @@ pub async fn lines(
     limit: i64,
 ) -> Result<Vec<Line>> {
     // First the keys of the page, then what belongs to them, row by row.
-    Ok(diesel::sql_query(
+    Ok(diesel::sql_query(format!(
         "WITH page AS MATERIALIZED (
              SELECT p.number AS phase_number, p.id AS phase_id, a.*
              FROM (SELECT id, number FROM phase
                    WHERE tenant_id = $1 AND campaign_id = $2 AND number >= $3
                    ORDER BY number) p
              CROSS JOIN LATERAL (
-                 SELECT seq, customer_id, contract_id, exclusion FROM audience_member
+                 SELECT seq, customer_id, contract_id, contact_point_id, exclusion
+                 FROM audience_member
                  WHERE tenant_id = $1 AND phase_id = p.id
                    AND seq > CASE WHEN p.number = $3 THEN $4 ELSE 0 END
                  ORDER BY seq LIMIT $5) a
              ORDER BY p.number, a.seq LIMIT $5)
          SELECT a.phase_number, a.seq, co.number AS contract_number, cu.number AS customer_number,
-                CASE WHEN a.exclusion IS NOT NULL THEN 'excluded'
-                     ELSE coalesce(m.state, 'no_message') END AS state,
-                coalesce(a.exclusion, m.detail, '') AS reason,
-                o.number AS offer_number, m.id AS message_id, m.channel, m.account,
-                m.attempt AS attempts, m.address_hash, d.sha256 AS document_sha256,
-                m.created_at AS queued_at, m.sent_at, m.updated_at
+                {STATE} AS state, coalesce(a.exclusion, m.detail, {CONTACT_REASON}, '') AS reason,
+                o.number AS offer_number, m.id AS message_id,
+                coalesce(m.channel, CASE WHEN k.id IS NOT NULL THEN ob.channel END) AS channel,
+                m.account, coalesce(m.attempt, k.attempts) AS attempts,
+                coalesce(m.address_hash, cp.address_hash) AS address_hash,
+                d.sha256 AS document_sha256, coalesce(m.created_at, k.created_at) AS queued_at,
+                m.sent_at, coalesce(m.updated_at, k.updated_at) AS updated_at, k.id AS contact_id
          FROM page a
          JOIN LATERAL (SELECT number FROM contract
              WHERE tenant_id = $1 AND id = a.contract_id OFFSET 0) co ON true
@@ -163,12 +177,20 @@ pub async fn lines(
              WHERE tenant_id = $1 AND phase_id = a.phase_id AND member_seq = a.seq OFFSET 0) o ON true
          LEFT JOIN LATERAL (SELECT sha256 FROM document
              WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
-         LEFT JOIN LATERAL (SELECT id FROM outbound
+         LEFT JOIN LATERAL (SELECT id, channel, phone FROM outbound
              WHERE tenant_id = $1 AND phase_id = a.phase_id AND number = 1 OFFSET 0) ob ON true
          LEFT JOIN LATERAL (SELECT * FROM message
              WHERE tenant_id = $1 AND outbound_id = ob.id AND member_seq = a.seq OFFSET 0) m ON true
-         ORDER BY a.phase_number, a.seq",
-    )
+         LEFT JOIN LATERAL (
+             SELECT id, state, end_reason, outcome_class, attempts, created_at, updated_at
+             FROM planned_contact
+             WHERE tenant_id = $1 AND outbound_id = ob.id AND member_seq = a.seq
+               AND ob.phone IS NOT NULL OFFSET 0) k ON true
+         LEFT JOIN LATERAL (SELECT address_hash FROM contact_point
+             WHERE tenant_id = $1 AND id = a.contact_point_id AND k.id IS NOT NULL
+             OFFSET 0) cp ON true
+         ORDER BY a.phase_number, a.seq"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Integer, _>(after.0)
@@ -214,6 +236,9 @@ pub struct Candidacy {
     /// When it is due, while it waits.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Its planned contact.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub contact_id: Option<Uuid>,
 }
 
 /// Contracts that a customer has, or was made offers for. An audience is looked through by contract:
@@ -232,12 +257,11 @@ pub async fn candidacies(
     Ok(diesel::sql_query(format!(
         "WITH own AS MATERIALIZED ({CONTRACTS})
          SELECT p.campaign_id, c.name AS campaign_name, p.number AS phase_number,
-                co.number AS contract_number,
-                CASE WHEN a.exclusion IS NOT NULL THEN 'excluded'
-                     ELSE coalesce(m.state, 'no_message') END AS state,
-                coalesce(a.exclusion, m.detail, '') AS reason, au.frozen_at,
+                co.number AS contract_number, {STATE} AS state,
+                coalesce(a.exclusion, m.detail, {CONTACT_REASON}, '') AS reason, au.frozen_at,
                 o.number AS offer_number, m.id AS message_id, m.sent_at,
-                CASE WHEN m.state = 'queued' THEN m.next_attempt_at END AS next_attempt_at
+                coalesce(CASE WHEN m.state = 'queued' THEN m.next_attempt_at END, k.next_at)
+                    AS next_attempt_at, k.id AS contact_id
          FROM phase p
          CROSS JOIN own
          JOIN LATERAL (SELECT * FROM audience_member
@@ -250,6 +274,8 @@ pub async fn candidacies(
              WHERE tenant_id = $1 AND phase_id = a.phase_id AND member_seq = a.seq OFFSET 0) o ON true
          LEFT JOIN LATERAL (SELECT id, state, detail, sent_at, next_attempt_at FROM message
              WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) m ON true
+         LEFT JOIN LATERAL (SELECT id, state, end_reason, outcome_class, next_at FROM planned_contact
+             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) k ON true
          WHERE p.tenant_id = $1 AND a.customer_id = $2 AND ($3 IS NULL OR p.campaign_id = $3)
          ORDER BY p.created_at DESC, p.number DESC, co.number LIMIT $4"
     ))

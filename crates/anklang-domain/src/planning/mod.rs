@@ -24,6 +24,7 @@
 //! [`LAST_DAY`].
 
 mod calendar;
+mod calls;
 mod delivery;
 mod exception;
 pub mod holidays;
@@ -40,6 +41,7 @@ mod weekdays;
 mod tests;
 
 pub use calendar::{Calendar, Day, OwnDay, OwnDayKind, SEARCH_DAYS};
+pub use calls::{CallTimes, Calls, end_of};
 pub use delivery::{DELIVERY_DAYS, Delivery, SkippedDay, deliveries, is_delivery_day};
 pub use exception::{Change, Exception, check_exception};
 pub use holidays::Region;

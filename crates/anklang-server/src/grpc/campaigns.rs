@@ -3,6 +3,7 @@
 mod control;
 pub mod dry_run;
 mod launch;
+mod phone;
 mod schedule;
 
 use anklang_domain::phase::{CampaignState, Control, PhaseState, Reaction};
@@ -394,7 +395,26 @@ fn reaction_to_wire(p: &Phase) -> ApiResult<Option<pb::Reaction>> {
             .into_iter()
             .map(|r| reject_reason_to_wire(r).into())
             .collect(),
+        min_attempts: reaction.min_attempts,
     }))
+}
+
+fn outbound_to_wire(phase: &str, o: &Outbound) -> ApiResult<pb::Outbound> {
+    Ok(pb::Outbound {
+        name: format!("{phase}/outbounds/{}", o.number),
+        channel: o.channel.clone(),
+        channel_account: match &o.account[..] {
+            "" => String::new(),
+            account => name::format(&[("channelAccounts", account)]),
+        },
+        message_template: o.message_template.clone(),
+        document_template: o.document_template.clone(),
+        purpose: o.purpose.clone(),
+        phone: phone::to_wire(o)?,
+        channel_route: o.route.as_ref().map_or_else(String::new, |route| {
+            name::format(&[("channelRoutes", route)])
+        }),
+    })
 }
 
 fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<pb::Phase> {
@@ -430,21 +450,8 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
         outbounds: outbounds
             .iter()
             .filter(|o| o.phase_id == p.id)
-            .map(|o| pb::Outbound {
-                name: format!("{name}/outbounds/{}", o.number),
-                channel: o.channel.clone(),
-                channel_account: match &o.account[..] {
-                    "" => String::new(),
-                    account => name::format(&[("channelAccounts", account)]),
-                },
-                message_template: o.message_template.clone(),
-                document_template: o.document_template.clone(),
-                purpose: o.purpose.clone(),
-                channel_route: o.route.as_ref().map_or_else(String::new, |route| {
-                    name::format(&[("channelRoutes", route)])
-                }),
-            })
-            .collect(),
+            .map(|o| outbound_to_wire(&name, o))
+            .collect::<ApiResult<_>>()?,
         create_time: Some(wire::timestamp(p.created_at)),
         paused: p.paused,
         planned_start_date: p.start_date.map(wire::date),

@@ -45,6 +45,8 @@ pub async fn load(
                 messages_bounced: d.bounced,
                 offers_accepted: d.accepted,
                 offers_rejected: d.rejected,
+                calls_made: d.called,
+                calls_reached: d.spoken,
             })
             .collect(),
         as_of_time: Some(wire::timestamp(now)),
@@ -87,6 +89,18 @@ fn figures<'a>(counts: impl Iterator<Item = &'a Count>) -> pb::InfoboardFigures 
             clicked: n("response", "clicked"),
             complained: n("response", "complained"),
             unsubscribed: n("response", "unsubscribed"),
+        }),
+        contacts: Some(pb::ContactFigures {
+            planned: all("contact"),
+            open: n("contact", "open"),
+            claimed: n("contact", "claimed"),
+            waiting: n("contact", "waiting"),
+            done: n("contact", "done"),
+            given_up: n("contact", "given_up"),
+            cancelled: n("contact", "cancelled"),
+            reached: n("call", "reached"),
+            not_reached: n("call", "not_reached"),
+            orders_taken: n("order", ""),
         }),
         audience: Some(pb::AudienceFigures {
             candidates: all("member"),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use anklang_domain::{CampaignId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as campaigns_pb;
+use anklang_proto::anklang::planning::v1::PlannedContactState;
 use anklang_proto::anklang::reach::v1 as pb;
 use anklang_store::customer::CustomerDetails;
 use anklang_store::reach::{self, Candidacy, Fate};
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use super::audience::exclusion;
 use super::campaigns::phase_resource;
 use super::messages::state;
+use super::planning::contacts;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::App;
 
@@ -192,11 +194,27 @@ fn candidacy(c: Candidacy) -> pb::Candidacy {
             .message_id
             .map_or_else(String::new, |id| format!("messages/{id}")),
         message_state: state(&c.state).into(),
-        message_reason: if excluded { String::new() } else { c.reason },
+        message_reason: match c.message_id {
+            Some(_) if !excluded => c.reason.clone(),
+            _ => String::new(),
+        },
         freeze_time: c.frozen_at.map(wire::timestamp),
         send_time: c.sent_at.map(wire::timestamp),
         next_attempt_time: c.next_attempt_at.map(wire::timestamp),
+        planned_contact: c.contact_id.map(contacts::resource).unwrap_or_default(),
+        planned_contact_state: contact_state(&c.state).unwrap_or_default(),
+        planned_contact_reason: match c.contact_id {
+            Some(_) if !excluded => c.reason,
+            _ => String::new(),
+        },
     }
+}
+
+/// The state of a planned contact, of the word of a fate; `None` when there is no contact.
+fn contact_state(fate: &str) -> Option<i32> {
+    let word = fate.strip_prefix("contact_")?;
+    let prefix = "PLANNED_CONTACT_STATE_";
+    Some(contacts::word::<PlannedContactState>(prefix, word))
 }
 
 /// Sums that add up, whatever is counted: members are what is not left out.
@@ -218,6 +236,11 @@ fn figures<'a>(fates: impl Iterator<Item = &'a Fate>) -> pb::ReachFigures {
         figures.members += count;
         match fate {
             "no_message" => figures.without_message += count,
+            fate if fate.starts_with("contact_") => figures.contacts.push(pb::ContactReach {
+                state: contact_state(fate).unwrap_or_default(),
+                reason: reason.to_owned(),
+                count,
+            }),
             fate => figures.messages.push(pb::MessageReach {
                 state: state(fate).into(),
                 reason: reason.to_owned(),

@@ -4,7 +4,7 @@ mod claims;
 mod contacts;
 mod orders;
 mod outcomes;
-mod read;
+pub(in crate::grpc) mod read;
 mod wire;
 
 use anklang_proto::anklang::planning::v1 as pb;

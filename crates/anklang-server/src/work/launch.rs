@@ -1,4 +1,5 @@
-//! The launch of a campaign's phase, in four steps: audience, offers, documents, messages.
+//! The launch of a campaign's phase, in four steps: audience, offers, documents, and messages or, by phone,
+//! planned contacts.
 //!
 //! The checkpoint is the operation's (step, done). Each chunk's rows and the checkpoint move in one
 //! transaction; documents are put into the store before the transaction that records them, under
@@ -11,6 +12,7 @@ use anklang_domain::{PhaseId, ProductVersionId};
 use anklang_store::launch::{self as steps, AudienceOf, Freeze};
 use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
+use anklang_store::planning::calls;
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, channel_route};
 use chrono::{NaiveDate, TimeDelta, Utc};
@@ -66,9 +68,17 @@ pub struct Plan {
     /// Without contracts that end within so many days.
     #[serde(default)]
     pub ending_within_days: Option<u16>,
+    /// Members are called: there are planned contacts instead of messages.
+    #[serde(default)]
+    pub calls: bool,
 }
 
 impl Plan {
+    /// The last step.
+    fn last_step(&self) -> &'static str {
+        if self.calls { "contacts" } else { "messages" }
+    }
+
     /// What freezing the audience needs to know.
     pub(super) fn freeze(&self, of: AudienceOf) -> Freeze<'_> {
         let days = self.ending_within_days;
@@ -140,7 +150,7 @@ pub async fn run(
             "" | PLANNED | "audience" => launch.freeze().await?,
             "offers" => launch.make_offers().await?,
             "documents" => launch.make_documents().await?,
-            "messages" => launch.queue_messages().await?,
+            "messages" | "contacts" => launch.reach_out().await?,
             "finished" => return Ok(()),
             step => {
                 return Err(Interrupted::Hopeless {
@@ -252,7 +262,7 @@ impl Launch<'_> {
         keep_lease(self.app, self.held, making).await?;
         let next = match until < total {
             true => "offers",
-            false if document_template.is_empty() => "messages",
+            false if document_template.is_empty() => self.plan.last_step(),
             false => "documents",
         };
         let done = if until < total { until } else { 0 };
@@ -277,7 +287,8 @@ impl Launch<'_> {
         };
         let drafts = offer::content(&mut tx, self.tenant.id, of).await?;
         let Some(last) = drafts.last().and_then(|d| d.member_seq) else {
-            self.advance(&mut tx, progress("messages", 0, total, failed))
+            let last = self.plan.last_step();
+            self.advance(&mut tx, progress(last, 0, total, failed))
                 .await?;
             tx.commit().await?;
             return Ok(());
@@ -298,22 +309,57 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Step 4: a message for each member; with the last of them the phase is active.
-    async fn queue_messages(&mut self) -> Result<(), Interrupted> {
+    /// Messages for the members of a chunk.
+    async fn queue_messages(
+        &self,
+        conn: &mut Conn,
+        after: i64,
+        until: i64,
+    ) -> Result<(), Interrupted> {
+        let (tenant, phase) = (self.tenant.id, self.phase());
+        let split = match channel_route::of_phase(conn, tenant, phase).await? {
+            Some(route) => moves::split(self.app, conn, tenant, &route).await?,
+            None => None,
+        };
+        let split = split.as_ref();
+        let queueing = steps::queue_messages(conn, tenant, phase, after, until, split);
+        keep_lease(self.app, self.held, queueing).await?;
+        Ok(())
+    }
+
+    /// Planned contacts with the members of a chunk.
+    async fn plan_contacts(
+        &self,
+        conn: &mut Conn,
+        after: i64,
+        until: i64,
+    ) -> Result<(), Interrupted> {
+        let part = calls::Part {
+            phase: self.phase(),
+            after,
+            until,
+            launched: self.plan.today,
+            last_day: self.plan.valid_until,
+        };
+        let planning = calls::plan_contacts(conn, &self.tenant, part);
+        keep_lease(self.app, self.held, planning).await?;
+        Ok(())
+    }
+
+    /// Step 4: a message or contact for each member; with the last of them the phase is active.
+    async fn reach_out(&mut self) -> Result<(), Interrupted> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        let (tenant, phase) = (self.tenant.id, self.phase());
-        let split = match channel_route::of_phase(&mut tx, tenant, phase).await? {
-            Some(route) => moves::split(self.app, &mut tx, tenant, &route).await?,
-            None => None,
-        };
-        let split = split.as_ref();
-        let queueing = steps::queue_messages(&mut tx, tenant, phase, done, until, split);
-        keep_lease(self.app, self.held, queueing).await?;
+        if self.plan.calls {
+            self.plan_contacts(&mut tx, done, until).await?;
+        } else {
+            self.queue_messages(&mut tx, done, until).await?;
+        }
         if until < total {
-            self.advance(&mut tx, progress("messages", until, total, failed))
+            let step = self.plan.last_step();
+            self.advance(&mut tx, progress(step, until, total, failed))
                 .await?;
             tx.commit().await?;
         } else {

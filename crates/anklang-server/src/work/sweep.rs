@@ -1,11 +1,12 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
-//! calls of long ago, old dry runs and reports that belong to nothing are forgotten; and each night the
+//! contacts of campaigns are given up when their days are over, calls of long ago, old dry runs and reports that belong to nothing are forgotten; and each night the
 //! contacts of the next weeks are generated.
 
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
+use anklang_store::planning::calls;
 use anklang_store::planning::work::claim;
 use anklang_store::report::{self, Purge};
 use anklang_store::tenant::{self, Tenant};
@@ -23,6 +24,8 @@ const DRY_RUNS_KEPT: TimeDelta = TimeDelta::days(7);
 const DRY_RUNS_PER_ROUND: i64 = 100;
 /// Offers that expire in one transaction.
 const OFFERS_PER_CHUNK: i64 = 5_000;
+/// Contacts that are given up in one transaction.
+const CONTACTS_PER_CHUNK: i64 = 5_000;
 /// Messages of accounts that this server does not know are taken back when their leases have run out
 /// so many lease times ago: another server that knows the account would have done so.
 const GRACE_LEASES: u32 = 10;
@@ -77,6 +80,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             ("old requests", forget_requests(app, &tenant, stop).await),
             ("old reports", forget_reports(app, &tenant, stop).await),
             ("contacts of silent people", take_back(app, &tenant).await),
+            (
+                "contacts whose last day is over",
+                give_up_ended(app, &tenant, stop).await,
+            ),
             (
                 "contacts",
                 planning::nightly(app, &tenant, Utc::now()).await,
@@ -201,6 +208,24 @@ async fn take_back(app: &App, tenant: &Tenant) -> Result<(), StoreError> {
     let back = claim::take_all_back(&app.store, tenant.id).await?;
     if back > 0 {
         tracing::info!(tenant = tenant.slug, back, "contacts are on the list again");
+    }
+    Ok(())
+}
+
+/// Customers of campaigns who were not reached in their days.
+async fn give_up_ended(
+    app: &App,
+    tenant: &Tenant,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let mut tx = app.store.begin_work(tenant.id).await?;
+        let given_up = calls::give_up_ended(&mut tx, tenant.id, CONTACTS_PER_CHUNK).await?;
+        tx.commit().await?;
+        if given_up == 0 {
+            return Ok(());
+        }
+        tracing::info!(tenant = tenant.slug, given_up, "contacts given up");
     }
     Ok(())
 }

@@ -6,9 +6,10 @@
 use anklang_domain::TenantId;
 use anklang_domain::phase::{Reaction, ReactionKind};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use diesel::sql_types::{Array, Date, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Date, Integer, Text, Timestamptz, Uuid as SqlUuid};
 
 use crate::offer::reject_words;
+use crate::planning::work::REACHED;
 use crate::selection::Statement;
 
 /// ` AND …`: there is no answer to the offer `r`, and its phase was not given up while it was open.
@@ -17,10 +18,11 @@ const NOT_TAKEN_BACK: &str = " AND (r.state = 'expired' OR (r.state = 'open' AND
       AND rp.state IN ('cancelled', 'failed'))))";
 
 /// ` AND …`: the contract's offer `r` of the earlier phase has come to what the reaction says, long
-/// enough before `now`, on the day `today`.
+/// enough before `now`, on the day `today`. With `by_phone` the members of that phase were called.
 pub(super) fn has_shown(
     tenant: TenantId,
     reaction: &Reaction,
+    by_phone: bool,
     now: DateTime<Utc>,
     today: NaiveDate,
 ) -> Statement {
@@ -33,6 +35,19 @@ pub(super) fn has_shown(
     .sql(" AND r.phase_id = ")
     .bind::<SqlUuid, _>(reaction.phase.0);
     match reaction.kind {
+        ReactionKind::NoAnswer if by_phone => offers
+            .sql(
+                " AND EXISTS (
+                     SELECT FROM planned_contact rk
+                     JOIN contact_attempt ra ON ra.tenant_id = rk.tenant_id
+                          AND ra.contact_id = rk.id AND ra.outcome_class IN (",
+            )
+            .sql(REACHED)
+            .sql(") WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id AND ra.recorded_at <= ")
+            .bind::<Timestamptz, _>(before)
+            .sql(")")
+            .sql(NOT_TAKEN_BACK)
+            .sql(")"),
         ReactionKind::NoAnswer => offers
             .sql(
                 " AND EXISTS (
@@ -66,6 +81,31 @@ pub(super) fn has_shown(
             .sql(" AND r.valid_until <= ")
             .bind::<Date, _>(today.checked_sub_signed(age).unwrap_or(NaiveDate::MIN))
             .sql(")"),
+        ReactionKind::NotReached if by_phone => offers
+            .sql(
+                " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (
+                     SELECT FROM planned_contact rk
+                     WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id
+                       AND (rk.state = 'given_up' AND rk.updated_at <= ",
+            )
+            .bind::<Timestamptz, _>(before)
+            .sql(
+                " OR rk.state IN ('waiting', 'claimed') AND EXISTS (
+                     SELECT FROM contact_attempt ra
+                     WHERE ra.tenant_id = rk.tenant_id AND ra.contact_id = rk.id AND ra.attempt = ",
+            )
+            // No attempt is the 0th.
+            .bind::<Integer, _>(reaction.min_attempts)
+            .sql(" AND ra.recorded_at <= ")
+            .bind::<Timestamptz, _>(before)
+            .sql(
+                ")) AND NOT EXISTS (
+                     SELECT FROM contact_attempt ra
+                     WHERE ra.tenant_id = rk.tenant_id AND ra.contact_id = rk.id
+                       AND ra.outcome_class IN (",
+            )
+            .sql(REACHED)
+            .sql("))))"),
         ReactionKind::NotReached => offers
             .sql(
                 " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (

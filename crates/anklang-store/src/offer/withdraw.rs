@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{AnswerResult, get};
 use crate::handover::event::ANNOUNCE;
+use crate::planning::calls;
 use crate::{Conn, Result, StoreError};
 
 /// Withdraws the offer with that number on `today` by the rules of the domain, tells it in the
@@ -57,6 +58,7 @@ pub async fn withdraw(
     .bind::<Text, _>(reason)
     .execute(conn)
     .await?;
+    calls::call_off(conn, tenant, &[found.id]).await?;
     get(conn, tenant, number, today)
         .await?
         .map(|offer| AnswerResult::Answered(Box::new(offer)))
@@ -130,5 +132,5 @@ pub(super) async fn supersede(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]
     .bind::<Array<SqlUuid>, _>(offers)
     .execute(conn)
     .await?;
-    Ok(())
+    calls::call_off_superseded(conn, tenant, offers).await
 }

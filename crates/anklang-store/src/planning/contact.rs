@@ -97,6 +97,14 @@ pub struct Contact {
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub offer_number: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub contract_number: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub ends_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Text)]
+    pub end_reason: String,
 }
 
 /// Contacts of the tenant `$1`, `k`, with what belongs to them.
@@ -116,13 +124,16 @@ const SELECT: &str = "SELECT k.id, k.source, k.plan_code, e.plan_code AS entry_p
         coalesce(k.details->>'note', '') AS note,
         coalesce(l.departure, '') AS departure, coalesce(l.order_type, '') AS order_type,
         f.campaign_id, f.number AS phase_number, k.message_id, k.operation_id, k.created_at,
-        k.updated_at
+        k.updated_at, a.number AS offer_number, v.number AS contract_number, k.ends_at,
+        k.end_reason
     FROM planned_contact k
     JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
     LEFT JOIN plan_entry e ON e.tenant_id = k.tenant_id AND e.id = k.entry_id
     LEFT JOIN contact_plan l ON l.tenant_id = k.tenant_id AND l.code = k.plan_code
     LEFT JOIN outbound o ON o.tenant_id = k.tenant_id AND o.id = k.outbound_id
     LEFT JOIN phase f ON f.tenant_id = o.tenant_id AND f.id = o.phase_id
+    LEFT JOIN offer a ON a.tenant_id = k.tenant_id AND a.id = k.offer_id
+    LEFT JOIN contract v ON v.tenant_id = a.tenant_id AND v.id = a.contract_id
     WHERE k.tenant_id = $1";
 
 /// The planned contact with that id.
@@ -200,6 +211,13 @@ pub static LISTABLE: Listable = Listable {
         Field::column("worked_on", Kind::Flag),
         Field::nullable("claimed_by", Kind::Text, "claimed_by"),
         Field::resource(
+            "phase",
+            &[
+                Part::new("campaigns", "campaign_id", PartType::Uuid),
+                Part::new("phases", "phase_number", PartType::Integer),
+            ],
+        ),
+        Field::resource(
             "message",
             &[Part::new("messages", "message_id", PartType::Uuid)],
         ),
@@ -209,6 +227,16 @@ pub static LISTABLE: Listable = Listable {
         ),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
+        Field::resource(
+            "offer",
+            &[Part::new("offers", "offer_number", PartType::Text)],
+        ),
+        Field::resource(
+            "contract",
+            &[Part::new("contracts", "contract_number", PartType::Text)],
+        ),
+        Field::nullable("expire_time", Kind::Time, "ends_at"),
+        Field::column("end_reason", Kind::Text),
     ],
     key: &[
         Sort::key("contact_date", "::date", false),

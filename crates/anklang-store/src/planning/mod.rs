@@ -5,6 +5,7 @@
 //! domain's ([`anklang_domain::planning`]); here are their rows.
 
 pub mod calendar;
+pub mod calls;
 pub mod clock;
 pub mod contact;
 pub mod entry;

@@ -284,7 +284,7 @@ async fn check_entries(conn: &mut Conn, tenant: TenantId, new: &NewPlan) -> Resu
 ///
 /// # Errors
 /// `Missing` when there is none; `Refused` while it has entries or contacts or is named by exceptions
-/// of others.
+/// of others or by outbounds.
 pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()> {
     #[derive(QueryableByName)]
     struct Used {
@@ -294,13 +294,17 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()>
         contacts: i64,
         #[diesel(sql_type = BigInt)]
         exceptions: i64,
+        #[diesel(sql_type = BigInt)]
+        outbounds: i64,
     }
     let used: Option<Used> = diesel::sql_query(
         "SELECT (SELECT count(*) FROM plan_entry WHERE tenant_id = $1 AND plan_code = $2) AS entries,
                 (SELECT count(*) FROM planned_contact
                  WHERE tenant_id = $1 AND plan_code = $2) AS contacts,
                 (SELECT count(*) FROM plan_exception
-                 WHERE tenant_id = $1 AND other_plan_code = $2) AS exceptions
+                 WHERE tenant_id = $1 AND other_plan_code = $2) AS exceptions,
+                (SELECT count(*) FROM outbound
+                 WHERE tenant_id = $1 AND contact_plan = $2) AS outbounds
          FROM contact_plan WHERE tenant_id = $1 AND code = $2 FOR UPDATE",
     )
     .bind::<SqlUuid, _>(tenant.0)
@@ -309,12 +313,13 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()>
     .await
     .optional()?;
     let used = used.ok_or_else(|| StoreError::Missing(resource(code)))?;
-    if used.entries + used.contacts + used.exceptions > 0 {
+    if used.entries + used.contacts + used.exceptions + used.outbounds > 0 {
         return Err(StoreError::Refused {
             resource: resource(code),
             reason: format!(
-                "it has {} entries and {} planned contacts, and {} exceptions of other plans name it",
-                used.entries, used.contacts, used.exceptions
+                "it has {} entries and {} planned contacts, and {} exceptions of other plans and {} \
+                 outbounds of campaigns name it",
+                used.entries, used.contacts, used.exceptions, used.outbounds
             ),
         });
     }

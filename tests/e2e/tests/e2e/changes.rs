@@ -53,6 +53,7 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
             json!({"launch": launch_of(world)}),
         ),
         (LAUNCH, launch_of(world)),
+        (LAUNCH, launch_by_phone(world)),
     ];
     calls.extend(new_channels());
     calls.extend(crate::work_list::makes());
@@ -75,6 +76,19 @@ fn launch_of(world: &World) -> Value {
     let date = json!({"year": day.year, "month": day.month, "day": day.day});
     fields.insert("schedule".into(), json!({"plannedStartDate": date}));
     request
+}
+
+/// The same, made by people.
+fn launch_by_phone(world: &World) -> Value {
+    let phone = json!({
+        "contactPlan": "contactPlans/NORD", "responsible": "roles/callcenter",
+        "earliestTime": "09:00", "latestTime": "17:00", "note": "Neuer Tarif",
+    });
+    with(
+        &launch_of(world),
+        "outbound",
+        json!({"phone": phone, "withoutDocument": true}),
+    )
 }
 
 fn has(method: &str, field: &str) -> bool {

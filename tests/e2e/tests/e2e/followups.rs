@@ -83,6 +83,7 @@ fn follow_up(
             kind: kind.into(),
             min_age_days,
             reject_reasons: reject_reasons.iter().map(|r| (*r).into()).collect(),
+            ..Default::default()
         }),
         ..utility.launch()
     }

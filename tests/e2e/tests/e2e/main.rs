@@ -34,6 +34,7 @@ mod org_units;
 mod pace;
 mod phase_controls;
 mod phases;
+mod phone;
 mod planning;
 mod plugins;
 mod presets;

@@ -369,6 +369,7 @@ async fn faults_of_a_schedule_are_named() {
         kind: 0,
         min_age_days: 4_000,
         reject_reasons: vec![99, 1],
+        min_attempts: 101,
     });
     refused::names(
         &ask(&client, request).await.unwrap_err(),
@@ -385,6 +386,7 @@ async fn faults_of_a_schedule_are_named() {
             "reaction.min_age_days",
             "reaction.reject_reasons[0]",
             "reaction.reject_reasons",
+            "reaction.min_attempts",
         ],
     );
     // Phases of others are no places.

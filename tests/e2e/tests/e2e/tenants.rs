@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::selections::v1 as selections;
 use anklang_testkit::{Client, TestServer};
@@ -115,31 +116,35 @@ async fn another_tenants_things_cannot_be_pointed_to() {
     let other = server.client("other").await.unwrap();
 
     let mut request = world.utility.launch();
-    request.audience = Some(
-        anklang_proto::anklang::campaigns::v1::launch_campaign_request::Audience::Selection(
-            world.selection.clone(),
-        ),
-    );
-    request.campaign_target = Some(
-        anklang_proto::anklang::campaigns::v1::launch_campaign_request::CampaignTarget::Campaign(
-            world.campaign.clone(),
-        ),
-    );
+    request.audience = Some(campaigns::launch_campaign_request::Audience::Selection(
+        world.selection.clone(),
+    ));
+    request.campaign_target =
+        Some(campaigns::launch_campaign_request::CampaignTarget::Campaign(world.campaign.clone()));
     request.deselected_contracts = vec![world.contract.clone()];
+    let mut by_phone = request.clone();
     let status = other
         .campaigns()
         .launch_campaign(request)
         .await
         .unwrap_err();
-    refused::names(
-        &status,
-        &[
-            "campaign",
-            "selection",
-            "deselected_contracts",
-            "target_product_version",
-        ],
-    );
+    let named = [
+        "campaign",
+        "selection",
+        "deselected_contracts",
+        "target_product_version",
+    ];
+    refused::names(&status, &named);
+    by_phone.outbound = Some(campaigns::OutboundSpec {
+        phone: Some(campaigns::PhoneSpec {
+            contact_plan: "contactPlans/NORD".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let status = other.campaigns().launch_campaign(by_phone).await;
+    let named = [&named[..], &["outbound.phone.contact_plan"]].concat();
+    refused::names(&status.unwrap_err(), &named);
 
     let csv = "number,customer_number,brand_code,division\nX1,K0001,linden,gas\n";
     let sums = other.import(ImportEntity::Contracts, csv).await.unwrap();

@@ -1,5 +1,6 @@
 //! Tests of planning as a whole, by theme.
 
+mod calls;
 mod customers;
 mod dates;
 mod exceptions;

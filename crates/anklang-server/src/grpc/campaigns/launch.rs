@@ -1,9 +1,10 @@
 //! The launch of a campaign, or of a further phase of one: what is asked for is read, looked up and
 //! written down; the work itself is an operation.
 
-use anklang_domain::channel::{Carries, carries};
+use anklang_domain::channel::{Carries, PHONE, carries};
 use anklang_domain::offer::OpenOffers;
-use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction};
+use anklang_domain::phase::{CampaignState, MAX_AGE_DAYS, Reaction, ReactionKind};
+use anklang_domain::planning::Calls;
 use anklang_domain::schedule::Stage;
 use anklang_domain::selection::{Compare, Criteria, Operator, Subject};
 use anklang_domain::{CampaignId, OperationId, SelectionId, Violations, name};
@@ -14,12 +15,14 @@ use anklang_proto::google::longrunning as lro;
 use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
 use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
+use anklang_store::planning::calls;
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, channel_account, channel_route, phase, selection, template};
 use chrono::{NaiveDate, Utc};
 use tonic::Request;
 use uuid::Uuid;
 
+use super::phone::{self, WantedCalls};
 use super::schedule::{self, Placed, Schedule, WantedReaction};
 use super::{CampaignsApi, campaign_to_wire, check_word, phase_resource, text_of, valid_until};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, OFFER_TEXT, shipped_message};
@@ -51,18 +54,21 @@ pub(super) struct Wanted {
     ending_within_days: Option<u16>,
 }
 
-/// Through what a launch shall go, by its id.
+/// Through what a launch shall go, by its id; or by whom.
 enum Wish {
     Account(String),
     Route(String),
+    Calls(WantedCalls),
 }
 
-/// An account or a route that there is, of some channel.
+/// An account or a route that there is, of some channel; or people who call.
 pub(super) struct Through {
     channel: String,
-    /// Empty with a route.
+    /// Empty with a route and calls.
     pub(super) account: String,
     pub(super) route: Option<String>,
+    /// With the code of the contact plan.
+    calls: Option<(Calls, Option<String>)>,
 }
 
 pub(super) enum CampaignTarget {
@@ -96,6 +102,9 @@ pub(super) struct Resolved<'a> {
 impl Resolved<'_> {
     /// The key of the message template.
     fn message_template<'b>(&self, wanted: &'b Wanted) -> &'b str {
+        if self.through.calls.is_some() {
+            return "";
+        }
         let usual = match carries(&self.through.channel) {
             Carries::Mails | Carries::Documents => OFFER_MAIL,
             Carries::Texts => OFFER_TEXT,
@@ -131,6 +140,7 @@ impl Resolved<'_> {
             open_offers: wanted.open_offers,
             one_per_household: wanted.one_per_household,
             ending_within_days: wanted.ending_within_days,
+            calls: self.through.calls.is_some(),
         }
     }
 }
@@ -255,8 +265,8 @@ impl CampaignsApi {
         }))
     }
 
-    /// Looks up through what a launch shall go; a tenant's own account or route then stays until the end
-    /// of the transaction.
+    /// Looks up through what a launch shall go; a tenant's own account or route, or the contact plan, then
+    /// stays until the end of the transaction.
     async fn through(
         &self,
         conn: &mut Conn,
@@ -274,6 +284,7 @@ impl CampaignsApi {
                     channel,
                     account: id.clone(),
                     route: None,
+                    calls: None,
                 });
                 (found, "outbound.channel_account")
             }
@@ -283,8 +294,18 @@ impl CampaignsApi {
                     channel: route.channel,
                     account: String::new(),
                     route: Some(route.id),
+                    calls: None,
                 });
                 (found, "outbound.channel_route")
+            }
+            Wish::Calls(wanted) => {
+                let calls = phone::resolve(conn, tenant, wanted, violations).await?;
+                return Ok(Some(Through {
+                    channel: PHONE.into(),
+                    account: String::new(),
+                    route: None,
+                    calls: Some(calls),
+                }));
             }
         };
         if found.is_none() {
@@ -294,8 +315,20 @@ impl CampaignsApi {
     }
 }
 
-/// Either an account or a route.
+/// An account, a route, or how members are called.
 fn read_through(spec: &pb::OutboundSpec, violations: &mut Violations) -> Option<Wish> {
+    if let Some(calls) = &spec.phone {
+        for (field, value) in [
+            ("outbound.channel_account", &spec.channel_account),
+            ("outbound.channel_route", &spec.channel_route),
+            ("outbound.message_template", &spec.message_template),
+        ] {
+            if !value.is_empty() {
+                violations.add(field, "must be empty by phone: nothing is sent");
+            }
+        }
+        return Some(Wish::Calls(phone::read(calls, violations)));
+    }
     if spec.channel_route.is_empty() {
         let account = name::parse(&spec.channel_account, ["channelAccounts"]);
         let account = violations.check("outbound.channel_account", account);
@@ -525,14 +558,22 @@ async fn resolve_reaction(
         return Ok(None);
     };
     let found = phase::id(conn, tenant.id, reaction.campaign, reaction.number).await?;
-    if found.is_none() {
-        violations.add("reaction.phase", "does not exist");
+    match found {
+        None => violations.add("reaction.phase", "does not exist"),
+        Some(phase) if reaction.kind == ReactionKind::NotReached && reaction.min_attempts > 0 => {
+            if !calls::is_by_phone(conn, tenant.id, phase).await? {
+                let reason = "goes with a phase by phone alone";
+                violations.add("reaction.min_attempts", reason);
+            }
+        }
+        Some(_) => {}
     }
     Ok(found.map(|phase| Reaction {
         phase,
         kind: reaction.kind,
         min_age_days: reaction.min_age_days,
         reject_reasons: reaction.reject_reasons.clone(),
+        min_attempts: reaction.min_attempts,
     }))
 }
 
@@ -678,6 +719,10 @@ async fn start(
                 message_template: resolved.message_template(wanted),
                 document_template: &wanted.document_template,
                 purpose: &wanted.purpose,
+                phone: through
+                    .calls
+                    .as_ref()
+                    .map(|(calls, plan)| (calls, plan.as_deref())),
             },
         },
     )

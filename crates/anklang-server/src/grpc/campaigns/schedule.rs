@@ -1,7 +1,7 @@
 //! When phases run: places and dates as they are asked for, and changed.
 
 use anklang_domain::offer::RejectReason;
-use anklang_domain::phase::{Control, MAX_AGE_DAYS, ReactionKind};
+use anklang_domain::phase::{Control, MAX_AGE_DAYS, MAX_MIN_ATTEMPTS, ReactionKind};
 use anklang_domain::schedule::{Overlap, Slot, Stage, arrange};
 use anklang_domain::{CampaignId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
@@ -208,6 +208,7 @@ pub(super) struct WantedReaction {
     pub kind: ReactionKind,
     pub min_age_days: i32,
     pub reject_reasons: Vec<Option<RejectReason>>,
+    pub min_attempts: i32,
 }
 
 pub(super) const REACTIONS: [(pb::ReactionKind, ReactionKind); 5] = [
@@ -243,6 +244,12 @@ pub(super) fn read_reaction(
     if !reject_reasons.is_empty() && kind != Some(ReactionKind::Rejected) {
         violations.add("reaction.reject_reasons", "go with REJECTED alone");
     }
+    if !(0..=MAX_MIN_ATTEMPTS).contains(&reaction.min_attempts) {
+        let reason = format!("must be from 0 to {MAX_MIN_ATTEMPTS}");
+        violations.add("reaction.min_attempts", reason);
+    } else if reaction.min_attempts > 0 && kind != Some(ReactionKind::NotReached) {
+        violations.add("reaction.min_attempts", "goes with NOT_REACHED alone");
+    }
     let (campaign, number) = phase?;
     Some(WantedReaction {
         campaign,
@@ -250,6 +257,7 @@ pub(super) fn read_reaction(
         kind: kind?,
         min_age_days: reaction.min_age_days,
         reject_reasons,
+        min_attempts: reaction.min_attempts,
     })
 }
 

@@ -102,6 +102,14 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
             .map_or_else(String::new, |id| format!("operations/{id}")),
         create_time: Some(wire::timestamp(c.created_at)),
         update_time: Some(wire::timestamp(c.updated_at)),
+        offer: c
+            .offer_number
+            .map_or_else(String::new, |number| name::format(&[("offers", &number)])),
+        contract: c
+            .contract_number
+            .map_or_else(String::new, |number| name::format(&[("contracts", &number)])),
+        expire_time: c.ends_at.map(wire::timestamp),
+        end_reason: c.end_reason,
         etag: String::new(),
     })
 }

@@ -218,7 +218,7 @@ fn optional_date(
 }
 
 /// A time of the day; none when empty.
-fn time_of(field: &str, time: &str, violations: &mut Violations) -> Option<NaiveTime> {
+pub(in crate::grpc) fn time_of(field: &str, time: &str, violations: &mut Violations) -> Option<NaiveTime> {
     match time.trim() {
         "" => None,
         time => violations.check(field, text::time_of_day(time)),
@@ -226,7 +226,7 @@ fn time_of(field: &str, time: &str, violations: &mut Violations) -> Option<Naive
 }
 
 /// A time of the day on the wire; empty for none.
-fn time_text(time: Option<NaiveTime>) -> String {
+pub(in crate::grpc) fn time_text(time: Option<NaiveTime>) -> String {
     time.map_or_else(String::new, text::time_text)
 }
 
@@ -237,7 +237,7 @@ fn weekdays(field: &str, names: &[String], violations: &mut Violations) -> Vec<i
 }
 
 /// Who makes contacts: `users/…` or `roles/…`, as names are written, or empty.
-fn responsible(field: &str, given: &str, violations: &mut Violations) -> String {
+pub(in crate::grpc) fn responsible(field: &str, given: &str, violations: &mut Violations) -> String {
     let read = |collection| {
         let [id] = name::parse(given, [collection]).ok()?;
         let fits = id.chars().count() <= 64

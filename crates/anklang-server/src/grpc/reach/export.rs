@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use super::{ReachApi, campaign_id, must_exist};
 use crate::grpc::campaigns::phase_resource;
+use crate::grpc::planning::contacts;
 use crate::grpc::{ApiError, ApiResult, caller};
 
 /// Candidates of a response; about 700 KB.
 const LINES: i64 = 2_000;
 
-const HEADER: [&str; 15] = [
+const HEADER: [&str; 16] = [
     "phase",
     "contract",
     "customer",
@@ -34,6 +35,7 @@ const HEADER: [&str; 15] = [
     "queue_time",
     "send_time",
     "update_time",
+    "planned_contact",
 ];
 
 /// An export under way: what is left of it.
@@ -124,7 +126,7 @@ fn read_cursor(text: &str) -> Result<(i32, i64), &'static str> {
         .ok_or("is no cursor of an export")
 }
 
-fn record(campaign: CampaignId, line: &Line) -> [String; 15] {
+fn record(campaign: CampaignId, line: &Line) -> [String; 16] {
     let named = |collection: &str, id: &str| name::format(&[(collection, id)]);
     let hash = |hash: &Option<Vec<u8>>| hash.as_ref().map(hex::encode).unwrap_or_default();
     let time = |time: Option<DateTime<Utc>>| {
@@ -155,5 +157,6 @@ fn record(campaign: CampaignId, line: &Line) -> [String; 15] {
         time(line.queued_at),
         time(line.sent_at),
         time(line.updated_at),
+        line.contact_id.map(contacts::resource).unwrap_or_default(),
     ]
 }

@@ -14,7 +14,7 @@ const CLAIM_SECONDS: i32 = 300;
 /// The longest name of a user, role or skill, in characters.
 const LONGEST_WORD: usize = 64;
 /// The longest note, in characters.
-pub(super) const LONGEST_NOTE: usize = 2_000;
+pub(in crate::grpc) const LONGEST_NOTE: usize = 2_000;
 
 pub(super) fn contact(violations: &mut Violations, field: &str, name: &str) -> Option<Uuid> {
     violations.check(field, name::parse_uuid(name, "plannedContacts"))
@@ -69,7 +69,7 @@ pub(super) fn person(
 }
 
 /// Skills: words, at most so many.
-pub(super) fn skills<'r>(
+pub(in crate::grpc) fn skills<'r>(
     violations: &mut Violations,
     field: &str,
     given: &'r [String],
@@ -103,7 +103,7 @@ pub(super) fn words<'r>(
 }
 
 /// A text for people, which may be empty.
-pub(super) fn text(violations: &mut Violations, field: &str, text: &str, most: usize) {
+pub(in crate::grpc) fn text(violations: &mut Violations, field: &str, text: &str, most: usize) {
     if text.chars().count() > most {
         violations.add(field, format!("must have at most {most} characters"));
     }

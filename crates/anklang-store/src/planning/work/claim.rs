@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::rules::{self, Warning};
 use super::{PURPOSE, hold, refused, resource};
 use crate::budget::{self, Budget};
+use crate::planning::calls::HELD;
 use crate::planning::contact::{self, Contact};
 use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
@@ -66,7 +67,9 @@ fn barred(budgeted: bool) -> String {
         false => "",
     };
     format!(
-        "CASE WHEN blocked.blocked THEN 'the phone number is blocked'
+        "CASE WHEN m.ends_at <= now() THEN 'its last day is over'
+              WHEN m.outbound_id = ANY({HELD}) THEN 'its campaign or phase is paused or cancelled'
+              WHEN blocked.blocked THEN 'the phone number is blocked'
               WHEN consent.state = 'withdrawn' OR m.outbound_id IS NOT NULL AND consent.state IS NULL
               THEN 'the customer takes no calls: no consent'
               {used_up} END"
@@ -227,6 +230,8 @@ fn next_sql(budgeted: bool, grouped: bool) -> String {
                  WHERE m.tenant_id = $1 AND m.responsible = turn.responsible
                    AND m.priority = turn.priority AND m.state IN ('open', 'waiting')
                    AND m.next_at <= now() AND m.skills <@ $6
+                   -- Passed over before anything is looked up: there may be very many.
+                   AND (m.outbound_id IS NULL OR m.outbound_id <> ALL({HELD}))
                    AND (cardinality($7) = 0 OR m.plan_code = ANY($7))
                    AND ($9 IS NULL OR m.contact_date >= $9)
                    -- What was tried already waits for its own time.
@@ -322,8 +327,11 @@ pub async fn extend(
     load(conn, tenant, id, claim).await
 }
 
-/// What a contact becomes that goes back to the list.
-const FREE: &str = "state = CASE WHEN k.attempts = 0 THEN 'open' ELSE 'waiting' END,
+/// What a contact becomes that goes back to the list, or is called off because that was to be done
+/// meanwhile.
+const FREE: &str = "state = CASE WHEN k.end_reason <> '' THEN 'cancelled'
+                                 WHEN k.attempts = 0 THEN 'open' ELSE 'waiting' END,
+    next_at = CASE k.end_reason WHEN '' THEN k.next_at END,
     claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()";
 
 /// Gives a contact back.

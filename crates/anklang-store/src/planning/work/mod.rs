@@ -37,6 +37,9 @@ use crate::{Conn, Result, StoreError};
 /// budget leaves out.
 pub const PURPOSE: &str = "call";
 
+/// Classes of attempts in which somebody spoke to the customer, as a list in SQL.
+pub(crate) const REACHED: &str = "'done', 'order_taken', 'call_later'";
+
 /// A contact as decisions go by it.
 #[derive(Debug, Clone, QueryableByName)]
 pub(crate) struct Standing {
@@ -64,6 +67,12 @@ pub(crate) struct Standing {
     pub(crate) claim_id: Option<Uuid>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(crate) claimed_by: Option<String>,
+    /// From when on it is given up.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) ends_at: Option<DateTime<Utc>>,
+    /// Why it is called off once it is free; empty: it is not.
+    #[diesel(sql_type = Text)]
+    pub(crate) end_reason: String,
     /// Of its plan, or of the tenant.
     #[diesel(sql_type = Text)]
     pub(crate) time_zone: String,
@@ -85,6 +94,7 @@ pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<
     let found = diesel::sql_query(
         "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
                 k.state, k.attempts, k.responsible, k.any_time, k.claim_id, k.claimed_by,
+                k.ends_at, k.end_reason,
                 coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
          FROM planned_contact k
          JOIN tenant t ON t.id = k.tenant_id

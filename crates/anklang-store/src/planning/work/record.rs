@@ -139,6 +139,8 @@ fn wish(
     let at = violations.check(field, at)?;
     if at <= standing.now {
         violations.add(field, "is over");
+    } else if let Some(end) = standing.ends_at.filter(|end| at >= *end) {
+        violations.add(field, format!("must be before the contact ends, {end}"));
     } else if at > standing.now + FURTHEST {
         violations.add(field, "must be at most 366 days ahead");
     }
@@ -177,12 +179,20 @@ fn fate(
         state,
         ..Fate::default()
     };
-    let again = |at, outside, role: &str| Fate {
-        state: "waiting",
-        next_at: Some(at),
-        any_time: outside,
-        escalated_to: role.to_owned(),
-        ..Fate::default()
+    let again = |at, outside, role: &str| {
+        if !standing.end_reason.is_empty() {
+            return over("cancelled");
+        }
+        if standing.ends_at.is_some_and(|end| at >= end) {
+            return over("given_up");
+        }
+        Fate {
+            state: "waiting",
+            next_at: Some(at),
+            any_time: outside,
+            escalated_to: role.to_owned(),
+            ..Fate::default()
+        }
     };
     // Whoever takes over begins as soon as the hours permit.
     let taken_over = |role: &str| match after(Some(&AT_ONCE), 1) {
@@ -246,6 +256,9 @@ async fn write(
                      responsible = coalesce(nullif($8, ''), k.responsible),
                      marks = CASE WHEN 'worked_on' = ANY(k.marks) THEN k.marks
                                   ELSE k.marks || 'worked_on'::text END,
+                     -- What the outcome says counts over what was to become of it.
+                     end_reason = CASE WHEN $3 = 'cancelled' AND $6 <> 'cancelled'
+                                       THEN k.end_reason ELSE '' END,
                      claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id

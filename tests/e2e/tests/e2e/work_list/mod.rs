@@ -71,14 +71,17 @@ async fn try_create(
     made.map(tonic::Response::into_inner)
 }
 
-fn asks(worker: &str) -> pb::ClaimNextContactRequest {
+pub fn asks(worker: &str) -> pb::ClaimNextContactRequest {
     pb::ClaimNextContactRequest {
         worker: format!("users/{worker}"),
         ..Default::default()
     }
 }
 
-async fn next(client: &Client, request: pb::ClaimNextContactRequest) -> Option<pb::ContactClaim> {
+pub async fn next(
+    client: &Client,
+    request: pb::ClaimNextContactRequest,
+) -> Option<pb::ContactClaim> {
     let answer = client.work_list().claim_next_contact(request).await;
     answer.unwrap().into_inner().contact_claim
 }
@@ -91,11 +94,11 @@ async fn next_customer(client: &Client, request: pb::ClaimNextContactRequest) ->
     }
 }
 
-fn contact(claim: &pb::ContactClaim) -> &pb::PlannedContact {
+pub fn contact(claim: &pb::ContactClaim) -> &pb::PlannedContact {
     claim.planned_contact.as_ref().unwrap()
 }
 
-async fn claim(client: &Client, name: &str, worker: &str) -> Result<pb::ContactClaim, Status> {
+pub async fn claim(client: &Client, name: &str, worker: &str) -> Result<pb::ContactClaim, Status> {
     let request = pb::ClaimContactRequest {
         name: name.into(),
         worker: format!("users/{worker}"),
@@ -106,7 +109,7 @@ async fn claim(client: &Client, name: &str, worker: &str) -> Result<pb::ContactC
 }
 
 /// What is said of a contact under a claim.
-fn says(claim: &pb::ContactClaim, class: pb::OutcomeClass) -> pb::RecordOutcomeRequest {
+pub fn says(claim: &pb::ContactClaim, class: pb::OutcomeClass) -> pb::RecordOutcomeRequest {
     pb::RecordOutcomeRequest {
         name: contact(claim).name.clone(),
         claim: claim.claim.clone(),
@@ -115,7 +118,7 @@ fn says(claim: &pb::ContactClaim, class: pb::OutcomeClass) -> pb::RecordOutcomeR
     }
 }
 
-async fn record(
+pub async fn record(
     client: &Client,
     request: pb::RecordOutcomeRequest,
 ) -> Result<pb::RecordOutcomeResponse, Status> {
