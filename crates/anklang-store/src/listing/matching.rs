@@ -29,6 +29,13 @@ pub enum Cell<'a> {
     Uuid(Uuid),
 }
 
+impl<'a> Cell<'a> {
+    /// Text, if there is any.
+    pub fn of_text(text: Option<&'a str>) -> Self {
+        text.map_or(Cell::Null, Cell::Text)
+    }
+}
+
 /// A row that a filter can look at.
 pub trait Cells {
     /// What it has in a column; `None` when there is no such column.
@@ -101,8 +108,8 @@ fn named(parts: &[Part], ids: &[String], row: &impl Cells) -> Option<bool> {
         same &= match cell(row, part.column) {
             Cell::Null => return None,
             Cell::Text(text) => text == id,
-            Cell::Uuid(uuid) => Uuid::try_parse(id) == Ok(uuid),
-            Cell::Number(number) => id.parse() == Ok(number),
+            Cell::Uuid(uuid) => Uuid::try_parse(id).ok() == Some(uuid),
+            Cell::Number(number) => id.parse::<Decimal>().ok() == Some(number),
             Cell::Flag(_) | Cell::Date(_) | Cell::Time(_) => false,
         };
     }

@@ -162,21 +162,19 @@ pub(super) static OF_GROUPS: LazyLock<String> =
 /// What filters compare.
 impl Cells for Contact {
     fn cell(&self, column: &str) -> Option<Cell<'_>> {
-        let text = |text: &'_ Option<String>| text.as_deref().map_or(Cell::Null, Cell::Text);
-        let time = |at: Option<DateTime<Utc>>| at.map_or(Cell::Null, Cell::Time);
         Some(match column {
             "id" => Cell::Uuid(self.id),
             "source" => Cell::Text(&self.source),
-            "plan_code" => text(&self.plan_code),
+            "plan_code" => Cell::of_text(self.plan_code.as_deref()),
             "customer_number" => Cell::Text(&self.customer_number),
             "plan_date" => Cell::Date(self.plan_date),
             "contact_date" => Cell::Date(self.contact_date),
             "contact_at" => Cell::Time(self.contact_at),
-            "next_at" => time(self.next_at),
+            "next_at" => self.next_at.map_or(Cell::Null, Cell::Time),
             "delivery_date" => self.delivery_date.map_or(Cell::Null, Cell::Date),
             "delivery_moved" => Cell::Text(&self.delivery_moved),
             "state" => Cell::Text(&self.state),
-            "outcome_class" => text(&self.outcome_class),
+            "outcome_class" => Cell::of_text(self.outcome_class.as_deref()),
             "outcome" => Cell::Text(&self.outcome),
             "attempts" => Cell::Number(self.attempts.into()),
             "responsible" => Cell::Text(&self.responsible),
@@ -184,7 +182,7 @@ impl Cells for Contact {
             "pinned" => Cell::Flag(self.pinned),
             "moved" => Cell::Flag(self.moved),
             "worked_on" => Cell::Flag(self.worked_on),
-            "claimed_by" => text(&self.claimed_by),
+            "claimed_by" => Cell::of_text(self.claimed_by.as_deref()),
             "message_id" => self.message_id.map_or(Cell::Null, Cell::Uuid),
             "operation_id" => self.operation_id.map_or(Cell::Null, Cell::Uuid),
             "created_at" => Cell::Time(self.created_at),

@@ -15,7 +15,14 @@ const ZONE: Tz = Tz::Europe__Berlin;
 const PLANS: [&str; 3] = ["", "P", "Q"];
 const RESPONSIBLES: [&str; 3] = ["", "users/anna", "roles/innen"];
 const WORKERS: [&str; 3] = ["users/anna", "users/bert", "users/Zoe"];
-const STATES: [&str; 6] = ["open", "claimed", "waiting", "done", "given_up", "cancelled"];
+const STATES: [&str; 6] = [
+    "open",
+    "claimed",
+    "waiting",
+    "done",
+    "given_up",
+    "cancelled",
+];
 const DIMENSIONS: [Dimension; 9] = [
     Dimension::ContactPlan,
     Dimension::Worker,
@@ -58,8 +65,14 @@ struct Contact {
 
 fn made_up(n: usize, dice: &mut Dice) -> Contact {
     let date = day(dice.roll(DAYS));
-    let local = date.and_hms_opt(u32::try_from(dice.roll(24)).unwrap(), 30, 0).unwrap();
-    let at = ZONE.from_local_datetime(&local).earliest().unwrap().to_utc();
+    let local = date
+        .and_hms_opt(u32::try_from(dice.roll(24)).unwrap(), 30, 0)
+        .unwrap();
+    let at = ZONE
+        .from_local_datetime(&local)
+        .earliest()
+        .unwrap()
+        .to_utc();
     let window = [at - TimeDelta::minutes(45), at + TimeDelta::minutes(90)];
     let mut last = at - TimeDelta::hours(2);
     let mut attempts = Vec::new();
@@ -72,7 +85,8 @@ fn made_up(n: usize, dice: &mut Dice) -> Contact {
             2 if last < window[1] => window[1] - TimeDelta::microseconds(1),
             _ => last,
         };
-        let claimed = last - TimeDelta::microseconds(i64::try_from(dice.roll(900_000_000)).unwrap());
+        let claimed =
+            last - TimeDelta::microseconds(i64::try_from(dice.roll(900_000_000)).unwrap());
         attempts.push(Attempt {
             worker: dice.pick(&WORKERS),
             at: last,
@@ -131,8 +145,13 @@ fn rows(lab: &Lab, contacts: &[Contact]) -> String {
             "claimed" => "'users/x', now(), gen_random_uuid()",
             _ => "NULL, NULL, NULL",
         };
-        let outbound = c.outbound.map_or("NULL".into(), |n| format!("'{}'", outbound(n)));
-        let class = c.attempts.last().map_or("NULL".into(), |a| format!("'{}'", a.class));
+        let outbound = c
+            .outbound
+            .map_or("NULL".into(), |n| format!("'{}'", outbound(n)));
+        let class = c
+            .attempts
+            .last()
+            .map_or("NULL".into(), |a| format!("'{}'", a.class));
         sql += &format!(
             "INSERT INTO planned_contact (tenant_id, id, source, customer_id, plan_code, responsible,
                  outbound_id, plan_date, contact_date, contact_at, window_from, window_to, next_at,
@@ -183,7 +202,9 @@ fn key(
         Dimension::Worker => worker.into(),
         Dimension::CustomerGroup => GROUPS[contact.customer % GROUPS.len()].into(),
         Dimension::Day => date.to_string(),
-        Dimension::Week => (date - Days::new(date.weekday().num_days_from_monday().into())).to_string(),
+        Dimension::Week => {
+            (date - Days::new(date.weekday().num_days_from_monday().into())).to_string()
+        }
         Dimension::Month => date.with_day(1).unwrap().to_string(),
         Dimension::Weekday => date.weekday().number_from_monday().to_string(),
         Dimension::Hour => format!("{:02}", at.with_timezone(&ZONE).hour()),
@@ -236,7 +257,10 @@ fn add_contact(f: &mut Figures, c: &Contact) {
 }
 
 fn add_attempt(f: &mut Figures, a: &Attempt) {
-    let i = CLASSES.iter().position(|class| class.as_str() == a.class).unwrap();
+    let i = CLASSES
+        .iter()
+        .position(|class| class.as_str() == a.class)
+        .unwrap();
     f.attempts[i] += 1;
     f.talk_seconds[i] += a.talk;
     if let Some(claimed) = a.claimed {
@@ -254,7 +278,8 @@ fn naive(contacts: &[Contact], q: &Question<'_>) -> Analysis {
             && (q.responsibles.is_empty() || q.responsibles.iter().any(|r| r == c.responsible))
             && (q.groups.is_empty() || q.groups.contains(&group))
             && (q.campaigns.is_empty()
-                || c.outbound.is_some_and(|n| q.campaigns.contains(&campaign(n))));
+                || c.outbound
+                    .is_some_and(|n| q.campaigns.contains(&campaign(n))));
         if !asked_for {
             continue;
         }
@@ -262,14 +287,24 @@ fn naive(contacts: &[Contact], q: &Question<'_>) -> Analysis {
         if (q.first..=q.last).contains(&c.date) {
             let (worker, class) = last.map_or(("", ""), |a| (a.worker, a.class));
             let keys = keys(q, c, worker, class, c.date, c.at);
-            add_contact(groups.entry(keys.clone()).or_insert_with(|| none(keys, true)), c);
+            add_contact(
+                groups
+                    .entry(keys.clone())
+                    .or_insert_with(|| none(keys, true)),
+                c,
+            );
             add_contact(&mut total, c);
         }
         for a in &c.attempts {
             let date = a.at.with_timezone(&ZONE).date_naive();
             if (q.first..=q.last).contains(&date) {
                 let keys = keys(q, c, a.worker, a.class, date, a.at);
-                add_attempt(groups.entry(keys.clone()).or_insert_with(|| none(keys, true)), a);
+                add_attempt(
+                    groups
+                        .entry(keys.clone())
+                        .or_insert_with(|| none(keys, true)),
+                    a,
+                );
                 add_attempt(&mut total, a);
             }
         }
@@ -323,7 +358,12 @@ async fn figures_are_those_of_counting_one_by_one() {
         let responsibles = some(&mut dice, &RESPONSIBLES[1..]);
         let groups = some(&mut dice, &GROUPS);
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
-        let campaigns = [vec![], vec![], vec![campaign(0)], vec![campaign(1), campaign(7)]];
+        let campaigns = [
+            vec![],
+            vec![],
+            vec![campaign(0)],
+            vec![campaign(1), campaign(7)],
+        ];
         let question = Question {
             first,
             last: first + Days::new(dice.roll(DAYS) as u64),

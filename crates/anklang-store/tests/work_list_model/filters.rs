@@ -76,7 +76,15 @@ const COMPARISONS: [&str; 62] = [
 ];
 
 fn contact_row(lab: &Lab, n: usize, dice: &mut Dice) -> String {
-    let state = dice.pick(&["open", "open", "claimed", "waiting", "done", "given_up", "cancelled"]);
+    let state = dice.pick(&[
+        "open",
+        "open",
+        "claimed",
+        "waiting",
+        "done",
+        "given_up",
+        "cancelled",
+    ]);
     let is_over = ["done", "given_up", "cancelled"].contains(&state);
     let claim = match state {
         "claimed" => {
@@ -120,8 +128,16 @@ fn filter(dice: &mut Dice, depth: usize) -> String {
     }
     match dice.roll(3) {
         0 => format!("NOT ({})", filter(dice, depth - 1)),
-        1 => format!("({}) AND ({})", filter(dice, depth - 1), filter(dice, depth - 1)),
-        _ => format!("({}) OR ({})", filter(dice, depth - 1), filter(dice, depth - 1)),
+        1 => format!(
+            "({}) AND ({})",
+            filter(dice, depth - 1),
+            filter(dice, depth - 1)
+        ),
+        _ => format!(
+            "({}) OR ({})",
+            filter(dice, depth - 1),
+            filter(dice, depth - 1)
+        ),
     }
 }
 
@@ -163,7 +179,11 @@ async fn a_filter_takes_in_memory_what_it_takes_in_the_database() {
             let listed = view.ids(&mut tx, lab.tenant, 1_000).await.unwrap();
             let listed: BTreeSet<Uuid> = listed.into_iter().collect();
             let taken = all.iter().filter(|c| view.takes(c)).map(|c| c.id);
-            assert_eq!(taken.collect::<BTreeSet<_>>(), listed, "{filter} {groups:?}");
+            assert_eq!(
+                taken.collect::<BTreeSet<_>>(),
+                listed,
+                "{filter} {groups:?}"
+            );
             let some: Vec<Uuid> = all.iter().step_by(3).map(|c| c.id).collect();
             let among = view.among(&mut tx, lab.tenant, some.clone()).await.unwrap();
             let among: BTreeSet<Uuid> = among.rows.iter().map(|c| c.id).collect();

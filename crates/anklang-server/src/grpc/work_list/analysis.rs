@@ -84,13 +84,10 @@ impl<'r> Asked<'r> {
                 DEFAULT_GROUPS
             }
         };
-        let read = (
-            dimensions(&request.group_by, v),
-            plans(&request.contact_plans, v),
-            responsibles(&request.responsibles, v),
-            campaigns(&request.campaigns, v),
-        );
-        let (group_by, plans, responsibles, campaigns) = read;
+        let group_by = dimensions(&request.group_by, v);
+        let plans = plans(&request.contact_plans, v);
+        let responsibles = responsibles(&request.responsibles, v);
+        let campaigns = campaigns(&request.campaigns, v);
         let (first, last) = form::complete(violations, range)?;
         Ok(Asked {
             first,

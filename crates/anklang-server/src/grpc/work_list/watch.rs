@@ -9,25 +9,20 @@
 //! Whether a contact has left a filter follows from whether the client has it. A stream remembers so many
 //! ids ([`REMEMBERED`]); beyond, it tells of every contact outside of the filter that it is.
 
+mod wish;
+
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anklang_domain::Violations;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_store::Conn;
-use anklang_store::planning::contact;
 use anklang_store::planning::work::resource;
-use anklang_store::planning::work::watch::{self, Change, Moment, View};
+use anklang_store::planning::work::watch::{self, Change, Moment, Snapshot, View};
 use anklang_store::tenant::Tenant;
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures::stream::{self, BoxStream, StreamExt};
 use pb::WorkListChangeKind as Kind;
-use prost::{Message, Name};
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,17 +31,14 @@ use uuid::Uuid;
 
 use super::super::progress::{far_future, timeout};
 use super::super::{ApiError, ApiResult, caller};
-use super::claims::{LONGEST_GROUP, MAX_GROUPS};
 use super::feed::{Batch, Batches};
-use super::{WorkListApi, read, wire};
-use crate::seal::Keys;
+use super::{WorkListApi, wire};
+use wish::{Since, Tokens, Wish};
 
 /// The longest silence of a stream.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Changes of a response: with the longest notes they fit into what clients take.
 const TOLD_AT_ONCE: usize = 100;
-const DEFAULT_LISTED: i32 = 200;
-const MAX_LISTED: i32 = 1_000;
 /// Contacts of a list that a stream remembers.
 const REMEMBERED: usize = 10_000;
 /// Changes of a tenant that a client can have missed.
@@ -55,8 +47,6 @@ const MAX_MISSED: usize = 20_000;
 const MAX_MISSED_INSIDE: usize = 1_000;
 /// A token is good for so long. Contacts that are gone are known for two days.
 const TOKEN_AGE: TimeDelta = TimeDelta::hours(24);
-/// The most bytes of a token; some hundred transactions may be in it.
-const MAX_TOKEN: usize = 65_536;
 
 pub(super) type Responses = BoxStream<'static, Result<pb::WatchWorkListResponse, Status>>;
 
@@ -93,107 +83,6 @@ impl WorkListApi {
             Some((next.map_err(Status::from), watcher))
         });
         Ok(responses.boxed())
-    }
-}
-
-/// What a client wants to watch.
-struct Wish {
-    view: View,
-    tokens: Tokens,
-    since: Option<Since>,
-}
-
-impl Wish {
-    fn read(
-        keys: &Arc<Keys>,
-        tenant: &Tenant,
-        request: &pb::WatchWorkListRequest,
-    ) -> ApiResult<Wish> {
-        let mut violations = Violations::new();
-        if !(0..=MAX_LISTED).contains(&request.max_contacts) {
-            let rule = format!("must be between 0 and {MAX_LISTED}");
-            violations.add("max_contacts", rule);
-        }
-        let listed = match request.max_contacts {
-            0 => DEFAULT_LISTED,
-            wanted => wanted,
-        };
-        let is_resumed = !request.resume_token.is_empty();
-        let size = match is_resumed {
-            true => MAX_MISSED_INSIDE,
-            false => usize::try_from(listed).unwrap_or(0),
-        };
-        let of = &contact::LISTABLE;
-        let list = of.read(&request.filter, &request.order_by, size, &mut violations);
-        let groups = &request.customer_groups;
-        let field = "customer_groups";
-        let groups = read::words(&mut violations, field, groups, MAX_GROUPS, LONGEST_GROUP);
-        let groups: Vec<String> = groups.into_iter().map(str::to_owned).collect();
-        let tokens = Tokens::new(keys, tenant, &request.filter, &groups);
-        let since = is_resumed.then(|| tokens.open(&request.resume_token));
-        let since = since.and_then(|since| violations.check("resume_token", since));
-        violations
-            .finish(Wish {
-                view: View { list, groups },
-                tokens,
-                since,
-            })
-            .map_err(ApiError::from)
-    }
-}
-
-/// Where a client stopped.
-#[derive(Serialize, Deserialize)]
-struct Since {
-    snapshot: String,
-    at: DateTime<Utc>,
-    history: String,
-}
-
-/// Makes and reads the tokens of a filter.
-struct Tokens {
-    keys: Arc<Keys>,
-    /// What they are for: tenant, call and filter.
-    purpose: Vec<u8>,
-}
-
-impl Tokens {
-    fn new(keys: &Arc<Keys>, tenant: &Tenant, filter: &str, groups: &[String]) -> Tokens {
-        let request = pb::WatchWorkListRequest {
-            filter: filter.to_owned(),
-            customer_groups: groups.to_vec(),
-            ..Default::default()
-        };
-        let mut purpose = tenant.id.0.as_bytes().to_vec();
-        purpose.extend(pb::WatchWorkListRequest::full_name().as_bytes());
-        purpose.push(0);
-        purpose.extend(request.encode_to_vec());
-        Tokens {
-            keys: Arc::clone(keys),
-            purpose,
-        }
-    }
-
-    fn seal(&self, moment: &Moment) -> String {
-        let since = Since {
-            snapshot: moment.snapshot.to_string(),
-            at: moment.at,
-            history: moment.history.clone(),
-        };
-        let content = serde_json::to_vec(&since).unwrap_or_default();
-        let sealed = self.keys.seal(&self.purpose, &content);
-        BASE64_URL_SAFE_NO_PAD.encode(sealed.expect("a server has a key"))
-    }
-
-    fn open(&self, token: &str) -> Result<Since, &'static str> {
-        let open = || {
-            if token.len() > MAX_TOKEN {
-                return None;
-            }
-            let sealed = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-            serde_json::from_slice(&self.keys.open(&self.purpose, &sealed).ok()?).ok()
-        };
-        open().ok_or("is no token of this call with this filter")
     }
 }
 
@@ -266,7 +155,7 @@ impl Watcher {
         if self.seen.at - since.at > TOKEN_AGE {
             return Err(expired("it is older than 24 hours"));
         }
-        let snapshot = since.snapshot.parse()?;
+        let snapshot: Snapshot = since.snapshot.parse()?;
         let limit = i64::try_from(MAX_MISSED + 1).unwrap_or(i64::MAX);
         let missed = watch::changed(tx, tenant.id, &snapshot, None, limit).await?;
         if missed.len() > MAX_MISSED {
