@@ -204,7 +204,7 @@ fn sql(group_by: &[Dimension]) -> String {
     // What is not asked for is the same for all.
     let key = |kind: usize| {
         let dimension = |i: usize| {
-            let of = group_by.get(i).map_or("''", |d| d.of()[kind]);
+            let of = group_by.get(i).map_or("''::text", |d| d.of()[kind]);
             format!("({of}) COLLATE \"C\" AS d{i}")
         };
         (0..MAX_DIMENSIONS)
@@ -271,7 +271,7 @@ fn sql(group_by: &[Dimension]) -> String {
                     greatest(extract(epoch FROM recorded_at - claimed_at) * 1000000, 0)::bigint,
                     (claimed_at IS NOT NULL)::int
              FROM attempt)
-         SELECT GROUPING(d0) = 0 AS is_group, ARRAY[d0, d1, d2]::text[] AS keys,
+         SELECT GROUPING(d0) = 0 AS is_group, ARRAY[coalesce(d0, ''), coalesce(d1, ''), coalesce(d2, '')] AS keys,
                 {planned} AS planned, {done} AS done, {given_up} AS given_up,
                 {cancelled} AS cancelled, {tried} AS tried, {reached} AS reached,
                 {ordered} AS ordered, {punctual} AS punctual, {late} AS late,
