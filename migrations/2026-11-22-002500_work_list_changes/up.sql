@@ -33,7 +33,6 @@ CREATE TABLE planned_contact_gone (
     gone_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, changed_in, id)
 );
-CREATE INDEX planned_contact_gone_time ON planned_contact_gone (tenant_id, gone_at);
 SELECT anklang_secure('planned_contact_gone');
 
 CREATE FUNCTION planned_contact_deleted() RETURNS trigger LANGUAGE plpgsql AS $$

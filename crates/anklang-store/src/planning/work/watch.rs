@@ -168,11 +168,18 @@ pub async fn changed(
         #[diesel(sql_type = Bool)]
         is_gone: bool,
     }
-    let running: Vec<String> = since.running.iter().map(u64::to_string).collect();
     let (transaction, id) = after.map_or((0, Uuid::nil()), |c| (c.transaction, c.id));
+    // Running ones come before the others in the order of transactions.
+    let running = since.running.iter().filter(|t| **t >= transaction);
+    let running: Vec<String> = running.map(u64::to_string).collect();
+    let begun = match transaction >= since.end {
+        true => (transaction, id),
+        false => (since.end.saturating_sub(1), Uuid::max()),
+    };
     let rows: Vec<Row> = diesel::sql_query(&CHANGED[..])
         .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(since.end.to_string())
+        .bind::<Text, _>(begun.0.to_string())
+        .bind::<SqlUuid, _>(begun.1)
         .bind::<Array<Text>, _>(running)
         .bind::<Text, _>(transaction.to_string())
         .bind::<SqlUuid, _>(id)
@@ -194,28 +201,29 @@ fn number(transaction: i64) -> Result<u64> {
     u64::try_from(transaction).map_err(|_| StoreError::Stored(format!("xid {transaction}")))
 }
 
-/// Of each table the transactions that were running, and those from the end on.
+/// Of each table the transactions that were running, `$4`, behind `$5` and `$6`; and those behind `$2` and
+/// `$3`. One bound for each, so that the index is entered there.
 static CHANGED: LazyLock<String> = LazyLock::new(|| {
     let of = |table: &str, is_gone: &str| {
         format!(
             "SELECT k.changed_in, k.id, {is_gone} AS is_gone
-             FROM unnest($3::xid8[]) t (xid)
+             FROM unnest($4::xid8[]) t (xid)
              CROSS JOIN LATERAL (
                  SELECT k.changed_in, k.id FROM {table} k
                  WHERE k.tenant_id = $1 AND k.changed_in = t.xid
-                   AND (k.changed_in, k.id) > ($4::xid8, $5)
-                 ORDER BY k.changed_in, k.id LIMIT $6) k
+                   AND k.id > CASE WHEN t.xid = $5::xid8 THEN $6
+                                   ELSE '00000000-0000-0000-0000-000000000000'::uuid END
+                 ORDER BY k.id LIMIT $7) k
              UNION ALL
              (SELECT k.changed_in, k.id, {is_gone} FROM {table} k
-              WHERE k.tenant_id = $1 AND k.changed_in >= $2::xid8
-                AND (k.changed_in, k.id) > ($4::xid8, $5)
-              ORDER BY k.changed_in, k.id LIMIT $6)"
+              WHERE k.tenant_id = $1 AND (k.changed_in, k.id) > ($2::xid8, $3)
+              ORDER BY k.changed_in, k.id LIMIT $7)"
         )
     };
     format!(
         "SELECT changed_in::text::bigint AS transaction, id, is_gone
          FROM ({} UNION ALL {}) k
-         ORDER BY changed_in, id LIMIT $6",
+         ORDER BY changed_in, id LIMIT $7",
         of("planned_contact", "false"),
         of("planned_contact_gone", "true")
     )
@@ -314,9 +322,11 @@ pub async fn forget(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<i64
     let rows = diesel::sql_query(
         "DELETE FROM planned_contact_gone
          WHERE tenant_id = $1 AND (changed_in, id) IN (
-             SELECT changed_in, id FROM planned_contact_gone
-             WHERE tenant_id = $1 AND gone_at < now() - interval '2 days'
-             ORDER BY gone_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+             SELECT changed_in, id
+             FROM (SELECT changed_in, id, gone_at FROM planned_contact_gone
+                   WHERE tenant_id = $1
+                   ORDER BY changed_in, id LIMIT $2 FOR UPDATE SKIP LOCKED) oldest
+             WHERE gone_at < now() - interval '2 days')",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<BigInt, _>(limit)
