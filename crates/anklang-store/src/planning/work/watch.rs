@@ -276,7 +276,7 @@ impl View {
                 bound::<Array<Text>, _>(self.groups.clone()),
             ],
         );
-        self.list.load(conn, base).await
+        List::load(&self.list, conn, base).await
     }
 
     /// Those of these contacts that belong to it, as many as are listed at the beginning.
@@ -294,7 +294,7 @@ impl View {
             ],
         );
         let base = base.sql(" AND k.id = ANY(").bind::<Array<SqlUuid>, _>(ids);
-        self.list.load(conn, base.sql(")")).await
+        List::load(&self.list, conn, base.sql(")")).await
     }
 
     /// Ids of at most `limit` contacts that belong to it.
