@@ -139,7 +139,7 @@ fn rows(lab: &Lab, contacts: &[Contact]) -> String {
         );
     }
     for c in contacts {
-        let is_over = STATES[3..].contains(&c.state);
+        let (date, is_over) = (c.date, STATES[3..].contains(&c.state));
         let next = if is_over { "NULL".into() } else { time(c.at) };
         let claim = match c.state {
             "claimed" => "'users/x', now(), gen_random_uuid()",
@@ -156,13 +156,12 @@ fn rows(lab: &Lab, contacts: &[Contact]) -> String {
             "INSERT INTO planned_contact (tenant_id, id, source, customer_id, plan_code, responsible,
                  outbound_id, plan_date, contact_date, contact_at, window_from, window_to, next_at,
                  state, claimed_by, claim_until, claim_id, attempts, outcome_class)
-             VALUES ('{t}', '{}', 'plan', '{}', nullif('{}', ''), '{}', {outbound}, '{4}', '{4}', {},
+             VALUES ('{t}', '{}', 'plan', '{}', nullif('{}', ''), '{}', {outbound}, '{date}', '{date}', {},
                      {}, {}, {next}, '{}', {claim}, {}, {class});",
             c.id,
             customer(c.customer),
             c.plan,
             c.responsible,
-            c.date,
             time(c.at),
             time(c.window[0]),
             time(c.window[1]),
