@@ -111,6 +111,15 @@ impl Store {
         self.begin_as(tenant, "force_generic_plan").await
     }
 
+    /// As [`Store::begin`], to read alone: all its statements see the database as it was at one moment.
+    pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<Tx> {
+        let tenant = as_tenant(tenant, "auto");
+        self.begin_with(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}"
+        ))
+        .await
+    }
+
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
         self.begin_with(&format!("BEGIN; {}", as_tenant(tenant, plans)))
             .await

@@ -234,12 +234,12 @@ impl Watcher {
 }
 
 /// A year: no stream lasts as long.
-fn far_future() -> Instant {
+pub(super) fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(366 * 86_400)
 }
 
 /// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
-fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;

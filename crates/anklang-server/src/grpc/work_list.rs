@@ -1,10 +1,13 @@
 //! The work list: contacts are handed out, and what came of them is recorded.
 
+mod analysis;
 mod claims;
 mod contacts;
+mod feed;
 mod orders;
 mod outcomes;
 pub(in crate::grpc) mod read;
+mod watch;
 mod wire;
 
 use anklang_proto::anklang::planning::v1 as pb;
@@ -17,6 +20,15 @@ use crate::work::App;
 pub struct WorkListApi {
     /// What it works with.
     pub app: App,
+    feed: feed::Feed,
+}
+
+impl WorkListApi {
+    /// The service with what it works with.
+    pub fn new(app: App) -> Self {
+        let feed = feed::Feed::new(app.clone());
+        WorkListApi { app, feed }
+    }
 }
 
 macro_rules! calls {
@@ -29,6 +41,15 @@ macro_rules! calls {
             ) -> Result<Response<$response>, Status> {
                 reply(self.$handler(request).await)
             })+
+
+            type WatchWorkListStream = watch::Responses;
+
+            async fn watch_work_list(
+                &self,
+                request: Request<pb::WatchWorkListRequest>,
+            ) -> Result<Response<Self::WatchWorkListStream>, Status> {
+                reply(self.watch(request).await)
+            }
         }
     };
 }
@@ -50,4 +71,5 @@ calls! {
     list_contact_outcomes: outcomes(ListContactOutcomesRequest) -> pb::ListContactOutcomesResponse,
     update_contact_outcome: update_outcome(UpdateContactOutcomeRequest) -> pb::ContactOutcome,
     delete_contact_outcome: delete_outcome(DeleteContactOutcomeRequest) -> (),
+    analyse_contacts: analyse(AnalyseContactsRequest) -> pb::AnalyseContactsResponse,
 }

@@ -1,13 +1,14 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
-//! contacts of campaigns are given up when their days are over, calls of long ago, old dry runs and reports that belong to nothing are forgotten; and each night the
+//! contacts of campaigns are given up when their days are over, calls and contacts of long ago, old dry
+//! runs and reports that belong to nothing are forgotten; and each night the
 //! contacts of the next weeks are generated.
 
 use std::time::Duration;
 
 use anklang_store::message::{self, Whose};
 use anklang_store::planning::calls;
-use anklang_store::planning::work::claim;
+use anklang_store::planning::work::{claim, watch};
 use anklang_store::report::{self, Purge};
 use anklang_store::tenant::{self, Tenant};
 use anklang_store::{StoreError, dry_run, offer, operation, request_log};
@@ -38,6 +39,8 @@ const REQUESTS_KNOWN_FOR: TimeDelta = TimeDelta::days(7);
 const REQUESTS_PER_CHUNK: i64 = 5_000;
 /// Reports that are forgotten in one transaction.
 const REPORTS_PER_CHUNK: i64 = 5_000;
+/// Contacts that are gone are forgotten in one transaction, at most.
+const GONE_PER_CHUNK: i64 = 10_000;
 
 /// Looks at all tenants again and again until told to stop. Several servers may do so at once.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -83,6 +86,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             (
                 "contacts whose last day is over",
                 give_up_ended(app, &tenant, stop).await,
+            ),
+            (
+                "contacts that are gone",
+                forget_gone(app, &tenant, stop).await,
             ),
             (
                 "contacts",
@@ -226,6 +233,23 @@ async fn give_up_ended(
             return Ok(());
         }
         tracing::info!(tenant = tenant.slug, given_up, "contacts given up");
+    }
+    Ok(())
+}
+
+/// Who watches the work list needs to know of contacts that are gone for as long as tokens last.
+async fn forget_gone(
+    app: &App,
+    tenant: &Tenant,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let mut tx = app.store.begin_work(tenant.id).await?;
+        let forgotten = watch::forget(&mut tx, tenant.id, GONE_PER_CHUNK).await?;
+        tx.commit().await?;
+        if forgotten < GONE_PER_CHUNK {
+            return Ok(());
+        }
     }
     Ok(())
 }

@@ -17,6 +17,7 @@
 mod check;
 mod compile;
 mod field;
+mod matching;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use diesel::sql_types::{Array, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 pub use field::{Field, Kind, Part, PartType};
+pub use matching::{Cell, Cells};
 
 use crate::selection::Statement;
 use crate::{Conn, Result};
@@ -139,6 +141,24 @@ impl List {
             self.after = Some(key);
         }
         fits
+    }
+
+    /// True when the filter takes that row; as in the database, but for letters in upper and lower case,
+    /// which are Unicode's.
+    pub fn takes(&self, row: &impl Cells) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| matching::holds(filter, row))
+    }
+
+    /// Of the rows that `base` selects what is to be `selected` of `r`, for at most `limit` that the
+    /// filter takes, in any order.
+    pub(crate) fn matching(
+        &self,
+        selected: &'static str,
+        base: Statement,
+        limit: i64,
+    ) -> Statement {
+        compile::matching(self, selected, base, limit)
     }
 
     /// A page of the rows that `base` selects, a whole SELECT without an order.

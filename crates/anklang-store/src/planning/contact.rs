@@ -11,8 +11,9 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::listing::{Cell, Cells, Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result};
 
 /// A planned contact.
@@ -35,6 +36,9 @@ pub struct Contact {
     pub entry_time: Option<NaiveTime>,
     #[diesel(sql_type = Text)]
     pub customer_number: String,
+    /// The customer's group, which the API does not show here.
+    #[diesel(sql_type = Text)]
+    pub customer_group: String,
     #[diesel(sql_type = Date)]
     pub plan_date: NaiveDate,
     #[diesel(sql_type = Date)]
@@ -109,7 +113,8 @@ pub struct Contact {
 
 /// Contacts of the tenant `$1`, `k`, with what belongs to them.
 const SELECT: &str = "SELECT k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
-        e.contact_time AS entry_time, c.number AS customer_number, k.plan_date, k.contact_date,
+        e.contact_time AS entry_time, c.number AS customer_number, c.customer_group,
+        k.plan_date, k.contact_date,
         k.contact_at, k.window_from, k.window_to, k.next_at, k.delivery_date, k.delivery_moved,
         k.state, k.outcome_class, k.outcome, k.attempts, k.responsible, k.priority, k.skills,
         'pinned' = ANY(k.marks) AS pinned, 'moved' = ANY(k.marks) AS moved,
@@ -144,6 +149,64 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<C
         .get_result(conn)
         .await
         .optional()?)
+}
+
+/// The planned contacts with these ids, in any order.
+pub(super) async fn several(
+    conn: &mut Conn,
+    tenant: TenantId,
+    ids: &[Uuid],
+) -> Result<Vec<Contact>> {
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("{SELECT} AND k.id = ANY($2)"));
+    Ok(diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .fixed()
+        .load(conn)
+        .await?)
+}
+
+/// Contacts with customers of the groups `$2`, of all when there are none.
+pub(super) static OF_GROUPS: LazyLock<String> =
+    LazyLock::new(|| format!("{SELECT} AND (cardinality($2) = 0 OR c.customer_group = ANY($2))"));
+
+/// What filters compare.
+impl Cells for Contact {
+    fn cell(&self, column: &str) -> Option<Cell<'_>> {
+        Some(match column {
+            "id" => Cell::Uuid(self.id),
+            "source" => Cell::Text(&self.source),
+            "plan_code" => Cell::of_text(self.plan_code.as_deref()),
+            "customer_number" => Cell::Text(&self.customer_number),
+            "plan_date" => Cell::Date(self.plan_date),
+            "contact_date" => Cell::Date(self.contact_date),
+            "contact_at" => Cell::Time(self.contact_at),
+            "next_at" => self.next_at.map_or(Cell::Null, Cell::Time),
+            "delivery_date" => self.delivery_date.map_or(Cell::Null, Cell::Date),
+            "delivery_moved" => Cell::Text(&self.delivery_moved),
+            "state" => Cell::Text(&self.state),
+            "outcome_class" => Cell::of_text(self.outcome_class.as_deref()),
+            "outcome" => Cell::Text(&self.outcome),
+            "attempts" => Cell::Number(self.attempts.into()),
+            "responsible" => Cell::Text(&self.responsible),
+            "priority" => Cell::Number(self.priority.into()),
+            "pinned" => Cell::Flag(self.pinned),
+            "moved" => Cell::Flag(self.moved),
+            "worked_on" => Cell::Flag(self.worked_on),
+            "claimed_by" => Cell::of_text(self.claimed_by.as_deref()),
+            "message_id" => self.message_id.map_or(Cell::Null, Cell::Uuid),
+            "operation_id" => self.operation_id.map_or(Cell::Null, Cell::Uuid),
+            "created_at" => Cell::Time(self.created_at),
+            "updated_at" => Cell::Time(self.updated_at),
+            "campaign_id" => self.campaign_id.map_or(Cell::Null, Cell::Uuid),
+            "phase_number" => (self.phase_number).map_or(Cell::Null, |n| Cell::Number(n.into())),
+            "offer_number" => Cell::of_text(self.offer_number.as_deref()),
+            "contract_number" => Cell::of_text(self.contract_number.as_deref()),
+            "ends_at" => self.ends_at.map_or(Cell::Null, Cell::Time),
+            "end_reason" => Cell::Text(&self.end_reason),
+            _ => return None,
+        })
+    }
 }
 
 /// What planned contacts are listed by.

@@ -5,8 +5,8 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use crate::raw;
 
 /// Beginnings of methods that change nothing.
-const READING: [&str; 8] = [
-    "Get", "List", "Export", "Explain", "Preview", "Download", "Watch", "Wait",
+const READING: [&str; 9] = [
+    "Analyse", "Get", "List", "Export", "Explain", "Preview", "Download", "Watch", "Wait",
 ];
 
 /// Methods that change something and are done once in another way.

@@ -37,7 +37,7 @@ const LISTS: [&str; 18] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 22] = [
+const OTHERS: [&str; 24] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -53,8 +53,10 @@ const OTHERS: [&str; 22] = [
     "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
     "anklang.offers.v1.OfferService/GetOfferNumberRange",
     "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
+    "anklang.planning.v1.WorkListService/AnalyseContacts",
     "anklang.planning.v1.WorkListService/ClaimNextContact",
     "anklang.planning.v1.WorkListService/CreatePlannedContact",
+    "anklang.planning.v1.WorkListService/WatchWorkList",
     "anklang.selections.v1.PresetService/CreatePreset",
     // Every tenant begins with one.
     "anklang.selections.v1.PresetService/ListPresets",

@@ -19,8 +19,8 @@ use super::{WorkListApi, read, wire};
 const MAX_SKILLS: usize = 64;
 const MAX_ROLES: usize = 32;
 const MAX_PLANS: usize = 100;
-const MAX_GROUPS: usize = 100;
-const LONGEST_GROUP: usize = 200;
+pub(super) const MAX_GROUPS: usize = 100;
+pub(super) const LONGEST_GROUP: usize = 200;
 /// The longest talk, in seconds.
 const LONGEST_TALK: i64 = 86_400;
 
@@ -211,7 +211,7 @@ fn roles(given: &[String], violations: &mut Violations) -> Vec<String> {
     roles
 }
 
-fn plans(given: &[String], violations: &mut Violations) -> Vec<String> {
+pub(super) fn plans(given: &[String], violations: &mut Violations) -> Vec<String> {
     form::at_most(violations, "contact_plans", given.len(), MAX_PLANS);
     let mut codes = Vec::new();
     for (i, plan) in given.iter().take(MAX_PLANS).enumerate() {

@@ -13,6 +13,7 @@
 //! Whether a customer may be called is looked at contact by contact while the next one is looked for:
 //! exact at that moment, but contacts that are passed over are looked at again by each claim.
 
+pub mod analysis;
 pub mod attempt;
 pub mod change;
 pub mod claim;
@@ -20,6 +21,7 @@ pub mod order;
 pub mod outcome;
 pub mod record;
 mod rules;
+pub mod watch;
 
 pub use rules::Warning;
 

@@ -248,7 +248,7 @@ async fn write(
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "WITH before AS (
-                 SELECT id, claimed_by FROM planned_contact WHERE tenant_id = $1 AND id = $2),
+                 SELECT id, claimed_by, claimed_at FROM planned_contact WHERE tenant_id = $1 AND id = $2),
              done AS (
                  UPDATE planned_contact k
                  SET state = $3, next_at = $4, any_time = $5, outcome_class = $6, outcome = $7,
@@ -263,13 +263,13 @@ async fn write(
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
                  RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
-                           before.claimed_by AS worker),
+                           before.claimed_by AS worker, before.claimed_at),
              tried AS (
                  INSERT INTO contact_attempt (tenant_id, contact_id, attempt, customer_id, worker,
                      purpose, talk_seconds, outcome_class, outcome, note, outside_window,
-                     escalated_to)
+                     escalated_to, claimed_at)
                  SELECT $1, d.id, d.attempts, d.customer_id, d.worker,
-                        coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8
+                        coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8, d.claimed_at
                  FROM done d
                  LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id),
              news AS (SELECT $1 AS tenant_id, id AS contact_id, $12 AS channel

@@ -1,9 +1,11 @@
 //! The work list: who gets which contact, for how long, and what comes of it.
 
+mod analysis;
 mod changes;
 mod claims;
 mod orders;
 mod outcomes;
+mod watch;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::planning::v1 as pb;

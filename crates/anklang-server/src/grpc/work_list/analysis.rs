@@ -1,0 +1,258 @@
+//! Figures of contacts and attempts.
+
+use anklang_domain::planning::OutcomeClass;
+use anklang_domain::{Violations, name};
+use anklang_proto::anklang::planning::v1 as pb;
+use anklang_proto::google::r#type::Date;
+use anklang_store::planning::plan;
+use anklang_store::planning::work::analysis::{
+    self, CLASSES, Dimension, Figures, MAX_DIMENSIONS, Question,
+};
+use anklang_store::tenant::Tenant;
+use chrono::{NaiveDate, TimeDelta};
+use pb::ContactDimension as Wire;
+use tonic::Request;
+use uuid::Uuid;
+
+use super::super::wire::date;
+use super::super::{ApiResult, caller, form};
+use super::claims::{LONGEST_GROUP, MAX_GROUPS, plans};
+use super::{WorkListApi, read, wire};
+
+/// From the first day to the last, at most.
+const LONGEST: TimeDelta = TimeDelta::days(366);
+/// The most people and roles, and campaigns.
+const MAX_NAMES: usize = 100;
+const DEFAULT_GROUPS: usize = 1_000;
+const MAX_OF_GROUPS: usize = 10_000;
+const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+impl WorkListApi {
+    pub(super) async fn analyse(
+        &self,
+        request: Request<pb::AnalyseContactsRequest>,
+    ) -> ApiResult<pb::AnalyseContactsResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let asked = Asked::read(&request)?;
+        // The planner shall see the values: a day is not a year.
+        let mut tx = self.app.store.begin_snapshot(tenant.id).await?;
+        let question = asked.question(&tenant);
+        let found = analysis::analyse(&mut tx, tenant.id, &question).await?;
+        tx.commit().await?;
+        let groups = found.groups.iter();
+        Ok(pb::AnalyseContactsResponse {
+            groups: groups.map(|g| group(&asked.group_by, g)).collect(),
+            more: found.more,
+            total: Some(figures(&found.total)),
+        })
+    }
+}
+
+/// What is asked, read.
+struct Asked<'r> {
+    first: NaiveDate,
+    last: NaiveDate,
+    group_by: Vec<Dimension>,
+    plans: Vec<String>,
+    responsibles: Vec<String>,
+    groups: Vec<&'r str>,
+    campaigns: Vec<Uuid>,
+    limit: usize,
+}
+
+impl<'r> Asked<'r> {
+    fn read(request: &'r pb::AnalyseContactsRequest) -> ApiResult<Asked<'r>> {
+        let mut violations = Violations::new();
+        let v = &mut violations;
+        let first = required("first_date", request.first_date.as_ref(), v);
+        let last = required("last_date", request.last_date.as_ref(), v);
+        let range = first.zip(last).filter(|(first, last)| {
+            let fits = first <= last && *last - *first <= LONGEST;
+            if !fits {
+                v.add("last_date", "must be 0 to 366 days after first_date");
+            }
+            fits
+        });
+        let groups = &request.customer_groups;
+        let groups = read::words(v, "customer_groups", groups, MAX_GROUPS, LONGEST_GROUP);
+        let limit = match usize::try_from(request.max_groups) {
+            Ok(0) => DEFAULT_GROUPS,
+            Ok(wanted @ 1..=MAX_OF_GROUPS) => wanted,
+            _ => {
+                v.add("max_groups", "must be between 0 and 10,000");
+                DEFAULT_GROUPS
+            }
+        };
+        let group_by = dimensions(&request.group_by, v);
+        let plans = plans(&request.contact_plans, v);
+        let responsibles = responsibles(&request.responsibles, v);
+        let campaigns = campaigns(&request.campaigns, v);
+        let (first, last) = form::complete(violations, range)?;
+        Ok(Asked {
+            first,
+            last,
+            group_by,
+            plans,
+            responsibles,
+            groups,
+            campaigns,
+            limit,
+        })
+    }
+
+    fn question(&'r self, tenant: &Tenant) -> Question<'r> {
+        Question {
+            first: self.first,
+            last: self.last,
+            time_zone: tenant.time_zone.name(),
+            group_by: &self.group_by,
+            plans: &self.plans,
+            responsibles: &self.responsibles,
+            groups: &self.groups,
+            campaigns: &self.campaigns,
+            limit: self.limit,
+        }
+    }
+}
+
+fn required(field: &str, given: Option<&Date>, violations: &mut Violations) -> Option<NaiveDate> {
+    if given.is_none() {
+        violations.add(field, "is required");
+    }
+    read::date(violations, field, given)
+}
+
+fn dimensions(given: &[i32], violations: &mut Violations) -> Vec<Dimension> {
+    form::at_most(violations, "group_by", given.len(), MAX_DIMENSIONS);
+    let mut read = Vec::new();
+    for (i, value) in given.iter().take(MAX_DIMENSIONS).enumerate() {
+        match Wire::try_from(*value).ok().and_then(dimension) {
+            Some(dimension) if !read.contains(&dimension) => read.push(dimension),
+            Some(_) => violations.add(format!("group_by[{i}]"), "is there already"),
+            None => violations.add(format!("group_by[{i}]"), "is nothing to group by"),
+        }
+    }
+    read
+}
+
+fn dimension(wire: Wire) -> Option<Dimension> {
+    Some(match wire {
+        Wire::Unspecified => return None,
+        Wire::ContactPlan => Dimension::ContactPlan,
+        Wire::Worker => Dimension::Worker,
+        Wire::CustomerGroup => Dimension::CustomerGroup,
+        Wire::Day => Dimension::Day,
+        Wire::Week => Dimension::Week,
+        Wire::Month => Dimension::Month,
+        Wire::Weekday => Dimension::Weekday,
+        Wire::Hour => Dimension::Hour,
+        Wire::OutcomeClass => Dimension::OutcomeClass,
+    })
+}
+
+fn responsibles(given: &[String], violations: &mut Violations) -> Vec<String> {
+    form::at_most(violations, "responsibles", given.len(), MAX_NAMES);
+    let mut found = Vec::new();
+    for (i, who) in given.iter().take(MAX_NAMES).enumerate() {
+        let field = format!("responsibles[{i}]");
+        found.extend(read::person(violations, &field, who, &["users", "roles"]));
+    }
+    found
+}
+
+fn campaigns(given: &[String], violations: &mut Violations) -> Vec<Uuid> {
+    form::at_most(violations, "campaigns", given.len(), MAX_NAMES);
+    let mut found = Vec::new();
+    for (i, campaign) in given.iter().take(MAX_NAMES).enumerate() {
+        let id = name::parse_uuid(campaign, "campaigns");
+        found.extend(violations.check(format!("campaigns[{i}]"), id));
+    }
+    found
+}
+
+fn group(group_by: &[Dimension], found: &Figures) -> pb::ContactGroup {
+    let mut group = pb::ContactGroup {
+        figures: Some(figures(found)),
+        ..Default::default()
+    };
+    for (dimension, key) in group_by.iter().zip(&found.keys) {
+        let day = || NaiveDate::parse_from_str(key, "%Y-%m-%d").ok().map(date);
+        match dimension {
+            Dimension::ContactPlan if key.is_empty() => {}
+            Dimension::ContactPlan => group.contact_plan = plan::resource(key),
+            Dimension::Worker => group.worker.clone_from(key),
+            Dimension::CustomerGroup => group.customer_group.clone_from(key),
+            Dimension::Day => group.day = day(),
+            Dimension::Week => group.week = day(),
+            Dimension::Month => group.month = day(),
+            Dimension::Weekday => {
+                let number = key.parse::<usize>().unwrap_or(0);
+                let weekday = number.checked_sub(1).and_then(|i| WEEKDAYS.get(i));
+                group.weekday = weekday.copied().unwrap_or_default().to_owned();
+            }
+            Dimension::Hour => group.hour = key.parse().ok(),
+            Dimension::OutcomeClass => group.outcome_class = wire::class(key),
+        }
+    }
+    group
+}
+
+fn figures(f: &Figures) -> pb::ContactFigures {
+    let attempts: i64 = f.attempts.iter().sum();
+    let talk: i64 = f.talk_seconds.iter().sum();
+    let time = |(i, class): (usize, &OutcomeClass)| {
+        let of = |all: &[i64]| all.get(i).copied().unwrap_or(0);
+        pb::OutcomeTime {
+            outcome_class: wire::class_of(*class),
+            attempt_count: of(&f.attempts),
+            talk_time: Some(micros(of(&f.talk_seconds) * 1_000_000)),
+            claimed_time: Some(micros(of(&f.claimed_micros))),
+            timed_attempt_count: of(&f.timed),
+        }
+    };
+    let times = CLASSES.iter().enumerate().map(time);
+    pb::ContactFigures {
+        planned_count: f.planned,
+        open_count: f.planned - f.done - f.given_up - f.cancelled,
+        done_count: f.done,
+        given_up_count: f.given_up,
+        cancelled_count: f.cancelled,
+        tried_count: f.tried,
+        reached_count: f.reached,
+        not_reached_count: f.tried - f.reached,
+        order_taken_count: f.ordered,
+        order_rate: rate(f.ordered, f.reached),
+        punctual_count: f.punctual,
+        late_count: f.late,
+        late_time: Some(micros(f.late_micros)),
+        average_late_time: average(f.late_micros, f.late),
+        punctuality: rate(f.punctual, f.tried),
+        attempt_count: attempts,
+        talk_time: Some(micros(talk * 1_000_000)),
+        average_talk_time: average(talk * 1_000_000, attempts),
+        times: times.filter(|t| t.attempt_count > 0).collect(),
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of contacts are far below 2^52"
+)]
+fn rate(part: i64, whole: i64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64
+}
+
+fn average(micros: i64, count: i64) -> Option<prost_types::Duration> {
+    (count > 0).then(|| self::micros(micros / count))
+}
+
+fn micros(micros: i64) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: micros / 1_000_000,
+        nanos: i32::try_from(micros % 1_000_000 * 1_000).unwrap_or(0),
+    }
+}
