@@ -110,6 +110,7 @@ mutations! {
         pb::offers::v1::RejectOfferRequest,
         pb::offers::v1::WithdrawOfferRequest,
         pb::org::v1::DeleteOrgUnitRequest,
+        pb::planning::v1::AssignPlannedContactRequest,
         pb::planning::v1::CancelPlannedContactRequest,
         pb::planning::v1::DeleteContactOutcomeRequest,
         pb::planning::v1::MovePlannedContactRequest,

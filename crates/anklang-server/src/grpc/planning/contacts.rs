@@ -102,6 +102,10 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
             .map_or_else(String::new, |id| format!("operations/{id}")),
         create_time: Some(wire::timestamp(c.created_at)),
         update_time: Some(wire::timestamp(c.updated_at)),
+        // Whoever asks for the next contact changes these, and shall not disturb who edits it: the etag
+        // leaves them out.
+        passed_over: word::<pb::PassedOver>("PASSED_OVER_", &c.passed_over),
+        passed_over_until_time: c.passed_over_until.map(wire::timestamp),
         etag: String::new(),
     })
 }
@@ -127,6 +131,7 @@ named! {
     pb::GenerationChange,
     pb::GenerationReason,
     pb::OutcomeClass,
+    pb::PassedOver,
     pb::PlannedContactSource,
     pb::PlannedContactState,
 }

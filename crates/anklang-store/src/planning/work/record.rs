@@ -90,7 +90,7 @@ pub async fn record(
     }
     violations.finish(())?;
     let fate = fate(&standing, &rules, class, wish, report);
-    let warnings = rules::warnings(&standing)?;
+    let warnings = rules::warnings(&standing.when())?;
     let attempt = Attempt {
         class,
         own: &own,
@@ -246,7 +246,8 @@ async fn write(
                      responsible = coalesce(nullif($8, ''), k.responsible),
                      marks = CASE WHEN 'worked_on' = ANY(k.marks) THEN k.marks
                                   ELSE k.marks || 'worked_on'::text END,
-                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, not_before = NULL,
+                     passed_over = '', updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
                  RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
