@@ -104,7 +104,10 @@ async fn generation(bench: &mut Bench) -> Result<()> {
         let what = "generation, peak memory of the server";
         bench.report.note(what, peak);
     }
-    bench.db.batch_execute("VACUUM ANALYZE planned_contact").await?;
+    bench
+        .db
+        .batch_execute("VACUUM ANALYZE planned_contact")
+        .await?;
     let (again, nothing) = timed(generate(bench, first, last)).await?;
     ensure!(again.unchanged_count == made.added_count, "{again:?}");
     let empty = "TRUNCATE planned_contact, contact_attempt";
@@ -113,7 +116,10 @@ async fn generation(bench: &mut Bench) -> Result<()> {
     let (hand, time) = timed(bench.db.execute(&sql, &[])).await?;
     ensure!(usize::try_from(hand)? == rows, "{hand} instead of {rows}");
     bench.db.batch_execute(empty).await?;
-    let what = format!("{rows} contacts of {} entries, {WEEKS} weeks", bench.entries);
+    let what = format!(
+        "{rows} contacts of {} entries, {WEEKS} weeks",
+        bench.entries
+    );
     let baseline = ("the same rows by INSERT … SELECT into the same table", time);
     bench.report.add(&what, rows, ours, baseline);
     let what = "the same again, with nothing to change";
@@ -185,7 +191,10 @@ async fn fill(bench: &Bench) -> Result<()> {
         accounts = bench.accounts
     );
     bench.db.batch_execute(&sql).await?;
-    bench.db.batch_execute("VACUUM ANALYZE planned_contact").await?;
+    bench
+        .db
+        .batch_execute("VACUUM ANALYZE planned_contact")
+        .await?;
     Ok(())
 }
 

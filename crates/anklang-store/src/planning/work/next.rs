@@ -10,9 +10,7 @@ use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{
-    Array, Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -75,7 +73,7 @@ pub async fn next(
         }
         put_aside(conn, &desk, &[first.id]).await?;
         desk.learn_closed(conn).await?;
-        let others = look_ahead(conn, &desk, wanted).await?;
+        let others = look_ahead(conn, &desk, wanted, &first).await?;
         put_aside(conn, &desk, &others).await?;
     }
     Ok(None)
@@ -86,6 +84,10 @@ pub async fn next(
 struct First {
     #[diesel(sql_type = SqlUuid)]
     id: Uuid,
+    #[diesel(sql_type = Integer)]
+    priority: i32,
+    #[diesel(sql_type = Timestamptz)]
+    due: DateTime<Utc>,
     /// It was planned for an earlier day.
     #[diesel(sql_type = Bool)]
     is_left_over: bool,
@@ -156,7 +158,9 @@ fn turns(grouped: bool) -> String {
 const DUE_K: &str = "greatest(k.next_at, k.not_before)";
 
 /// Contacts `m` of a `turn` that are due and fit the worker, the one due the longest first.
-fn fitting(grouped: bool) -> String {
+///
+/// `more` are further conditions.
+fn fitting(grouped: bool, more: &str) -> String {
     let of_group = match grouped {
         true => "AND m.customer_group = turn.customer_group AND m.customer_group <> ''",
         false => "",
@@ -167,7 +171,7 @@ fn fitting(grouped: bool) -> String {
            AND m.priority = turn.priority {of_group} AND m.state IN ('open', 'waiting')
            AND {DUE} <= now() AND m.skills <@ $3
            AND (cardinality($4) = 0 OR m.plan_code = ANY($4))
-           AND ($6 IS NULL OR m.contact_date >= $6)
+           AND ($6 IS NULL OR m.contact_date >= $6) {more}
          ORDER BY {DUE}, m.id"
     )
 }
@@ -189,15 +193,15 @@ async fn first(conn: &mut Conn, desk: &Desk<'_>, wanted: &Wanted<'_>) -> Result<
 }
 
 fn first_sql(grouped: bool) -> String {
-    let (turns, fitting) = (turns(grouped), fitting(grouped));
+    let (turns, fitting) = (turns(grouped), fitting(grouped, ""));
     format!(
         "{turns}
-         SELECT d.id, d.contact_date < (now() AT TIME ZONE coalesce(
+         SELECT d.id, d.priority, d.due, d.contact_date < (now() AT TIME ZONE coalesce(
                     (SELECT nullif(time_zone, '') FROM contact_plan
                      WHERE tenant_id = $1 AND code = d.plan_code), $7))::date AS is_left_over
          FROM (SELECT * FROM turn ORDER BY priority DESC, due) turn
          CROSS JOIN LATERAL (
-             SELECT m.id, m.contact_date, m.plan_code
+             SELECT m.id, m.contact_date, m.plan_code, m.priority, {DUE} AS due
              {fitting} LIMIT 1 FOR UPDATE OF m SKIP LOCKED) d
          LIMIT 1"
     )
@@ -287,11 +291,12 @@ fn take_sql(budgeted: bool) -> String {
 }
 
 /// Holds those behind the first contact that must not be made now either. Those that may are not held: they are
-/// for whoever asks at the same time.
+/// for whoever asks at the same time; those before it are held by others, who do the same.
 async fn look_ahead(
     conn: &mut Conn,
     desk: &Desk<'_>,
     wanted: &Wanted<'_>,
+    first: &First,
 ) -> Result<Vec<Uuid>> {
     static SQL: [LazyLock<String>; 4] = [
         LazyLock::new(|| look_ahead_sql(false, false)),
@@ -301,7 +306,12 @@ async fn look_ahead(
     ];
     let case = 2 * usize::from(desk.budget.is_some()) + usize::from(!wanted.groups.is_empty());
     let query = bind_wanted!(&SQL[case][..], desk, wanted);
-    let barred: Vec<Id> = bind_desk!(query, desk).fixed().load(conn).await?;
+    let barred: Vec<Id> = bind_desk!(query, desk)
+        .bind::<Integer, _>(first.priority)
+        .bind::<Timestamptz, _>(first.due)
+        .fixed()
+        .load(conn)
+        .await?;
     if barred.is_empty() {
         return Ok(Vec::new());
     }
@@ -319,7 +329,8 @@ async fn look_ahead(
 }
 
 fn look_ahead_sql(budgeted: bool, grouped: bool) -> String {
-    let (turns, fitting) = (turns(grouped), fitting(grouped));
+    let behind = format!("AND (m.priority < $13 OR m.priority = $13 AND {DUE} >= $14)");
+    let (turns, fitting) = (turns(grouped), fitting(grouped, &behind));
     let verdict = verdict(budgeted, 7);
     format!(
         "{turns},

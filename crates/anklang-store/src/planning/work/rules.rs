@@ -92,7 +92,10 @@ pub(super) async fn closed(
             name => zone(name)?,
         };
         let today = now.with_timezone(&zone).date_naive();
-        if calendars.get(&calendar).is_some_and(|c| !c.is_workday(today)) {
+        if calendars
+            .get(&calendar)
+            .is_some_and(|c| !c.is_workday(today))
+        {
             closed.calendars.push(calendar);
             closed.zones.push(time_zone);
         }
