@@ -27,6 +27,11 @@ CREATE TRIGGER contact_group BEFORE INSERT ON planned_contact
 
 CREATE FUNCTION anklang_regroup_contacts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Held first, so that the update finds them as they are.
+    PERFORM FROM planned_contact
+    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id
+      AND state IN ('open', 'waiting', 'claimed')
+    ORDER BY id FOR UPDATE;
     UPDATE planned_contact SET customer_group = NEW.customer_group
     WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id
       AND state IN ('open', 'waiting', 'claimed');

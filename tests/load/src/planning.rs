@@ -110,7 +110,7 @@ async fn generation(bench: &mut Bench) -> Result<()> {
         .await?;
     let (again, nothing) = timed(generate(bench, first, last)).await?;
     ensure!(again.unchanged_count == made.added_count, "{again:?}");
-    let empty = "TRUNCATE planned_contact, contact_attempt";
+    let empty = "TRUNCATE planned_contact CASCADE";
     bench.db.batch_execute(empty).await?;
     let sql = by_hand(first, last);
     let (hand, time) = timed(bench.db.execute(&sql, &[])).await?;
@@ -176,7 +176,7 @@ fn by_hand(first: NaiveDate, last: NaiveDate) -> String {
 /// Contacts that are due, of all plans and several priorities, at any time of the day.
 async fn fill(bench: &Bench) -> Result<()> {
     let sql = format!(
-        "TRUNCATE planned_contact, contact_attempt;
+        "TRUNCATE planned_contact CASCADE;
          INSERT INTO planned_contact (tenant_id, id, source, plan_code, customer_id, plan_date,
              contact_date, contact_at, window_from, window_to, next_at, priority)
          SELECT c.tenant_id, anklang_uuid7(), 'plan', 'P' || n % {PLANS}, c.id, d.day, d.day, now(),

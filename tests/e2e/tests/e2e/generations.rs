@@ -257,15 +257,12 @@ async fn old_contacts_go_and_filters_hold_together() {
 async fn what_people_do_between_comparing_and_writing_is_compared_again() {
     let server = TestServer::start().await.unwrap();
     let client = with_customers(&server, 1).await;
-    for (code, priority) in [("A", 0), ("B", 0)] {
+    for code in ["A", "B"] {
         let plan = weekly(code, &["tue"], "2027-01-01", "2027-12-31");
         put_plan(&client, plan).await.unwrap();
-        let entry = pb::PlanEntry {
-            name: format!("contactPlans/{code}/entries/0900-1"),
-            priority,
-            ..Default::default()
-        };
-        crate::planning::save_entry(&client, entry).await.unwrap();
+        put_entry(&client, &format!("{code}/entries/0900-1"))
+            .await
+            .unwrap();
     }
     let week = || range("2027-03-01", "2027-03-07");
     let mut of_b = week();
@@ -281,9 +278,9 @@ async fn what_people_do_between_comparing_and_writing_is_compared_again() {
     let operation = begun.into_inner();
     until("the generation waits for the row", async || {
         let waiting = "SELECT count(*)::text FROM pg_locks l
-                       JOIN pg_database d ON d.oid = l.database OR l.database IS NULL
-                       JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
-                       WHERE NOT l.granted AND l.locktype = 'transactionid'";
+                       JOIN pg_stat_activity a ON a.pid = l.pid
+                       WHERE a.datname = current_database() AND NOT l.granted
+                         AND l.locktype = 'transactionid'";
         server.database.one(waiting).await.unwrap() != "0"
     })
     .await;

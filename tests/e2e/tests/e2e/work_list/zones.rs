@@ -19,6 +19,16 @@ const ZONES: [Tz; 5] = [
     Tz::Pacific__Pago_Pago,
 ];
 
+/// Whether the day of a zone ends or begins just now, so that a test may find itself on the next one.
+fn is_midnight(zone: Tz) -> bool {
+    let minute = Utc::now()
+        .with_timezone(&zone)
+        .time()
+        .num_seconds_from_midnight()
+        / 60;
+    !(2..24 * 60 - 3).contains(&minute)
+}
+
 /// When clocks of a zone show a time, so many days after today's date.
 fn on_clock(now: DateTime<Utc>, zone: Tz, days: i64, hour: u32) -> DateTime<Utc> {
     let date = now.with_timezone(&zone).date_naive() + TimeDelta::days(days);
@@ -67,6 +77,9 @@ async fn hours_are_those_on_the_clock_of_the_plans_zone() {
     let client = desk(&server).await;
     for (i, zone) in ZONES.into_iter().enumerate() {
         let customer = format!("K{}", i + 1);
+        if is_midnight(zone) {
+            continue;
+        }
         // The half of the day that it is not.
         let before = Utc::now();
         let is_morning = before.with_timezone(&zone).time().hour() < 12;
@@ -88,6 +101,9 @@ async fn hours_are_those_on_the_clock_of_the_plans_zone() {
     }
     for (i, zone) in ZONES.into_iter().take(4).enumerate() {
         let customer = format!("K{}", i + 6);
+        if is_midnight(zone) {
+            continue;
+        }
         let hours = ("00:00", "23:59");
         let made = contact_in(&server, &client, zone, &customer, hours).await;
         let claimed = next(&client, asks("anna")).await.unwrap();
@@ -102,6 +118,9 @@ async fn customers_name_times_on_their_own_clock() {
     let client = desk(&server).await;
     for (i, zone) in ZONES.into_iter().enumerate() {
         let customer = format!("K{}", i + 1);
+        if is_midnight(zone) {
+            continue;
+        }
         contact_in(&server, &client, zone, &customer, ("00:00", "23:59")).await;
         let claimed = next(&client, asks("anna")).await.unwrap();
         // On a day on which no clock changes.
