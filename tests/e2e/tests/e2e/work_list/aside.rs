@@ -67,8 +67,9 @@ async fn who_must_not_be_called_is_looked_at_once_in_a_while() {
         filter: "passed_over = NUMBER_BLOCKED".into(),
         ..Default::default()
     };
-    let listed = client.planned_contacts().list_planned_contacts(request);
-    let listed = listed.await.unwrap().into_inner().planned_contacts;
+    let mut service = client.planned_contacts();
+    let listed = service.list_planned_contacts(request).await.unwrap();
+    let listed = listed.into_inner().planned_contacts;
     assert_eq!(listed, std::slice::from_ref(&told));
 
     // Not blocked any more, it comes back when it is looked at again.

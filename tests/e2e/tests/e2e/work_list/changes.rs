@@ -205,12 +205,13 @@ async fn somebody_else_becomes_responsible() {
         request_id: uuid::Uuid::now_v7().to_string(),
         ..to("users/bert@linden.example")
     };
-    let assigned = client.work_list().assign_planned_contact(bert.clone());
-    let assigned = assigned.await.unwrap().into_inner();
+    let mut service = client.work_list();
+    let assigned = service.assign_planned_contact(bert.clone()).await;
+    let assigned = assigned.unwrap().into_inner();
     assert_eq!(assigned.responsible, "users/bert%40linden.example");
     assert!(assigned.pinned && !made.pinned);
-    let again = client.work_list().assign_planned_contact(bert.clone());
-    assert_eq!(again.await.unwrap().into_inner(), assigned);
+    let again = service.assign_planned_contact(bert.clone()).await;
+    assert_eq!(again.unwrap().into_inner(), assigned);
     let stale = pb::AssignPlannedContactRequest {
         request_id: String::new(),
         ..bert
