@@ -266,6 +266,14 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Undoes all of it, and waits for that: what was held is free afterwards.
+    pub async fn rollback(mut self) -> Result<()> {
+        if let Some(mut conn) = self.conn.take() {
+            AnsiTransactionManager::rollback_transaction(&mut *conn).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Deref for Tx {

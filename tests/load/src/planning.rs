@@ -14,6 +14,7 @@ use chrono::{Datelike, Days, NaiveDate, Utc};
 use prost::Message;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::Bench;
 use crate::data::TENANT;
@@ -282,9 +283,7 @@ async fn claim_all(clients: &[Client]) -> Result<(Vec<Claimed>, Done)> {
                     claim_seconds: 3_600,
                     ..Default::default()
                 };
-                let mut service = client.work_list();
-                let (answer, time) = timed(service.claim_next_contact(request)).await?;
-                let claim = answer.into_inner().contact_claim.context("a contact")?;
+                let (claim, time) = timed(next(&client, request)).await?;
                 got.push((claim.planned_contact.context("it")?.name, claim.claim));
                 times.push(time);
             }
@@ -292,6 +291,29 @@ async fn claim_all(clients: &[Client]) -> Result<(Vec<Claimed>, Done)> {
         }
     })
     .await
+}
+
+/// A contact, however long that takes: on a slow machine the server has no connection left for a while.
+async fn next(client: &Client, request: pb::ClaimNextContactRequest) -> Result<pb::ContactClaim> {
+    loop {
+        let answer = client.work_list().claim_next_contact(request.clone()).await;
+        match answer {
+            Ok(answer) => return answer.into_inner().contact_claim.context("a contact"),
+            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) => return Err(status.into()),
+        }
+    }
+}
+
+/// The same for what came of one.
+async fn record(client: &Client, request: pb::RecordOutcomeRequest) -> Result<()> {
+    loop {
+        match client.work_list().record_outcome(request.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(status) if status.code() == Code::Unavailable => {}
+            Err(status) => return Err(status.into()),
+        }
+    }
 }
 
 /// Whether there is one more to do.
@@ -317,8 +339,7 @@ async fn record_all(clients: &[Client], claimed: Vec<Claimed>) -> Result<Done> {
                     outcome_class: pb::OutcomeClass::Done.into(),
                     ..Default::default()
                 };
-                let mut service = client.work_list();
-                times.push(timed(service.record_outcome(request)).await?.1);
+                times.push(timed(record(&client, request)).await?.1);
             }
         }
     })

@@ -286,6 +286,7 @@ impl Change {
     /// something was done.
     pub async fn finish<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
         if self.validate_only {
+            tx.rollback().await?;
             return Ok(false);
         }
         if let Some(once) = &self.request {
