@@ -37,11 +37,11 @@ pub struct Budget {
 const SELECT: &str =
     "SELECT max_contacts, window_days, exempt_purposes FROM contact_budget WHERE tenant_id = $1";
 
-/// How many contacts the customer of `m` has had: messages that reached it, may have, or are on
-/// their way; calls in which somebody spoke to it, or may do so just now. `$1` is the tenant; `{days}`
-/// and `{exempt}` are those of the budget.
+/// How many contacts the customer of `m` has had, `n`: messages that reached it, may have, or are on
+/// their way; calls in which somebody spoke to it, or may do so just now (`in_hand`). `$1` is the tenant;
+/// `{days}` and `{exempt}` are those of the budget.
 pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
-    contacts_at("now()", states, days, exempt, "")
+    contacts_at("now()", states, days, exempt, "", "")
 }
 
 /// ` UNION ALL …`: calls of campaigns that are planned, as messages are that are queued. Those of plans
@@ -49,28 +49,42 @@ pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
 fn planned(exempt: &str) -> String {
     format!(
         "UNION ALL
-             SELECT 1 FROM planned_contact u
+             SELECT false FROM planned_contact u
              JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id
                AND u.state IN ('open', 'waiting') AND o.purpose <> ALL({exempt})"
     )
 }
 
-fn contacts_at(now: &str, states: &str, days: &str, exempt: &str, more: &str) -> String {
+/// As [`contacts`] for the planned contact `m`, which the calls that asked for it do not bar.
+pub(crate) fn contacts_besides(states: &str, days: &str, exempt: &str) -> String {
+    let besides = "AND NOT (u.contact_id = m.id AND u.outcome_class = 'call_later')";
+    contacts_at("now()", states, days, exempt, besides, "")
+}
+
+/// `besides` leaves attempts out, `more` adds contacts.
+fn contacts_at(
+    now: &str,
+    states: &str,
+    days: &str,
+    exempt: &str,
+    besides: &str,
+    more: &str,
+) -> String {
     format!(
-        "SELECT count(*) AS n FROM (
-             SELECT 1 FROM message u
+        "SELECT count(*) AS n, count(*) FILTER (WHERE u.in_hand) AS in_hand FROM (
+             SELECT false AS in_hand FROM message u
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state IN ({states})
                AND coalesce(u.sent_at, u.updated_at) > {now} - make_interval(days => {days})
                AND u.purpose <> ALL({exempt})
              UNION ALL
-             SELECT 1 FROM contact_attempt u
+             SELECT false FROM contact_attempt u
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id
                AND u.outcome_class IN ('done', 'order_taken', 'call_later')
                AND u.recorded_at > {now} - make_interval(days => {days})
-               AND u.purpose <> ALL({exempt})
+               AND u.purpose <> ALL({exempt}) {besides}
              UNION ALL
-             SELECT 1 FROM planned_contact u
+             SELECT true FROM planned_contact u
              LEFT JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state = 'claimed'
                AND coalesce(o.purpose, '{PURPOSE}') <> ALL({exempt})
@@ -122,15 +136,21 @@ pub async fn set(conn: &mut Conn, tenant: TenantId, budget: Option<&Budget>) -> 
 pub(crate) async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<Option<Budget>> {
     let budget = get(conn, tenant).await?;
     if budget.is_some() {
-        diesel::sql_query(
-            "SELECT pg_advisory_xact_lock(hashtextextended('contact budget ' || $1::text, 0))",
-        )
-        .bind::<SqlUuid, _>(tenant.0)
-        .fixed()
-        .execute(conn)
-        .await?;
+        take_turn(conn, tenant).await?;
     }
     Ok(budget)
+}
+
+/// Waits for who claimed under the tenant's budget before.
+pub(crate) async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<()> {
+    diesel::sql_query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('contact budget ' || $1::text, 0))",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .fixed()
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Leaves out the members of a fresh audience whose customers' budget does not suffice, the first
@@ -155,7 +175,7 @@ pub(crate) async fn exclude(
         .await?;
     let (candidates, key) = (of.candidates(), of.key());
     let queued = format!("{CONTACT}, 'queued'");
-    let contacts = contacts_at("$6", &queued, "$4", "$5", &planned("$5"));
+    let contacts = contacts_at("$6", &queued, "$4", "$5", "", &planned("$5"));
     diesel::sql_query(format!(
         "UPDATE {candidates} a SET exclusion = 'frequency_cap'
          FROM (SELECT m.ctid AS place, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth

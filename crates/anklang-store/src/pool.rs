@@ -120,6 +120,17 @@ impl Store {
         .await
     }
 
+    /// As [`Store::begin_work`], for statements that take the first few rows in the order of an index:
+    /// the planner expects few rows and would rather gather and sort all there are.
+    pub async fn begin_in_order(&self, tenant: TenantId) -> Result<Tx> {
+        let tenant = as_tenant(tenant, "force_generic_plan");
+        self.begin_with(&format!(
+            "BEGIN; {tenant}, set_config('enable_sort', 'off', true),
+                set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
+        ))
+        .await
+    }
+
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
         self.begin_with(&format!("BEGIN; {}", as_tenant(tenant, plans)))
             .await
@@ -261,6 +272,14 @@ impl Tx {
     pub async fn commit(mut self) -> Result<()> {
         if let Some(mut conn) = self.conn.take() {
             AnsiTransactionManager::commit_transaction(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes all of it, and waits for that: what was held is free afterwards.
+    pub async fn rollback(mut self) -> Result<()> {
+        if let Some(mut conn) = self.conn.take() {
+            AnsiTransactionManager::rollback_transaction(&mut *conn).await?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod import;
 mod launch;
 mod messages;
 mod pages;
+mod planning;
 mod report;
 mod rpc;
 mod selection;
@@ -35,6 +36,9 @@ struct Args {
     /// Messages to send in the measurement of sending; at most the accounts.
     #[arg(long, default_value_t = 20_000)]
     messages: usize,
+    /// Entries of contact plans in the measurement of planning; at most five times the accounts.
+    #[arg(long, default_value_t = 1_000_000)]
+    entries: usize,
     /// Measurements, in this order; all by default. All others need the import.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -56,12 +60,14 @@ enum Part {
     Launch,
     Messages,
     Rate,
+    Planning,
 }
 
 /// What measurements share.
 struct Bench {
     accounts: usize,
     messages: usize,
+    entries: usize,
     server: TestServer,
     client: Client,
     /// As the owner of the database.
@@ -119,6 +125,7 @@ async fn main() -> Result<()> {
     let mut bench = Bench {
         accounts: args.accounts,
         messages: args.messages.min(args.accounts),
+        entries: args.entries.min(args.accounts * planning::PLANS),
         server,
         client,
         db,
@@ -145,6 +152,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Rate) {
         messages::rate(&mut bench).await.context("rate")?;
+    }
+    if wanted(Part::Planning) {
+        planning::run(&mut bench).await.context("planning")?;
     }
     println!("\n{}", bench.report.markdown());
     drop(bench);

@@ -112,6 +112,7 @@ mutations! {
         pb::offers::v1::WithdrawOfferRequest,
         pb::orders::v1::AcknowledgeOrderRequest,
         pb::org::v1::DeleteOrgUnitRequest,
+        pb::planning::v1::AssignPlannedContactRequest,
         pb::planning::v1::CancelPlannedContactRequest,
         pb::planning::v1::DeleteContactOutcomeRequest,
         pb::planning::v1::MovePlannedContactRequest,
@@ -287,6 +288,7 @@ impl Change {
     /// something was done.
     pub async fn finish<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
         if self.validate_only {
+            tx.rollback().await?;
             return Ok(false);
         }
         if let Some(once) = &self.request {

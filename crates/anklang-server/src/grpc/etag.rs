@@ -78,7 +78,7 @@ tagged! {
     pb::planning::v1::InactivePeriod,
     pb::planning::v1::PlanEntry,
     pb::planning::v1::PlanException,
-    pb::planning::v1::PlannedContact,
+    pb::planning::v1::PlannedContact { passed_over, passed_over_until_time },
     pb::planning::v1::WorkdayCalendar,
     pb::products::v1::Product,
     pb::products::v1::ProductVersion,

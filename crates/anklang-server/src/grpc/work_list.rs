@@ -65,6 +65,7 @@ calls! {
     list_contact_attempts: attempts(ListContactAttemptsRequest) -> pb::ListContactAttemptsResponse,
     create_planned_contact: create(CreatePlannedContactRequest) -> pb::PlannedContact,
     move_planned_contact: shift(MovePlannedContactRequest) -> pb::PlannedContact,
+    assign_planned_contact: assign(AssignPlannedContactRequest) -> pb::PlannedContact,
     pin_planned_contact: pin(PinPlannedContactRequest) -> pb::PlannedContact,
     cancel_planned_contact: cancel(CancelPlannedContactRequest) -> pb::PlannedContact,
     get_contact_outcome: outcome(GetContactOutcomeRequest) -> pb::ContactOutcome,

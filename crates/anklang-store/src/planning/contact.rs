@@ -80,6 +80,10 @@ pub struct Contact {
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub claim_until: Option<DateTime<Utc>>,
     #[diesel(sql_type = Text)]
+    pub passed_over: String,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub passed_over_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Text)]
     pub contact_person: String,
     #[diesel(sql_type = Text)]
     pub phone: String,
@@ -111,15 +115,16 @@ pub struct Contact {
     pub end_reason: String,
 }
 
-/// Contacts of the tenant `$1`, `k`, with what belongs to them.
-const SELECT: &str = "SELECT k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
+/// Columns of a [`Contact`]; over [`JOINS`].
+pub(super) const COLUMNS: &str = "k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
         e.contact_time AS entry_time, c.number AS customer_number, c.customer_group,
         k.plan_date, k.contact_date,
         k.contact_at, k.window_from, k.window_to, k.next_at, k.delivery_date, k.delivery_moved,
         k.state, k.outcome_class, k.outcome, k.attempts, k.responsible, k.priority, k.skills,
         'pinned' = ANY(k.marks) AS pinned, 'moved' = ANY(k.marks) AS moved,
         (k.state <> 'open' OR k.attempts > 0 OR 'worked_on' = ANY(k.marks)) AS worked_on,
-        k.claimed_by, k.claim_until,
+        k.claimed_by, k.claim_until, k.passed_over,
+        CASE WHEN k.passed_over <> '' THEN k.not_before END AS passed_over_until,
         coalesce(nullif(k.details->>'contact_person', ''), e.contact_person, '') AS contact_person,
         coalesce(nullif(k.details->>'phone', ''), nullif(e.phone, ''),
             (SELECT p.address FROM contact_point p
@@ -130,25 +135,33 @@ const SELECT: &str = "SELECT k.id, k.source, k.plan_code, e.plan_code AS entry_p
         coalesce(l.departure, '') AS departure, coalesce(l.order_type, '') AS order_type,
         f.campaign_id, f.number AS phase_number, k.message_id, k.operation_id, k.created_at,
         k.updated_at, a.number AS offer_number, v.number AS contract_number, k.ends_at,
-        k.end_reason
-    FROM planned_contact k
-    JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
+        k.end_reason";
+
+/// What belongs to a contact `k`.
+pub(super) const JOINS: &str =
+    "JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
     LEFT JOIN plan_entry e ON e.tenant_id = k.tenant_id AND e.id = k.entry_id
     LEFT JOIN contact_plan l ON l.tenant_id = k.tenant_id AND l.code = k.plan_code
     LEFT JOIN outbound o ON o.tenant_id = k.tenant_id AND o.id = k.outbound_id
     LEFT JOIN phase f ON f.tenant_id = o.tenant_id AND f.id = o.phase_id
     LEFT JOIN offer a ON a.tenant_id = k.tenant_id AND a.id = k.offer_id
-    LEFT JOIN contract v ON v.tenant_id = a.tenant_id AND v.id = a.contract_id
-    WHERE k.tenant_id = $1";
+    LEFT JOIN contract v ON v.tenant_id = a.tenant_id AND v.id = a.contract_id";
+
+/// Contacts of the tenant `$1`, `k`, with what belongs to them.
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {COLUMNS} FROM planned_contact k {JOINS} WHERE k.tenant_id = $1")
+});
 
 /// The planned contact with that id.
 pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Contact>> {
-    Ok(diesel::sql_query(format!("{SELECT} AND k.id = $2"))
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("{} AND k.id = $2", *SELECT));
+    let found = diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
+        .fixed()
         .get_result(conn)
-        .await
-        .optional()?)
+        .await;
+    Ok(found.optional()?)
 }
 
 /// The planned contacts with these ids, in any order.
@@ -157,7 +170,7 @@ pub(super) async fn several(
     tenant: TenantId,
     ids: &[Uuid],
 ) -> Result<Vec<Contact>> {
-    static SQL: LazyLock<String> = LazyLock::new(|| format!("{SELECT} AND k.id = ANY($2)"));
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("{} AND k.id = ANY($2)", *SELECT));
     Ok(diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Array<SqlUuid>, _>(ids)
@@ -168,7 +181,12 @@ pub(super) async fn several(
 
 /// Contacts with customers of the groups `$2`, of all when there are none.
 pub(super) static OF_GROUPS: LazyLock<String> =
-    LazyLock::new(|| format!("{SELECT} AND (cardinality($2) = 0 OR c.customer_group = ANY($2))"));
+    LazyLock::new(|| {
+        format!(
+            "{} AND (cardinality($2) = 0 OR c.customer_group = ANY($2))",
+            *SELECT
+        )
+    });
 
 /// What filters compare.
 impl Cells for Contact {
@@ -204,6 +222,7 @@ impl Cells for Contact {
             "contract_number" => Cell::of_text(self.contract_number.as_deref()),
             "ends_at" => self.ends_at.map_or(Cell::Null, Cell::Time),
             "end_reason" => Cell::Text(&self.end_reason),
+            "passed_over" => Cell::Text(&self.passed_over),
             _ => return None,
         })
     }
@@ -273,6 +292,20 @@ pub static LISTABLE: Listable = Listable {
         Field::column("moved", Kind::Flag),
         Field::column("worked_on", Kind::Flag),
         Field::nullable("claimed_by", Kind::Text, "claimed_by"),
+        Field::column(
+            "passed_over",
+            Kind::Word(
+                "PASSED_OVER_",
+                &[
+                    "outside_window",
+                    "no_workday",
+                    "customer_inactive",
+                    "number_blocked",
+                    "no_consent",
+                    "budget_used_up",
+                ],
+            ),
+        ),
         Field::resource(
             "phase",
             &[
@@ -309,7 +342,6 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of planned contacts, by contact date if not otherwise wanted.
 pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Contact>> {
-    static BASE: LazyLock<String> = LazyLock::new(|| SELECT.to_owned());
-    let base = Statement::numbered(&BASE, &[bound::<SqlUuid, _>(tenant.0)]);
+    let base = Statement::numbered(&SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load(conn, base).await
 }

@@ -10,7 +10,8 @@
 //! - A contact is known by its entry and recurrence date, under a unique key. What is right already is
 //!   not written.
 //! - Contacts that people worked on, moved or pinned stay as they are. The rows that would change are
-//!   locked and looked at again, so that nobody who claims one meanwhile loses it.
+//!   locked and looked at again; if somebody was at one of them meanwhile, or an entry is gone, all of the
+//!   chunk is compared again.
 //! - Chunks of one tenant take turns ([`begin_chunk`]), so that two generations do not both give a
 //!   customer's day away.
 
@@ -296,19 +297,46 @@ pub async fn chunk(
     operation: Option<OperationId>,
     sample: usize,
 ) -> Result<Found> {
-    for statement in [sql::TABLE, sql::SETTINGS] {
-        diesel::sql_query(statement).execute(conn).await?;
-    }
-    compare(conn, tenant, chunk, days).await?;
-    diesel::sql_query(sql::USUAL).execute(conn).await?;
-    if let Some(operation) = operation {
-        write(conn, tenant, operation).await?;
+    for attempt in 1..=COMPARISONS {
+        for statement in [sql::TABLE, sql::SETTINGS] {
+            diesel::sql_query(statement).execute(conn).await?;
+        }
+        compare(conn, tenant, chunk, days).await?;
+        diesel::sql_query(sql::USUAL).execute(conn).await?;
+        let Some(operation) = operation else {
+            break;
+        };
+        let is_stale = hold(conn, tenant).await?;
+        if is_stale && attempt < COMPARISONS {
+            diesel::sql_query(DROP).execute(conn).await?;
+            continue;
+        }
+        write(conn, tenant, operation, is_stale).await?;
+        break;
     }
     let found = found(conn, tenant, sample).await?;
-    diesel::sql_query("DROP TABLE pg_temp.generation_diff")
-        .execute(conn)
-        .await?;
+    diesel::sql_query(DROP).execute(conn).await?;
     Ok(found)
+}
+
+const DROP: &str = "DROP TABLE pg_temp.generation_diff";
+
+/// So often a chunk is compared when people are at its contacts in between. What was held before still is, so
+/// that another time only others can come in between.
+const COMPARISONS: usize = 4;
+
+/// Holds what is to be written; true when it is not as it was compared.
+async fn hold(conn: &mut Conn, tenant: TenantId) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bool)]
+        is_stale: bool,
+    }
+    let row: Row = diesel::sql_query(sql::HOLD)
+        .bind::<SqlUuid, _>(tenant.0)
+        .get_result(conn)
+        .await?;
+    Ok(row.is_stale)
 }
 
 async fn compare(
@@ -350,11 +378,18 @@ async fn compare(
     Ok(())
 }
 
-async fn write(conn: &mut Conn, tenant: TenantId, operation: OperationId) -> Result<()> {
-    diesel::sql_query(sql::LOOK_AGAIN)
-        .bind::<SqlUuid, _>(tenant.0)
-        .execute(conn)
-        .await?;
+async fn write(
+    conn: &mut Conn,
+    tenant: TenantId,
+    operation: OperationId,
+    is_stale: bool,
+) -> Result<()> {
+    if is_stale {
+        diesel::sql_query(sql::LOOK_AGAIN)
+            .bind::<SqlUuid, _>(tenant.0)
+            .execute(conn)
+            .await?;
+    }
     diesel::sql_query(sql::REMOVE)
         .bind::<SqlUuid, _>(tenant.0)
         .execute(conn)

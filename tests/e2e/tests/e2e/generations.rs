@@ -253,6 +253,48 @@ async fn old_contacts_go_and_filters_hold_together() {
     assert_eq!(sums(&generate(&client, nobody).await), [0, 0, 0, 0, 0]);
 }
 
+#[tokio::test]
+async fn what_people_do_between_comparing_and_writing_is_compared_again() {
+    let server = TestServer::start().await.unwrap();
+    let client = with_customers(&server, 1).await;
+    for code in ["A", "B"] {
+        let plan = weekly(code, &["tue"], "2027-01-01", "2027-12-31");
+        put_plan(&client, plan).await.unwrap();
+        put_entry(&client, &format!("{code}/entries/0900-1"))
+            .await
+            .unwrap();
+    }
+    let week = || range("2027-03-01", "2027-03-07");
+    let mut of_b = week();
+    of_b.contact_plans = vec!["contactPlans/B".into()];
+    assert_eq!(sums(&generate(&client, of_b).await), [1, 0, 0, 0, 0]);
+    // Together A has the day, unless somebody pins B's contact in that moment.
+    let mut person = server.database.connect().await.unwrap();
+    let pinning = person.transaction().await.unwrap();
+    let pin = "UPDATE planned_contact SET marks = '{pinned}'";
+    pinning.execute(pin, &[]).await.unwrap();
+    let mut service = client.planned_contacts();
+    let begun = service.generate_planned_contacts(week()).await.unwrap();
+    let operation = begun.into_inner();
+    until("the generation waits for the row", async || {
+        let waiting = "SELECT count(*)::text FROM pg_locks l
+                       JOIN pg_stat_activity a ON a.pid = l.pid
+                       WHERE a.datname = current_database() AND NOT l.granted
+                         AND l.locktype = 'transactionid'";
+        server.database.one(waiting).await.unwrap() != "0"
+    })
+    .await;
+    pinning.commit().await.unwrap();
+    let done = told(&client.finished(&operation).await.unwrap());
+    assert_eq!(sums(&done), [0, 0, 0, 0, 1]);
+    assert_eq!(count(&done, Change::LeftOut, Reason::Duplicate), 1);
+    let failed = format!(
+        "SELECT coalesce(array_to_string(last_errors, '; '), '') FROM operation WHERE id = '{}'",
+        operation.name.strip_prefix("operations/").unwrap()
+    );
+    assert_eq!(server.database.one(&failed).await.unwrap(), "");
+}
+
 /// More customers than go into a chunk of a year.
 const MANY: usize = 2_500;
 

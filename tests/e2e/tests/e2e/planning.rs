@@ -670,3 +670,35 @@ async fn what_is_used_is_not_deleted_and_nothing_is_overwritten_unseen() {
     assert_eq!(contacts(&client, "").await, []);
     client.plans().delete_contact_plan(delete).await.unwrap();
 }
+
+#[tokio::test]
+async fn roles_that_take_over_have_names_that_people_can_ask_for() {
+    let server = TestServer::start().await.unwrap();
+    let client = with_customers(&server, 1).await;
+    let plan = |role: &str| {
+        let rule = pb::RetryRule {
+            first_minutes: 30,
+            max_attempts: 1,
+            then: Some(pb::retry_rule::Then::EscalateTo(format!("roles/{role}"))),
+            ..Default::default()
+        };
+        pb::ContactPlan {
+            outcome_rules: Some(pb::OutcomeRules {
+                not_reached: Some(rule),
+                ..Default::default()
+            }),
+            ..weekly("A", &["mon"], "2027-01-01", "2027-12-31")
+        }
+    };
+    let saved = put_plan(&client, plan(&"x".repeat(64))).await;
+    assert!(saved.is_ok(), "{saved:?}");
+    for role in [&"x".repeat(65)[..], "%20chef", "a%0Ab"] {
+        let status = put_plan(&client, plan(role)).await.unwrap_err();
+        let fields: Vec<String> = violations(&status).into_iter().map(|v| v.0).collect();
+        assert_eq!(
+            fields,
+            ["contact_plan.outcome_rules.not_reached.escalate_to"],
+            "{role}"
+        );
+    }
+}

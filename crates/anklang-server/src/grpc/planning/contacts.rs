@@ -110,6 +110,10 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
             .map_or_else(String::new, |number| name::format(&[("contracts", &number)])),
         expire_time: c.ends_at.map(wire::timestamp),
         end_reason: c.end_reason,
+        // Whoever asks for the next contact changes these, and shall not disturb who edits it: the etag
+        // leaves them out.
+        passed_over: word::<pb::PassedOver>("PASSED_OVER_", &c.passed_over),
+        passed_over_until_time: c.passed_over_until.map(wire::timestamp),
         etag: String::new(),
     })
 }
@@ -135,6 +139,7 @@ named! {
     pb::GenerationChange,
     pb::GenerationReason,
     pb::OutcomeClass,
+    pb::PassedOver,
     pb::PlannedContactSource,
     pb::PlannedContactState,
 }

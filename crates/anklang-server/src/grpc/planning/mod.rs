@@ -236,15 +236,21 @@ fn weekdays(field: &str, names: &[String], violations: &mut Violations) -> Vec<i
     violations.check(field, days).unwrap_or_default()
 }
 
+/// The longest id of a person or role, in characters.
+pub const LONGEST_PERSON: usize = 64;
+
+/// Whether a person or role can have this id.
+pub fn is_person(id: &str) -> bool {
+    (1..=LONGEST_PERSON).contains(&id.chars().count())
+        && id.trim() == id
+        && !id.chars().any(char::is_control)
+}
+
 /// Who makes contacts: `users/…` or `roles/…`, as names are written, or empty.
 pub(in crate::grpc) fn responsible(field: &str, given: &str, violations: &mut Violations) -> String {
     let read = |collection| {
         let [id] = name::parse(given, [collection]).ok()?;
-        let fits = id.chars().count() <= 64
-            && id.trim() == id
-            && !id.is_empty()
-            && !id.chars().any(char::is_control);
-        fits.then(|| name::format(&[(collection, &id)]))
+        is_person(&id).then(|| name::format(&[(collection, &id)]))
     };
     if given.is_empty() {
         return String::new();

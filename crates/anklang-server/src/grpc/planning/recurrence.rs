@@ -8,6 +8,8 @@ use anklang_proto::anklang::planning::v1 as pb;
 use pb::recurrence::Rule;
 use pb::retry_rule::Then;
 
+use super::{LONGEST_PERSON, is_person};
+
 /// Reads a recurrence at `field`.
 pub fn read(
     field: &str,
@@ -173,7 +175,13 @@ fn retry(field: &str, given: &pb::RetryRule, violations: &mut Violations) -> Opt
         },
         Some(Then::EscalateTo(role)) => {
             let field = format!("{field}.escalate_to");
-            let [role] = violations.check(field, name::parse(role, ["roles"]))?;
+            let [role] = violations.check(&field[..], name::parse(role, ["roles"]))?;
+            // Nobody could ask for the contacts of another.
+            if !is_person(&role) {
+                let rule = format!("must be roles/{{role}}, of 1 to {LONGEST_PERSON} characters");
+                violations.add(field, rule);
+                return None;
+            }
             FollowUp::Escalate { role }
         }
     };

@@ -64,7 +64,7 @@ impl WorkListApi {
             worker: &worker,
             seconds,
         };
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = self.app.store.begin_in_order(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }

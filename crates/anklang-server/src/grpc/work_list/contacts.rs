@@ -86,6 +86,28 @@ impl WorkListApi {
         Ok(response)
     }
 
+    pub(super) async fn assign(
+        &self,
+        request: Request<pb::AssignPlannedContactRequest>,
+    ) -> ApiResult<pb::PlannedContact> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let change = Change::read(&tenant, &request, &mut violations);
+        let id = read::contact(&mut violations, "name", &request.name);
+        let responsible = responsible("responsible", &request.responsible, &mut violations);
+        let (id, responsible) = form::complete(violations, id.zip(responsible))?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
+        seen(&mut tx, &tenant, id, &change).await?;
+        let assigned = change::assign(&mut tx, tenant.id, id, &responsible).await?;
+        let response = wire::contact(assigned);
+        change.finish(tx, &response).await?;
+        Ok(response)
+    }
+
     pub(super) async fn pin(
         &self,
         request: Request<pb::PinPlannedContactRequest>,
@@ -154,6 +176,14 @@ fn time(
     violations.check(field, read)
 }
 
+/// Who makes a contact; empty for anybody.
+fn responsible(field: &str, given: &str, violations: &mut Violations) -> Option<String> {
+    match given {
+        "" => Some(String::new()),
+        who => read::person(violations, field, who, &["users", "roles"]),
+    }
+}
+
 /// What a person wants, as far as it is read into other values.
 struct Wanted<'r> {
     customer: String,
@@ -176,10 +206,7 @@ impl<'r> Wanted<'r> {
                 .check(field("contact_plan"), name::parse(plan, ["contactPlans"]))
                 .map(|[code]| code),
         };
-        let responsible = match &given.responsible[..] {
-            "" => Some(String::new()),
-            who => read::person(violations, &field("responsible"), who, &["users", "roles"]),
-        };
+        let responsible = responsible(&field("responsible"), &given.responsible, violations);
         let contact_at = time(
             &field("contact_time"),
             given.contact_time.as_ref(),

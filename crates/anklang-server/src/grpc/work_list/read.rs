@@ -7,11 +7,12 @@ use anklang_proto::google::r#type::Date;
 use chrono::NaiveDate;
 use uuid::Uuid;
 
+use super::super::planning::{LONGEST_PERSON, is_person};
 use super::super::wire;
 
 /// How long a claim lasts when nobody says.
 const CLAIM_SECONDS: i32 = 300;
-/// The longest name of a user, role or skill, in characters.
+/// The longest name of a skill, in characters.
 const LONGEST_WORD: usize = 64;
 /// The longest note, in characters.
 pub(in crate::grpc) const LONGEST_NOTE: usize = 2_000;
@@ -46,12 +47,7 @@ pub(super) fn person(
     let known = collections
         .iter()
         .find_map(|c| name::parse(given, [*c]).ok().map(|[id]| (*c, id)));
-    let fits = |id: &str| {
-        (1..=LONGEST_WORD).contains(&id.chars().count())
-            && id.trim() == id
-            && !id.chars().any(char::is_control)
-    };
-    match known.filter(|(_, id)| fits(id)) {
+    match known.filter(|(_, id)| is_person(id)) {
         Some((collection, id)) => Some(name::format(&[(collection, &id)])),
         None => {
             let forms: Vec<String> = collections
@@ -61,7 +57,7 @@ pub(super) fn person(
             let forms = forms.join(" or ");
             violations.add(
                 field,
-                format!("must be {forms}, of 1 to {LONGEST_WORD} characters"),
+                format!("must be {forms}, of 1 to {LONGEST_PERSON} characters"),
             );
             None
         }

@@ -31,6 +31,7 @@ pub(super) fn warnings(found: &[Warning]) -> Vec<i32> {
     let wire = |warning: &Warning| match warning {
         Warning::OutsideWindow => pb::ContactWarning::OutsideWindow,
         Warning::BeforeContactDate => pb::ContactWarning::BeforeContactDate,
+        Warning::NoNumber => pb::ContactWarning::NoNumber,
     };
     found.iter().map(|warning| wire(warning).into()).collect()
 }

@@ -17,7 +17,7 @@ pub(super) const TABLE: &str = "CREATE TEMPORARY TABLE generation_diff (
         entry_id uuid, customer_id uuid NOT NULL, plan_date date NOT NULL,
         contact_date date NOT NULL, under text, contact_at timestamptz, window_from timestamptz,
         window_to timestamptz, delivery_date date, delivery_moved text, responsible text,
-        priority integer, skills text[], holds_day boolean
+        priority integer, skills text[], holds_day boolean, customer_group text
     ) ON COMMIT DROP";
 
 /// SQL of the moment at which the clock of the plan day `d` shows a time.
@@ -76,6 +76,8 @@ pub(super) fn compare(entries: &str) -> String {
         entry AS MATERIALIZED (
             SELECT e.id, e.customer_id, e.plan_code, e.contact_time, e.earliest, e.latest,
                    e.priority, e.skills, e.valid_from, e.valid_to,
+                   (SELECT c.customer_group FROM customer c
+                    WHERE c.tenant_id = $1 AND c.id = e.customer_id) AS customer_group,
                    EXISTS (SELECT FROM inactive_period p
                            WHERE p.tenant_id = $1 AND p.customer_id = e.customer_id
                              AND p.day_type = 'contact') AS may_rest,
@@ -87,7 +89,7 @@ pub(super) fn compare(entries: &str) -> String {
         "),
         slot AS MATERIALIZED (
             SELECT e.id AS entry_id, e.customer_id, e.plan_code, e.contact_time, e.priority,
-                   e.skills, d.on_date, d.date, d.under, d.responsible, d.exclusive,
+                   e.skills, e.customer_group, d.on_date, d.date, d.under, d.responsible, d.exclusive,
                    CASE WHEN d.without <> '' THEN d.without
                         WHEN e.may_rest AND EXISTS (
                             SELECT FROM inactive_period p
@@ -190,7 +192,7 @@ pub(super) fn compare(entries: &str) -> String {
                    coalesce(w.on_date, x.plan_date) AS plan_date,
                    coalesce(w.date, x.contact_date) AS contact_date, w.under, w.contact_at,
                    w.window_from, w.window_to, w.delivery_date, w.delivery_moved, w.responsible,
-                   w.priority, w.skills, w.holds_day, x.is_kept, x.why,
+                   w.priority, w.skills, w.holds_day, w.customer_group, x.is_kept, x.why,
                    CASE WHEN x.contact_date <> w.date THEN 'date'
                         WHEN (x.contact_at, x.window_from, x.window_to)
                              IS DISTINCT FROM (w.contact_at, w.window_from, w.window_to) THEN 'time'
@@ -200,7 +202,8 @@ pub(super) fn compare(entries: &str) -> String {
                         WHEN (x.plan_code, x.responsible, x.priority, x.skills)
                              IS DISTINCT FROM (w.under, w.responsible, w.priority, w.skills)
                         THEN 'details' ELSE '' END AS difference,
-                   x.holds_day AS held, x.plan_date BETWEEN $7 AND $8 AS is_of_range
+                   x.holds_day AS held, x.customer_group AS grouped,
+                   x.plan_date BETWEEN $7 AND $8 AS is_of_range
             FROM wanted w
             FULL JOIN (SELECT * FROM existing WHERE in_scope) x
                 ON x.entry_id = w.entry_id AND x.plan_date = w.on_date)
@@ -215,10 +218,12 @@ pub(super) fn compare(entries: &str) -> String {
                     WHEN is_kept THEN why
                     WHEN verdict = '' THEN difference
                     ELSE coalesce(verdict, 'no_contact_date') END,
-               coalesce(NOT is_kept AND verdict = '' AND (difference <> '' OR held <> holds_day),
-                        false),
+               coalesce(NOT is_kept AND verdict = ''
+                        AND (difference <> '' OR held <> holds_day
+                             OR grouped IS DISTINCT FROM customer_group), false),
                id, entry_id, customer_id, plan_date, contact_date, under, contact_at, window_from,
-               window_to, delivery_date, delivery_moved, responsible, priority, skills, holds_day
+               window_to, delivery_date, delivery_moved, responsible, priority, skills, holds_day,
+               customer_group
         FROM both_sides
         -- One that a person moved here from a date that is not asked for.
         WHERE verdict IS NOT NULL OR NOT is_kept OR is_of_range"
@@ -226,7 +231,30 @@ pub(super) fn compare(entries: &str) -> String {
     format!("{before}{entries}{after}")
 }
 
-/// Holds the rows that are to change; those that somebody was at meanwhile stay.
+/// Holds the rows that are to change, and the entries of those that are to come. Whether somebody was at one
+/// of them since they were compared, or it is gone.
+pub(super) const HOLD: &str = concat!(
+    "WITH held AS MATERIALIZED (
+         SELECT ",
+    kept!(),
+    " AS is_kept
+         FROM planned_contact k
+         WHERE k.tenant_id = $1 AND k.id IN (
+             SELECT id FROM pg_temp.generation_diff WHERE change = 'removed' OR write)
+         ORDER BY k.id FOR UPDATE),
+     entry AS MATERIALIZED (
+         SELECT 1 FROM plan_entry e
+         WHERE e.tenant_id = $1 AND e.id IN (
+             SELECT entry_id FROM pg_temp.generation_diff WHERE change = 'added')
+         ORDER BY e.id FOR KEY SHARE)
+     SELECT (SELECT count(*) FROM held WHERE NOT is_kept)
+            < (SELECT count(*) FROM pg_temp.generation_diff WHERE change = 'removed' OR write)
+         OR (SELECT count(*) FROM entry)
+            < (SELECT count(DISTINCT entry_id) FROM pg_temp.generation_diff WHERE change = 'added')
+         AS is_stale"
+);
+
+/// Lets those stay that somebody was at meanwhile.
 pub(super) const LOOK_AGAIN: &str = concat!(
     "WITH held AS MATERIALIZED (
          SELECT k.id, ",
@@ -256,7 +284,8 @@ pub(super) const UPDATE: &str = "UPDATE planned_contact k
          window_from = d.window_from, window_to = d.window_to, next_at = d.contact_at,
          delivery_date = d.delivery_date, delivery_moved = d.delivery_moved,
          responsible = d.responsible, priority = d.priority, skills = d.skills,
-         holds_day = d.holds_day,
+         holds_day = d.holds_day, customer_group = d.customer_group, not_before = NULL,
+         passed_over = '',
          operation_id = CASE d.change WHEN 'changed' THEN $2 ELSE k.operation_id END,
          updated_at = CASE d.change WHEN 'changed' THEN now() ELSE k.updated_at END
      FROM pg_temp.generation_diff d
@@ -265,10 +294,11 @@ pub(super) const UPDATE: &str = "UPDATE planned_contact k
 pub(super) const INSERT: &str =
     "INSERT INTO planned_contact (tenant_id, id, source, plan_code, entry_id,
          customer_id, plan_date, contact_date, contact_at, window_from, window_to, next_at,
-         delivery_date, delivery_moved, responsible, priority, skills, holds_day, operation_id)
+         delivery_date, delivery_moved, responsible, priority, skills, holds_day, operation_id,
+         customer_group)
      SELECT $1, anklang_uuid7(), 'plan', under, entry_id, customer_id, plan_date, contact_date,
             contact_at, window_from, window_to, contact_at, delivery_date, delivery_moved,
-            responsible, priority, skills, holds_day, $2
+            responsible, priority, skills, holds_day, $2, customer_group
      FROM pg_temp.generation_diff WHERE change = 'added'
      ORDER BY contact_date, customer_id, entry_id";
 

@@ -186,13 +186,13 @@ pub async fn shift(
     check_date(date, zone, standing.now, &mut violations);
     check_delivery(date, delivery_date, &mut violations);
     violations.finish(())?;
-    let hours = hours(&standing)?;
+    let hours = hours(&standing.when())?;
     diesel::sql_query(format!(
         "UPDATE planned_contact
          SET contact_date = $3, contact_at = $4, next_at = $4, window_from = least($5, $4),
              window_to = greatest($6, $4 + interval '1 minute'),
              delivery_date = coalesce($7, delivery_date), any_time = false, holds_day = false,
-             marks = {}, updated_at = now()
+             not_before = NULL, passed_over = '', marks = {}, updated_at = now()
          WHERE tenant_id = $1 AND id = $2",
         marked("moved")
     ))
@@ -237,6 +237,31 @@ pub async fn pin(conn: &mut Conn, tenant: TenantId, id: Uuid, pinned: bool) -> R
     found(conn, tenant, id).await
 }
 
+/// Makes somebody else responsible for a contact, or nobody, and pins it, so that no generation gives it
+/// back to whom its plan says.
+///
+/// # Errors
+/// `Missing`; `Refused` when it is over or in somebody's hands.
+pub async fn assign(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: Uuid,
+    responsible: &str,
+) -> Result<Contact> {
+    hold(conn, tenant, id).await?.must_be_free(id)?;
+    diesel::sql_query(format!(
+        "UPDATE planned_contact SET responsible = $3, marks = {}, updated_at = now()
+         WHERE tenant_id = $1 AND id = $2",
+        marked("pinned")
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .bind::<Text, _>(responsible)
+    .execute(conn)
+    .await?;
+    found(conn, tenant, id).await
+}
+
 /// Calls a contact off.
 ///
 /// # Errors
@@ -248,7 +273,7 @@ pub async fn cancel(conn: &mut Conn, tenant: TenantId, id: Uuid, note: &str) -> 
         "WITH cancelled AS (
              UPDATE planned_contact
              SET state = 'cancelled', outcome_class = 'cancelled', outcome = '', next_at = NULL,
-                 any_time = false, updated_at = now()
+                 any_time = false, not_before = NULL, passed_over = '', updated_at = now()
              WHERE tenant_id = $1 AND id = $2
              RETURNING id, customer_id, plan_code)
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, details)

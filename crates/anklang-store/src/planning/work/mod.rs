@@ -1,7 +1,7 @@
 //! The work list: planned contacts in the hands of people, and what came of them.
 //!
 //! # Guarantees
-//! - A contact is in one person's hands: [`claim::next`] takes it by one statement with
+//! - A contact is in one person's hands: [`claim::next`] holds it by a statement with
 //!   `FOR UPDATE SKIP LOCKED`; who asks at the same time gets another one and waits for nobody. Only with
 //!   a contact budget claims take turns, as those of messages do ([`crate::budget`]): two of them must
 //!   not each give a customer its last contact.
@@ -10,13 +10,16 @@
 //! - What came of a contact, its attempt and the line in the customer's history are one statement.
 //!
 //! # Trade-offs
-//! Whether a customer may be called is looked at contact by contact while the next one is looked for:
-//! exact at that moment, but contacts that are passed over are looked at again by each claim.
+//! Whether a contact may be made is looked at when it is the next one: exact at that moment. One that may not
+//! is put aside until it can be made again, or for an hour when nobody knows until when, so that it is not
+//! looked at by each claim; what changes meanwhile counts that much later.
 
 pub mod analysis;
 pub mod attempt;
+mod bars;
 pub mod change;
 pub mod claim;
+mod next;
 pub mod order;
 pub mod outcome;
 pub mod record;
@@ -65,6 +68,8 @@ pub(crate) struct Standing {
     pub(crate) responsible: String,
     #[diesel(sql_type = Bool)]
     pub(crate) any_time: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) next_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub(crate) claim_id: Option<Uuid>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -95,7 +100,7 @@ pub fn resource(id: Uuid) -> String {
 pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Standing> {
     let found = diesel::sql_query(
         "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
-                k.state, k.attempts, k.responsible, k.any_time, k.claim_id, k.claimed_by,
+                k.state, k.attempts, k.responsible, k.any_time, k.next_at, k.claim_id, k.claimed_by,
                 k.ends_at, k.end_reason,
                 coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
          FROM planned_contact k
@@ -113,6 +118,18 @@ pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<
 }
 
 impl Standing {
+    fn when(&self) -> rules::When<'_> {
+        rules::When {
+            zone: &self.time_zone,
+            date: self.contact_date,
+            at: self.contact_at,
+            from: self.window_from,
+            to: self.window_to,
+            named: self.next_at.filter(|_| self.any_time),
+            now: self.now,
+        }
+    }
+
     /// Refuses what is over or in somebody's hands.
     pub(crate) fn must_be_free(&self, id: Uuid) -> Result<()> {
         match &self.state[..] {

@@ -90,7 +90,7 @@ pub async fn record(
     }
     violations.finish(())?;
     let fate = fate(&standing, &rules, class, wish, report);
-    let warnings = rules::warnings(&standing)?;
+    let warnings = rules::warnings(&standing.when())?;
     let attempt = Attempt {
         class,
         own: &own,
@@ -259,7 +259,8 @@ async fn write(
                      -- What the outcome says counts over what was to become of it.
                      end_reason = CASE WHEN $3 = 'cancelled' AND $6 <> 'cancelled'
                                        THEN k.end_reason ELSE '' END,
-                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, not_before = NULL,
+                     passed_over = '', updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
                  RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,

@@ -1,12 +1,18 @@
 //! What the domain's rules need to know of a contact: its hours, its plan's rules and workdays.
 
+use std::collections::HashMap;
+
 use anklang_domain::TenantId;
 use anklang_domain::planning::{Calendar, EntryTimes, OutcomeRules, Weekdays};
-use chrono::{DateTime, NaiveTime, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
+use diesel::QueryableByName;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
 
 use super::Standing;
 use crate::planning::{calendar, plan};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// What is unusual about a contact, without being forbidden.
@@ -16,6 +22,85 @@ pub enum Warning {
     OutsideWindow,
     /// Before the contact date.
     BeforeContactDate,
+    /// There is no phone number to call.
+    NoNumber,
+}
+
+/// So long a time that the customer named holds, whatever the hours; then the hours do again.
+pub(super) const NAMED_TIME_MINUTES: i64 = 60;
+
+/// When a contact is to be made.
+pub(super) struct When<'a> {
+    /// The time zone that its clock is in.
+    pub(super) zone: &'a str,
+    pub(super) date: NaiveDate,
+    pub(super) at: DateTime<Utc>,
+    pub(super) from: DateTime<Utc>,
+    /// The first moment that is too late.
+    pub(super) to: DateTime<Utc>,
+    /// The time that the customer named.
+    pub(super) named: Option<DateTime<Utc>>,
+    /// The time of the database.
+    pub(super) now: DateTime<Utc>,
+}
+
+/// Calendars without work today, each with the zone of a plan that goes by it, as it is kept.
+#[derive(Debug, Default)]
+pub(super) struct Closed {
+    pub(super) calendars: Vec<String>,
+    pub(super) zones: Vec<String>,
+}
+
+/// Finds the calendars of plans that have no work today. `tenant_zone` is where plans are that do not say.
+pub(super) async fn closed(
+    conn: &mut Conn,
+    tenant: TenantId,
+    tenant_zone: &str,
+    now: DateTime<Utc>,
+) -> Result<Closed> {
+    #[derive(QueryableByName)]
+    struct Used {
+        #[diesel(sql_type = Text)]
+        calendar: String,
+        #[diesel(sql_type = Text)]
+        time_zone: String,
+    }
+    let used: Vec<Used> = diesel::sql_query(
+        "SELECT DISTINCT calendar_id AS calendar, time_zone FROM contact_plan
+         WHERE tenant_id = $1 AND calendar_id IS NOT NULL",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .fixed()
+    .load(conn)
+    .await?;
+    let mut closed = Closed::default();
+    if used.is_empty() {
+        return Ok(closed);
+    }
+    let ids: Vec<String> = used.iter().map(|u| u.calendar.clone()).collect();
+    let mut calendars = HashMap::new();
+    for row in calendar::by_ids(conn, tenant, &ids).await? {
+        calendars.insert(row.id.clone(), row.rules()?);
+    }
+    for Used {
+        calendar,
+        time_zone,
+    } in used
+    {
+        let zone = match &time_zone[..] {
+            "" => zone(tenant_zone)?,
+            name => zone(name)?,
+        };
+        let today = now.with_timezone(&zone).date_naive();
+        if calendars
+            .get(&calendar)
+            .is_some_and(|c| !c.is_workday(today))
+        {
+            closed.calendars.push(calendar);
+            closed.zones.push(time_zone);
+        }
+    }
+    Ok(closed)
 }
 
 /// By which a contact goes on.
@@ -38,7 +123,7 @@ pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) 
     };
     Ok(Rules {
         zone: zone(&contact.time_zone)?,
-        hours: hours(contact)?,
+        hours: hours(&contact.when())?,
         calendar: match calendar {
             Some(calendar) => calendar.rules()?,
             None => Calendar::new(Weekdays::ANY, None, []),
@@ -57,9 +142,9 @@ pub(super) fn zone(name: &str) -> Result<Tz> {
 }
 
 /// The hours in which the customer may be contacted, by the clock of the contact's zone.
-pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
-    let zone = zone(&contact.time_zone)?;
-    let date = contact.contact_date;
+pub(super) fn hours(when: &When<'_>) -> Result<EntryTimes> {
+    let zone = zone(when.zone)?;
+    let date = when.date;
     // To the minute, and within the day.
     let clock = |time: DateTime<Utc>| {
         let local = time.with_timezone(&zone);
@@ -73,9 +158,9 @@ pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
             .unwrap_or(time)
     };
     // The window ends with the first minute that is too late, the hours with the last that is not.
-    let last = contact.window_to - TimeDelta::minutes(1);
-    let (from, to) = (clock(contact.window_from), clock(last));
-    let at = clock(contact.contact_at).clamp(from, to.max(from));
+    let last = when.to - TimeDelta::minutes(1);
+    let (from, to) = (clock(when.from), clock(last));
+    let at = clock(when.at).clamp(from, to.max(from));
     EntryTimes::new(at, Some(from), Some(to.max(from)))
         .map_err(|e| StoreError::Stored(format!("the hours of a contact: {e}")))
 }
@@ -83,14 +168,25 @@ pub(super) fn hours(contact: &Standing) -> Result<EntryTimes> {
 const LAST_MINUTE: NaiveTime = NaiveTime::from_hms_opt(23, 59, 0).expect("there is this minute");
 
 /// What is unusual about contacting the customer now. A time that the customer named is usual.
-pub(super) fn warnings(contact: &Standing) -> Result<Vec<Warning>> {
-    let zone = zone(&contact.time_zone)?;
+pub(super) fn warnings(when: &When<'_>) -> Result<Vec<Warning>> {
+    let zone = zone(when.zone)?;
     let mut warnings = Vec::new();
-    if !contact.any_time && !hours(contact)?.is_within(contact.now, zone) {
+    let holds = TimeDelta::minutes(NAMED_TIME_MINUTES);
+    let is_named = when.named.is_some_and(|named| when.now < named + holds);
+    if !is_named && !hours(when)?.is_within(when.now, zone) {
         warnings.push(Warning::OutsideWindow);
     }
-    if contact.now.with_timezone(&zone).date_naive() < contact.contact_date {
+    if when.now.with_timezone(&zone).date_naive() < when.date {
         warnings.push(Warning::BeforeContactDate);
+    }
+    Ok(warnings)
+}
+
+/// As [`warnings`], for somebody who is about to call this number.
+pub(super) fn warnings_of_call(when: &When<'_>, phone: &str) -> Result<Vec<Warning>> {
+    let mut warnings = warnings(when)?;
+    if phone.is_empty() {
+        warnings.push(Warning::NoNumber);
     }
     Ok(warnings)
 }

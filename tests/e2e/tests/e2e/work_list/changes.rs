@@ -190,6 +190,56 @@ async fn contacts_are_moved_pinned_and_called_off() {
     refused::precondition(&status.unwrap_err(), "PRECONDITION");
 }
 
+#[tokio::test]
+async fn somebody_else_becomes_responsible() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let made = create(&client, due("K1")).await;
+    let to = |responsible: &str| pb::AssignPlannedContactRequest {
+        name: made.name.clone(),
+        responsible: responsible.into(),
+        ..Default::default()
+    };
+    let bert = pb::AssignPlannedContactRequest {
+        etag: made.etag.clone(),
+        request_id: uuid::Uuid::now_v7().to_string(),
+        ..to("users/bert@linden.example")
+    };
+    let mut service = client.work_list();
+    let assigned = service.assign_planned_contact(bert.clone()).await;
+    let assigned = assigned.unwrap().into_inner();
+    assert_eq!(assigned.responsible, "users/bert%40linden.example");
+    assert!(assigned.pinned && !made.pinned);
+    let again = service.assign_planned_contact(bert.clone()).await;
+    assert_eq!(again.unwrap().into_inner(), assigned);
+    let stale = pb::AssignPlannedContactRequest {
+        request_id: String::new(),
+        ..bert
+    };
+    let stale = client.work_list().assign_planned_contact(stale).await;
+    refused::is(&stale.unwrap_err(), Code::Aborted, "ETAG_MISMATCH");
+    assert_eq!(next_customer(&client, asks("anna")).await, "-");
+    let wrong = client.work_list().assign_planned_contact(to("chef")).await;
+    refused::names(&wrong.unwrap_err(), &["responsible"]);
+
+    // In somebody's hands it stays there; given to nobody it is anybody's.
+    let mine = next(&client, asks("bert@linden.example")).await.unwrap();
+    let busy = client.work_list().assign_planned_contact(to("")).await;
+    refused::precondition(&busy.unwrap_err(), "PRECONDITION");
+    let request = pb::ReleaseContactRequest {
+        name: made.name.clone(),
+        claim: mine.claim,
+        ..Default::default()
+    };
+    client.work_list().release_contact(request).await.unwrap();
+    client
+        .work_list()
+        .assign_planned_contact(to(""))
+        .await
+        .unwrap();
+    assert_eq!(next_customer(&client, asks("anna")).await, "K1");
+}
+
 /// As the database keeps it.
 fn micros(time: prost_types::Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {

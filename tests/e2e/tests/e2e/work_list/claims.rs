@@ -11,7 +11,8 @@ use anklang_testkit::{Client, TestServer};
 use tonic::Code;
 
 use super::{
-    asks, claim, contact, create, desk, due, next, next_customer, plan, record, rules, says, sql,
+    LOOK_AGAIN, aside, asks, claim, contact, create, desk, due, next, next_customer, plan, record,
+    rules, says, sql,
 };
 use crate::refused;
 
@@ -69,6 +70,47 @@ async fn two_hundred_people_get_each_contact_once() {
     let taken = taken.lock().unwrap();
     let each: BTreeSet<&String> = taken.iter().collect();
     assert_eq!((taken.len(), each.len()), (CONTACTS, CONTACTS));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_people_call_each_customer_once_when_that_is_the_budget() {
+    const CUSTOMERS: usize = 300;
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    aside::budget(&client, 1).await;
+    let mut customers = "number,kind,last_name\n".to_owned();
+    for i in 1..=CUSTOMERS {
+        customers += &format!("B{i},person,Kunde{i}\n");
+    }
+    let sums = client.import(ImportEntity::Customers, customers).await;
+    assert_eq!(sums.unwrap().errors, []);
+    // Three each, the second and third of all behind the first of all.
+    let make = "INSERT INTO planned_contact (tenant_id, id, source, customer_id, plan_date,
+             contact_date, contact_at, window_from, window_to, next_at)
+         SELECT c.tenant_id, gen_random_uuid(), 'manual', c.id, d.day, d.day, d.midnight, d.midnight,
+                d.midnight + interval '1 day', now() - make_interval(mins => 9 - n)
+         FROM customer c
+         CROSS JOIN (SELECT (now() AT TIME ZONE 'Europe/Berlin')::date AS day,
+                            date_trunc('day', now() AT TIME ZONE 'Europe/Berlin')
+                            AT TIME ZONE 'Europe/Berlin' AS midnight) d
+         CROSS JOIN generate_series(1, 3) n
+         WHERE c.number LIKE 'B%'";
+    sql(&server, make).await;
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let working: Vec<_> = (0..WORKERS)
+        .map(|i| {
+            let (client, taken) = (client.clone(), Arc::clone(&taken));
+            tokio::spawn(works(client, format!("agent{i}"), taken))
+        })
+        .collect();
+    for worker in working {
+        worker.await.unwrap();
+    }
+    assert_eq!(taken.lock().unwrap().len(), CUSTOMERS);
+    let called = "SELECT count(*) || ' ' || count(DISTINCT customer_id) FROM planned_contact
+                  WHERE state = 'claimed'";
+    let called = server.database.one(called).await.unwrap();
+    assert_eq!(called, format!("{CUSTOMERS} {CUSTOMERS}"));
 }
 
 #[tokio::test]
@@ -389,6 +431,7 @@ async fn calls_count_in_the_contact_budget() {
     record(&client, says(&first, OutcomeClass::NotReached))
         .await
         .unwrap();
+    sql(&server, LOOK_AGAIN).await;
     let again = next(&client, asks("cleo")).await.unwrap();
     assert_eq!(contact(&again).customer, "customers/K1");
     record(&client, says(&again, OutcomeClass::Done))
@@ -397,6 +440,7 @@ async fn calls_count_in_the_contact_budget() {
     create(&client, due("K1")).await;
     assert_eq!(next_customer(&client, asks("cleo")).await, "-");
     set(1, &["call"]).await;
+    sql(&server, LOOK_AGAIN).await;
     assert_eq!(next_customer(&client, asks("cleo")).await, "K1");
 }
 

@@ -1,11 +1,13 @@
 //! The work list: who gets which contact, for how long, and what comes of it.
 
 mod analysis;
+mod aside;
 mod changes;
 mod claims;
 mod orders;
 mod outcomes;
 mod watch;
+mod zones;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::planning::v1 as pb;
@@ -127,6 +129,9 @@ pub async fn record(
     let recorded = client.work_list().record_outcome(request).await;
     recorded.map(tonic::Response::into_inner)
 }
+
+/// Brings back what was put aside, as if its time had come.
+const LOOK_AGAIN: &str = "UPDATE planned_contact SET not_before = NULL";
 
 /// Changes contacts behind the server's back.
 async fn sql(server: &TestServer, sql: &str) {
@@ -274,6 +279,10 @@ pub fn named(w: &Work) -> Vec<(&'static str, Value)> {
         (
             "anklang.planning.v1.WorkListService/MovePlannedContact",
             json!({"name": w.free[1], "contactTime": tomorrow}),
+        ),
+        (
+            "anklang.planning.v1.WorkListService/AssignPlannedContact",
+            json!({"name": w.free[2], "responsible": "roles/obst"}),
         ),
         (
             "anklang.planning.v1.WorkListService/PinPlannedContact",
