@@ -1,0 +1,26 @@
+//! Winback: who is drifting away, what is at stake, what is done about it, and what that brought.
+//!
+//! - **What is at stake**: [`BgNbd`] says from how often and how lately a customer bought how likely they
+//!   are to be one still, and how often they will buy; [`GammaGamma`] what an order of theirs is
+//!   worth; [`outlook`] puts both together to the revenue at stake.
+//!
+//! Everything is a function of its arguments: days are those of the tenant's time zone, amounts in one
+//! currency. Rules about money are in exact decimals, so that the same comparison in SQL gives the
+//! same verdict; statistics are in floating point.
+
+mod bgnbd;
+mod expected;
+mod gamma_gamma;
+mod optimise;
+mod purchases;
+mod stake;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+mod tests;
+
+pub use bgnbd::{BgNbd, FitError};
+pub use gamma_gamma::{GammaGamma, Spending};
+pub use optimise::FitStatistics;
+pub use purchases::{PurchaseGroup, Purchases, group_purchases};
+pub use stake::{Outlook, YEAR_WEEKS, outlook};
