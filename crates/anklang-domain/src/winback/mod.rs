@@ -1,5 +1,7 @@
 //! Winback: who is drifting away, what is at stake, what is done about it, and what that brought.
 //!
+//! - **Who**: [`detect`] compares two periods of a customer's revenue by the tenant's
+//!   [`DetectionSettings`], with the season of the tenant ([`SeasonIndex`]) taken out.
 //! - **What is at stake**: [`BgNbd`] says from how often and how lately a customer bought how likely they
 //!   are to be one still, and how often they will buy; [`GammaGamma`] what an order of theirs is
 //!   worth; [`outlook`] puts both together to the revenue at stake.
@@ -9,10 +11,13 @@
 //! same verdict; statistics are in floating point.
 
 mod bgnbd;
+mod detection;
 mod expected;
 mod gamma_gamma;
 mod optimise;
 mod purchases;
+mod season;
+mod settings;
 mod stake;
 
 #[cfg(test)]
@@ -20,7 +25,10 @@ mod stake;
 mod tests;
 
 pub use bgnbd::{BgNbd, FitError};
+pub use detection::{CustomerSums, Decline, Finding, LostGroups, NoCase, detect};
 pub use gamma_gamma::{GammaGamma, Spending};
 pub use optimise::FitStatistics;
 pub use purchases::{PurchaseGroup, Purchases, group_purchases};
+pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
+pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};

@@ -2,6 +2,7 @@
 
 mod cdnow;
 mod models;
+mod rules;
 
 /// Numbers of 0 to 1, always the same.
 fn chance(mut state: u64) -> impl FnMut() -> f64 {
