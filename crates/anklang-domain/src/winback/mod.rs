@@ -5,12 +5,15 @@
 //! - **What is at stake**: [`BgNbd`] says from how often and how lately a customer bought how likely they
 //!   are to be one still, and how often they will buy; [`GammaGamma`] what an order of theirs is
 //!   worth; [`outlook`] puts both together to the revenue at stake.
+//! - **What is done**: [`act`] and [`on_order`] move a [`Case`] between its states, which lie on the six
+//!   [`Tile`]s.
 //!
 //! Everything is a function of its arguments: days are those of the tenant's time zone, amounts in one
 //! currency. Rules about money are in exact decimals, so that the same comparison in SQL gives the
 //! same verdict; statistics are in floating point.
 
 mod bgnbd;
+mod case;
 mod detection;
 mod expected;
 mod gamma_gamma;
@@ -25,6 +28,11 @@ mod stake;
 mod tests;
 
 pub use bgnbd::{BgNbd, FitError};
+pub use case::{
+    ActError, Acted, Action, Actor, Case, CaseRules, CaseState, Hold, MOST_NOTE,
+    MOST_REMINDER_DAYS, MailTemplate, NoInterestReason, OnOrder, REMINDER_DAYS, Remind, Tile, act,
+    claim, on_order,
+};
 pub use detection::{CustomerSums, Decline, Finding, LostGroups, NoCase, detect};
 pub use gamma_gamma::{GammaGamma, Spending};
 pub use optimise::FitStatistics;

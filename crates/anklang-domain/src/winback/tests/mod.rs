@@ -1,5 +1,6 @@
 //! Tests of winback, by theme.
 
+mod cases;
 mod cdnow;
 mod models;
 mod rules;
