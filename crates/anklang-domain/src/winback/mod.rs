@@ -7,6 +7,8 @@
 //!   worth; [`outlook`] puts both together to the revenue at stake.
 //! - **What is done**: [`act`] and [`on_order`] move a [`Case`] between its states, which lie on the six
 //!   [`Tile`]s.
+//! - **What is said**: [`Values`] are the twelve variables of templates; [`translate`] reads Mailjet's
+//!   way of writing them.
 //!
 //! Everything is a function of its arguments: days are those of the tenant's time zone, amounts in one
 //! currency. Rules about money are in exact decimals, so that the same comparison in SQL gives the
@@ -22,6 +24,7 @@ mod purchases;
 mod season;
 mod settings;
 mod stake;
+mod variables;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
@@ -40,3 +43,7 @@ pub use purchases::{PurchaseGroup, Purchases, group_purchases};
 pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
 pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};
+pub use variables::{
+    Facts, MOST_FALLBACK, Markup, Translation, Values, Variable, VariableError, german_date,
+    german_euros, leading_group, translate,
+};

@@ -4,6 +4,7 @@ mod cases;
 mod cdnow;
 mod models;
 mod rules;
+mod variables;
 
 /// Numbers of 0 to 1, always the same.
 fn chance(mut state: u64) -> impl FnMut() -> f64 {
