@@ -9,6 +9,7 @@
 //!   [`Tile`]s.
 //! - **What is said**: [`Values`] are the twelve variables of templates; [`translate`] reads Mailjet's
 //!   way of writing them.
+//! - **What it brought**: a [`ControlGroup`] is left alone, and [`recovered`] compares with it.
 //!
 //! Everything is a function of its arguments: days are those of the tenant's time zone, amounts in one
 //! currency. Rules about money are in exact decimals, so that the same comparison in SQL gives the
@@ -16,11 +17,13 @@
 
 mod bgnbd;
 mod case;
+mod control;
 mod detection;
 mod expected;
 mod gamma_gamma;
 mod optimise;
 mod purchases;
+mod recovery;
 mod season;
 mod settings;
 mod stake;
@@ -36,10 +39,12 @@ pub use case::{
     MOST_REMINDER_DAYS, MailTemplate, NoInterestReason, OnOrder, REMINDER_DAYS, Remind, Tile, act,
     claim, on_order,
 };
+pub use control::{ControlGroup, MOST_CONTROL_PERCENT};
 pub use detection::{CustomerSums, Decline, Finding, LostGroups, NoCase, detect};
 pub use gamma_gamma::{GammaGamma, Spending};
 pub use optimise::FitStatistics;
 pub use purchases::{PurchaseGroup, Purchases, group_purchases};
+pub use recovery::{FEW_CUSTOMERS, NoRecovered, Recovered, RevenueGroup, recovered};
 pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
 pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};

@@ -3,6 +3,7 @@
 mod cases;
 mod cdnow;
 mod models;
+mod recovery;
 mod rules;
 mod variables;
 
