@@ -1,5 +1,5 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
-//! addresses, offers, phases and their dates, contact plans, message outcomes. No I/O, no clock, no async:
+//! addresses, offers, phases and their dates, contact plans, winback, message outcomes. No I/O, no clock, no async:
 //! time is passed in.
 
 pub mod account;
@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod selection;
 pub mod unsubscribe;
 pub mod violation;
+pub mod winback;
 pub mod window;
 
 pub use id::*;
