@@ -331,7 +331,7 @@ fn keys(
     keys
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn figures_are_those_of_counting_one_by_one() {
     let lab = Lab::open().await;
     let mut dice = Dice(815);

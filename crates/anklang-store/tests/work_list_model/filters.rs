@@ -151,7 +151,7 @@ fn view(filter: &str, groups: &[&str]) -> View {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_filter_takes_in_memory_what_it_takes_in_the_database() {
     let lab = Lab::open().await;
     let mut dice = Dice(4_711);
@@ -194,8 +194,8 @@ async fn a_filter_takes_in_memory_what_it_takes_in_the_database() {
 }
 
 /// A field that nobody can compare in memory would never hold there.
-#[tokio::test]
-async fn every_field_is_compared() {
+#[test]
+fn every_field_is_compared() {
     let fields: BTreeSet<&str> = contact::LISTABLE.fields.iter().map(|f| f.name).collect();
     let compared = COMPARISONS
         .iter()

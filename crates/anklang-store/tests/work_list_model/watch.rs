@@ -56,7 +56,7 @@ fn id(n: usize) -> Uuid {
     Uuid::from_u128(n as u128)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_commits_late_is_not_missed() {
     let lab = Lab::open().await;
     lab.contacts(9).await;
@@ -108,7 +108,7 @@ async fn what_commits_late_is_not_missed() {
     assert_eq!(lab.ids(&read).await, [-4, 1, 3]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_come_in_parts_and_each_once() {
     let lab = Lab::open().await;
     lab.contacts(700).await;
@@ -185,8 +185,8 @@ async fn who_follows_has_in_the_end_what_there_is() {
     let mut seen = lab.now().await;
     let mut have: BTreeMap<Uuid, i32> = (1..=CONTACTS).map(|n| (id(n), 0)).collect();
     let mut writers = tokio::task::JoinSet::new();
-    for seed in 1..=8 {
-        let dice = Dice(seed * 0x9E37_79B9_7F4A_7C15);
+    for seed in 1..=8_u64 {
+        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         writers.spawn(writes(lab.connect().await, dice, CONTACTS));
     }
     loop {
