@@ -14,7 +14,7 @@ use argmin::core::{CostFunction, Error, Executor, Gradient, State};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 
-/// Most iterations of one search; a fit that goes well needs 20 to 60.
+/// Most iterations of one search; a fit that goes well needs about 20.
 const MOST_ITERATIONS: u64 = 300;
 /// A search stops at this gradient.
 const STOP: f64 = 1e-8;
