@@ -14,7 +14,7 @@
 //! and new customers. The sum above has none but positive terms and no such place; where it would be
 //! long, the same expectation is integrated over the probability to leave, after a change of variables
 //! (logit, then sinh) for which the trapezoidal rule converges exponentially (Trefethen & Weideman, SIAM
-//! Review 56, 2014) whatever the shape of the Beta distribution. Both are good to about eleven digits.
+//! Review 56, 2014) whatever the shape of the Beta distribution. Tests hold them to eight digits against each other.
 
 /// Beyond these the sum is long: it has about m·w/(1−w) terms and a tail of ln(1e-16)/ln(w).
 const LONGEST_W: f64 = 0.9;

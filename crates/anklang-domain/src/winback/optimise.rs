@@ -14,7 +14,7 @@ use argmin::core::{CostFunction, Error, Executor, Gradient, State};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 
-/// Most iterations of one search; a fit that goes well needs 20 to 60.
+/// Most iterations of one search; a fit that goes well needs about 20.
 const MOST_ITERATIONS: u64 = 300;
 /// A search stops at this gradient.
 const STOP: f64 = 1e-8;
@@ -25,6 +25,9 @@ const MOST_IN_VAIN: u32 = 40;
 const CONVERGED: f64 = 1e-6;
 /// A parameter nearer to a bound than this share of its interval (of logarithms) is at it.
 const AT_BOUND: f64 = 0.01;
+
+/// The log-likelihood of all customers under some parameters, and its derivatives by them.
+type Likelihood<'a, const N: usize> = dyn Fn(&[f64; N]) -> (f64, [f64; N]) + 'a;
 
 /// A parameter to find.
 #[derive(Debug, Clone, Copy)]
@@ -63,12 +66,11 @@ pub(super) struct NotConverged {
     pub iterations: u64,
 }
 
-/// Finds the parameters of the greatest likelihood. `likelihood` gives the log-likelihood of all
-/// customers and its derivatives by the parameters.
+/// Finds the parameters of the greatest likelihood.
 pub(super) fn maximise<const N: usize>(
     parameters: &[Parameter; N],
     customers: u64,
-    likelihood: &dyn Fn(&[f64; N]) -> (f64, [f64; N]),
+    likelihood: &Likelihood<'_, N>,
 ) -> Result<([f64; N], FitStatistics), NotConverged> {
     let mut best = NotConverged {
         gradient_norm: f64::INFINITY,
@@ -94,7 +96,7 @@ pub(super) fn maximise<const N: usize>(
 fn search<const N: usize>(
     parameters: &[Parameter; N],
     customers: u64,
-    likelihood: &dyn Fn(&[f64; N]) -> (f64, [f64; N]),
+    likelihood: &Likelihood<'_, N>,
     begin: [f64; N],
 ) -> ([f64; N], u64) {
     let problem = Problem {
@@ -124,7 +126,7 @@ fn search<const N: usize>(
 fn judge<const N: usize>(
     parameters: &[Parameter; N],
     customers: u64,
-    likelihood: &dyn Fn(&[f64; N]) -> (f64, [f64; N]),
+    likelihood: &Likelihood<'_, N>,
     free: [f64; N],
     iterations: u64,
 ) -> ([f64; N], FitStatistics) {
@@ -177,13 +179,16 @@ fn inside<const N: usize>(parameters: &[Parameter; N], free: &[f64; N]) -> [f64;
     std::array::from_fn(|i| parameters[i].value(free[i]))
 }
 
+/// A place, the cost there and its gradient.
+type Seen = (Vec<f64>, f64, Vec<f64>);
+
 /// The mean log-likelihood of a customer as argmin wants it: below zero, as cost, over free numbers.
 struct Problem<'a, const N: usize> {
     parameters: &'a [Parameter; N],
     customers: f64,
-    likelihood: &'a dyn Fn(&[f64; N]) -> (f64, [f64; N]),
+    likelihood: &'a Likelihood<'a, N>,
     /// Cost and gradient are asked for one after the other at the same place.
-    last: RefCell<Option<(Vec<f64>, f64, Vec<f64>)>>,
+    last: RefCell<Option<Seen>>,
     /// The least cost seen, and how many places since were no better.
     best: Cell<(f64, u32)>,
 }

@@ -79,8 +79,8 @@ pub struct PurchaseGroup {
     pub customers: u64,
 }
 
-/// Puts customers with the same purchases together. A million customers of one year have a few ten
-/// thousand different ones, as most buy only once.
+/// Puts customers with the same purchases together; those who bought once are as many groups as there
+/// are days.
 pub fn group_purchases(purchases: impl IntoIterator<Item = Purchases>) -> Vec<PurchaseGroup> {
     let mut groups = BTreeMap::new();
     for purchases in purchases {

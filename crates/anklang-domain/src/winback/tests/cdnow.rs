@@ -122,7 +122,7 @@ fn the_weeks_after_are_forecast() {
     // Of weeks 1 to 78 the model misses 4 %.
     let missed = 100.0 * (expected / actual - 1.0);
     assert_eq!(printed([missed, actual], 0), ["-4", "4339"], "{expected}");
-    // Of weeks 40 to 78 alone, customer by customer, it misses 12 %: it has no season and no growth.
+    // Of weeks 40 to 78 alone, customer by customer, it misses 12 %.
     // The same sum is 1653.4 by the formula of the paper with scipy's hyp2f1.
     let (total, bought): (f64, f64) = (conditional.iter().sum(), after.iter().sum());
     assert_eq!(printed([total], 0), ["1653"]);
