@@ -443,7 +443,7 @@ async fn recorded(
     let Some(said) = said else {
         return Ok(Recorded {
             contact: under.contact.clone(),
-            warnings: rules::warnings(&under.standing)?,
+            warnings: rules::warnings(&under.standing.when())?,
         });
     };
     let report = Report {
