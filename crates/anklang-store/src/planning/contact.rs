@@ -180,13 +180,12 @@ pub(super) async fn several(
 }
 
 /// Contacts with customers of the groups `$2`, of all when there are none.
-pub(super) static OF_GROUPS: LazyLock<String> =
-    LazyLock::new(|| {
-        format!(
-            "{} AND (cardinality($2) = 0 OR c.customer_group = ANY($2))",
-            *SELECT
-        )
-    });
+pub(super) static OF_GROUPS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{} AND (cardinality($2) = 0 OR c.customer_group = ANY($2))",
+        *SELECT
+    )
+});
 
 /// What filters compare.
 impl Cells for Contact {

@@ -105,9 +105,9 @@ pub fn to_wire(c: Contact) -> pb::PlannedContact {
         offer: c
             .offer_number
             .map_or_else(String::new, |number| name::format(&[("offers", &number)])),
-        contract: c
-            .contract_number
-            .map_or_else(String::new, |number| name::format(&[("contracts", &number)])),
+        contract: c.contract_number.map_or_else(String::new, |number| {
+            name::format(&[("contracts", &number)])
+        }),
         expire_time: c.ends_at.map(wire::timestamp),
         end_reason: c.end_reason,
         // Whoever asks for the next contact changes these, and shall not disturb who edits it: the etag

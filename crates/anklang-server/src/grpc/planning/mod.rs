@@ -218,7 +218,11 @@ fn optional_date(
 }
 
 /// A time of the day; none when empty.
-pub(in crate::grpc) fn time_of(field: &str, time: &str, violations: &mut Violations) -> Option<NaiveTime> {
+pub(in crate::grpc) fn time_of(
+    field: &str,
+    time: &str,
+    violations: &mut Violations,
+) -> Option<NaiveTime> {
     match time.trim() {
         "" => None,
         time => violations.check(field, text::time_of_day(time)),
@@ -247,7 +251,11 @@ pub fn is_person(id: &str) -> bool {
 }
 
 /// Who makes contacts: `users/…` or `roles/…`, as names are written, or empty.
-pub(in crate::grpc) fn responsible(field: &str, given: &str, violations: &mut Violations) -> String {
+pub(in crate::grpc) fn responsible(
+    field: &str,
+    given: &str,
+    violations: &mut Violations,
+) -> String {
     let read = |collection| {
         let [id] = name::parse(given, [collection]).ok()?;
         is_person(&id).then(|| name::format(&[(collection, &id)]))
