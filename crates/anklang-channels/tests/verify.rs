@@ -9,7 +9,7 @@ mod cargo;
 mod hosting;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anklang_channels::Isolation;
@@ -96,8 +96,8 @@ ank_status anklang_plugin_init_v1(const ank_host *h, ank_plugin *out) {
 }
 "#;
 
-#[tokio::test]
-async fn each_rule_that_is_broken_is_told() {
+/// A library of the rude plugin, with its two calls in flight at most.
+fn rude(dir: &Path, name: &str, source: &str) -> PathBuf {
     let manifest = Manifest {
         id: "rude".to_owned(),
         channel: "testing".to_owned(),
@@ -110,11 +110,34 @@ async fn each_rule_that_is_broken_is_told() {
     let source = format!(
         "#include \"anklang_plugin.h\"\nstatic const uint8_t bytes[] = {{{}}};\n\
          static const ank_manifest m = {{sizeof(ank_manifest), ANK_ABI_MAJOR, 0, ANK_MAGIC, \
-         {{bytes, sizeof bytes}}}};\n{RUDE}",
+         {{bytes, sizeof bytes}}}};\n{source}",
         bytes.join(",")
     );
+    c_library(dir, name, &source)
+}
+
+#[tokio::test]
+async fn calls_beyond_the_bound_are_told() {
     let dir = tempfile::tempdir().unwrap();
-    let library = c_library(dir.path(), "rude", &source);
+    let holding = RUDE.replace(
+        "if (op == ANK_OP_HEALTH) __builtin_trap();",
+        "if (op == ANK_OP_SEND) return ANK_OK;",
+    );
+    let options = VerifyOptions {
+        config: Some(json!({})),
+        calls: 1,
+        patience: Duration::from_millis(500),
+    };
+    let library = rude(dir.path(), "holding", &holding);
+    let report = verify(&library, hosting::hosting(Isolation::Process), options).await;
+    let why = broken(&report).remove("it bounds its calls in flight");
+    assert_eq!(why, Some("10 at once, and it names 2"), "{report:?}");
+}
+
+#[tokio::test]
+async fn each_rule_that_is_broken_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = rude(dir.path(), "rude", RUDE);
     let options = VerifyOptions {
         config: Some(json!({})),
         calls: 100,
