@@ -204,7 +204,7 @@ async fn save_plans(client: &Client) -> String {
         plan.workday_calendar = plans::put_calendar(client, &code.to_lowercase(), "", &[]).await;
         plans::put_plan(client, plan).await.unwrap();
     }
-    for name in ["0900-K0001", "1000-K0001"] {
+    for name in ["0900-K0001", "1000-K0001", "1100-K0001"] {
         let name = format!("NORD/entries/{name}");
         plans::put_entry(client, &name).await.unwrap();
     }
@@ -225,6 +225,12 @@ async fn save_plans(client: &Client) -> String {
         assert_eq!(sums.unwrap().errors, []);
     }
     plans::generate(client, plans::range("2027-03-15", "2027-03-31")).await;
+    // Contacts that are gone leave rows, too.
+    let gone = planning::DeletePlanEntryRequest {
+        name: "contactPlans/NORD/entries/1100-K0001".into(),
+        ..Default::default()
+    };
+    client.plans().delete_plan_entry(gone).await.unwrap();
     plans::contacts(client, "").await[0].name.clone()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::imports::v1::ImportEntity;
@@ -113,6 +114,17 @@ async fn two_hundred_people_call_each_customer_once_when_that_is_the_budget() {
     assert_eq!(called, format!("{CUSTOMERS} {CUSTOMERS}"));
 }
 
+/// The next contact, also when the server takes it back from its person at this very moment.
+async fn next_soon(client: &Client, worker: &str) -> pb::ContactClaim {
+    for _ in 0..50 {
+        if let Some(claim) = next(client, asks(worker)).await {
+            return claim;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no contact for {worker}");
+}
+
 #[tokio::test]
 async fn a_contact_of_somebody_silent_is_handed_out_again() {
     let server = TestServer::start().await.unwrap();
@@ -151,7 +163,7 @@ async fn a_contact_of_somebody_silent_is_handed_out_again() {
 
     // Silent for too long.
     sql(&server, "UPDATE planned_contact SET claim_until = now()").await;
-    let second = next(&client, asks("bert")).await.unwrap();
+    let second = next_soon(&client, "bert").await;
     assert_eq!(contact(&second).name, contact(&first).name);
     assert_ne!(second.claim, first.claim);
     let late = record(&client, says(&first, OutcomeClass::Done)).await;
