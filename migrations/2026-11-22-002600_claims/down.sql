@@ -1,3 +1,5 @@
+DROP INDEX planned_contact_held;
+DROP INDEX planned_contact_aside;
 DROP INDEX planned_contact_group;
 DROP INDEX planned_contact_work;
 CREATE INDEX planned_contact_work ON planned_contact (tenant_id, responsible, priority DESC, next_at, id)

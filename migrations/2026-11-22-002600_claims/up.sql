@@ -5,7 +5,7 @@ ALTER TABLE planned_contact
     ADD COLUMN not_before timestamptz,
     ADD COLUMN passed_over text NOT NULL DEFAULT ''
         CHECK (passed_over IN ('', 'outside_window', 'no_workday', 'customer_inactive', 'number_blocked',
-                               'no_consent', 'budget_used_up')),
+                               'no_consent', 'budget_used_up', 'held', 'ended')),
     ADD COLUMN customer_group text;
 
 -- Contacts that are over are handed out no more.
@@ -51,3 +51,8 @@ CREATE INDEX planned_contact_group
     ON planned_contact (tenant_id, customer_group, responsible, priority DESC,
                         greatest(next_at, not_before), id)
     WHERE state IN ('open', 'waiting') AND customer_group <> '';
+-- What was put aside, for when that is over, or its campaign goes on.
+CREATE INDEX planned_contact_aside ON planned_contact (tenant_id, not_before)
+    WHERE state IN ('open', 'waiting') AND passed_over <> '';
+CREATE INDEX planned_contact_held ON planned_contact (tenant_id, outbound_id)
+    WHERE state IN ('open', 'waiting') AND passed_over = 'held';

@@ -10,9 +10,9 @@ use anklang_domain::planning::OutcomeClass;
 use anklang_local::cluster::{Cluster, Options};
 use anklang_store::planning::contact::{self, Contact};
 use anklang_store::planning::work::change::{self, NewContact};
-use anklang_store::planning::work::claim::{self, Claim, Terms, Wanted};
+use anklang_store::planning::work::claim::{self, Claim, Next, Terms, Wanted};
 use anklang_store::planning::work::record::{self, Outcome, Recorded, Report, Wish};
-use anklang_store::planning::work::{Warning, attempt, outcome};
+use anklang_store::planning::work::{Warning, attempt, outcome, watch};
 use anklang_store::{Store, StoreError, migrate, tenant};
 use chrono::{NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -113,16 +113,20 @@ impl Lab {
     }
 
     async fn next_of(&self, worker: &str, wanted: &Wanted<'_>) -> Option<Claim> {
-        let mut tx = self.store.begin_in_order(self.tenant).await.unwrap();
         let terms = Terms {
             worker,
             seconds: 3_600,
         };
-        let next = claim::next(&mut tx, self.tenant, wanted, terms)
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        next
+        loop {
+            let mut tx = self.store.begin_in_order(self.tenant).await.unwrap();
+            let next = claim::next(&mut tx, self.tenant, wanted, terms).await;
+            tx.commit().await.unwrap();
+            match next.unwrap() {
+                Next::Claim(claim) => return Some(*claim),
+                Next::Nothing => return None,
+                Next::PutAside => {}
+            }
+        }
     }
 
     async fn next(&self, worker: &str) -> Option<Claim> {
@@ -277,10 +281,59 @@ async fn works(store: &Store, tenant: TenantId, worker: &str) -> Vec<uuid::Uuid>
         let next = claim::next(&mut tx, tenant, &wanted(&responsibles), terms).await;
         tx.commit().await.unwrap();
         match next.unwrap() {
-            Some(claim) => taken.push(claim.contact.id),
-            None => return taken,
+            Next::Claim(claim) => taken.push(claim.contact.id),
+            Next::Nothing => return taken,
+            Next::PutAside => {}
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_aside_stands_where_it_was_when_that_is_over() {
+    let lab = Lab::open().await;
+    for customer in ["K1", "K2"] {
+        lab.due(customer).await;
+    }
+    lab.sql(
+        "UPDATE planned_contact SET next_at = now() - interval '1 hour';
+         UPDATE planned_contact k
+         SET next_at = now() - interval '1 day', not_before = now() - interval '1 minute',
+             passed_over = 'no_consent'
+         FROM customer c WHERE c.id = k.customer_id AND c.number = 'K1'",
+    )
+    .await;
+    let back = claim::take_all_back(&lab.store, lab.tenant).await;
+    assert_eq!(back.unwrap(), 0);
+    assert_eq!(lab.customer("users/anna").await, "K1");
+    assert_eq!(lab.customer("users/anna").await, "K2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_has_run_out_is_no_bar_for_who_asks_by_name() {
+    let lab = Lab::open().await;
+    lab.due("K1").await;
+    let first = lab.next("users/anna").await.unwrap();
+    lab.sql("UPDATE planned_contact SET claim_until = now()")
+        .await;
+    let second = lab.take(first.contact.id, "users/bert").await.unwrap();
+    assert_eq!(second.contact.claimed_by.as_deref(), Some("users/bert"));
+    assert_ne!(second.id, first.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_another_database_are_no_changes() {
+    let lab = Lab::open().await;
+    lab.due("K1").await;
+    let since = watch::now(&lab.store, lab.tenant).await.unwrap();
+    // As after a dump and restore.
+    lab.sql(
+        "ALTER TABLE planned_contact DISABLE TRIGGER planned_contact_written;
+         UPDATE planned_contact SET changed_in = '999999999999'",
+    )
+    .await;
+    let mut tx = lab.store.begin_snapshot(lab.tenant).await.unwrap();
+    let changed = watch::changed(&mut tx, lab.tenant, &since.snapshot, None, 10).await;
+    assert_eq!(changed.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,9 @@
 //!   transaction of its checkpoint, also for a member who cannot be called any more: the ledger adds up.
 //! - A contact is called off in the transaction in which its offer is answered or taken back; one that
 //!   somebody is at keeps the reason (`end_reason`), and is called off by whatever ends the claim.
-//! - What a person pauses or cancels holds at once: claims look at it ([`HELD`]).
-//!
-//! # Trade-offs
-//! Contacts of a paused phase stay where they are, and each claim passes them over: that costs no more
-//! than their rows, and nothing has to be written when a campaign is paused.
+//! - What a person pauses or cancels holds at once: claims look at it ([`HELD`]), and put such contacts
+//!   aside as they come to them. When the campaign goes on, they come back within a minute, or as soon
+//!   as somebody finds nothing else to do.
 
 use anklang_domain::planning::{Calendar, Calls, Weekdays, end_of};
 use anklang_domain::{PhaseId, TenantId};

@@ -302,6 +302,8 @@ pub static LISTABLE: Listable = Listable {
                     "number_blocked",
                     "no_consent",
                     "budget_used_up",
+                    "held",
+                    "ended",
                 ],
             ),
         ),

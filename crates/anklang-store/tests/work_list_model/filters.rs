@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Dice, Lab, customer};
 
 /// Comparisons of each field with values that some contacts have.
-const COMPARISONS: [&str; 62] = [
+const COMPARISONS: [&str; 77] = [
     "source = MANUAL",
     "source != PLAN",
     "source:*",
@@ -73,6 +73,21 @@ const COMPARISONS: [&str; 62] = [
     "operation != operations/00000000-0000-0000-0000-00000000000A",
     "create_time > 2000-01-01T00:00:00Z",
     "update_time < 2000-01-01T00:00:00Z",
+    "passed_over = HELD",
+    "passed_over != NO_CONSENT",
+    "passed_over:*",
+    "end_reason:*",
+    "end_reason = beantwortet",
+    "end_reason:WORT",
+    "expire_time:*",
+    "expire_time > 2026-11-02T10:00:00Z",
+    "expire_time != 2026-11-02T10:00:00Z",
+    "phase:*",
+    "phase = campaigns/00000000-0000-0000-0000-00000000000a/phases/1",
+    "offer:*",
+    "offer != offers/A-1",
+    "contract:*",
+    "contract = contracts/V1",
 ];
 
 fn contact_row(lab: &Lab, n: usize, dice: &mut Dice) -> String {
@@ -104,15 +119,18 @@ fn contact_row(lab: &Lab, n: usize, dice: &mut Dice) -> String {
     let outcome = dice.pick(&["", "contactOutcomes/band", "contactOutcomes/zurück"]);
     let responsible = dice.pick(&["", "users/anna", "users/zoe", "roles/innen"]);
     let marks = dice.pick(&["{}", "{pinned}", "{moved,worked_on}", "{worked_on}"]);
+    let passed_over = dice.pick(&["", "", "held", "no_consent"]);
+    let end_reason = dice.pick(&["", "", "beantwortet"]);
+    let ends = dice.pick(&["NULL", "'2026-11-02 10:00+00'", "'2026-11-09 10:00+00'"]);
     let operation = dice.pick(&["NULL", "'00000000-0000-0000-0000-00000000000a'"]);
     format!(
         "INSERT INTO planned_contact (tenant_id, id, source, customer_id, plan_date, contact_date,
              contact_at, window_from, window_to, next_at, plan_code, delivery_date, delivery_moved,
              state, claimed_by, claim_until, claim_id, outcome_class, outcome, attempts, responsible,
-             priority, marks, operation_id)
+             priority, marks, passed_over, end_reason, ends_at, operation_id)
          VALUES ('{}', '{}', '{}', '{}', '2026-11-0{day}', '2026-11-0{day}', {at}, {at}, {at}, {next},
                  {plan}, {delivery}, '{moved}', '{state}', {claim}, {class}, '{outcome}', {},
-                 '{responsible}', {}, '{marks}', {operation});",
+                 '{responsible}', {}, '{marks}', '{passed_over}', '{end_reason}', {ends}, {operation});",
         lab.tenant.0,
         Uuid::from_u128(n as u128),
         dice.pick(&["plan", "manual"]),
@@ -176,8 +194,8 @@ async fn a_filter_takes_in_memory_what_it_takes_in_the_database() {
     for filter in each.chain(mixed) {
         for groups in [&[][..], &["Obst"], &["Brot", ""]] {
             let view = view(&filter, groups);
-            let listed = view.ids(&mut tx, lab.tenant, 1_000).await.unwrap();
-            let listed: BTreeSet<Uuid> = listed.into_iter().collect();
+            let listed = view.first(&mut tx, lab.tenant).await.unwrap().rows;
+            let listed: BTreeSet<Uuid> = listed.into_iter().map(|c| c.id).collect();
             let taken = all.iter().filter(|c| view.takes(c)).map(|c| c.id);
             assert_eq!(
                 taken.collect::<BTreeSet<_>>(),

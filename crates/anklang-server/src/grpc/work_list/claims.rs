@@ -4,7 +4,7 @@ use anklang_domain::planning::OutcomeClass;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_store::planning::contact;
-use anklang_store::planning::work::claim::{self, Terms, Wanted};
+use anklang_store::planning::work::claim::{self, Next, Terms, Wanted};
 use anklang_store::planning::work::record::{self, Outcome, Report, Wish};
 use anklang_store::planning::work::{attempt, resource};
 use chrono::NaiveDateTime;
@@ -18,6 +18,9 @@ use super::{WorkListApi, read, wire};
 /// The most skills of a person.
 const MAX_SKILLS: usize = 64;
 const MAX_ROLES: usize = 32;
+/// So often a claim looks behind 1,000 contacts that must not be made. Behind 10,000 there may be others: the
+/// next claim comes to them.
+const LOOKS: u32 = 10;
 const MAX_PLANS: usize = 100;
 pub(super) const MAX_GROUPS: usize = 100;
 pub(super) const LONGEST_GROUP: usize = 200;
@@ -65,12 +68,24 @@ impl WorkListApi {
             seconds,
         };
         let mut tx = self.app.store.begin_in_order(tenant.id).await?;
-        if let Some(done) = change.before(&mut tx).await? {
-            return Ok(done);
-        }
-        let claimed = claim::next(&mut tx, tenant.id, &wanted, terms).await?;
+        let mut looks = 0;
+        let claimed = loop {
+            if let Some(done) = change.before(&mut tx).await? {
+                return Ok(done);
+            }
+            match claim::next(&mut tx, tenant.id, &wanted, terms).await? {
+                Next::Claim(claim) => break Some(wire::claim(*claim)),
+                Next::PutAside if looks < LOOKS => looks += 1,
+                Next::Nothing | Next::PutAside => break None,
+            }
+            // What was put aside stays so, and others get their turn.
+            if !change.is_trial() {
+                tx.commit().await?;
+                tx = self.app.store.begin_in_order(tenant.id).await?;
+            }
+        };
         let response = pb::ClaimNextContactResponse {
-            contact_claim: claimed.map(wire::claim),
+            contact_claim: claimed,
         };
         change.finish(tx, &response).await?;
         Ok(response)

@@ -166,12 +166,10 @@ impl Watcher {
         if inside.next.is_some() {
             return Err(expired("too much has changed since"));
         }
-        // What has not changed, and is in the list now, was in it before; the rest is told.
-        let limit = i64::try_from(REMEMBERED + 1).unwrap_or(i64::MAX);
-        for id in self.view.ids(tx, tenant.id, limit).await? {
-            self.known.add(id);
-        }
         let ids: HashSet<Uuid> = inside.rows.iter().map(|c| c.id).collect();
+        // What else the client has is not known.
+        self.known.ids.extend(&ids);
+        self.known.is_full = true;
         let outside = |change: &&Change| !ids.contains(&change.id);
         let mut changes: Vec<pb::WorkListChange> = missed
             .iter()

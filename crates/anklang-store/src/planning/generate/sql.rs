@@ -202,7 +202,7 @@ pub(super) fn compare(entries: &str) -> String {
                         WHEN (x.plan_code, x.responsible, x.priority, x.skills)
                              IS DISTINCT FROM (w.under, w.responsible, w.priority, w.skills)
                         THEN 'details' ELSE '' END AS difference,
-                   x.holds_day AS held, x.customer_group AS grouped,
+                   x.holds_day AS held, coalesce(x.customer_group, '') AS grouped,
                    x.plan_date BETWEEN $7 AND $8 AS is_of_range
             FROM wanted w
             FULL JOIN (SELECT * FROM existing WHERE in_scope) x
@@ -284,8 +284,11 @@ pub(super) const UPDATE: &str = "UPDATE planned_contact k
          window_from = d.window_from, window_to = d.window_to, next_at = d.contact_at,
          delivery_date = d.delivery_date, delivery_moved = d.delivery_moved,
          responsible = d.responsible, priority = d.priority, skills = d.skills,
-         holds_day = d.holds_day, customer_group = d.customer_group, not_before = NULL,
+         holds_day = d.holds_day, not_before = NULL,
          passed_over = '',
+         -- As it is by now: an import may have changed it since.
+         customer_group = coalesce((SELECT c.customer_group FROM customer c
+             WHERE c.tenant_id = $1 AND c.id = k.customer_id), ''),
          operation_id = CASE d.change WHEN 'changed' THEN $2 ELSE k.operation_id END,
          updated_at = CASE d.change WHEN 'changed' THEN now() ELSE k.updated_at END
      FROM pg_temp.generation_diff d

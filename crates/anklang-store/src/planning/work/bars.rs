@@ -9,6 +9,7 @@ use diesel_async::RunQueryDsl;
 use super::PURPOSE;
 use super::rules::{self, Closed, NAMED_TIME_MINUTES};
 use crate::budget::{self, Budget};
+use crate::planning::calls::HELD;
 use crate::sql::Fix;
 use crate::{Conn, Result};
 
@@ -217,6 +218,8 @@ pub(super) fn verdict(budgeted: bool, n: usize) -> String {
          {looked_up}
          CROSS JOIN LATERAL (
              SELECT CASE
+                 WHEN m.ends_at <= now() THEN 'ended'
+                 WHEN m.outbound_id = ANY({HELD}) THEN 'held'
                  -- What was tried already waits for its own time.
                  WHEN NOT today.named AND (m.state = 'open' AND m.contact_date > today.day
                       OR clock.time < today.opens OR clock.time >= today.closes)
@@ -242,6 +245,8 @@ pub(super) fn verdict(budgeted: bool, n: usize) -> String {
                      now() + interval '1 minute')
                  WHEN why.reason IN ('no_workday', 'customer_inactive')
                  THEN (today.day + 1)::timestamp AT TIME ZONE zone.name
+                 -- Until its campaign goes on: see `put_back`.
+                 WHEN why.reason = 'held' THEN now() + interval '1 day'
                  {in_hand}
                  ELSE now() + interval '{ASIDE_MINUTES} minutes' END AS until) verdict"
     )

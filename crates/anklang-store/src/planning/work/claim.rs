@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::bars::{Desk, barred, looked_up, why};
-pub use super::next::{Wanted, next};
+pub use super::next::{Next, Wanted, next, put_back};
 use super::rules::{self, Warning};
 use super::{hold, refused, resource};
 use crate::planning::calls::HELD;
@@ -17,8 +17,8 @@ use crate::planning::contact::{self, Contact};
 use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
-/// Claims that are taken back in one transaction.
-const BACK_AT_ONCE: i64 = 1_000;
+/// Contacts that are taken or put back in one transaction.
+pub(super) const BACK_AT_ONCE: i64 = 1_000;
 
 /// A claim to be made.
 #[derive(Debug, Clone, Copy)]
@@ -54,9 +54,16 @@ pub(super) const CUSTOMER_NAME: &str =
 pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>) -> Result<Claim> {
     // Before any row is held.
     let desk = Desk::open(conn, tenant, "").await?;
-    if desk.silent {
-        take_back(conn, tenant).await?;
-    }
+    hold(conn, tenant, id).await?;
+    // Others stay as they are: whoever holds several in another order would wait for this one.
+    diesel::sql_query(format!(
+        "UPDATE planned_contact k SET {FREE}
+         WHERE k.tenant_id = $1 AND k.id = $2 AND k.state = 'claimed' AND k.claim_until <= now()"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .execute(conn)
+    .await?;
     let standing = hold(conn, tenant, id).await?;
     // Who has it already, and lost what the claim is known by, gets another one.
     if standing.claimed_by.as_deref() != Some(terms.worker) {
@@ -179,15 +186,17 @@ pub async fn take_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
         .await?)
 }
 
-/// As [`take_back`], all of a tenant's, for those whose people have gone home.
+/// As [`take_back`] and [`put_back`], all of a tenant's, for when nobody asks; gives how many were taken
+/// back.
 pub async fn take_all_back(store: &Store, tenant: TenantId) -> Result<usize> {
     let mut all = 0;
     loop {
         let mut tx = store.begin_work(tenant).await?;
-        let back = take_back(&mut tx, tenant).await?;
+        let taken = take_back(&mut tx, tenant).await?;
+        let put = put_back(&mut tx, tenant).await?;
         tx.commit().await?;
-        all += back;
-        if i64::try_from(back).unwrap_or(0) < BACK_AT_ONCE {
+        all += taken;
+        if i64::try_from(taken.max(put)).unwrap_or(0) < BACK_AT_ONCE {
             return Ok(all);
         }
     }

@@ -10,13 +10,15 @@ use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{Array, Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::bars::{Desk, bind_desk, verdict};
-use super::claim::{Claim, Terms, take_back};
+use super::claim::{BACK_AT_ONCE, Claim, Terms, take_back};
 use super::rules::{self, When};
 use crate::planning::calls::HELD;
 use crate::planning::contact::{COLUMNS, Contact, JOINS};
@@ -25,10 +27,6 @@ use crate::{Conn, Result};
 
 /// Contacts that are looked at together when the first one must not be made.
 const LOOK_AHEAD: usize = 1_000;
-
-/// So often a claim looks ahead. Behind 10,000 contacts that must not be made there may be others: the
-/// next claim comes to them.
-const LOOKS: usize = 10;
 
 /// When a contact is due on the work list.
 pub(super) const DUE: &str = "greatest(m.next_at, m.not_before)";
@@ -50,6 +48,18 @@ pub struct Wanted<'a> {
     pub time_zone: &'a str,
 }
 
+/// What somebody gets who asks.
+#[derive(Debug)]
+pub enum Next {
+    /// A contact.
+    Claim(Box<Claim>),
+    /// There is none.
+    Nothing,
+    /// Contacts were put aside that must not be made now. Behind them there may be others: commit, so that
+    /// nobody looks at them again, and ask again.
+    PutAside,
+}
+
 /// Hands out the next contact, if there is one: the most important, then the one due the longest. Best in a
 /// transaction of [`crate::Store::begin_in_order`].
 pub async fn next(
@@ -57,27 +67,61 @@ pub async fn next(
     tenant: TenantId,
     wanted: &Wanted<'_>,
     terms: Terms<'_>,
-) -> Result<Option<Claim>> {
+) -> Result<Next> {
     let mut desk = Desk::open(conn, tenant, wanted.time_zone).await?;
     if desk.silent {
         take_back(conn, tenant).await?;
     }
-    for _ in 0..=LOOKS {
-        let Some(first) = first(conn, &desk, wanted).await? else {
-            return Ok(None);
-        };
-        if first.is_left_over {
-            desk.learn_closed(conn).await?;
-        }
-        if let Some(claim) = take(conn, &desk, first.id, terms).await? {
-            return Ok(Some(claim));
-        }
-        put_aside(conn, &desk, &[first.id]).await?;
+    let Some(first) = first(conn, &desk, wanted).await? else {
+        return Ok(match put_back(conn, tenant).await? {
+            0 => Next::Nothing,
+            _ => Next::PutAside,
+        });
+    };
+    if first.is_left_over {
         desk.learn_closed(conn).await?;
-        let others = look_ahead(conn, &desk, wanted, &first).await?;
-        put_aside(conn, &desk, &others).await?;
     }
-    Ok(None)
+    if let Some(claim) = take(conn, &desk, first.id, terms).await? {
+        return Ok(Next::Claim(Box::new(claim)));
+    }
+    put_aside(conn, &desk, &[first.id]).await?;
+    desk.learn_closed(conn).await?;
+    let others = look_ahead(conn, &desk, wanted, &first).await?;
+    put_aside(conn, &desk, &others).await?;
+    Ok(Next::PutAside)
+}
+
+/// Puts contacts back to where they stood whose time aside is over, or whose campaign goes on; gives how
+/// many, at most [`BACK_AT_ONCE`] of each. Until then they stand behind what has become due meanwhile.
+pub async fn put_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
+    // A statement each, as each has an index of its own.
+    static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
+        let over = "passed_over <> '' AND not_before <= now()";
+        let going_on = format!(
+            "passed_over = 'held' AND outbound_id IN (
+                 SELECT id FROM outbound
+                 WHERE tenant_id = $1 AND phone IS NOT NULL AND id <> ALL({HELD}))"
+        );
+        [over, &going_on].map(|which| {
+            format!(
+                "UPDATE planned_contact k SET not_before = NULL, passed_over = ''
+                 FROM (SELECT id FROM planned_contact
+                       WHERE tenant_id = $1 AND state IN ('open', 'waiting') AND {which}
+                       LIMIT $2 FOR UPDATE SKIP LOCKED) aside
+                 WHERE k.tenant_id = $1 AND k.id = aside.id"
+            )
+        })
+    });
+    let mut back = 0;
+    for sql in SQL.iter() {
+        back += diesel::sql_query(&sql[..])
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<BigInt, _>(BACK_AT_ONCE)
+            .fixed()
+            .execute(conn)
+            .await?;
+    }
+    Ok(back)
 }
 
 /// A contact that is held.
@@ -171,9 +215,6 @@ fn fitting(grouped: bool, more: &str) -> String {
          WHERE m.tenant_id = $1 AND m.responsible = turn.responsible
            AND m.priority = turn.priority {of_group} AND m.state IN ('open', 'waiting')
            AND {DUE} <= now() AND m.skills <@ $3
-           -- Not put aside: they are made as soon as their campaign goes on.
-           AND (m.outbound_id IS NULL OR m.outbound_id <> ALL({HELD}))
-           AND (m.ends_at IS NULL OR m.ends_at > now())
            AND (cardinality($4) = 0 OR m.plan_code = ANY($4))
            AND ($6 IS NULL OR m.contact_date >= $6) {more}
          ORDER BY {DUE}, m.id"

@@ -202,7 +202,8 @@ fn number(transaction: i64) -> Result<u64> {
 }
 
 /// Of each table the transactions that were running, `$4`, behind `$5` and `$6`; and those behind `$2` and
-/// `$3`. One bound for each, so that the index is entered there.
+/// `$3`. One bound for each, so that the index is entered there. What was written by transactions that are yet
+/// to come is no change: rows keep their numbers when they are dumped and restored into another database.
 static CHANGED: LazyLock<String> = LazyLock::new(|| {
     let of = |table: &str, is_gone: &str| {
         format!(
@@ -217,6 +218,7 @@ static CHANGED: LazyLock<String> = LazyLock::new(|| {
              UNION ALL
              (SELECT k.changed_in, k.id, {is_gone} FROM {table} k
               WHERE k.tenant_id = $1 AND (k.changed_in, k.id) > ($2::xid8, $3)
+                AND k.changed_in < pg_snapshot_xmax(pg_current_snapshot())
               ORDER BY k.changed_in, k.id LIMIT $7)"
         )
     };
@@ -296,24 +298,6 @@ impl View {
         let base = base.sql(" AND k.id = ANY(").bind::<Array<SqlUuid>, _>(ids);
         List::load(&self.list, conn, base.sql(")")).await
     }
-
-    /// Ids of at most `limit` contacts that belong to it.
-    pub async fn ids(&self, conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<Uuid>> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = SqlUuid)]
-            id: Uuid,
-        }
-        let base = Statement::numbered(
-            &contact::OF_GROUPS,
-            &[
-                bound::<SqlUuid, _>(tenant.0),
-                bound::<Array<Text>, _>(self.groups.clone()),
-            ],
-        );
-        let rows: Vec<Row> = self.list.matching("r.id", base, limit).load(conn).await?;
-        Ok(rows.into_iter().map(|row| row.id).collect())
-    }
 }
 
 /// Forgets at most `limit` contacts that are gone for two days: whoever has not watched for so long
@@ -325,7 +309,7 @@ pub async fn forget(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<i64
              SELECT changed_in, id
              FROM (SELECT changed_in, id, gone_at FROM planned_contact_gone
                    WHERE tenant_id = $1
-                   ORDER BY changed_in, id LIMIT $2 FOR UPDATE SKIP LOCKED) oldest
+                   ORDER BY changed_in, id LIMIT $2) oldest
              WHERE gone_at < now() - interval '2 days')",
     )
     .bind::<SqlUuid, _>(tenant.0)
