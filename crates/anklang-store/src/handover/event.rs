@@ -196,6 +196,26 @@ pub(crate) const ANNOUNCE_ORDER: &str = "
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
+/// Adds the order's etag to the events of an order that this transaction has written: the API's form of the
+/// order is known only after the statement that wrote them.
+pub async fn add_order_etag(
+    conn: &mut Conn,
+    tenant: TenantId,
+    order: Uuid,
+    etag: &str,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE handover_event SET data = data || jsonb_build_object('etag', $3)
+         WHERE tenant_id = $1 AND order_id = $2 AND occurred_at = now()",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(order)
+    .bind::<Text, _>(etag)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {
     #[derive(QueryableByName)]
