@@ -14,7 +14,7 @@ use anklang_domain::offer::{self, Answer, Answered, OfferState, RejectReason};
 use anklang_domain::{CampaignId, ContractId, CustomerId, OfferId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
+    Array, BigInt, Bool, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
     Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
@@ -356,7 +356,8 @@ pub enum AnswerResult {
 }
 
 /// Answers the offer with that number on `today` by the rules of the domain. Answers to one offer
-/// take turns.
+/// take turns, and so do those who accept offers for one contract: contacts about the others that are open
+/// are called off, and a launch that is planning some waits for it or is waited for.
 pub async fn answer(
     conn: &mut Conn,
     tenant: TenantId,
@@ -364,11 +365,18 @@ pub async fn answer(
     given: &GivenAnswer<'_>,
     today: NaiveDate,
 ) -> Result<AnswerResult> {
-    diesel::sql_query("SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(number)
-        .execute(conn)
-        .await?;
+    diesel::sql_query(
+        "SELECT 1 FROM offer
+         WHERE tenant_id = $1
+           AND contract_id = (SELECT contract_id FROM offer WHERE tenant_id = $1 AND number = $2)
+           AND (number = $2 OR $3 AND state IN ('draft', 'open'))
+         ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(number)
+    .bind::<Bool, _>(given.answer == Answer::Accept)
+    .execute(conn)
+    .await?;
     let Some(found) = get(conn, tenant, number, today).await? else {
         return Ok(AnswerResult::Missing);
     };
@@ -402,6 +410,9 @@ pub async fn answer(
     .execute(conn)
     .await?;
     calls::call_off(conn, tenant, &[found.id]).await?;
+    if given.answer == Answer::Accept {
+        calls::call_off_alternatives(conn, tenant, found.id).await?;
+    }
     get(conn, tenant, number, today)
         .await?
         .map(|offer| AnswerResult::Answered(Box::new(offer)))
