@@ -133,9 +133,9 @@ async fn pass_over(conn: &mut Conn, tenant: TenantId) -> Result<()> {
                  SELECT r.prefix || lpad(n.value::text, greatest(8, length(n.value::text)), '0')
                      AS number) own
              LEFT JOIN LATERAL (SELECT true AS is_there FROM sales_order
-                 WHERE tenant_id = $1 AND number = own.number OFFSET 0) a ON true
+                 WHERE tenant_id = (SELECT $1) AND number = own.number OFFSET 0) a ON true
              LEFT JOIN LATERAL (SELECT true AS is_there FROM sales_order
-                 WHERE tenant_id = $1 AND taken_number = own.number AND taken_number <> ''
+                 WHERE tenant_id = (SELECT $1) AND taken_number = own.number AND taken_number <> ''
                  OFFSET 0) b ON true
              WHERE a.is_there IS NULL AND b.is_there IS NULL LIMIT 1), r.next_value)
          WHERE r.tenant_id = $1 AND r.kind = 'order'",

@@ -188,7 +188,7 @@ async fn who_accepts_by_mail_is_not_called_any_more() {
         .map(|c| (c.state(), &c.end_reason[..]))
         .collect();
     let open = (PlannedContactState::Open, "");
-    assert_eq!(fates, [open, open, (cancelled, &reason), open]);
+    assert_eq!(fates, [open, open, (cancelled, &reason[..]), open]);
     // All the same, by a launch that comes later.
     let (_, later) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
     for contact in contacts(&client, &later.name).await.values() {

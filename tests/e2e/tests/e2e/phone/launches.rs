@@ -286,7 +286,12 @@ async fn who_has_another_number_by_now_is_called_by_that() {
 /// Contacts with an order count as such, until the ERP rejects it.
 #[tokio::test]
 async fn orders_of_a_campaign_are_counted_and_told() {
-    let server = TestServer::start().await.unwrap();
+    let server = TestServer::start_with(anklang_testkit::Options {
+        config: crate::handover::QUICK.into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
     let client = callable(&server, 2).await;
     let (campaign, phase) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
     let planned = contacts(&client, &phase.name).await;
@@ -321,11 +326,8 @@ async fn orders_of_a_campaign_are_counted_and_told() {
     let data = receiver.calls()[0].event()["data"].clone();
     assert_eq!(data["campaign"], campaign);
     assert_eq!(data["phase"], 1);
-    let offers = planned.values().map(|c| c.offer.replace("offers/", ""));
-    assert!(
-        offers.into_iter().any(|offer| data["offer"] == offer),
-        "{data}"
-    );
+    let is_told = |c: &planning::PlannedContact| data["offer"] == c.offer.replace("offers/", "");
+    assert!(planned.values().any(is_told), "{data}");
 }
 
 #[tokio::test]

@@ -360,6 +360,9 @@ async fn the_outcome_may_come_later() {
     );
 }
 
+/// Lets claims run out.
+const RUN_OUT: &str = "UPDATE planned_contact SET claim_until = now() WHERE state = 'claimed'";
+
 /// Who has ordered is not called again when the client is lost before it says what came of the contact.
 #[tokio::test]
 async fn an_order_whose_outcome_never_came_ends_its_contact() {
@@ -383,7 +386,7 @@ async fn an_order_whose_outcome_never_came_ends_its_contact() {
         ..Default::default()
     };
     client.work_list().release_contact(release).await.unwrap();
-    sql(&server, "UPDATE planned_contact SET claim_until = now()").await;
+    sql(&server, RUN_OUT).await;
     let mut left = Vec::new();
     while let Some(claimed) = next(&client, asks("bert")).await {
         left.push(contact(&claimed).customer.clone());
@@ -430,7 +433,7 @@ async fn an_order_keeps_its_contact() {
         ..apples(&claimed)
     };
     let order = take(&client, later).await.unwrap().order.unwrap();
-    sql(&server, "UPDATE planned_contact SET claim_until = now()").await;
+    sql(&server, RUN_OUT).await;
     assert_eq!(next(&client, asks("bert")).await, None);
     // As generations and deletions of entries find those that nobody was at.
     let untouched = "SELECT count(*) FROM planned_contact
