@@ -242,12 +242,11 @@ fn ids(rows: &[IdRow]) -> Vec<Uuid> {
     rows.iter().map(|row| row.id).collect()
 }
 
-/// Calls off the contacts about those of the offers that are not open any more, in the transaction that
-/// has changed the offers.
-pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+/// Holds the contacts about these offers that are not over.
+async fn held(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<Vec<IdRow>> {
     // By a statement of its own: what changes the rows then finds them as they are. Whoever claims or
     // ends a claim is waited for; offers are always locked before their contacts.
-    let held: Vec<IdRow> = diesel::sql_query(
+    Ok(diesel::sql_query(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND offer_id = ANY($2) AND state IN ('open', 'waiting', 'claimed')
          ORDER BY id FOR UPDATE",
@@ -255,7 +254,13 @@ pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid])
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(offers)
     .load(conn)
-    .await?;
+    .await?)
+}
+
+/// Calls off the contacts about those of the offers that are not open any more, in the transaction that
+/// has changed the offers.
+pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+    let held = held(conn, tenant, offers).await?;
     if held.is_empty() {
         return Ok(());
     }
@@ -285,21 +290,16 @@ pub(crate) async fn call_off_alternatives(
     tenant: TenantId,
     accepted: Uuid,
 ) -> Result<()> {
-    // By a statement of its own, as in `call_off`.
-    let held: Vec<IdRow> = diesel::sql_query(
-        "SELECT id FROM planned_contact
-         WHERE tenant_id = $1 AND state IN ('open', 'waiting', 'claimed')
-           AND offer_id = ANY(ARRAY(
-               SELECT o.id FROM offer a
-               JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
-               WHERE a.tenant_id = $1 AND a.id = $2 AND o.id <> a.id
-                 AND o.state IN ('draft', 'open')))
-         ORDER BY id FOR UPDATE",
+    let others: Vec<IdRow> = diesel::sql_query(
+        "SELECT o.id FROM offer a
+         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
+         WHERE a.tenant_id = $1 AND a.id = $2 AND o.id <> a.id AND o.state IN ('draft', 'open')",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(accepted)
     .load(conn)
     .await?;
+    let held = held(conn, tenant, &ids(&others)).await?;
     if held.is_empty() {
         return Ok(());
     }
@@ -352,7 +352,7 @@ pub(crate) async fn wind_up(
     why: &str,
     limit: i64,
 ) -> Result<()> {
-    // By a statement of its own, as in `call_off`.
+    // By a statement of its own, as in `held`.
     let held: Vec<IdRow> = diesel::sql_query(format!(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND {LEFT} AND outbound_id = ANY(ARRAY(
@@ -404,7 +404,7 @@ pub(crate) const ALL_OVER: &str = "
 /// Gives up at most `limit` contacts whose last day is over; their customers' histories tell it. Those
 /// that somebody is at wait for the end of the claim. Returns how many.
 pub async fn give_up_ended(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<usize> {
-    // By a statement of its own, as in `call_off`.
+    // By a statement of its own, as in `held`.
     let held: Vec<IdRow> = diesel::sql_query(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND ends_at <= now() AND state IN ('open', 'waiting')
