@@ -23,7 +23,7 @@ use crate::utility::until;
 
 /// A server that tries often, and never gives up as long as a test lasts.
 async fn patient() -> TestServer {
-    let config = crate::handover::QUICK.replace("attempts = 3", "attempts = 1000");
+    let config = crate::handover::QUICK.replace("attempts = 3", "attempts = 100");
     let options = Options {
         config,
         ..Default::default()
