@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -135,14 +135,15 @@ pub async fn extend(
     load(conn, tenant, id, claim).await
 }
 
-/// Ends the claims of the contacts `$2`, which are held: they go back to the list, or are called off because
+/// Ends the claims of the contacts `$2`, which are held, with `$3` those alone that have run out: they go back to the list, or are called off because
 /// that was to be done meanwhile. One in which an order was taken whose outcome was to come is done, with the
 /// attempt and the line in the customer's history: nobody calls again who has ordered.
 static FREE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH before AS MATERIALIZED (
              SELECT id, claimed_by, claimed_at, ordered_outside FROM planned_contact
-             WHERE tenant_id = $1 AND id = ANY($2)),
+             WHERE tenant_id = $1 AND id = ANY($2) AND state = 'claimed'
+               AND (NOT $3 OR claim_until <= now())),
          freed AS (
              UPDATE planned_contact k
              SET state = CASE WHEN k.end_reason <> '' THEN 'cancelled'
@@ -180,10 +181,11 @@ static FREE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-async fn free(conn: &mut Conn, tenant: TenantId, held: &[Uuid]) -> Result<()> {
+async fn free(conn: &mut Conn, tenant: TenantId, held: &[Uuid], run_out: bool) -> Result<()> {
     diesel::sql_query(&FREE[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Array<SqlUuid>, _>(held)
+        .bind::<Bool, _>(run_out)
         .fixed()
         .execute(conn)
         .await?;
@@ -197,7 +199,7 @@ async fn free(conn: &mut Conn, tenant: TenantId, held: &[Uuid]) -> Result<()> {
 /// `Missing`; `Refused` when the claim is over.
 pub async fn release(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -> Result<Contact> {
     hold(conn, tenant, id).await?.must_be_under(id, claim)?;
-    free(conn, tenant, &[id]).await?;
+    free(conn, tenant, &[id], false).await?;
     diesel::sql_query(
         "UPDATE planned_contact SET not_before = now()
          WHERE tenant_id = $1 AND id = $2 AND state IN ('open', 'waiting')",
@@ -229,7 +231,7 @@ pub async fn take_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
     .await?;
     let ids: Vec<Uuid> = gone.into_iter().map(|row| row.id).collect();
     if !ids.is_empty() {
-        free(conn, tenant, &ids).await?;
+        free(conn, tenant, &ids, true).await?;
     }
     Ok(ids.len())
 }
