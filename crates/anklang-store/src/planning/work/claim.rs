@@ -135,9 +135,10 @@ pub async fn extend(
     load(conn, tenant, id, claim).await
 }
 
-/// Ends the claims of the contacts `$2`, which are held, with `$3` those alone that have run out: they go back to the list, or are called off because
-/// that was to be done meanwhile. One in which an order was taken whose outcome was to come is done, with the
-/// attempt and the line in the customer's history: nobody calls again who has ordered.
+/// Ends the claims of the contacts `$2`, which are held; with `$3` of those alone that have run out. They go back
+/// to the list, or are called off because that was to be done meanwhile. One in which an order was taken whose
+/// outcome was to come is done, with the attempt and the line in the customer's history: nobody calls again who
+/// has ordered.
 static FREE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH before AS MATERIALIZED (
