@@ -22,6 +22,8 @@ CREATE INDEX sales_order_delivery ON sales_order (tenant_id, customer_id, delive
 CREATE INDEX sales_order_contact ON sales_order (tenant_id, contact_id) WHERE contact_id IS NOT NULL;
 -- What the ERP has not acknowledged.
 CREATE INDEX sales_order_open ON sales_order (tenant_id, number) WHERE state = 'taken';
+-- For whoever took it.
+CREATE INDEX sales_order_rejected ON sales_order (tenant_id, taken_by, number) WHERE state = 'rejected';
 
 -- Events of an order go with it, and are delivered in their order, as those of an offer.
 ALTER TABLE handover_event

@@ -13,7 +13,7 @@ CREATE INDEX planned_contact_outbound ON planned_contact (tenant_id, outbound_id
     WHERE outbound_id IS NOT NULL;
 DROP INDEX planned_contact_member;
 ALTER TABLE planned_contact
-    DROP COLUMN end_reason, DROP COLUMN ends_at, DROP COLUMN offer_id, DROP COLUMN member_seq;
+    DROP COLUMN end_code, DROP COLUMN end_reason, DROP COLUMN ends_at, DROP COLUMN offer_id, DROP COLUMN member_seq;
 DROP INDEX outbound_contact_plan;
 DROP INDEX outbound_phone;
 ALTER TABLE outbound DROP COLUMN contact_plan, DROP COLUMN phone;

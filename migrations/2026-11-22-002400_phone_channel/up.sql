@@ -10,12 +10,14 @@ CREATE INDEX outbound_contact_plan ON outbound (tenant_id, contact_plan) WHERE c
 
 -- member_seq and offer_id: the member of the audience that is called, and what about. ends_at: from then
 -- on it is given up. end_reason: why it was called off or given up without an outcome that says so; one
--- that somebody is at is called off for it once it is free.
+-- that somebody is at is called off for it once it is free. end_code: why the customer could not be called at
+-- all, for follow-ups.
 ALTER TABLE planned_contact
     ADD COLUMN member_seq bigint,
     ADD COLUMN offer_id   uuid,
     ADD COLUMN ends_at    timestamptz,
     ADD COLUMN end_reason text NOT NULL DEFAULT '',
+    ADD COLUMN end_code   text NOT NULL DEFAULT '' CHECK (end_code IN ('', 'no_document', 'no_number')),
     ADD FOREIGN KEY (tenant_id, offer_id) REFERENCES offer ON DELETE CASCADE;
 -- One for each outbound and member, however often its launch is begun again.
 CREATE UNIQUE INDEX planned_contact_member ON planned_contact (tenant_id, outbound_id, member_seq)

@@ -1,10 +1,12 @@
 -- changed_in: the transaction that wrote the contact last, for those who watch. A sequence or a time would
 -- lose what commits late; whether a snapshot has seen a transaction is known for sure. One number, the
 -- top-level transaction's, stands for all rows of a statement, so that the index has one key for them.
--- claimed_at: since when its person has it.
+-- claimed_at: since when its person has it. ordered_outside: an order was taken under the claim, the outcome is
+-- to come; whether that was outside of the window.
 ALTER TABLE planned_contact
     ADD COLUMN changed_in xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    ADD COLUMN claimed_at timestamptz;
+    ADD COLUMN claimed_at timestamptz,
+    ADD COLUMN ordered_outside boolean;
 CREATE INDEX planned_contact_changed ON planned_contact (tenant_id, changed_in, id);
 
 CREATE FUNCTION planned_contact_written() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -13,6 +15,7 @@ BEGIN
     IF NEW.claim_id IS DISTINCT FROM OLD.claim_id THEN
         IF NEW.claim_id IS NULL THEN
             NEW.claimed_at := NULL;
+            NEW.ordered_outside := NULL;
         -- Who lost the claim with their screen, and claims again, has it all the time.
         ELSIF OLD.claim_id IS NULL OR NEW.claimed_by IS DISTINCT FROM OLD.claimed_by THEN
             NEW.claimed_at := now();

@@ -5,9 +5,9 @@
 //! counts as well, and when messages and contacts are claimed, which decides. Claims of a tenant with a budget take turns (`lock`), so
 //! that two of them do not each give a customer its last contact.
 
-use anklang_domain::TenantId;
+use anklang_domain::{PhaseId, TenantId};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{Array, Integer, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
@@ -45,14 +45,16 @@ pub(crate) fn contacts(states: &str, days: &str, exempt: &str) -> String {
 }
 
 /// ` UNION ALL …`: calls of campaigns that are planned, as messages are that are queued. Those of plans
-/// are not counted before they are made: they are planned for weeks ahead.
-fn planned(exempt: &str) -> String {
+/// are not counted before they are made: they are planned for weeks ahead. Nor are those of the phase
+/// `earlier`, whose calls asked for this one.
+fn planned(exempt: &str, earlier: &str) -> String {
     format!(
         "UNION ALL
              SELECT false FROM planned_contact u
              JOIN outbound o ON o.tenant_id = u.tenant_id AND o.id = u.outbound_id
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id
-               AND u.state IN ('open', 'waiting') AND o.purpose <> ALL({exempt})"
+               AND u.state IN ('open', 'waiting') AND o.purpose <> ALL({exempt})
+               AND o.phase_id IS DISTINCT FROM {earlier}"
     )
 }
 
@@ -154,12 +156,14 @@ pub(crate) async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<()> {
 }
 
 /// Leaves out the members of a fresh audience whose customers' budget does not suffice, the first
-/// contracts of a customer going first. Counts back from `now`.
+/// contracts of a customer going first. Counts back from `now`. `earlier` is the phase to whose reactions
+/// the audience belongs.
 pub(crate) async fn exclude(
     conn: &mut Conn,
     tenant: TenantId,
     of: AudienceOf,
     purpose: &str,
+    earlier: Option<PhaseId>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     let Some(budget) = get(conn, tenant).await? else {
@@ -175,7 +179,7 @@ pub(crate) async fn exclude(
         .await?;
     let (candidates, key) = (of.candidates(), of.key());
     let queued = format!("{CONTACT}, 'queued'");
-    let contacts = contacts_at("$6", &queued, "$4", "$5", "", &planned("$5"));
+    let contacts = contacts_at("$6", &queued, "$4", "$5", "", &planned("$5", "$7"));
     diesel::sql_query(format!(
         "UPDATE {candidates} a SET exclusion = 'frequency_cap'
          FROM (SELECT m.ctid AS place, used.n + row_number() OVER (PARTITION BY m.customer_id ORDER BY m.seq) AS nth
@@ -190,6 +194,7 @@ pub(crate) async fn exclude(
     .bind::<Integer, _>(budget.window_days)
     .bind::<Array<Text>, _>(&budget.exempt_purposes)
     .bind::<Timestamptz, _>(now)
+    .bind::<Nullable<SqlUuid>, _>(earlier.map(|phase| phase.0))
     .execute(conn)
     .await?;
     Ok(())

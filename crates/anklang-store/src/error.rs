@@ -63,6 +63,10 @@ impl StoreError {
             ]
             .iter()
             .any(|words| info.message().contains(words)),
+            // An import brings the order that is being acknowledged; tried again, both are there.
+            StoreError::Query(Error::DatabaseError(Kind::UniqueViolation, info)) => {
+                matches!(info.table_name(), Some("sales_order" | "order_line"))
+            }
             StoreError::Query(Error::DatabaseError(kind, _)) => matches!(
                 kind,
                 Kind::SerializationFailure | Kind::ClosedConnection | Kind::UnableToSendCommand

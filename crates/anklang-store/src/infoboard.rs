@@ -74,7 +74,9 @@ pub async fn counts(
          SELECT p.id, 'contact', k.state, count(*) FROM {CONTACTS} GROUP BY 1, 3
          UNION ALL
          SELECT p.id, 'order', '', count(*) FROM {CONTACTS}
-           AND k.outcome_class = 'order_taken' GROUP BY 1
+           AND EXISTS (SELECT FROM sales_order s
+                       WHERE s.tenant_id = k.tenant_id AND s.contact_id = k.id
+                         AND s.state <> 'rejected') GROUP BY 1
          UNION ALL
          SELECT tried.phase_id, 'call', tried.came, count(*)
          FROM (SELECT p.id AS phase_id,

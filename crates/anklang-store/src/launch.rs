@@ -296,11 +296,11 @@ pub async fn freeze(
         .map(serde_json::from_value)
         .transpose()
         .map_err(|e| StoreError::Stored(format!("reaction of an audience: {e}")))?;
-    let shown = match reaction {
+    let shown = match &reaction {
         None => Statement::default(),
         Some(r) => {
             let by_phone = calls::is_by_phone(conn, tenant.id, r.phase).await?;
-            reaction::has_shown(tenant.id, &r, by_phone, now, what.today)
+            reaction::has_shown(tenant.id, r, by_phone, now, what.today)
         }
     };
 
@@ -366,7 +366,8 @@ pub async fn freeze(
     diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
         .execute(conn)
         .await?;
-    budget::exclude(conn, tenant.id, what.of, what.purpose, now).await?;
+    let earlier = reaction.map(|reaction| reaction.phase);
+    budget::exclude(conn, tenant.id, what.of, what.purpose, earlier, now).await?;
     if what.one_per_household {
         leave_out_households(conn, tenant.id, what.of).await?;
     }

@@ -14,7 +14,7 @@ use anklang_domain::offer::{self, Answer, Answered, OfferState, RejectReason};
 use anklang_domain::{CampaignId, ContractId, CustomerId, OfferId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
+    Array, BigInt, Bool, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
     Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
@@ -355,8 +355,39 @@ pub enum AnswerResult {
     Missing,
 }
 
+/// Holds an offer that is about to be answered; for an acceptance with the others for its contract that are
+/// open or being made.
+async fn hold(conn: &mut Conn, tenant: TenantId, number: &str, answer: Answer) -> Result<()> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let offers: Vec<Row> = diesel::sql_query(
+        "SELECT o.id FROM offer a
+         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
+              AND (o.id = a.id OR $3 AND o.state IN ('draft', 'open'))
+         WHERE a.tenant_id = $1 AND a.number = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(number)
+    .bind::<Bool, _>(answer == Answer::Accept)
+    .load(conn)
+    .await?;
+    let ids: Vec<Uuid> = offers.into_iter().map(|row| row.id).collect();
+    diesel::sql_query(
+        "SELECT 1 FROM offer WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Answers the offer with that number on `today` by the rules of the domain. Answers to one offer
-/// take turns.
+/// take turns, and so do those who accept offers for one contract: contacts about the others that are open
+/// are called off, and a launch that is planning some waits for it or is waited for.
 pub async fn answer(
     conn: &mut Conn,
     tenant: TenantId,
@@ -364,11 +395,7 @@ pub async fn answer(
     given: &GivenAnswer<'_>,
     today: NaiveDate,
 ) -> Result<AnswerResult> {
-    diesel::sql_query("SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(number)
-        .execute(conn)
-        .await?;
+    hold(conn, tenant, number, given.answer).await?;
     let Some(found) = get(conn, tenant, number, today).await? else {
         return Ok(AnswerResult::Missing);
     };
@@ -402,6 +429,9 @@ pub async fn answer(
     .execute(conn)
     .await?;
     calls::call_off(conn, tenant, &[found.id]).await?;
+    if given.answer == Answer::Accept {
+        calls::call_off_alternatives(conn, tenant, found.id).await?;
+    }
     get(conn, tenant, number, today)
         .await?
         .map(|offer| AnswerResult::Answered(Box::new(offer)))

@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use anklang_domain::TenantId;
 use anklang_domain::master::{OrderLineRow, OrderRow};
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::QueryableByName;
 use diesel::sql_types::{
     Array, Date, Integer, Nullable, Numeric, Text, Timestamptz, Uuid as SqlUuid,
 };
+use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
@@ -120,6 +120,24 @@ pub struct OrderUpdate {
     pub lines: Vec<OrderLineRow>,
 }
 
+/// An order that was taken here stays its customer's.
+const FOREIGN: Reference = Reference {
+    field: "number",
+    join: "LEFT JOIN LATERAL (SELECT customer_id FROM sales_order
+           WHERE tenant_id = (SELECT $1) AND number = s.number AND state <> '' OFFSET 0) taken ON true",
+    good: "taken.customer_id IS NULL OR c.id IS NULL OR taken.customer_id = c.id",
+    reason: "'is that of an order that was taken here from another customer'",
+};
+/// The number under which an order was taken stays that order's, when it has another one by now.
+const RENAMED: Reference = Reference {
+    field: "number",
+    join: "LEFT JOIN LATERAL (SELECT number FROM sales_order
+           WHERE tenant_id = (SELECT $1) AND taken_number = s.number AND taken_number <> ''
+             AND number <> s.number OFFSET 0) renamed ON true",
+    good: "renamed.number IS NULL",
+    reason: "'is now ' || renamed.number",
+};
+
 impl Load for OrderRow {
     fn specs() -> Vec<Spec<Self>> {
         let spec = Spec::<Self>::new("sales_order")
@@ -128,6 +146,10 @@ impl Load for OrderRow {
             .key(text("number", |r| &r.number))
             .send(text("customer_number", |r| &r.customer_number))
             .reference(CUSTOMER)
+            .reference(FOREIGN)
+            .reference(RENAMED)
+            // One that was taken since these were looked up.
+            .guard("(t.state = '' OR t.customer_id = excluded.customer_id)")
             .value_from("customer_id", "c.id", &["customer_number"])
             .send(text("brand_code", |r| &r.brand_code))
             .reference(Reference {
@@ -151,7 +173,9 @@ impl Load for OrderLineRow {
                 join: "LEFT JOIN LATERAL (SELECT id FROM sales_order
                    WHERE tenant_id = (SELECT $1) AND number = s.order_number OFFSET 0) o ON true",
                 good: "o.id IS NOT NULL",
-                reason: "'there is no order with this number'",
+                reason: "coalesce((SELECT 'is now ' || n.number FROM sales_order n
+                         WHERE n.tenant_id = (SELECT $1) AND n.taken_number = s.order_number
+                           AND n.taken_number <> ''), 'there is no order with this number')",
             })
             .key_from("order_id", "o.id")
             .key(int("line", |r| r.line))
@@ -194,14 +218,35 @@ pub async fn find(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opt
     if let Some(order) = get(conn, tenant, number).await? {
         return Ok(Some(order));
     }
-    let orders: Vec<Order> =
-        diesel::sql_query(format!("{ORDER} AND o.taken_number = $2 AND $2 <> ''"))
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Text, _>(number)
-            .fixed()
-            .load(conn)
-            .await?;
+    let orders: Vec<Order> = diesel::sql_query(format!(
+        "{ORDER} AND o.taken_number = $2 AND o.taken_number <> ''"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(number)
+    .fixed()
+    .load(conn)
+    .await?;
     Ok(with_lines(conn, tenant, orders).await?.pop())
+}
+
+/// The number that the order has now which was taken under `number`; that itself if there is none.
+pub async fn number_now(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<String> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        number: String,
+    }
+    let found: Option<Row> = diesel::sql_query(
+        "SELECT number FROM sales_order
+         WHERE tenant_id = $1 AND taken_number = $2 AND taken_number <> ''",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(number)
+    .fixed()
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(found.map_or_else(|| number.to_owned(), |row| row.number))
 }
 
 /// What orders are listed by.
@@ -311,7 +356,8 @@ const HOLD: &str =
     "SELECT id FROM sales_order WHERE tenant_id = $1 AND number = $2 FOR NO KEY UPDATE";
 
 /// Replaces an order, or adds it if it may be missing. Without a delivery date it keeps the one that it
-/// has; what else is known of an order that was taken here stays as well.
+/// has; what else is known of an order that was taken here stays as well. One that has another number by
+/// now than the one under which it was taken is named by that, see [`number_now`].
 pub async fn replace(
     conn: &mut Conn,
     tenant: TenantId,

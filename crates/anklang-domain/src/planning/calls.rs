@@ -19,7 +19,7 @@ pub struct Calls {
     pub priority: i32,
     /// What whoever calls must be able to do.
     pub skills: Vec<String>,
-    /// For so many days, the day of the launch being the first, from 1; without, as long as there are
+    /// For so many days, the first day of calls being the first, from 1; without, as long as there are
     /// offers.
     pub valid_days: Option<u16>,
     /// For people.
@@ -40,33 +40,42 @@ pub struct CallTimes {
 }
 
 impl Calls {
-    /// The times of calls of a launch on the day `launched`, in `zone`. `offers_end` is the moment at
-    /// which the offers have expired. The first day is a workday of `calendar`; it may be over before that.
+    /// The times of calls of a launch on the day `launched`, in `zone`, when it is `now`. `offers_end` is the
+    /// moment at which the offers have expired. The first day is a workday of `calendar` of whose hours some
+    /// are left; the offers may have expired before that.
     pub fn times(
         &self,
         launched: NaiveDate,
         offers_end: DateTime<Utc>,
         calendar: &Calendar,
         zone: Tz,
+        now: DateTime<Utc>,
     ) -> CallTimes {
-        let date = match calendar.is_workday(launched) {
-            true => launched,
-            false => calendar.workdays_after(launched).next().unwrap_or(launched),
-        };
+        let date = Some(launched)
+            .filter(|day| calendar.is_workday(*day))
+            .into_iter()
+            .chain(calendar.workdays_after(launched))
+            .find(|day| now < self.too_late(*day, zone))
+            .unwrap_or(launched);
         let from = instant(date, self.earliest.unwrap_or(NaiveTime::MIN), zone);
-        let to = match self.latest {
-            Some(latest) => instant(date, latest, zone) + TimeDelta::minutes(1),
-            None => end_of(date, zone),
-        };
+        let to = self.too_late(date, zone);
         let last = self
             .valid_days
-            .and_then(|days| launched.checked_add_days(Days::new(u64::from(days.max(1)) - 1)));
+            .and_then(|days| date.checked_add_days(Days::new(u64::from(days.max(1)) - 1)));
         let ends_at = last.map_or(offers_end, |last| end_of(last, zone).min(offers_end));
         CallTimes {
             date,
             from,
             to: to.max(from),
             ends_at,
+        }
+    }
+
+    /// The first moment of a day that is too late.
+    fn too_late(&self, day: NaiveDate, zone: Tz) -> DateTime<Utc> {
+        match self.latest {
+            Some(latest) => instant(day, latest, zone) + TimeDelta::minutes(1),
+            None => end_of(day, zone),
         }
     }
 }

@@ -125,6 +125,12 @@ impl OrdersApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        // By the number under which it was taken it is the same order.
+        let named = order::resource(&order.number);
+        if !order.number.contains('\0') && (order.name.is_empty() || order.name == named) {
+            order.number = order::number_now(&mut tx, tenant.id, &order.number).await?;
+            order.name = order::resource(&order.number);
+        }
         if change.looks() && !order.number.is_empty() {
             let number = order.number.clone();
             hold(&mut tx, tenant.id, Held::Order(&number)).await?;

@@ -154,7 +154,7 @@ pub(crate) const ANNOUNCE_FOLLOW_UP: &str = "
 /// `told_lines`, its lines as they are now, and `news`, no or one row with `kind` (the type is
 /// `anklang.order.<kind>.v1`), `subject`, `contact_id` of the contact in which it happened, `worker`, and
 /// `added_lines`, the numbers of new lines. Events of one order are delivered in their order: whoever
-/// writes one holds the order's row.
+/// writes one holds the order's row. [`add_order_etag`] completes those of new lines.
 pub(crate) const ANNOUNCE_ORDER: &str = "
     announced AS (
         INSERT INTO handover_event (tenant_id, type, order_id, subject, data)
@@ -167,7 +167,8 @@ pub(crate) const ANNOUNCE_ORDER: &str = "
                                          'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
                    'total', l.total, 'lines', l.lines, 'added_lines', n.added_lines,
                    'planned_contact', 'plannedContacts/' || n.contact_id,
-                   'contact_plan', k.plan_code, 'taken_by', c.taken_by, 'worker', n.worker,
+                   'contact_plan', k.plan_code, 'campaign', 'campaigns/' || f.campaign_id,
+                   'phase', f.number, 'offer', o.number, 'taken_by', c.taken_by, 'worker', n.worker,
                    'reject_reason', c.reject_reason,
                    'event_time', to_char(now() AT TIME ZONE 'UTC',
                                          'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
@@ -184,6 +185,9 @@ pub(crate) const ANNOUNCE_ORDER: &str = "
         JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
         LEFT JOIN brand b ON b.tenant_id = c.tenant_id AND b.id = c.brand_id
         LEFT JOIN planned_contact k ON k.tenant_id = c.tenant_id AND k.id = n.contact_id
+        LEFT JOIN outbound ob ON ob.tenant_id = k.tenant_id AND ob.id = k.outbound_id
+        LEFT JOIN phase f ON f.tenant_id = ob.tenant_id AND f.id = ob.phase_id
+        LEFT JOIN offer o ON o.tenant_id = k.tenant_id AND o.id = k.offer_id
         WHERE EXISTS (SELECT FROM webhook w
               WHERE w.tenant_id = c.tenant_id AND w.deleted_at IS NULL
                 AND (cardinality(w.event_types) = 0
@@ -195,6 +199,26 @@ pub(crate) const ANNOUNCE_ORDER: &str = "
         FROM announced e
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
+/// Adds the order's etag to the events of an order that this transaction has written: the API's form of the
+/// order is known only after the statement that wrote them.
+pub async fn add_order_etag(
+    conn: &mut Conn,
+    tenant: TenantId,
+    order: Uuid,
+    etag: &str,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE handover_event SET data = data || jsonb_build_object('etag', $3)
+         WHERE tenant_id = $1 AND order_id = $2 AND occurred_at = now()",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(order)
+    .bind::<Text, _>(etag)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
 
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {

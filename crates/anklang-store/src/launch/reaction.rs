@@ -45,7 +45,13 @@ pub(super) fn has_shown(
             .sql(REACHED)
             .sql(") WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id AND ra.recorded_at <= ")
             .bind::<Timestamptz, _>(before)
-            .sql(")")
+            .sql(
+                ") AND NOT EXISTS (
+                     SELECT FROM planned_contact rk
+                     JOIN contact_attempt ra ON ra.tenant_id = rk.tenant_id
+                          AND ra.contact_id = rk.id AND ra.outcome_class = 'order_taken'
+                     WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id)",
+            )
             .sql(NOT_TAKEN_BACK)
             .sql(")"),
         ReactionKind::NoAnswer => offers
@@ -86,7 +92,7 @@ pub(super) fn has_shown(
                 " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (
                      SELECT FROM planned_contact rk
                      WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id
-                       AND (rk.state = 'given_up' AND rk.updated_at <= ",
+                       AND ((rk.state = 'given_up' OR rk.end_code <> '') AND rk.updated_at <= ",
             )
             .bind::<Timestamptz, _>(before)
             .sql(

@@ -21,8 +21,8 @@ use crate::{Conn, Result, StoreError};
 
 /// The most lines of an order.
 pub const MAX_LINES: usize = 1_000;
-/// So many numbers in a row may belong to other orders.
-const TRIES: usize = 100;
+/// So often somebody else may be faster with the number that was free.
+const TRIES: usize = 10;
 
 /// A line that is ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ const HISTORY: &str = "
 /// Makes a new order; gives its number. Who makes one without a number waits for whoever does the same.
 ///
 /// # Errors
-/// `Refused` when there is an order with that number, or with all of the next ones of ours.
+/// `Refused` when there is an order with that number.
 pub(crate) async fn place(
     conn: &mut Conn,
     tenant: TenantId,
@@ -118,8 +118,32 @@ pub(crate) async fn place(
         if insert(conn, tenant, &number, head, occasion).await? {
             return Ok(number);
         }
+        pass_over(conn, tenant).await?;
     }
     Err(taken(&number))
+}
+
+/// Passes over the numbers that other orders have, from the next one of ours on, however many they are.
+async fn pass_over(conn: &mut Conn, tenant: TenantId) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE number_range r SET next_value = coalesce((
+             SELECT n.value
+             FROM (SELECT generate_series(r.next_value, r.next_value + 999999999) AS value) n
+             CROSS JOIN LATERAL (
+                 SELECT r.prefix || lpad(n.value::text, greatest(8, length(n.value::text)), '0')
+                     AS number) own
+             LEFT JOIN LATERAL (SELECT true AS is_there FROM sales_order
+                 WHERE tenant_id = (SELECT $1) AND number = own.number OFFSET 0) a ON true
+             LEFT JOIN LATERAL (SELECT true AS is_there FROM sales_order
+                 WHERE tenant_id = (SELECT $1) AND taken_number = own.number AND taken_number <> ''
+                 OFFSET 0) b ON true
+             WHERE a.is_there IS NULL AND b.is_there IS NULL LIMIT 1), r.next_value)
+         WHERE r.tenant_id = $1 AND r.kind = 'order'",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 fn taken(number: &str) -> StoreError {

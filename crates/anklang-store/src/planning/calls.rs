@@ -3,15 +3,19 @@
 //! # Guarantees
 //! - One for each outbound and member (`planned_contact_member`), written by the launch in the
 //!   transaction of its checkpoint, also for a member who cannot be called any more: the ledger adds up.
-//! - A contact is called off in the transaction in which its offer is answered or taken back; one that
-//!   somebody is at keeps the reason (`end_reason`), and is called off by whatever ends the claim.
+//! - A contact is called off in the transaction in which its offer is answered or taken back, or another one
+//!   for the same contract is accepted that was open at the same time: the two were alternatives. One that
+//!   somebody is at keeps the reason (`end_reason`), and is called off by whatever ends the claim. What is
+//!   offered for a contract later, when one was accepted before, is another matter, and is called about.
 //! - What a person pauses or cancels holds at once: claims look at it ([`HELD`]), and put such contacts
 //!   aside as they come to them. When the campaign goes on, they come back within a minute, or as soon
 //!   as somebody finds nothing else to do.
 
+use std::sync::LazyLock;
+
 use anklang_domain::planning::{Calendar, Calls, Weekdays, end_of};
 use anklang_domain::{PhaseId, TenantId};
-use chrono::NaiveDate;
+use chrono::{NaiveDate, Utc};
 use diesel::sql_types::{
     Array, BigInt, Bool, Date, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
@@ -96,7 +100,8 @@ pub struct Part {
 }
 
 /// Plans a contact for each member of the part. A member whose offer has no document, was withdrawn or
-/// answered meanwhile, or whose number is gone, gets one that is called off and says so.
+/// answered meanwhile, who has accepted another one for the contract meanwhile, or whose number is gone, gets one
+/// that is called off and says so.
 ///
 /// # Errors
 /// `Missing` when the phase's members are not called.
@@ -117,7 +122,7 @@ pub async fn plan_contacts(conn: &mut Conn, tenant: &Tenant, part: Part) -> Resu
         None => (tenant.time_zone, any_day()),
     };
     let offers_end = end_of(part.last_day, tenant.time_zone);
-    let times = calls.times(part.launched, offers_end, &calendar, zone);
+    let times = calls.times(part.launched, offers_end, &calendar, zone, Utc::now());
     // Nobody answers or takes back an offer meanwhile: it would not find the contact to be called off.
     diesel::sql_query(
         "SELECT 1 FROM offer
@@ -130,7 +135,7 @@ pub async fn plan_contacts(conn: &mut Conn, tenant: &Tenant, part: Part) -> Resu
     .bind::<BigInt, _>(part.until)
     .execute(conn)
     .await?;
-    Ok(diesel::sql_query(INSERT)
+    Ok(diesel::sql_query(&INSERT[..])
         .bind::<SqlUuid, _>(tenant.id.0)
         .bind::<SqlUuid, _>(part.phase.0)
         .bind::<BigInt, _>(part.after)
@@ -177,18 +182,25 @@ async fn of_plan(
     }
 }
 
+/// Why nobody is called about an offer whose contract has another one by now.
+const ANOTHER_ACCEPTED: &str = "another offer was accepted";
+
 /// By whole keys, see [`crate::launch`]. The message is the newest about the contract in the phase whose
-/// reactions the audience is made of.
-const INSERT: &str = "
-    INSERT INTO planned_contact (tenant_id, id, source, plan_code, customer_id, plan_date,
+/// reactions the audience is made of. Whoever had accepted an offer when the audience was frozen is in it for
+/// good reason. `end_code` is what reactions go by: the customer could not be called at all.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO planned_contact (tenant_id, id, source, plan_code, customer_id, plan_date,
         contact_date, contact_at, window_from, window_to, next_at, state, responsible, priority,
         skills, details, outbound_id, member_seq, offer_id, message_id, operation_id, ends_at,
-        end_reason)
+        end_reason, end_code)
     SELECT $1, anklang_uuid7(), CASE WHEN au.reaction IS NULL THEN 'campaign' ELSE 'handover' END, $6,
            m.customer_id, $7, $7, $8, $8, $9, CASE WHEN why.reason = '' THEN $8 END,
            CASE WHEN why.reason = '' THEN 'open' ELSE 'cancelled' END, $11, $12, $13,
            jsonb_build_object('phone', coalesce(cp.address, ''), 'note', $14),
-           $5, m.seq, o.id, before.id, p.operation_id, $10, why.reason
+           $5, m.seq, o.id, before.id, p.operation_id, $10, why.reason,
+           CASE why.reason WHEN '{NO_DOCUMENT}' THEN 'no_document' WHEN '{NO_NUMBER}' THEN 'no_number'
+                ELSE '' END
     FROM audience_member m
     JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
     JOIN audience au ON au.tenant_id = m.tenant_id AND au.phase_id = m.phase_id
@@ -202,11 +214,21 @@ const INSERT: &str = "
           AND r.phase_id = (au.reaction->>'phase')::uuid
         ORDER BY x.id DESC LIMIT 1) before ON true
     CROSS JOIN LATERAL (SELECT CASE
-        WHEN o.state = 'draft' THEN 'its document could not be made'
-        WHEN cp.address IS NULL THEN 'the phone number was removed'
-        WHEN o.state <> 'open' THEN 'the offer is not open any more' ELSE '' END AS reason) why
+        WHEN o.state = 'draft' THEN '{NO_DOCUMENT}'
+        WHEN cp.address IS NULL THEN '{NO_NUMBER}'
+        WHEN o.state <> 'open' THEN 'the offer is not open any more'
+        WHEN EXISTS (SELECT FROM offer a
+            WHERE a.tenant_id = $1 AND a.contract_id = m.contract_id AND a.state = 'accepted'
+              AND a.answered_at >= au.frozen_at) THEN '{ANOTHER_ACCEPTED}'
+        ELSE '' END AS reason) why
     WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
-      AND m.exclusion IS NULL";
+      AND m.exclusion IS NULL"
+    )
+});
+
+/// Why a customer could not be called at all.
+const NO_DOCUMENT: &str = "its document could not be made";
+const NO_NUMBER: &str = "the phone number was removed";
 
 #[derive(QueryableByName)]
 struct IdRow {
@@ -218,12 +240,11 @@ fn ids(rows: &[IdRow]) -> Vec<Uuid> {
     rows.iter().map(|row| row.id).collect()
 }
 
-/// Calls off the contacts about those of the offers that are not open any more, in the transaction that
-/// has changed the offers.
-pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+/// Holds the contacts about these offers that are not over.
+async fn held(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<Vec<IdRow>> {
     // By a statement of its own: what changes the rows then finds them as they are. Whoever claims or
     // ends a claim is waited for; offers are always locked before their contacts.
-    let held: Vec<IdRow> = diesel::sql_query(
+    Ok(diesel::sql_query(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND offer_id = ANY($2) AND state IN ('open', 'waiting', 'claimed')
          ORDER BY id FOR UPDATE",
@@ -231,7 +252,13 @@ pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid])
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(offers)
     .load(conn)
-    .await?;
+    .await?)
+}
+
+/// Calls off the contacts about those of the offers that are not open any more, in the transaction that
+/// has changed the offers.
+pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+    let held = held(conn, tenant, offers).await?;
     if held.is_empty() {
         return Ok(());
     }
@@ -247,6 +274,36 @@ pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid])
          FROM offer o
          WHERE k.tenant_id = $1 AND k.id = ANY($2) AND k.state IN ('open', 'waiting', 'claimed')
            AND o.tenant_id = $1 AND o.id = k.offer_id AND o.state NOT IN ('draft', 'open')"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids(&held))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Calls off the contacts about the other open offers for the contract of an offer that was just accepted.
+pub(crate) async fn call_off_alternatives(
+    conn: &mut Conn,
+    tenant: TenantId,
+    accepted: Uuid,
+) -> Result<()> {
+    let others: Vec<IdRow> = diesel::sql_query(
+        "SELECT o.id FROM offer a
+         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
+         WHERE a.tenant_id = $1 AND a.id = $2 AND o.id <> a.id AND o.state IN ('draft', 'open')",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(accepted)
+    .load(conn)
+    .await?;
+    let held = held(conn, tenant, &ids(&others)).await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let set = called_off(&format!("'{ANOTHER_ACCEPTED}'"));
+    diesel::sql_query(format!(
+        "UPDATE planned_contact k SET {set} WHERE k.tenant_id = $1 AND k.id = ANY($2)"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(ids(&held))
@@ -293,7 +350,7 @@ pub(crate) async fn wind_up(
     why: &str,
     limit: i64,
 ) -> Result<()> {
-    // By a statement of its own, as in `call_off`.
+    // By a statement of its own, as in `held`.
     let held: Vec<IdRow> = diesel::sql_query(format!(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND {LEFT} AND outbound_id = ANY(ARRAY(
@@ -345,7 +402,7 @@ pub(crate) const ALL_OVER: &str = "
 /// Gives up at most `limit` contacts whose last day is over; their customers' histories tell it. Those
 /// that somebody is at wait for the end of the claim. Returns how many.
 pub async fn give_up_ended(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<usize> {
-    // By a statement of its own, as in `call_off`.
+    // By a statement of its own, as in `held`.
     let held: Vec<IdRow> = diesel::sql_query(
         "SELECT id FROM planned_contact
          WHERE tenant_id = $1 AND ends_at <= now() AND state IN ('open', 'waiting')

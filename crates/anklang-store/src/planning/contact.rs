@@ -115,8 +115,42 @@ pub struct Contact {
     pub end_reason: String,
 }
 
+/// SQL of the number to call in a contact: its own, that of its entry, or else the customer's best. That of a
+/// campaign's contact is of the day of its launch, and counts as long as it is one of the customer's.
+macro_rules! phone {
+    ($tenant:literal, $contact:literal, $entry:literal) => {
+        concat!(
+            "coalesce(CASE WHEN ",
+            $contact,
+            ".outbound_id IS NULL OR EXISTS (
+                SELECT FROM contact_point p
+                WHERE p.tenant_id = ",
+            $tenant,
+            " AND p.customer_id = ",
+            $contact,
+            ".customer_id AND p.channel IN ('phone', 'mobile')
+                  AND p.address = ",
+            $contact,
+            ".details->>'phone')
+                THEN nullif(",
+            $contact,
+            ".details->>'phone', '') END, nullif(",
+            $entry,
+            ", ''), (SELECT p.address FROM contact_point p
+                WHERE p.tenant_id = ",
+            $tenant,
+            " AND p.customer_id = ",
+            $contact,
+            ".customer_id AND p.channel IN ('phone', 'mobile')
+                ORDER BY p.channel DESC, p.position, p.address LIMIT 1))"
+        )
+    };
+}
+pub(super) use phone;
+
 /// Columns of a [`Contact`]; over [`JOINS`].
-pub(super) const COLUMNS: &str = "k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
+pub(super) const COLUMNS: &str = concat!(
+    "k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
         e.contact_time AS entry_time, c.number AS customer_number, c.customer_group,
         k.plan_date, k.contact_date,
         k.contact_at, k.window_from, k.window_to, k.next_at, k.delivery_date, k.delivery_moved,
@@ -126,16 +160,15 @@ pub(super) const COLUMNS: &str = "k.id, k.source, k.plan_code, e.plan_code AS en
         k.claimed_by, k.claim_until, k.passed_over,
         CASE WHEN k.passed_over <> '' THEN k.not_before END AS passed_over_until,
         coalesce(nullif(k.details->>'contact_person', ''), e.contact_person, '') AS contact_person,
-        coalesce(nullif(k.details->>'phone', ''), nullif(e.phone, ''),
-            (SELECT p.address FROM contact_point p
-             WHERE p.tenant_id = k.tenant_id AND p.customer_id = k.customer_id
-               AND p.channel IN ('phone', 'mobile')
-             ORDER BY p.channel DESC, p.position, p.address LIMIT 1), '') AS phone,
+        coalesce(",
+    phone!("k.tenant_id", "k", "e.phone"),
+    ", '') AS phone,
         coalesce(k.details->>'note', '') AS note,
         coalesce(l.departure, '') AS departure, coalesce(l.order_type, '') AS order_type,
         f.campaign_id, f.number AS phase_number, k.message_id, k.operation_id, k.created_at,
         k.updated_at, a.number AS offer_number, v.number AS contract_number, k.ends_at,
-        k.end_reason";
+        k.end_reason"
+);
 
 /// What belongs to a contact `k`.
 pub(super) const JOINS: &str =

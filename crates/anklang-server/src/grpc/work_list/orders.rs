@@ -4,6 +4,7 @@ use anklang_domain::master::{OrderLineRow, OrderRow};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::planning::v1 as pb;
+use anklang_store::handover::event;
 use anklang_store::order::take::{Existing, MAX_LINES, NewLine};
 use anklang_store::order::{self, acknowledge};
 use anklang_store::planning::contact;
@@ -103,8 +104,11 @@ impl WorkListApi {
                 delivery_date,
             } => return Err(exists(&existing, delivery_date)),
         };
+        let id = order.order.id;
+        let order = to_proto(*order);
+        event::add_order_etag(&mut tx, tenant.id, id, &order.etag).await?;
         let response = pb::TakeOrderResponse {
-            order: Some(to_proto(*order)),
+            order: Some(order),
             warnings: wire::warnings(&contact.warnings),
             planned_contact: Some(wire::contact(contact.contact)),
         };

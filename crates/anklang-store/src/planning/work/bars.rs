@@ -10,6 +10,7 @@ use super::PURPOSE;
 use super::rules::{self, Closed, NAMED_TIME_MINUTES};
 use crate::budget::{self, Budget};
 use crate::planning::calls::HELD;
+use crate::planning::contact::phone;
 use crate::sql::Fix;
 use crate::{Conn, Result};
 
@@ -157,6 +158,7 @@ pub(super) fn looked_up(budget: Option<(&str, &str)>) -> String {
                  OFFSET 0) used ON true"
         )
     });
+    let phone = phone!("$1", "m", "entry.phone");
     format!(
         "LEFT JOIN LATERAL (SELECT purpose FROM outbound
              WHERE tenant_id = $1 AND id = m.outbound_id OFFSET 0) campaign ON true
@@ -164,12 +166,7 @@ pub(super) fn looked_up(budget: Option<(&str, &str)>) -> String {
              WHERE tenant_id = $1 AND id = m.entry_id OFFSET 0) entry ON true
          LEFT JOIN LATERAL (
              SELECT bool_or(s.channel IS NOT NULL) AS blocked
-             FROM (SELECT coalesce(nullif(m.details->>'phone', ''), nullif(entry.phone, ''),
-                       (SELECT p.address FROM contact_point p
-                        WHERE p.tenant_id = $1 AND p.customer_id = m.customer_id
-                          AND p.channel IN ('phone', 'mobile')
-                        ORDER BY p.channel DESC, p.position, p.address LIMIT 1)) AS phone
-                   OFFSET 0) called
+             FROM (SELECT {phone} AS phone OFFSET 0) called
              CROSS JOIN (VALUES ('phone'), ('mobile')) kind (channel)
              LEFT JOIN suppression s ON s.tenant_id = $1 AND s.channel = kind.channel
                   AND s.address_hash = sha256(uuid_send($1) || convert_to(kind.channel, 'UTF8')

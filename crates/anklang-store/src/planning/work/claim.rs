@@ -4,14 +4,14 @@ use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::bars::{Desk, barred, looked_up, why};
 pub use super::next::{Next, Wanted, next, put_back};
 use super::rules::{self, Warning};
-use super::{hold, refused, resource};
+use super::{PURPOSE, hold, refused, resource};
 use crate::planning::calls::HELD;
 use crate::planning::contact::{self, Contact};
 use crate::sql::Fix;
@@ -54,17 +54,12 @@ pub(super) const CUSTOMER_NAME: &str =
 pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>) -> Result<Claim> {
     // Before any row is held.
     let desk = Desk::open(conn, tenant, "").await?;
-    hold(conn, tenant, id).await?;
+    let mut standing = hold(conn, tenant, id).await?;
     // Others stay as they are: whoever holds several in another order would wait for this one.
-    diesel::sql_query(format!(
-        "UPDATE planned_contact k SET {FREE}
-         WHERE k.tenant_id = $1 AND k.id = $2 AND k.state = 'claimed' AND k.claim_until <= now()"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .execute(conn)
-    .await?;
-    let standing = hold(conn, tenant, id).await?;
+    if standing.has_run_out() {
+        free(conn, tenant, &[id]).await?;
+        standing = hold(conn, tenant, id).await?;
+    }
     // Who has it already, and lost what the claim is known by, gets another one.
     if standing.claimed_by.as_deref() != Some(terms.worker) {
         standing.must_be_free(id)?;
@@ -142,23 +137,76 @@ pub async fn extend(
     load(conn, tenant, id, claim).await
 }
 
-/// What a contact becomes that goes back to the list, or is called off because that was to be done
-/// meanwhile.
-const FREE: &str = "state = CASE WHEN k.end_reason <> '' THEN 'cancelled'
-                                 WHEN k.attempts = 0 THEN 'open' ELSE 'waiting' END,
-    next_at = CASE k.end_reason WHEN '' THEN k.next_at END,
-    claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()";
+/// Ends the claims of the contacts `$2`, which are held; with `$3` of those alone that have run out. They go back
+/// to the list, or are called off because that was to be done meanwhile. One in which an order was taken whose
+/// outcome was to come is done, with the attempt and the line in the customer's history: nobody calls again who
+/// has ordered.
+static FREE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH before AS MATERIALIZED (
+             SELECT id, claimed_by, claimed_at, ordered_outside FROM planned_contact
+             WHERE tenant_id = $1 AND id = ANY($2) AND state = 'claimed'
+               AND (NOT $3 OR claim_until <= now())),
+         freed AS (
+             UPDATE planned_contact k
+             SET state = CASE WHEN k.end_reason <> '' THEN 'cancelled'
+                              WHEN k.attempts = 0 THEN 'open' ELSE 'waiting' END,
+                 next_at = CASE k.end_reason WHEN '' THEN k.next_at END,
+                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+             FROM before b
+             WHERE k.tenant_id = $1 AND k.id = b.id AND b.ordered_outside IS NULL),
+         done AS (
+             UPDATE planned_contact k
+             SET state = 'done', next_at = NULL, any_time = false, outcome_class = 'order_taken',
+                 outcome = '', attempts = k.attempts + 1, end_reason = '',
+                 marks = CASE WHEN 'worked_on' = ANY(k.marks) THEN k.marks
+                              ELSE k.marks || 'worked_on'::text END,
+                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+             FROM before b
+             WHERE k.tenant_id = $1 AND k.id = b.id AND b.ordered_outside IS NOT NULL
+             RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
+                       b.claimed_by AS worker, b.claimed_at, b.ordered_outside),
+         tried AS (
+             INSERT INTO contact_attempt (tenant_id, contact_id, attempt, customer_id, worker,
+                 purpose, outcome_class, outside_window, claimed_at)
+             SELECT $1, d.id, d.attempts, d.customer_id, d.worker,
+                    coalesce(o.purpose, '{PURPOSE}'), 'order_taken', d.ordered_outside, d.claimed_at
+             FROM done d
+             LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id)
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, d.customer_id, 'contact.order_taken', 'plannedContacts/' || d.id, f.campaign_id,
+                jsonb_strip_nulls(jsonb_build_object(
+                    'attempt', d.attempts, 'worker', d.worker, 'contact_plan', d.plan_code,
+                    'talk_seconds', 0, 'state', 'done'))
+         FROM done d
+         LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id
+         LEFT JOIN phase f ON f.tenant_id = $1 AND f.id = o.phase_id"
+    )
+});
 
-/// Gives a contact back: it stands behind the others of its priority that are due by now.
+async fn free(conn: &mut Conn, tenant: TenantId, held: &[Uuid], run_out: bool) -> Result<()> {
+    diesel::sql_query(&FREE[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Array<SqlUuid>, _>(held)
+        .bind::<Bool, _>(run_out)
+        .fixed()
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives a contact back: it stands behind the others of its priority that are due by now, unless an order was
+/// taken in it, which ends it.
 ///
 /// # Errors
 /// `Missing`; `Refused` when the claim is over.
 pub async fn release(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -> Result<Contact> {
     hold(conn, tenant, id).await?.must_be_under(id, claim)?;
-    diesel::sql_query(format!(
-        "UPDATE planned_contact k SET {FREE}, not_before = now()
-         WHERE k.tenant_id = $1 AND k.id = $2"
-    ))
+    free(conn, tenant, &[id], false).await?;
+    diesel::sql_query(
+        "UPDATE planned_contact SET not_before = now()
+         WHERE tenant_id = $1 AND id = $2 AND state IN ('open', 'waiting')",
+    )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
     .execute(conn)
@@ -169,21 +217,26 @@ pub async fn release(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -
 /// Takes back contacts whose claims have run out; gives how many. Those that somebody holds at this
 /// moment are left: their claim is being prolonged, or used.
 pub async fn take_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "UPDATE planned_contact k SET {FREE}
-             FROM (SELECT id FROM planned_contact
-                   WHERE tenant_id = $1 AND state = 'claimed' AND claim_until <= now()
-                   ORDER BY claim_until LIMIT $2 FOR UPDATE SKIP LOCKED) gone
-             WHERE k.tenant_id = $1 AND k.id = gone.id"
-        )
-    });
-    Ok(diesel::sql_query(&SQL[..])
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<BigInt, _>(BACK_AT_ONCE)
-        .fixed()
-        .execute(conn)
-        .await?)
+    #[derive(QueryableByName)]
+    struct Gone {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let gone: Vec<Gone> = diesel::sql_query(
+        "SELECT id FROM planned_contact
+         WHERE tenant_id = $1 AND state = 'claimed' AND claim_until <= now()
+         ORDER BY claim_until LIMIT $2 FOR UPDATE SKIP LOCKED",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<BigInt, _>(BACK_AT_ONCE)
+    .fixed()
+    .load(conn)
+    .await?;
+    let ids: Vec<Uuid> = gone.into_iter().map(|row| row.id).collect();
+    if !ids.is_empty() {
+        free(conn, tenant, &ids, true).await?;
+    }
+    Ok(ids.len())
 }
 
 /// As [`take_back`] and [`put_back`], all of a tenant's, for when nobody asks; gives how many were taken

@@ -74,6 +74,8 @@ pub(crate) struct Standing {
     pub(crate) claim_id: Option<Uuid>,
     #[diesel(sql_type = Nullable<Text>)]
     pub(crate) claimed_by: Option<String>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) claim_until: Option<DateTime<Utc>>,
     /// From when on it is given up.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(crate) ends_at: Option<DateTime<Utc>>,
@@ -101,7 +103,7 @@ pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<
     let found = diesel::sql_query(
         "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
                 k.state, k.attempts, k.responsible, k.any_time, k.next_at, k.claim_id, k.claimed_by,
-                k.ends_at, k.end_reason,
+                k.claim_until, k.ends_at, k.end_reason,
                 coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
          FROM planned_contact k
          JOIN tenant t ON t.id = k.tenant_id
@@ -128,6 +130,11 @@ impl Standing {
             named: self.next_at.filter(|_| self.any_time),
             now: self.now,
         }
+    }
+
+    /// Whether it is under a claim that is over.
+    fn has_run_out(&self) -> bool {
+        self.state == "claimed" && self.claim_until.is_some_and(|until| until <= self.now)
     }
 
     /// Refuses what is over or in somebody's hands.

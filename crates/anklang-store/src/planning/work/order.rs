@@ -10,7 +10,7 @@ use anklang_domain::planning::{Calendar, OutcomeClass, Weekdays, deliveries};
 use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use diesel::sql_types::{Array, Date, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Date, Nullable, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::change::DAYS_AHEAD;
 use super::claim::found;
 use super::record::{self, Outcome, Recorded, Report};
-use super::rules;
+use super::rules::{self, Warning};
 use super::{Standing, hold, outcome};
 use crate::order::take::{self, Existing, Head, MAX_LINES, NewLine, Occasion};
 use crate::order::{self, OrderDetails};
@@ -433,7 +433,8 @@ async fn brand_of(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Optio
     Ok(found.map(|row| row.id))
 }
 
-/// Records the outcome, or leaves the contact in hand.
+/// Records the outcome, or leaves the contact in hand: should its person never say what came of it, the end of
+/// the claim does (`free` in `claim.rs`).
 async fn recorded(
     conn: &mut Conn,
     tenant: TenantId,
@@ -441,9 +442,18 @@ async fn recorded(
     said: Option<Said<'_>>,
 ) -> Result<Recorded> {
     let Some(said) = said else {
+        let warnings = rules::warnings(&under.standing.when())?;
+        diesel::sql_query(
+            "UPDATE planned_contact SET ordered_outside = $3 WHERE tenant_id = $1 AND id = $2",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(under.id)
+        .bind::<Bool, _>(warnings.contains(&Warning::OutsideWindow))
+        .execute(conn)
+        .await?;
         return Ok(Recorded {
             contact: under.contact.clone(),
-            warnings: rules::warnings(&under.standing.when())?,
+            warnings,
         });
     };
     let report = Report {

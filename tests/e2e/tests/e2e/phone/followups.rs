@@ -10,9 +10,13 @@ use anklang_testkit::{Client, TestServer};
 use pb::{ExclusionReason, ReactionKind};
 use planning::{OutcomeClass, PlannedContactSource, PlannedContactState};
 
-use super::{accept, after, by_mail, by_phone, call, callable, contacts, figures, launch, rules};
+use super::{
+    accept, after, by_mail, by_phone, call, callable, contacts, fate, figures, launch, rules,
+};
+use crate::campaigns::ask;
 use crate::followups::audience;
-use crate::mailing::{address, ledger, until_over};
+use crate::hold::Hold;
+use crate::mailing::{address, launched, ledger, until_over};
 use crate::phases::run_sql;
 use crate::refused;
 use crate::utility::offers_of;
@@ -132,6 +136,101 @@ async fn who_was_not_reached_by_phone_gets_a_mail() {
     assert_eq!((f.planned, f.given_up, f.waiting, f.open), (6, 2, 2, 1));
 }
 
+/// Offers for one contract that are open at the same time are alternatives: who accepts one is not called about
+/// the other. What is launched later is a new matter.
+#[tokio::test]
+async fn who_accepts_by_mail_is_not_called_any_more() {
+    let server = TestServer::start().await.unwrap();
+    let client = callable(&server, 4).await;
+    let (campaign, mailed) = launch(&client, by_mail()).await;
+    until_over(&client, &campaign).await;
+    let mailed_offers = offers_of(&client, &campaign).await;
+    let no_answer = after(
+        by_phone(pb::PhoneSpec::default()),
+        &mailed.name,
+        ReactionKind::NoAnswer,
+    );
+    let (_, calls) = launch(&client, no_answer).await;
+    let planned = contacts(&client, &calls.name).await;
+    assert_eq!(planned.len(), 4);
+
+    let in_hand = claim(&client, &planned[&1].name, "anna").await.unwrap();
+    for customer in [0, 1] {
+        let offer = &mailed_offers[&format!("contracts/V{customer:04}")].name;
+        accept(&client, offer).await;
+    }
+    let reason = "another offer was accepted".to_owned();
+    let fate_of = async |customer: usize| fate(&client, &planned[&customer].name).await;
+    let cancelled = PlannedContactState::Cancelled;
+    assert_eq!(fate_of(0).await, (cancelled, reason.clone()));
+    // Whoever is at it stays at it.
+    assert_eq!(
+        fate_of(1).await,
+        (PlannedContactState::Claimed, reason.clone())
+    );
+    let said = says(&in_hand, OutcomeClass::CallLater);
+    let said = record(&client, said).await.unwrap();
+    assert_eq!(said.planned_contact.unwrap().state(), cancelled);
+    assert_eq!(fate_of(2).await, (PlannedContactState::Open, String::new()));
+
+    // Accepted between the audience and the contacts of a launch.
+    let offer = &mailed_offers["contracts/V0002"].name;
+    let hold = Hold::inserts(&server, "offer", "NEW.member_seq = 4").await;
+    let operation = ask(&client, by_phone(pb::PhoneSpec::default())).await;
+    hold.reached().await;
+    accept(&client, offer).await;
+    assert_eq!(fate_of(2).await, (cancelled, reason.clone()));
+    hold.release().await;
+    let over = client.finished(&operation.unwrap()).await.unwrap();
+    let phase = launched(&over).phase.unwrap().name;
+    let planned = contacts(&client, &phase).await;
+    let fates: Vec<_> = (planned.values())
+        .map(|c| (c.state(), &c.end_reason[..]))
+        .collect();
+    let open = (PlannedContactState::Open, "");
+    assert_eq!(fates, [open, open, (cancelled, &reason[..]), open]);
+    // All the same, by a launch that comes later.
+    let (_, later) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
+    for contact in contacts(&client, &later.name).await.values() {
+        assert_eq!(contact.state(), PlannedContactState::Open);
+    }
+}
+
+/// Who has ordered in the call has answered; who could not be called at all was not reached.
+#[tokio::test]
+async fn follow_ups_know_who_has_ordered_and_who_could_not_be_called() {
+    let server = TestServer::start().await.unwrap();
+    let client = callable(&server, 4).await;
+    // The number of 3 goes while the launch is under way.
+    let hold = Hold::inserts(&server, "offer", "NEW.member_seq = 4").await;
+    let operation = ask(&client, by_phone(pb::PhoneSpec::default())).await;
+    hold.reached().await;
+    let sql = "DELETE FROM contact_point p USING customer c
+               WHERE c.id = p.customer_id AND c.number = '0003' AND p.channel = 'phone'";
+    run_sql(&server, sql).await;
+    hold.release().await;
+    let response = launched(&client.finished(&operation.unwrap()).await.unwrap());
+    let called = response.phase.unwrap();
+    let planned = contacts(&client, &called.name).await;
+    let gone = (
+        PlannedContactState::Cancelled,
+        "the phone number was removed".to_owned(),
+    );
+    assert_eq!(fate(&client, &planned[&3].name).await, gone);
+    for (customer, class) in [(0, OutcomeClass::Done), (1, OutcomeClass::OrderTaken)] {
+        call(&client, &planned[&customer].name, class).await;
+    }
+    let (_, answered) = launch(
+        &client,
+        after(by_mail(), &called.name, ReactionKind::NoAnswer),
+    )
+    .await;
+    assert_eq!(members(&client, &answered.name).await, [0]);
+    let not_reached = after(by_mail(), &called.name, ReactionKind::NotReached);
+    let (_, not_reached) = launch(&client, not_reached).await;
+    assert_eq!(members(&client, &not_reached.name).await, [3]);
+}
+
 async fn at_most(client: &Client, max_contacts: i32) {
     let budget = messages::ContactBudget {
         max_contacts,
@@ -211,4 +310,23 @@ async fn calls_and_mails_share_one_budget() {
     let (_, calls) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
     let called: Vec<usize> = contacts(&client, &calls.name).await.into_keys().collect();
     assert_eq!(called, [0]);
+}
+
+/// A call that is still waiting does not stand in the way of the mail that it asks for.
+#[tokio::test]
+async fn calls_leave_the_budget_to_the_follow_up_that_they_ask_for() {
+    let server = TestServer::start().await.unwrap();
+    let client = callable(&server, 2).await;
+    let (_, phase) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
+    let planned = contacts(&client, &phase.name).await;
+    call(&client, &planned[&0].name, OutcomeClass::Busy).await;
+    at_most(&client, 1).await;
+    let mut tried = after(by_mail(), &phase.name, ReactionKind::NotReached);
+    tried.reaction.as_mut().unwrap().min_attempts = 1;
+    let (campaign, mailed) = launch(&client, tried).await;
+    assert_eq!(members(&client, &mailed.name).await, [0]);
+    until_over(&client, &campaign).await;
+    assert_eq!(server.sink.count(), 1);
+    // To others it counts.
+    assert_eq!(capped(&client).await, [0, 1].into());
 }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_proto::anklang::handover::v1 as webhooks;
 use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::orders::v1 as orders;
 use anklang_proto::anklang::planning::v1 as planning;
 use anklang_proto::anklang::reach::v1 as reach;
+use anklang_testkit::receiver::Receiver;
 use anklang_testkit::{Client, TestServer};
 use pb::{ExclusionReason, PhaseState};
 use planning::{ClaimNextContactRequest, OutcomeClass, PlannedContactSource, PlannedContactState};
@@ -248,6 +251,83 @@ async fn one_by_one(client: &Client, campaign: &str, phase: &str) {
         (&candidacy.message[..], &candidacy.message_reason[..]),
         ("", "")
     );
+}
+
+/// The number of the launch counts as long as the customer has it.
+#[tokio::test]
+async fn who_has_another_number_by_now_is_called_by_that() {
+    let server = TestServer::start().await.unwrap();
+    let client = callable(&server, 3).await;
+    let (_, phase) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
+    let planned = contacts(&client, &phase.name).await;
+    let new = "+491715550007";
+    let sql = format!(
+        "UPDATE contact_point SET address = '{new}' WHERE address = '{}';
+         DELETE FROM contact_point WHERE address = '{}'",
+        number(1),
+        number(2)
+    );
+    crate::phases::run_sql(&server, &sql).await;
+    let own = number(0);
+    for (customer, expected) in [(0, &own[..]), (1, new), (2, "")] {
+        let now = contact(&client, &planned[&customer].name).await;
+        assert_eq!(now.phone, expected);
+    }
+    // And so is looked up whether it is blocked.
+    let blocked = format!("channel,address\nphone,{new}\nphone,{}\n", number(2));
+    import(&client, ImportEntity::Suppressions, blocked).await;
+    let status = work_list::claim(&client, &planned[&1].name, "anna").await;
+    let (_, why) = refused::precondition(&status.unwrap_err(), "PRECONDITION");
+    assert!(why.contains("blocked"), "{why}");
+    let claimed = work_list::claim(&client, &planned[&2].name, "anna").await;
+    claimed.unwrap();
+}
+
+/// Contacts with an order count as such, until the ERP rejects it.
+#[tokio::test]
+async fn orders_of_a_campaign_are_counted_and_told() {
+    let server = TestServer::start_with(anklang_testkit::Options {
+        config: crate::handover::QUICK.into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = callable(&server, 2).await;
+    let (campaign, phase) = launch(&client, by_phone(pb::PhoneSpec::default())).await;
+    let planned = contacts(&client, &phase.name).await;
+    let receiver = Receiver::start().await;
+    let request = webhooks::CreateWebhookRequest {
+        webhook: Some(webhooks::Webhook {
+            display_name: "ERP".into(),
+            url: receiver.url("/erp"),
+            event_types: vec!["anklang.order.taken.v1".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    client.webhooks().create_webhook(request).await.unwrap();
+    let mut made = Vec::new();
+    for customer in [0, 1] {
+        let claimed = work_list::claim(&client, &planned[&customer].name, "anna")
+            .await
+            .unwrap();
+        made.push(work_list::order(&client, &claimed).await);
+    }
+    assert_eq!(contact_figures(&client, &campaign).await.orders_taken, 2);
+    let reject = orders::AcknowledgeOrderRequest {
+        name: made[1].name.clone(),
+        state: orders::OrderState::Rejected.into(),
+        reject_reason: "leer".into(),
+        ..Default::default()
+    };
+    client.orders().acknowledge_order(reject).await.unwrap();
+    assert_eq!(contact_figures(&client, &campaign).await.orders_taken, 1);
+    crate::mailing::until("both are told", async || receiver.calls().len() == 2).await;
+    let data = receiver.calls()[0].event()["data"].clone();
+    assert_eq!(data["campaign"], campaign);
+    assert_eq!(data["phase"], 1);
+    let is_told = |c: &planning::PlannedContact| data["offer"] == c.offer.replace("offers/", "");
+    assert!(planned.values().any(is_told), "{data}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod watch;
 mod zones;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::orders::v1::Order;
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_testkit::{Client, TestServer};
 use chrono::{DateTime, Utc};
@@ -128,6 +129,11 @@ pub async fn record(
 ) -> Result<pb::RecordOutcomeResponse, Status> {
     let recorded = client.work_list().record_outcome(request).await;
     recorded.map(tonic::Response::into_inner)
+}
+
+/// An order that is taken under a claim, which ends the contact.
+pub async fn order(client: &Client, claim: &pb::ContactClaim) -> Order {
+    orders::some(client, claim).await
 }
 
 /// Brings back what was put aside, as if its time had come.

@@ -12,7 +12,7 @@ use anklang_testkit::{Client, TestServer};
 use chrono::{Datelike, NaiveDate, TimeDelta, Utc};
 use tonic::Status;
 
-use super::{claim, contact, create, desk, due, record, says, timestamp};
+use super::{asks, claim, contact, create, desk, due, next, record, says, sql, timestamp};
 use crate::planning::{put_period_of, put_plan, weekly, written};
 use crate::refused;
 
@@ -64,6 +64,13 @@ fn apples(claim: &pb::ContactClaim) -> pb::TakeOrderRequest {
         }),
         ..Default::default()
     }
+}
+
+/// Apples, to be delivered in three days.
+pub(super) async fn some(client: &Client, claim: &pb::ContactClaim) -> orders::Order {
+    let mut request = apples(claim);
+    request.order.as_mut().unwrap().delivery_date = wire(ahead(3));
+    take(client, request).await.unwrap().order.unwrap()
 }
 
 async fn take(
@@ -351,6 +358,89 @@ async fn the_outcome_may_come_later() {
         numbers(&listed(&client, &filter).await),
         ["B-00000001", "B-00000002"]
     );
+}
+
+/// Lets claims run out.
+const RUN_OUT: &str = "UPDATE planned_contact SET claim_until = now() WHERE state = 'claimed'";
+
+/// Who has ordered is not called again when the client is lost before it says what came of the contact.
+#[tokio::test]
+async fn an_order_whose_outcome_never_came_ends_its_contact() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let mut claims = Vec::new();
+    for customer in ["K1", "K2", "K3"] {
+        claims.push(in_hand(&client, customer, ahead(3)).await);
+    }
+    for claimed in &claims[..2] {
+        let later = pb::TakeOrderRequest {
+            outcome_later: true,
+            ..apples(claimed)
+        };
+        take(&client, later).await.unwrap();
+    }
+    // The first is given back, the claims of the others run out; in the third nothing was ordered.
+    let release = pb::ReleaseContactRequest {
+        name: contact(&claims[0]).name.clone(),
+        claim: claims[0].claim.clone(),
+        ..Default::default()
+    };
+    client.work_list().release_contact(release).await.unwrap();
+    sql(&server, RUN_OUT).await;
+    let mut left = Vec::new();
+    while let Some(claimed) = next(&client, asks("bert")).await {
+        left.push(contact(&claimed).customer.clone());
+    }
+    assert_eq!(left, ["customers/K3"]);
+    for (claimed, customer) in claims[..2].iter().zip(["K1", "K2"]) {
+        let name = &contact(claimed).name;
+        let request = pb::GetPlannedContactRequest { name: name.clone() };
+        let over = client.planned_contacts().get_planned_contact(request).await;
+        let over = over.unwrap().into_inner();
+        assert_eq!(
+            (over.state(), over.outcome_class(), over.attempt_count),
+            (PlannedContactState::Done, OutcomeClass::OrderTaken, 1)
+        );
+        assert!(over.worked_on);
+        let request = pb::ListContactAttemptsRequest {
+            parent: name.clone(),
+            ..Default::default()
+        };
+        let attempts = client.work_list().list_contact_attempts(request).await;
+        let attempts = attempts.unwrap().into_inner().contact_attempts;
+        let of: Vec<_> = (attempts.iter())
+            .map(|a| (a.outcome_class(), &a.worker[..]))
+            .collect();
+        assert_eq!(of, [(OutcomeClass::OrderTaken, "users/anna")]);
+        assert_eq!(
+            kinds(&client, customer).await,
+            ["contact.order_taken", "order.taken"]
+        );
+    }
+    // What is said under the claim that is over is not believed.
+    let status = record(&client, says(&claims[1], OutcomeClass::NotReached)).await;
+    refused::precondition(&status.unwrap_err(), "PRECONDITION");
+}
+
+/// A contact that was made by a plan stays when its entry goes, once something was ordered in it.
+#[tokio::test]
+async fn an_order_keeps_its_contact() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let claimed = in_hand(&client, "K1", ahead(3)).await;
+    let later = pb::TakeOrderRequest {
+        outcome_later: true,
+        ..apples(&claimed)
+    };
+    let order = take(&client, later).await.unwrap().order.unwrap();
+    sql(&server, RUN_OUT).await;
+    assert_eq!(next(&client, asks("bert")).await, None);
+    // As generations and deletions of entries find those that nobody was at.
+    let untouched = "SELECT count(*) FROM planned_contact
+                     WHERE state = 'open' AND attempts = 0 AND marks = '{}'";
+    assert_eq!(server.database.one(untouched).await.unwrap(), "0");
+    let now = get(&client, &order.name).await.unwrap();
+    assert_eq!(now.planned_contact, contact(&claimed).name);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::handover::v1 as webhooks;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::orders::v1::{self as orders, OrderState};
@@ -16,6 +17,7 @@ use super::super::{contact, desk};
 use super::{
     ahead, apples, get, history, in_hand, kinds, line, listed, numbers, take, taken, wire,
 };
+use crate::hold::Hold;
 use crate::refused;
 use crate::utility::until;
 
@@ -71,6 +73,10 @@ async fn reject(client: &Client, name: &str, reason: &str) -> Result<orders::Ord
     acknowledge(client, request).await
 }
 
+fn dropped_lines(event: &customers::CustomerEvent) -> Option<&prost_types::Value> {
+    event.details.as_ref().unwrap().fields.get("dropped_lines")
+}
+
 fn types(receiver: &Receiver) -> Vec<String> {
     let calls = receiver.calls();
     let of = |event: Value| event["type"].as_str().unwrap().to_owned();
@@ -103,7 +109,7 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
         add_to: first.name.clone(),
         ..apples(&again)
     };
-    take(&client, more).await.unwrap();
+    let longer = take(&client, more).await.unwrap().order.unwrap();
     let before = receiver.calls().len();
     until("another failed call", async || {
         receiver.calls().len() > before
@@ -130,6 +136,7 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
     for time in ["order_time", "event_time"] {
         assert!(data[time].take().is_string(), "{time}");
     }
+    assert_eq!(data["etag"].take(), json!(first.etag));
     let apples = |number: i32| {
         json!({"line": number, "product_number": "4711", "product_name": "",
                "product_group": "Obst", "quantity": "2.000", "unit_price": "12.5000"})
@@ -143,7 +150,8 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
             "delivery_date": day.to_string(), "departure": "", "order_type": "",
             "note": "Hintereingang", "currency": "EUR", "order_time": null, "event_time": null,
             "total": "27.00", "lines": [apples(1), pears], "added_lines": [1, 2],
-            "planned_contact": contact(&claimed).name, "contact_plan": null,
+            "planned_contact": contact(&claimed).name, "contact_plan": null, "campaign": null,
+            "phase": null, "offer": null, "etag": null,
             "taken_by": "users/anna", "worker": "users/anna", "reject_reason": "",
         })
     );
@@ -156,6 +164,20 @@ async fn the_erp_gets_orders_with_all_lines_and_in_order() {
     assert_eq!(event["data"]["added_lines"], json!([3]));
     assert_eq!(event["data"]["total"], "52.00");
     assert_eq!(event["data"]["planned_contact"], contact(&again).name);
+    // The ERP has not seen the lines yet, and says so.
+    let seen = |etag: &Value| orders::AcknowledgeOrderRequest {
+        etag: etag.as_str().unwrap().into(),
+        ..accepts(&first.name, "4711")
+    };
+    let tags = [tries[0].event(), last.event()].map(|event| event["data"]["etag"].clone());
+    assert_eq!(tags[1], json!(longer.etag));
+    refused::is(
+        &acknowledge(&client, seen(&tags[0])).await.unwrap_err(),
+        Code::Aborted,
+        "ETAG_MISMATCH",
+    );
+    let accepted = acknowledge(&client, seen(&tags[1])).await.unwrap();
+    assert_eq!(accepted.lines, longer.lines);
 }
 
 #[tokio::test]
@@ -262,6 +284,70 @@ async fn an_accepted_order_gets_the_erps_number_and_stays_the_same() {
     assert_eq!(listed(&client, "").await.len(), 1);
 }
 
+/// The number under which an order was taken stays that order's when the ERP has given it another one.
+#[tokio::test]
+async fn a_renamed_order_is_not_made_again_under_its_old_number() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let order = taken(&client, "K1", ahead(3)).await;
+    acknowledge(&client, accepts(&order.name, "E-77"))
+        .await
+        .unwrap();
+    for (entity, csv, field) in [
+        (
+            ImportEntity::Orders,
+            "number,customer_number,ordered_at,currency\nB-00000001,K1,2026-01-01T10:00:00Z,EUR\n",
+            "number",
+        ),
+        (
+            ImportEntity::OrderLines,
+            "order_number,line,product_number,quantity,unit_price\nB-00000001,1,4711,3,12.50\n",
+            "order_number",
+        ),
+    ] {
+        let sums = client.import(entity, csv).await.unwrap();
+        let errors: Vec<_> = (sums.errors.iter())
+            .map(|e| (&e.field[..], &e.reason[..]))
+            .collect();
+        assert_eq!(errors, [(field, "is now E-77")]);
+    }
+    let update = |named: &str| orders::UpdateOrderRequest {
+        order: Some(orders::Order {
+            name: named.into(),
+            number: order.number.clone(),
+            customer: "customers/K1".into(),
+            order_time: order.order_time,
+            currency_code: "EUR".into(),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    for named in ["", &order.name[..]] {
+        let updated = client.orders().update_order(update(named)).await.unwrap();
+        let updated = updated.into_inner();
+        assert_eq!((&updated.number[..], &updated.lines), ("E-77", &vec![]));
+    }
+    let status = client.orders().update_order(update("orders/815")).await;
+    refused::names(&status.unwrap_err(), &["order.name"]);
+    let mut masked = update("");
+    masked.order.as_mut().unwrap().delivery_date = wire(ahead(5));
+    masked.update_mask = Some(prost_types::FieldMask {
+        paths: vec!["delivery_date".into()],
+    });
+    let updated = client.orders().update_order(masked).await.unwrap();
+    let updated = updated.into_inner();
+    assert_eq!(
+        (&updated.number[..], updated.delivery_date),
+        ("E-77", wire(ahead(5)))
+    );
+    // No other order gets that number from the ERP.
+    let other = taken(&client, "K1", ahead(3)).await;
+    let status = acknowledge(&client, accepts(&other.name, &order.number)).await;
+    refused::names(&status.unwrap_err(), &["number"]);
+    assert_eq!(numbers(&listed(&client, "").await), ["B-00000002", "E-77"]);
+}
+
 #[tokio::test]
 async fn an_order_that_the_erp_sent_before_it_said_so_is_the_same() {
     let server = TestServer::start().await.unwrap();
@@ -299,12 +385,77 @@ async fn an_order_that_the_erp_sent_before_it_said_so_is_the_same() {
         .map(|l| (l.line, &l.quantity[..]))
         .collect();
     assert_eq!(lines, [(10, "3")]);
+    // What was taken and is not among that is told.
+    let told = history(&client, "K1").await;
+    let accepted = told.iter().find(|e| e.kind == "order.accepted").unwrap();
+    let dropped = format!("{:?}", dropped_lines(accepted).unwrap());
+    assert!(
+        dropped.contains("4711") && dropped.contains("2.000"),
+        "{dropped}"
+    );
     assert_eq!(one.delivery_date, order.delivery_date);
     assert_eq!(one.planned_contact, order.planned_contact);
     assert_eq!(
         numbers(&listed(&client, "customer = \"customers/K1\"").await),
         ["4711", &other.number]
     );
+}
+
+/// What the ERP has sent of an order without its lines takes none away.
+#[tokio::test]
+async fn an_order_without_lines_leaves_those_that_were_taken() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let order = taken(&client, "K1", ahead(3)).await;
+    let csv = "number,customer_number,ordered_at,currency\n4711,K1,2026-01-01T10:00:00Z,EUR\n";
+    let sums = client.import(ImportEntity::Orders, csv).await.unwrap();
+    assert_eq!(sums.errors, []);
+    let one = acknowledge(&client, accepts(&order.name, "4711"))
+        .await
+        .unwrap();
+    assert_eq!((&one.number[..], &one.lines), ("4711", &order.lines));
+    let told = history(&client, "K1").await;
+    let accepted = told.iter().find(|e| e.kind == "order.accepted").unwrap();
+    assert_eq!(dropped_lines(accepted), None);
+    assert_eq!(listed(&client, "").await.len(), 1);
+}
+
+/// An import brings the order at the very moment in which it is acknowledged.
+#[tokio::test]
+async fn an_import_in_the_way_of_an_acknowledgement_is_told_to_try_again() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let order = taken(&client, "K1", ahead(3)).await;
+    let hold = Hold::inserts(&server, "sales_order", "NEW.number = '9999'").await;
+    let importing = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let csv = "number,customer_number,ordered_at,currency\n\
+                       4711,K1,2026-01-01T10:00:00Z,EUR\n9999,K1,2026-01-01T10:00:00Z,EUR\n";
+            client.import(ImportEntity::Orders, csv).await.unwrap()
+        })
+    };
+    hold.reached().await;
+    let acknowledging = {
+        let (client, request) = (client.clone(), accepts(&order.name, "4711"));
+        tokio::spawn(async move { acknowledge(&client, request).await })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE wait_event_type = 'Lock' AND wait_event = 'transactionid'
+                   AND datname = current_database()";
+    until("the acknowledgement waits for the import", async || {
+        server.database.one(waits).await.unwrap() == "1"
+    })
+    .await;
+    hold.release().await;
+    assert_eq!(importing.await.unwrap().errors, []);
+    let status = acknowledging.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let one = acknowledge(&client, accepts(&order.name, "4711"))
+        .await
+        .unwrap();
+    assert_eq!(one.lines, order.lines);
+    assert_eq!(numbers(&listed(&client, "").await), ["4711", "9999"]);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! Orders that are not taken: what is wrong in itself, claims that are over, and who is second.
 
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::orders::v1 as orders;
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_testkit::TestServer;
 use uuid::Uuid;
 
 use super::super::{claim, contact, desk, sql};
-use super::{ahead, apples, get, in_hand, kinds, line, listed, take};
+use super::{ahead, apples, get, in_hand, kinds, line, listed, take, taken};
 use crate::refused;
 
 #[tokio::test]
@@ -105,6 +107,59 @@ async fn a_claim_that_is_over_takes_no_order() {
     };
     refused::not_found(&take(&client, gone).await.unwrap_err());
     assert_eq!(listed(&client, "").await.len(), 1);
+}
+
+/// What an import or an update says of another customer's order under its number is refused.
+#[tokio::test]
+async fn an_order_that_was_taken_stays_its_customers() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let order = taken(&client, "K1", ahead(3)).await;
+    let csv = "number,customer_number,ordered_at,currency\n\
+               B-00000001,K2,2026-01-01T10:00:00Z,EUR\nE1,K2,2026-01-01T10:00:00Z,EUR\n";
+    let sums = client.import(ImportEntity::Orders, csv).await.unwrap();
+    assert_eq!((sums.created, sums.failed), (1, 1));
+    let [error] = &sums.errors[..] else {
+        panic!("{sums:?}");
+    };
+    assert_eq!((error.line, &error.field[..]), (2, "number"));
+    assert!(error.reason.contains("another customer"), "{error:?}");
+    let update = |customer: &str| orders::UpdateOrderRequest {
+        order: Some(orders::Order {
+            number: order.number.clone(),
+            customer: format!("customers/{customer}"),
+            order_time: order.order_time,
+            currency_code: "EUR".into(),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let status = client.orders().update_order(update("K2")).await;
+    refused::names(&status.unwrap_err(), &["order.number"]);
+    assert_eq!(get(&client, &order.name).await.unwrap(), order);
+    // Its own customer's is the same order; one that came from the ERP may change its customer.
+    let own = client.orders().update_order(update("K1")).await.unwrap();
+    assert_eq!(own.into_inner().customer, "customers/K1");
+    let csv = "number,customer_number,ordered_at,currency\nE1,K3,2026-01-01T10:00:00Z,EUR\n";
+    let sums = client.import(ImportEntity::Orders, csv).await.unwrap();
+    assert_eq!((sums.updated, sums.errors.len()), (1, 0));
+}
+
+/// However many numbers in a row other orders have, they are passed over.
+#[tokio::test]
+async fn a_long_row_of_numbers_that_others_have_is_passed_over() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    let mut csv = "number,customer_number,ordered_at,currency\n".to_owned();
+    for i in (1..=150).chain([152]) {
+        csv += &format!("B-{i:08},K3,2026-01-01T10:00:00Z,EUR\n");
+    }
+    let sums = client.import(ImportEntity::Orders, csv).await.unwrap();
+    assert_eq!(sums.errors, []);
+    for number in ["B-00000151", "B-00000153", "B-00000154"] {
+        assert_eq!(taken(&client, "K1", ahead(3)).await.number, number);
+    }
 }
 
 #[tokio::test]
