@@ -57,7 +57,7 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
     let mut standing = hold(conn, tenant, id).await?;
     // Others stay as they are: whoever holds several in another order would wait for this one.
     if standing.has_run_out() {
-        free(conn, tenant, &[id]).await?;
+        free(conn, tenant, &[id], true).await?;
         standing = hold(conn, tenant, id).await?;
     }
     // Who has it already, and lost what the claim is known by, gets another one.
