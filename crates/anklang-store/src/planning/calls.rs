@@ -7,7 +7,7 @@
 //!   for the same contract is accepted that was open at the same time: the two were alternatives. One that
 //!   somebody is at keeps the reason (`end_reason`), and is called off by whatever ends the claim. What is
 //!   offered for a contract later, when one was accepted before, is another matter, and is called about.
-//! - What a person pauses or cancels holds at once: claims look at it ([`HELD`]), and put such contacts
+//! - What a person pauses or cancels holds at once: claims look at it (`HELD`), and put such contacts
 //!   aside as they come to them. When the campaign goes on, they come back within a minute, or as soon
 //!   as somebody finds nothing else to do.
 

@@ -1,4 +1,4 @@
-//! Claims: who has a contact, and for how long. The next one is found by [`super::next`].
+//! Claims: who has a contact, and for how long. The next one is found by `next`.
 
 use std::sync::LazyLock;
 

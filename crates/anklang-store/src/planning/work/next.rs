@@ -92,7 +92,7 @@ pub async fn next(
 }
 
 /// Puts contacts back to where they stood whose time aside is over, or whose campaign goes on; gives how
-/// many, at most [`BACK_AT_ONCE`] of each. Until then they stand behind what has become due meanwhile.
+/// many, at most 1,000 of each. Until then they stand behind what has become due meanwhile.
 pub async fn put_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
     // A statement each, as each has an index of its own.
     static SQL: LazyLock<[String; 2]> = LazyLock::new(|| {
