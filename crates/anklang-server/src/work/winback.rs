@@ -34,6 +34,9 @@ use crate::telemetry::meters;
 /// Kind of the operation.
 pub const KIND: &str = "DetectWinback";
 
+/// Why a detection has no season although there may be one.
+const NO_SEASON: &str = "the settings do not take it out";
+
 /// Customers that are judged in one transaction.
 const CUSTOMERS_PER_CHUNK: i64 = 10_000;
 /// From so many customers on the statistics of their figures are gathered.
@@ -191,13 +194,19 @@ impl Run<'_> {
         let judge = Judge::new(&self.settings, &Model::default(), self.job.as_of)?;
         let mut tx = self.app.store.begin(self.tenant.id).await?;
         let look = judge.look(&self.tenant);
-        let gathering = figures::gather(&mut tx, self.id(), &look);
+        let seasonal = self.settings.detection.comparison.season();
+        let gathering = figures::gather(&mut tx, self.id(), &look, seasonal);
         let gathered = keep_lease(self.app, self.held, gathering).await?;
         let weeks = gathered.weeks.into_iter();
-        let season = SeasonIndex::of_revenue(weeks.map(|week| (week.week, week.revenue)));
+        let season = match seasonal {
+            true => Part::of(SeasonIndex::of_revenue(
+                weeks.map(|week| (week.week, week.revenue)),
+            )),
+            false => Part::Missing(NO_SEASON.into()),
+        };
         let model = Model {
             customers: gathered.customers,
-            season: Part::of(season),
+            season,
             ..Model::default()
         };
         detection::set_model(&mut tx, self.tenant.id, self.id(), &model).await?;

@@ -3,8 +3,8 @@
 //!
 //! Lines are summed by order, orders by customer and day, days by customer: three hash aggregates, no sort
 //! of all lines. Of the first day only the revenue is looked for, as the least pair of day and revenue.
-//! The days are kept until the statement ends, so that the tenant's revenue by week comes out of the same
-//! pass.
+//! Where the season is taken out, the days are kept until the statement ends, so that the tenant's revenue
+//! by week comes out of the same pass.
 
 use std::sync::LazyLock;
 
@@ -99,27 +99,66 @@ pub struct Week {
 pub struct Gathered {
     /// Customers who ever bought.
     pub customers: i64,
-    /// Revenue of whole weeks, in any order.
+    /// Revenue of whole weeks, in any order; none unless asked for.
     pub weeks: Vec<Week>,
 }
 
-/// Writes the sums of all customers who ever bought, for a detection that has none yet.
-pub async fn gather(conn: &mut Conn, detection: OperationId, look: &Look<'_>) -> Result<Gathered> {
+/// The insert of the sums over rows `days`.
+fn insert(days: &str) -> String {
+    let sums = sums();
+    format!(
+        "INSERT INTO winback_figure (tenant_id, detection_id, customer_id, first_order, last_order,
+             orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
+         SELECT $1, $9, {sums} FROM {days} days GROUP BY customer_id"
+    )
+}
+
+/// The days of all customers.
+fn all_days() -> String {
+    let lines = "LEFT JOIN (SELECT order_id, sum(quantity * unit_price) AS revenue FROM order_line
+                 WHERE tenant_id = $1 GROUP BY order_id) l ON l.order_id = o.id";
+    days("", lines)
+}
+
+/// Writes the sums of all customers who ever bought, for a detection that has none yet; gives the revenue
+/// by week as well if that is wanted.
+pub async fn gather(
+    conn: &mut Conn,
+    detection: OperationId,
+    look: &Look<'_>,
+    with_weeks: bool,
+) -> Result<Gathered> {
+    // Room for the hash aggregates; what goes beyond is spilled to disk.
+    diesel::sql_query("SELECT set_config('work_mem', '64MB', true)")
+        .execute(conn)
+        .await?;
+    if with_weeks {
+        return gather_with_weeks(conn, detection, look).await;
+    }
+    static SQL: LazyLock<String> = LazyLock::new(|| insert(&format!("({})", all_days())));
+    let rows = with_look!(&*SQL, look)
+        .bind::<SqlUuid, _>(detection.0)
+        .execute(conn)
+        .await?;
+    Ok(Gathered {
+        customers: i64::try_from(rows).unwrap_or(i64::MAX),
+        weeks: Vec::new(),
+    })
+}
+
+async fn gather_with_weeks(
+    conn: &mut Conn,
+    detection: OperationId,
+    look: &Look<'_>,
+) -> Result<Gathered> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        let lines =
-            "LEFT JOIN (SELECT order_id, sum(quantity * unit_price) AS revenue FROM order_line
-                     WHERE tenant_id = $1 GROUP BY order_id) l ON l.order_id = o.id";
-        let (days, sums) = (days("", lines), sums());
+        let (days, insert) = (all_days(), insert("days"));
         let revenue = money("sum(revenue)");
         format!(
             "WITH days AS MATERIALIZED ({days}),
-             figures AS (
-                 INSERT INTO winback_figure (tenant_id, detection_id, customer_id, first_order,
-                     last_order, orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
-                 SELECT $1, $9, {sums} FROM days GROUP BY customer_id
-                 RETURNING 1)
-             SELECT date_trunc('week', day)::date AS week, {revenue} AS revenue, min(day) AS first_day,
-                    (SELECT count(*) FROM figures) AS customers
+             figures AS ({insert} RETURNING 1)
+             SELECT day - (extract(isodow FROM day)::integer - 1) AS week, {revenue} AS revenue,
+                    min(day) AS first_day, (SELECT count(*) FROM figures) AS customers
              FROM days GROUP BY 1"
         )
     });
@@ -132,10 +171,6 @@ pub async fn gather(conn: &mut Conn, detection: OperationId, look: &Look<'_>) ->
         #[diesel(sql_type = BigInt)]
         customers: i64,
     }
-    // Room for the hash aggregates; what goes beyond is spilled to disk.
-    diesel::sql_query("SELECT set_config('work_mem', '128MB', true)")
-        .execute(conn)
-        .await?;
     let rows: Vec<Row> = with_look!(&*SQL, look)
         .bind::<SqlUuid, _>(detection.0)
         .load(conn)

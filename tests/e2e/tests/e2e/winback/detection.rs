@@ -242,7 +242,7 @@ async fn who_drifts_away_gets_one_case() {
     assert_eq!(figure(&done, Reason::NothingThen), 1);
     let model = done.model.clone().unwrap();
     assert_eq!(model.customers, 4);
-    assert!(model.no_season.contains("104 weeks"), "{model:?}");
+    assert!(model.season.is_empty() && !model.no_season.is_empty());
     assert!(model.frequency.is_some() || !model.no_frequency.is_empty());
     let cases = "SELECT string_agg(c.number || ' ' || k.drop_amount || ' ' || k.drop_percent || ' '
                      || k.last_order || ' ' || array_to_string(k.lost_groups, '+') || ' '
@@ -470,6 +470,47 @@ async fn detections_of_days_to_come_are_refused() {
     );
     let count = "SELECT count(*) FROM winback_detection";
     assert_eq!(server.database.one(count).await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn the_season_of_two_years_is_taken_out() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let half = pb::WinbackSettings {
+        least_drop_percent: 50.0,
+        ..monthly()
+    };
+    let mut seasonal = half.clone();
+    seasonal.comparison.as_mut().unwrap().season = true;
+    set(&client, seasonal, "").await.unwrap();
+    let without = detect(&client, as_of("2025-06-30")).await;
+    let model = without.model.unwrap();
+    assert!(model.season.is_empty());
+    assert!(model.no_season.contains("104 weeks"), "{}", model.no_season);
+    assert_eq!(without.opened_cases, 2, "the comparison is made without");
+
+    // Everybody else buys for 100 euros a week, and in June of each year for 40: June is no decline.
+    let owner = server.database.connect().await.unwrap();
+    let history = "WITH made AS (
+                       INSERT INTO sales_order (tenant_id, id, number, customer_id, ordered_at, currency)
+                       SELECT c.tenant_id, anklang_uuid7(), 'W' || week, c.id,
+                              date '2021-01-04' + 7 * week + time '12:00', 'EUR'
+                       FROM customer c, generate_series(0, 233) week WHERE c.number = '4'
+                       RETURNING tenant_id, id, ordered_at)
+                   INSERT INTO order_line (tenant_id, order_id, line, quantity, unit_price)
+                   SELECT tenant_id, id, 1, 1, CASE extract(month FROM ordered_at) WHEN 6 THEN 40 ELSE 100 END
+                   FROM made";
+    owner.batch_execute(history).await.unwrap();
+    let with = detect(&client, as_of("2025-06-29")).await;
+    let season = with.model.unwrap().season;
+    assert_eq!(season.len(), 53);
+    // Week 24 is in June, week 10 is not.
+    assert!(season[23] < 0.5 && season[9] > 0.9, "{season:?}");
+    let explained = explain(&client, "4", "2025-06-29").await;
+    assert!(!explained.drifting, "{explained:?}");
+    set(&client, half, "").await.unwrap();
+    let explained = explain(&client, "4", "2025-06-29").await;
+    assert!(explained.drifting, "{explained:?}");
 }
 
 /// More customers than go into two chunks.
