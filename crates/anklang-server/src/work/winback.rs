@@ -42,7 +42,7 @@ const CUSTOMERS_PER_CHUNK: i64 = 10_000;
 /// From so many customers on the statistics of their figures are gathered.
 const MANY: i64 = 10_000;
 /// Figures that are forgotten in one transaction.
-const FIGURES_PER_CHUNK: i64 = 10_000;
+const FIGURES_PER_CHUNK: i64 = 50_000;
 /// Cases that are closed in one transaction.
 const CASES_PER_CHUNK: i64 = 1_000;
 /// So long the operations of detections are kept; the detections stay.

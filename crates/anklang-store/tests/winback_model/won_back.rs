@@ -169,3 +169,61 @@ async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
     assert!(all.values().any(|how| how.1) && all.values().any(|how| !how.1));
     assert_eq!(won, all);
 }
+
+#[tokio::test]
+async fn what_people_do_in_between_goes_first() {
+    let lab = Lab::open().await;
+    lab.customers(&["A", "B"]).await;
+    let order = |number: &str, customer| {
+        let time = "2026-10-02 12:00 Europe/Berlin";
+        (
+            number.to_owned(),
+            customer,
+            time.to_owned(),
+            "10".to_owned(),
+        )
+    };
+    lab.orders(&[order("1", "A"), order("2", "B")]).await;
+    let mut person = lab.connect().await;
+    let cases = "INSERT INTO winback_case (tenant_id, id, customer_id, opened_on, opened_by, seen_by,
+                     revenue_then, revenue_now, known_days, season, expected, actual, drop_amount,
+                     drop_percent, last_order, currency)
+                 SELECT tenant_id, anklang_uuid7(), id, '2026-10-01', anklang_uuid7(), anklang_uuid7(),
+                     1, 0, 1, 1, 1, 0, 1, 100, '2026-01-01', 'EUR'
+                 FROM customer";
+    person.execute(cases, &[]).await.unwrap();
+    // Somebody closes the case of A, and is not done when the service looks.
+    let closing = person.transaction().await.unwrap();
+    let close = "UPDATE winback_case SET state = 'no_interest', no_interest = 'price',
+                     closed_on = '2026-10-05'
+                 WHERE customer_id = (SELECT id FROM customer WHERE number = 'A')";
+    assert_eq!(closing.execute(close, &[]).await.unwrap(), 1);
+    let service = async {
+        let mut tx = lab.store.begin(lab.tenant.id).await.unwrap();
+        let settings = Settings::default();
+        let closed = won_back::close(&mut tx, &lab.tenant, &settings, day(TODAY), 10).await;
+        tx.commit().await.unwrap();
+        closed.unwrap()
+    };
+    let person = async {
+        let owner = lab.connect().await;
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        for _ in 0..300 {
+            let row = owner.query_one(waiting, &[]).await.unwrap();
+            if row.get::<_, i64>(0) > 0 {
+                closing.commit().await.unwrap();
+                return true;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        false
+    };
+    let (closed, has_waited) = futures::join!(service, person);
+    assert!(has_waited);
+    assert_eq!(closed, 1);
+    let states = "SELECT string_agg(c.number || ' ' || k.state, ', ' ORDER BY c.number)
+                  FROM winback_case k JOIN customer c ON c.id = k.customer_id";
+    let row = lab.connect().await.query_one(states, &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "A no_interest, B won_back");
+}
