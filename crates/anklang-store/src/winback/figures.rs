@@ -175,7 +175,7 @@ async fn gather_with_weeks(
         .bind::<SqlUuid, _>(detection.0)
         .load(conn)
         .await?;
-    let customers = rows.first().map_or(0, |row| row.customers);
+    let customers = rows.iter().map(|row| row.customers).max().unwrap_or(0);
     let first = rows.iter().map(|row| row.first_day).min();
     // The first week and the last one may not be whole.
     let is_whole = |week: &Week| {
