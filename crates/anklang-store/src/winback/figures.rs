@@ -128,10 +128,13 @@ pub async fn gather(
     look: &Look<'_>,
     with_weeks: bool,
 ) -> Result<Gathered> {
-    // Room for the hash aggregates; what goes beyond is spilled to disk.
-    diesel::sql_query("SELECT set_config('work_mem', '64MB', true)")
-        .execute(conn)
-        .await?;
+    // Room for the hash aggregates; what goes beyond is spilled to disk. Of a tenant that is newer than the
+    // statistics the planner expects next to nothing, and would look through all lines for each order.
+    diesel::sql_query(
+        "SELECT set_config('work_mem', '64MB', true), set_config('enable_nestloop', 'off', true)",
+    )
+    .execute(conn)
+    .await?;
     if with_weeks {
         return gather_with_weeks(conn, detection, look).await;
     }

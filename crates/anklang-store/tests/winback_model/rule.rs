@@ -209,7 +209,7 @@ fn made_up_season() -> Vec<Decimal> {
     (1..=53).map(index).collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_rule_is_that_of_plain_sql_on_cdnow() {
     let lab = Lab::open().await;
     if !lab.load_cdnow().await {
@@ -252,7 +252,7 @@ async fn the_rule_is_that_of_plain_sql_on_cdnow() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_day_changes_only_what_must() {
     let lab = Lab::open().await;
     if !lab.load_cdnow().await {
@@ -291,7 +291,7 @@ async fn the_next_day_changes_only_what_must() {
     assert_eq!(rest(&before), rest(&after));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_detection_writes_nothing_and_an_older_one_neither() {
     let lab = Lab::open().await;
     if !lab.load_cdnow().await {

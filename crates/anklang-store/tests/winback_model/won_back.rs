@@ -68,7 +68,7 @@ fn expected(story: &Story, window: u32) -> Option<(NaiveDate, bool)> {
         })
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
     let lab = Lab::open().await;
     let stories = stories();
@@ -170,7 +170,7 @@ async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
     assert_eq!(won, all);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn what_people_do_in_between_goes_first() {
     let lab = Lab::open().await;
     lab.customers(&["A", "B"]).await;
