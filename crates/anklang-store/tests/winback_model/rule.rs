@@ -38,7 +38,7 @@ impl Lab {
         let judge = Judge::new(&version.settings, &model, as_of).unwrap();
         let look = judge.look(tenant);
         // With the weeks for every other detection: the sums are the same.
-        let with_weeks = as_of.day0() % 2 == 0;
+        let with_weeks = as_of.day0().is_multiple_of(2);
         let gathered = figures::gather(&mut tx, id, &look, with_weeks).await;
         assert_eq!(gathered.unwrap().weeks.is_empty(), !with_weeks);
         let (mut tally, mut after) = (Tally::default(), None);
