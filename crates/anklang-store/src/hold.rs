@@ -61,6 +61,8 @@ pub enum Held<'a> {
     PlannedContact(Uuid),
     /// An outcome of contacts by its id.
     ContactOutcome(&'a str),
+    /// What the tenant sets for winback.
+    WinbackSettings,
 }
 
 /// Holds a resource until the end of the transaction. One that does not exist is not held; reading
@@ -144,6 +146,7 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
             id.to_string(),
         ),
         Held::ContactOutcome(id) => key(BY_NAME, format!("contactOutcomes/{id}")),
+        Held::WinbackSettings => key(BY_NAME, "winbackSettings".into()),
         // Launches hold the row while they take numbers.
         Held::OfferNumberRange => key(
             "SELECT 1 FROM number_range WHERE tenant_id = $1 AND kind = $2 FOR UPDATE",

@@ -101,6 +101,8 @@ impl Client {
         reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
         /// The work list.
         work_list: pb::planning::v1::work_list_service_client::WorkListServiceClient<Calls>,
+        /// Winback: settings and detections.
+        winback: pb::winback::v1::winback_service_client::WinbackServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

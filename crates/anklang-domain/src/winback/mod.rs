@@ -27,6 +27,7 @@ mod recovery;
 mod season;
 mod settings;
 mod stake;
+mod tenant;
 mod variables;
 
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use recovery::{FEW_CUSTOMERS, NoRecovered, Recovered, RevenueGroup, recovere
 pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
 pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};
+pub use tenant::{Links, Settings};
 pub use variables::{
     Facts, MOST_FALLBACK, Markup, Translation, Values, Variable, VariableError, german_date,
     german_euros, leading_group, translate,

@@ -90,6 +90,7 @@ mutations! {
         pb::planning::v1::GeneratePlannedContactsRequest,
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,
+        pb::winback::v1::DetectWinbackRequest,
     }
     changes {
         pb::campaigns::v1::CancelCampaignRequest,
@@ -151,6 +152,7 @@ mutations! {
         pb::selections::v1::UpdatePresetRequest => preset: pb::selections::v1::Preset,
         pb::selections::v1::UpdateSelectionRequest => selection: pb::selections::v1::Selection,
         pb::templates::v1::UpdateTemplateRequest => template: pb::templates::v1::Template,
+        pb::winback::v1::UpdateWinbackSettingsRequest => winback_settings: pb::winback::v1::WinbackSettings,
     }
 }
 

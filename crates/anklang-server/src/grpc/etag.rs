@@ -85,6 +85,7 @@ tagged! {
     pb::selections::v1::Preset,
     pb::selections::v1::Selection,
     pb::templates::v1::Template,
+    pb::winback::v1::WinbackSettings,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod phases;
 pub mod planning;
 pub mod reports;
 pub mod sweep;
+pub mod winback;
 
 use std::sync::Arc;
 

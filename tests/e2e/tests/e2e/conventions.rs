@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 12] = [
+const UNSEEN: [(&str, &str); 13] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -46,6 +46,10 @@ const UNSEEN: [(&str, &str); 12] = [
     (
         "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
         "many at once; what people are at stays",
+    ),
+    (
+        "anklang.winback.v1.WinbackService/DetectWinback",
+        "many at once; it writes only why a case is one",
     ),
     (
         "anklang.messages.v1.MessageService/BatchResolveMessages",

@@ -105,6 +105,16 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "workdayCalendars",
         ),
         (
+            "anklang.winback.v1.WinbackService/ListWinbackDetections",
+            json!({}),
+            "winbackDetections",
+        ),
+        (
+            "anklang.winback.v1.WinbackService/ListWinbackSettingsVersions",
+            json!({}),
+            "winbackSettingsVersions",
+        ),
+        (
             "anklang.planning.v1.PlannedContactService/ListPlannedContacts",
             json!({}),
             "plannedContacts",

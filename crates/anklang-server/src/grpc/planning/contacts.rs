@@ -142,6 +142,7 @@ named! {
     pb::PassedOver,
     pb::PlannedContactSource,
     pb::PlannedContactState,
+    anklang_proto::anklang::winback::v1::WinbackReason,
 }
 
 /// The value of an enum whose name is the prefix and a word of the database; 0 when there is none.

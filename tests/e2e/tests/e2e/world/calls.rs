@@ -475,6 +475,14 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.operation}),
         ),
         (
+            "anklang.winback.v1.WinbackService/GetWinbackDetection",
+            json!({"name": w.detection}),
+        ),
+        (
+            "anklang.winback.v1.WinbackService/ExplainWinback",
+            json!({"customer": w.customer}),
+        ),
+        (
             "google.longrunning.Operations/GetOperation",
             json!({"name": w.operation}),
         ),
