@@ -101,6 +101,8 @@ impl Client {
         reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
         /// The work list.
         work_list: pb::planning::v1::work_list_service_client::WorkListServiceClient<Calls>,
+        /// Winback cases.
+        winback_cases: pb::winback::v1::winback_case_service_client::WinbackCaseServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

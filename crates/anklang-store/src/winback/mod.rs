@@ -1,0 +1,3 @@
+//! Winback: customers who drift away.
+
+pub mod case;
