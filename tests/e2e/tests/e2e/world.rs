@@ -33,6 +33,7 @@ pub struct World {
     pub delivery: String,
     pub work: crate::work_list::Work,
     pub contact: String,
+    pub cases: crate::winback::desk::Cases,
 }
 
 /// Fills the tenant `linden`.
@@ -150,6 +151,7 @@ pub async fn populate(server: &TestServer) -> World {
         webhook,
         delivery,
         work: crate::work_list::populate(&client).await,
+        cases: crate::winback::desk::populate(server).await,
         contact,
         client,
         utility,

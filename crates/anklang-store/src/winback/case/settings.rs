@@ -20,14 +20,22 @@ pub struct Working {
     pub reminder_days: u32,
     /// Id of the workday calendar in which reminders end on workdays.
     pub calendar: Option<String>,
-    /// The customer's page, with `{number}`; empty for none.
-    pub customer_link: String,
-    /// A product's page.
-    pub product_link: String,
-    /// An order's page.
-    pub order_link: String,
+    /// Pages of the tenant's own.
+    pub links: Links,
     /// Where requests for offers go.
     pub offer_mail_to: String,
+}
+
+/// Pages of the tenant's own, with `{number}`; empty for none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Links {
+    /// Of a customer.
+    pub customer: String,
+    /// Of a product.
+    pub product: String,
+    /// Of an order.
+    pub order: String,
 }
 
 impl Default for Working {
@@ -36,9 +44,7 @@ impl Default for Working {
             currency: "EUR".into(),
             reminder_days: REMINDER_DAYS,
             calendar: None,
-            customer_link: String::new(),
-            product_link: String::new(),
-            order_link: String::new(),
+            links: Links::default(),
             offer_mail_to: String::new(),
         }
     }

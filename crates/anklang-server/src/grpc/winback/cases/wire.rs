@@ -99,14 +99,14 @@ pub(super) fn with_links(
         let id = name::parse(resource, [collection]).ok();
         id.map(|[id]| link(template, &id)).unwrap_or_default()
     };
-    shown.customer_link = linked(&working.customer_link, "customers", &shown.customer);
-    shown.order_link = linked(&working.order_link, "orders", &shown.last_order);
+    shown.customer_link = linked(&working.links.customer, "customers", &shown.customer);
+    shown.order_link = linked(&working.links.order, "orders", &shown.last_order);
     let currency = shown.revenue_then.as_ref().map(|m| m.currency_code.clone());
     let currency = currency.unwrap_or_default();
     let product = |product: Product| pb::WinbackProduct {
         link: match &product.number[..] {
             "" => String::new(),
-            number => link(&working.product_link, number),
+            number => link(&working.links.product, number),
         },
         number: product.number,
         display_name: product.name,
