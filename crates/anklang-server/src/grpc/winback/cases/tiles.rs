@@ -1,6 +1,6 @@
 //! The six tiles.
 
-use anklang_domain::winback::CaseState;
+use anklang_domain::winback::{CaseState, Tile};
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_store::winback::case::settings;
 use anklang_store::winback::case::tiles::{self, Group, Moments};
@@ -12,7 +12,6 @@ use super::WinbackCasesApi;
 use super::read::tile_to_wire;
 use crate::grpc::wire::{money, timestamp};
 use crate::grpc::{ApiResult, caller};
-use anklang_domain::winback::Tile;
 
 /// What changes are told of.
 const WEEK: TimeDelta = TimeDelta::days(7);
@@ -44,12 +43,12 @@ impl WinbackCasesApi {
         let currency = settings::working(&mut tx, tenant.id).await?.currency;
         let groups = tiles::groups(&mut tx, tenant.id, at, &currency).await?;
         tx.commit().await?;
-        let waiting = groups.iter().filter(|group| group.tile == "waiting");
+        let (waiting_count, _) = sums(&groups, "waiting", |group| i64::from(group.is_there));
         Ok(pb::WinbackTiles {
             tiles: (TILES.iter())
                 .map(|(tile, state)| figures(*tile, state.as_str(), &groups, &currency))
                 .collect(),
-            waiting_count: waiting.map(|group| group.count).sum(),
+            waiting_count,
             as_of_time: Some(timestamp(now)),
             changes_since_time: Some(timestamp(since)),
         })
@@ -57,19 +56,25 @@ impl WinbackCasesApi {
 }
 
 fn figures(tile: Tile, state: &str, groups: &[Group], currency: &str) -> pb::WinbackTileFigures {
-    let sums = |lies: &dyn Fn(&Group) -> bool| {
-        let on = groups.iter().filter(|group| lies(group));
-        on.fold((0, Decimal::ZERO), |(count, sum), group| {
-            (count + group.count, sum + group.at_stake)
-        })
-    };
-    let (count, at_stake) = sums(&|group| group.tile == state);
-    let (before, stake_before) = sums(&|group| group.before.as_deref() == Some(state));
+    let (count, at_stake) = sums(groups, state, |group| i64::from(group.is_there));
+    let (count_change, stake_change) = sums(groups, state, |group| group.change.into());
     pb::WinbackTileFigures {
         tile: tile_to_wire(tile).into(),
         count,
         at_stake: Some(money(at_stake, currency)),
-        count_change: count - before,
-        at_stake_change: Some(money(at_stake - stake_before, currency)),
+        count_change,
+        at_stake_change: Some(money(stake_change, currency)),
     }
+}
+
+/// Count and sum of the groups of a tile, each as often as it counts.
+fn sums(groups: &[Group], tile: &str, times: impl Fn(&Group) -> i64) -> (i64, Decimal) {
+    let of_tile = groups.iter().filter(|group| group.tile == tile);
+    of_tile.fold((0, Decimal::ZERO), |(count, sum), group| {
+        let times = times(group);
+        (
+            count + times * group.count,
+            sum + Decimal::from(times) * group.at_stake,
+        )
+    })
 }
