@@ -165,9 +165,9 @@ fn first_sql(reminders: bool, behind: bool) -> String {
         "SELECT k.id FROM winback_case k
          WHERE k.tenant_id = $1 AND {tile} AND (k.held_until IS NULL OR k.held_until <= now())
            AND {place}
-           AND (cardinality($3) = 0 OR EXISTS (
-                SELECT FROM customer c WHERE c.tenant_id = $1 AND c.id = k.customer_id
-                  AND c.customer_group = ANY($3)))
+           AND (cardinality($3) = 0 OR (
+                SELECT c.customer_group FROM customer c
+                WHERE c.tenant_id = $1 AND c.id = k.customer_id) = ANY($3))
            AND (cardinality($4) = 0 OR {brand} = ANY($4))
          ORDER BY {order} LIMIT 1 FOR UPDATE OF k SKIP LOCKED"
     )
