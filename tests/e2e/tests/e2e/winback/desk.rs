@@ -127,7 +127,7 @@ pub async fn open_in(server: &TestServer, customer: &str, state: &str) -> String
     let word = format!("'{state}'");
     let mut columns = vec![("state", &word[..])];
     match state {
-        "reminder" => columns.push(("due_on", "current_date - 1")),
+        "reminder" => columns.push(("due_on", "current_date - 9")),
         "no_interest" => {
             columns.extend([("no_interest", "'price'"), ("closed_on", "current_date")])
         }
