@@ -344,7 +344,7 @@ async fn many(server: &TestServer, client: &Client) {
             drop_amount, drop_percent, last_order, lost_share, alive, purchases, order_value,
             at_stake, currency, won_order_id, won_contacted, won_revenue, created_at, updated_at)
         SELECT c.tenant_id, gen_random_uuid(), c.id, s.state, date '2026-01-01' + n % 4, c.id, c.id,
-               CASE s.state WHEN 'reminder' THEN current_date + n % 3 - 1 END,
+               CASE s.state WHEN 'reminder' THEN current_date + n / 6 % 3 * 2 - 2 END,
                CASE n % 3 WHEN 0 THEN date '2026-02-01' + n % 5 END,
                CASE n % 4 WHEN 0 THEN date '2026-03-01' + n % 2 END,
                CASE n % 2 WHEN 0 THEN date '2026-04-01' + n % 6 END,
