@@ -63,6 +63,8 @@ pub enum Held<'a> {
     ContactOutcome(&'a str),
     /// What the tenant sets for winback.
     WinbackSettings,
+    /// A winback case.
+    WinbackCase(Uuid),
 }
 
 /// Holds a resource until the end of the transaction. One that does not exist is not held; reading
@@ -143,6 +145,10 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
         Held::WorkdayCalendar(id) => key(BY_NAME, format!("workdayCalendars/{id}")),
         Held::PlannedContact(id) => key(
             "SELECT 1 FROM planned_contact WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",
+            id.to_string(),
+        ),
+        Held::WinbackCase(id) => key(
+            "SELECT 1 FROM winback_case WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",
             id.to_string(),
         ),
         Held::ContactOutcome(id) => key(BY_NAME, format!("contactOutcomes/{id}")),

@@ -103,6 +103,8 @@ impl Client {
         work_list: pb::planning::v1::work_list_service_client::WorkListServiceClient<Calls>,
         /// Winback: settings and detections.
         winback: pb::winback::v1::winback_service_client::WinbackServiceClient<Calls>,
+        /// Winback cases.
+        winback_cases: pb::winback::v1::winback_case_service_client::WinbackCaseServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

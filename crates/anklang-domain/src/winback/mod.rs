@@ -21,6 +21,7 @@ mod control;
 mod detection;
 mod expected;
 mod gamma_gamma;
+mod link;
 mod optimise;
 mod purchases;
 mod recovery;
@@ -38,11 +39,12 @@ pub use bgnbd::{BgNbd, FitError};
 pub use case::{
     ActError, Acted, Action, Actor, Case, CaseRules, CaseState, Hold, MOST_NOTE,
     MOST_REMINDER_DAYS, MailTemplate, NoInterestReason, OnOrder, REMINDER_DAYS, Remind, Tile, act,
-    claim, on_order,
+    claim, on_order, tile_of,
 };
 pub use control::{ControlGroup, MOST_CONTROL_PERCENT};
 pub use detection::{CustomerSums, Decline, Finding, LostGroups, NoCase, detect};
 pub use gamma_gamma::{GammaGamma, Spending};
+pub use link::link;
 pub use optimise::FitStatistics;
 pub use purchases::{PurchaseGroup, Purchases, group_purchases};
 pub use recovery::{FEW_CUSTOMERS, NoRecovered, Recovered, RevenueGroup, recovered};

@@ -91,6 +91,10 @@ mutations! {
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,
         pb::winback::v1::DetectWinbackRequest,
+        pb::winback::v1::ClaimWinbackCaseRequest,
+        pb::winback::v1::ExtendWinbackCaseRequest,
+        pb::winback::v1::NextWinbackCaseRequest,
+        pb::winback::v1::ReleaseWinbackCaseRequest,
     }
     changes {
         pb::campaigns::v1::CancelCampaignRequest,
@@ -129,6 +133,10 @@ mutations! {
         pb::selections::v1::RestoreSelectionVersionRequest,
         pb::selections::v1::ShareSelectionRequest,
         pb::selections::v1::UpdateSelectionTicksRequest,
+        pb::winback::v1::AddWinbackRemarkRequest,
+        pb::winback::v1::CloseWinbackCaseRequest,
+        pb::winback::v1::RemindWinbackCaseRequest,
+        pb::winback::v1::RequestWinbackOfferRequest,
     }
     updates {
         pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,

@@ -86,6 +86,9 @@ tagged! {
     pb::selections::v1::Selection,
     pb::templates::v1::Template,
     pb::winback::v1::WinbackSettings,
+    pb::winback::v1::WinbackCase {
+        tile, held_by, hold_expire_time, customer_link, order_link, last_order_products
+    },
 }
 
 #[cfg(test)]

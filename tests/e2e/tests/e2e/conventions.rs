@@ -34,7 +34,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 13] = [
+const UNSEEN: [(&str, &str); 16] = [
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -86,6 +86,22 @@ const UNSEEN: [(&str, &str); 13] = [
     (
         "anklang.planning.v1.WorkListService/TakeOrder",
         "the claim is what keeps others out; of an order that is added to it takes add_to_etag",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ClaimWinbackCase",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ExtendWinbackCase",
+        "the claim is what keeps others out",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ReleaseWinbackCase",
+        "the claim is what keeps others out",
     ),
 ];
 

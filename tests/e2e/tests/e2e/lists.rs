@@ -23,6 +23,7 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
         ..
     } = world;
     let mut lists = crate::work_list::lists(&world.work);
+    lists.extend(crate::winback::desk::lists(&world.cases));
     lists.extend(vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",

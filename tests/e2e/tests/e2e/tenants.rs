@@ -15,7 +15,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 20] = [
+const LISTS: [&str; 21] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -35,11 +35,12 @@ const LISTS: [&str; 20] = [
     "anklang.planning.v1.WorkListService/ListContactOutcomes",
     "anklang.winback.v1.WinbackService/ListWinbackDetections",
     "anklang.winback.v1.WinbackService/ListWinbackSettingsVersions",
+    "anklang.winback.v1.WinbackCaseService/ListWinbackCases",
     "google.longrunning.Operations/ListOperations",
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 27] = [
+const OTHERS: [&str; 30] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -69,6 +70,9 @@ const OTHERS: [&str; 27] = [
     "anklang.winback.v1.WinbackService/DetectWinback",
     "anklang.winback.v1.WinbackService/GetWinbackSettings",
     "anklang.winback.v1.WinbackService/UpdateWinbackSettings",
+    "anklang.winback.v1.WinbackCaseService/ExportWinbackCases",
+    "anklang.winback.v1.WinbackCaseService/GetWinbackTiles",
+    "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
 ];
 
 #[tokio::test]

@@ -34,6 +34,7 @@ pub struct World {
     pub work: crate::work_list::Work,
     pub contact: String,
     pub detection: String,
+    pub cases: crate::winback::desk::Cases,
 }
 
 /// Fills the tenant `linden`.
@@ -152,6 +153,7 @@ pub async fn populate(server: &TestServer) -> World {
         delivery,
         work: crate::work_list::populate(&client).await,
         detection: crate::winback::populate(&client).await,
+        cases: crate::winback::desk::populate(server).await,
         contact,
         client,
         utility,

@@ -1,5 +1,6 @@
-//! Winback: what a tenant sets, and looking for customers who drift away.
+//! Winback: what a tenant sets, looking for customers who drift away, and working their cases.
 
+pub mod cases;
 pub mod detection;
 pub mod settings;
 

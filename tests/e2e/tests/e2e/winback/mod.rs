@@ -1,6 +1,10 @@
 //! Winback, end to end.
 
+mod cases;
+pub mod desk;
 mod detection;
+mod export;
+mod together;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::winback::v1 as pb;

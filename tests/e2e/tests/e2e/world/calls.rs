@@ -52,6 +52,7 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
     let template = "brands/linden/templates/spring_mail.de";
     let content = json!({"subject": "Neu", "textBody": "Neu"});
     let mut calls = crate::work_list::named(&w.work);
+    calls.extend(crate::winback::desk::named(&w.cases));
     calls.extend(vec![
         (
             "anklang.brands.v1.BrandService/GetBrand",
