@@ -22,7 +22,6 @@
 
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::planning::Calendar;
 
@@ -187,25 +186,25 @@ pub enum Action {
 }
 
 /// Who acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// A person.
-    Person(Uuid),
+    /// A person, as the caller names them.
+    Person(String),
     /// A winback campaign.
     Campaign,
 }
 
 /// Somebody works on a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Who.
-    pub by: Uuid,
+    /// Who, as the caller names them.
+    pub by: String,
     /// Until this moment, that not included.
     pub until: DateTime<Utc>,
 }
 
 /// A case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// State.
     pub state: CaseState,
@@ -239,7 +238,7 @@ pub struct CaseRules<'a> {
 }
 
 /// What an action does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acted {
     /// The case becomes so. For a remark it stays as it is.
     Becomes(Case),
@@ -248,7 +247,7 @@ pub enum Acted {
 }
 
 /// Why an action is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActError {
     /// The case is closed.
     #[error("the case is closed: {}", .0.as_str())]
@@ -305,14 +304,14 @@ impl Case {
 
     /// Who works on it at a moment.
     pub fn held(&self, now: DateTime<Utc>) -> Option<Hold> {
-        self.hold.filter(|hold| hold.until > now)
+        self.hold.clone().filter(|hold| hold.until > now)
     }
 
-    fn moved(self, state: CaseState) -> Case {
+    fn moved(&self, state: CaseState) -> Case {
         Case {
             state,
             due_on: None,
-            ..self
+            ..self.clone()
         }
     }
 
@@ -331,7 +330,7 @@ impl Case {
 /// The case is closed, or somebody else works on it.
 pub fn claim(
     case: &Case,
-    person: Uuid,
+    person: &str,
     now: DateTime<Utc>,
     lasts: TimeDelta,
 ) -> Result<Hold, ActError> {
@@ -341,7 +340,7 @@ pub fn claim(
     match case.held(now) {
         Some(hold) if hold.by != person => Err(ActError::Held(hold)),
         _ => Ok(Hold {
-            by: person,
+            by: person.to_owned(),
             until: now + lasts,
         }),
     }
@@ -353,18 +352,18 @@ pub fn claim(
 /// Why it is refused; nothing changes then.
 pub fn act(
     case: &Case,
-    actor: Actor,
+    actor: &Actor,
     action: &Action,
     rules: &CaseRules<'_>,
     now: DateTime<Utc>,
     today: NaiveDate,
 ) -> Result<Acted, ActError> {
-    if actor == Actor::Campaign && !matches!(action, Action::Mail(_)) {
+    if *actor == Actor::Campaign && !matches!(action, Action::Mail(_)) {
         return Err(ActError::OnlyMail);
     }
     if let Action::Remark { text } = action {
         check_text(text)?;
-        return Ok(Acted::Becomes(*case));
+        return Ok(Acted::Becomes(case.clone()));
     }
     if let Action::NoInterest(reason) = action
         && case.no_interest == Some(*reason)
@@ -375,7 +374,7 @@ pub fn act(
         return Err(ActError::Closed(case.state));
     }
     if let Some(hold) = case.held(now)
-        && actor != Actor::Person(hold.by)
+        && *actor != Actor::Person(hold.by.clone())
     {
         return Err(ActError::Held(hold));
     }
@@ -397,7 +396,7 @@ pub fn act(
             due_on: Some(reminder(*remind, rules, today)?),
             ..case.moved(CaseState::Reminder)
         },
-        Action::Remark { .. } => *case,
+        Action::Remark { .. } => case.clone(),
     };
     Ok(Acted::Becomes(next))
 }
@@ -455,7 +454,7 @@ fn reminder(
 }
 
 /// What an order of the customer does to a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnOrder {
     /// It closes the case.
     WonBack {

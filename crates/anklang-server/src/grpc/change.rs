@@ -90,6 +90,9 @@ mutations! {
         pb::planning::v1::GeneratePlannedContactsRequest,
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,
+        pb::winback::v1::GenerateVouchersRequest,
+        pb::winback::v1::MailWinbackCaseRequest,
+        pb::winback::v1::MailWinbackCasesRequest,
     }
     changes {
         pb::campaigns::v1::CancelCampaignRequest,
@@ -151,6 +154,8 @@ mutations! {
         pb::selections::v1::UpdatePresetRequest => preset: pb::selections::v1::Preset,
         pb::selections::v1::UpdateSelectionRequest => selection: pb::selections::v1::Selection,
         pb::templates::v1::UpdateTemplateRequest => template: pb::templates::v1::Template,
+        pb::winback::v1::UpdateVoucherPoolRequest => voucher_pool: pb::winback::v1::VoucherPool,
+        pb::winback::v1::UpdateWinbackSenderRequest => winback_sender: pb::winback::v1::WinbackSender,
     }
 }
 

@@ -85,6 +85,8 @@ tagged! {
     pb::selections::v1::Preset,
     pb::selections::v1::Selection,
     pb::templates::v1::Template,
+    pb::winback::v1::VoucherPool { voucher_count, left_count },
+    pb::winback::v1::WinbackSender { templates },
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ list_requests! {
     pb::selections::v1::ListSelectionVersionsRequest,
     pb::selections::v1::ListSelectionsRequest,
     pb::templates::v1::ListTemplatesRequest,
+    pb::winback::v1::ListVoucherPoolsRequest,
+    pb::winback::v1::ListVouchersRequest,
 }
 
 /// Google's, without an order.
@@ -181,7 +183,7 @@ mod tests {
         brand, campaign, channel_account, channel_route, contract, customer, document, handover,
         inbound, message, offer, operation, order, planning,
     };
-    use anklang_store::{product, selection, template};
+    use anklang_store::{product, selection, template, winback};
 
     /// Words of the database and names of the API are the same but for prefix and case.
     #[test]
@@ -225,6 +227,9 @@ mod tests {
             &selection::TICKS,
             &selection::VERSIONS,
             &template::LISTABLE,
+            &winback::mailing::LISTABLE,
+            &winback::voucher::LISTABLE,
+            &winback::voucher::VOUCHERS,
         ];
         for field in lists.iter().flat_map(|list| list.fields) {
             if let Kind::Word(prefix, words) = field.kind {

@@ -33,6 +33,8 @@ pub struct World {
     pub delivery: String,
     pub work: crate::work_list::Work,
     pub contact: String,
+    /// A winback case that was not mailed, and a mailing.
+    pub winback: [String; 2],
 }
 
 /// Fills the tenant `linden`.
@@ -151,6 +153,7 @@ pub async fn populate(server: &TestServer) -> World {
         delivery,
         work: crate::work_list::populate(&client).await,
         contact,
+        winback: crate::winback::mails::populate(server, &client, "linden", "linden").await,
         client,
         utility,
     }

@@ -38,7 +38,7 @@ pub(super) fn seconds(violations: &mut Violations, given: i32) -> i32 {
 }
 
 /// The name of a person or role in one of the collections, as it is kept: each id is written in one way.
-pub(super) fn person(
+pub(in crate::grpc) fn person(
     violations: &mut Violations,
     field: &str,
     given: &str,

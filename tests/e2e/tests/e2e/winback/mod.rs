@@ -1,0 +1,3 @@
+//! Winback, end to end.
+
+pub mod mails;
