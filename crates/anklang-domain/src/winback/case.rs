@@ -20,7 +20,7 @@
 //! it, also no campaign. On a case that nobody holds any person of the tenant may act.
 //! Campaigns mail and do nothing else. A template goes out once for each case, whoever sends it.
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::planning::Calendar;
@@ -186,10 +186,10 @@ pub enum Action {
 }
 
 /// Who acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Actor {
-    /// A person, as the caller names them.
-    Person(String),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor<'a> {
+    /// A person, by the name that callers give: `users/…`.
+    Person(&'a str),
     /// A winback campaign.
     Campaign,
 }
@@ -197,7 +197,7 @@ pub enum Actor {
 /// Somebody works on a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Who, as the caller names them.
+    /// Who: `users/…`.
     pub by: String,
     /// Until this moment, that not included.
     pub until: DateTime<Utc>,
@@ -253,7 +253,7 @@ pub enum ActError {
     #[error("the case is closed: {}", .0.as_str())]
     Closed(CaseState),
     /// Somebody else works on it.
-    #[error("somebody else works on the case until {}", .0.until)]
+    #[error("{} works on the case until {}", .0.by, .0.until.to_rfc3339_opts(SecondsFormat::Secs, true))]
     Held(Hold),
     /// Campaigns only mail.
     #[error("a campaign can only mail")]
@@ -289,22 +289,12 @@ impl Case {
 
     /// The tile on which it lies on a day; none while it waits for its reminder.
     pub fn tile(&self, today: NaiveDate) -> Option<Tile> {
-        match self.state {
-            CaseState::Declining => Some(Tile::Declining),
-            CaseState::Reminder => {
-                let is_due = self.due_on.is_none_or(|due| due <= today);
-                is_due.then_some(Tile::ReminderDue)
-            }
-            CaseState::OfferRequested => Some(Tile::OfferRequested),
-            CaseState::Mailed => Some(Tile::Mailed),
-            CaseState::NoInterest => Some(Tile::NoInterest),
-            CaseState::WonBack => Some(Tile::WonBack),
-        }
+        tile_of(self.state, self.due_on, today)
     }
 
     /// Who works on it at a moment.
-    pub fn held(&self, now: DateTime<Utc>) -> Option<Hold> {
-        self.hold.clone().filter(|hold| hold.until > now)
+    pub fn held(&self, now: DateTime<Utc>) -> Option<&Hold> {
+        self.hold.as_ref().filter(|hold| hold.until > now)
     }
 
     fn moved(&self, state: CaseState) -> Case {
@@ -323,6 +313,22 @@ impl Case {
     }
 }
 
+/// The tile on which a case in a state lies on a day, with the day to come back to it; none while it waits
+/// for its reminder.
+pub fn tile_of(state: CaseState, due_on: Option<NaiveDate>, today: NaiveDate) -> Option<Tile> {
+    match state {
+        CaseState::Declining => Some(Tile::Declining),
+        CaseState::Reminder => {
+            let is_due = due_on.is_none_or(|due| due <= today);
+            is_due.then_some(Tile::ReminderDue)
+        }
+        CaseState::OfferRequested => Some(Tile::OfferRequested),
+        CaseState::Mailed => Some(Tile::Mailed),
+        CaseState::NoInterest => Some(Tile::NoInterest),
+        CaseState::WonBack => Some(Tile::WonBack),
+    }
+}
+
 /// Decides whether a person gets a case to work on, for a time from `now` on. Whoever has it gets it for
 /// longer.
 ///
@@ -338,7 +344,7 @@ pub fn claim(
         return Err(ActError::Closed(case.state));
     }
     match case.held(now) {
-        Some(hold) if hold.by != person => Err(ActError::Held(hold)),
+        Some(hold) if hold.by != person => Err(ActError::Held(hold.clone())),
         _ => Ok(Hold {
             by: person.to_owned(),
             until: now + lasts,
@@ -352,13 +358,13 @@ pub fn claim(
 /// Why it is refused; nothing changes then.
 pub fn act(
     case: &Case,
-    actor: &Actor,
+    actor: Actor<'_>,
     action: &Action,
     rules: &CaseRules<'_>,
     now: DateTime<Utc>,
     today: NaiveDate,
 ) -> Result<Acted, ActError> {
-    if *actor == Actor::Campaign && !matches!(action, Action::Mail(_)) {
+    if actor == Actor::Campaign && !matches!(action, Action::Mail(_)) {
         return Err(ActError::OnlyMail);
     }
     if let Action::Remark { text } = action {
@@ -374,9 +380,9 @@ pub fn act(
         return Err(ActError::Closed(case.state));
     }
     if let Some(hold) = case.held(now)
-        && *actor != Actor::Person(hold.by.clone())
+        && actor != Actor::Person(&hold.by)
     {
-        return Err(ActError::Held(hold));
+        return Err(ActError::Held(hold.clone()));
     }
     let next = match action {
         Action::NoInterest(reason) => Case {

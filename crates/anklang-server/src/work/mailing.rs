@@ -152,7 +152,7 @@ async fn decide(
     let cases = mailing::next(conn, tenant.id, mailing.id, PER_CHUNK).await?;
     let order = Order {
         template: mailing.template(),
-        actor: &Actor::Campaign,
+        actor: Actor::Campaign,
         mailing: Some(mailing.id),
         now: Utc::now(),
     };

@@ -34,7 +34,7 @@ pub struct Order<'a> {
     /// The template.
     pub template: MailTemplate,
     /// Who does it.
-    pub actor: &'a Actor,
+    pub actor: Actor<'a>,
     /// The mailing to which it belongs.
     pub mailing: Option<Uuid>,
     /// When.
@@ -528,7 +528,7 @@ async fn write_events(
     mails: &[Mail<'_>],
 ) -> Result<()> {
     let actor = match order.actor {
-        Actor::Person(name) => &name[..],
+        Actor::Person(name) => name,
         Actor::Campaign => "",
     };
     diesel::sql_query(

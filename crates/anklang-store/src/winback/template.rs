@@ -278,12 +278,9 @@ pub struct Rules {
 /// What the newest settings say; the defaults of a tenant without any.
 pub async fn rules(conn: &mut Conn, tenant: TenantId) -> Result<Rules> {
     let found: Option<Rules> = diesel::sql_query(
-        "SELECT coalesce(jsonb_path_query_first(settings, '$.**.currency') #>> '{}', 'EUR')
-                    AS currency,
-                coalesce((jsonb_path_query_first(settings, '$.**.win_window_days') #>> '{}')::integer,
-                         90) AS win_window_days,
-                coalesce((jsonb_path_query_first(settings, '$.**.control_percent') #>> '{}')::float8,
-                         0) AS control_percent
+        "SELECT coalesce(settings ->> 'currency', 'EUR') AS currency,
+                coalesce((settings ->> 'win_window_days')::integer, 90) AS win_window_days,
+                coalesce((settings ->> 'control_percent')::float8, 10) AS control_percent
          FROM winback_settings WHERE tenant_id = $1 ORDER BY version DESC LIMIT 1",
     )
     .bind::<SqlUuid, _>(tenant.0)
@@ -293,6 +290,6 @@ pub async fn rules(conn: &mut Conn, tenant: TenantId) -> Result<Rules> {
     Ok(found.unwrap_or(Rules {
         currency: "EUR".into(),
         win_window_days: 90,
-        control_percent: 0.0,
+        control_percent: 10.0,
     }))
 }

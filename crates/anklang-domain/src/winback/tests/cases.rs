@@ -5,8 +5,8 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use crate::planning::{Calendar, Region, Weekdays};
 use crate::winback::*;
 
-const ANNA: &str = "anna";
-const BEN: &str = "ben";
+const ANNA: &str = "users/anna";
+const BEN: &str = "users/ben";
 
 fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -60,12 +60,8 @@ fn actions() -> [(Action, CaseState); 5] {
     ]
 }
 
-fn person(name: &str) -> Actor {
-    Actor::Person(name.to_owned())
-}
-
 fn by_anna(case: &Case, action: &Action) -> Result<Acted, ActError> {
-    act(case, &person(ANNA), action, &rules(), now(), today())
+    act(case, Actor::Person(ANNA), action, &rules(), now(), today())
 }
 
 fn becomes(acted: Result<Acted, ActError>) -> Case {
@@ -128,10 +124,9 @@ fn a_template_goes_out_once() {
     );
     let put_off = becomes(by_anna(&case, &Action::Remind(Remind::InDays(3))));
     let refused = Err(ActError::MailedBefore(today()));
-    assert_eq!(by_anna(&put_off, &standard), refused);
-    let campaign = |case: &Case, action: &Action| {
-        act(case, &Actor::Campaign, action, &rules(), now(), today())
-    };
+    assert_eq!(by_anna(&put_off, &standard), refused.clone());
+    let campaign =
+        |case: &Case, action: &Action| act(case, Actor::Campaign, action, &rules(), now(), today());
     assert_eq!(campaign(&put_off, &standard), refused);
     let voucher = Action::Mail(MailTemplate::Voucher);
     let both = becomes(campaign(&put_off, &voucher));
@@ -144,9 +139,9 @@ fn a_template_goes_out_once() {
         has_voucher: false,
         ..rules()
     };
-    let anna = person(ANNA);
+    let anna = Actor::Person(ANNA);
     assert_eq!(
-        act(&open(), &anna, &voucher, &without, now(), today()),
+        act(&open(), anna, &voucher, &without, now(), today()),
         Err(ActError::NoTemplate(MailTemplate::Voucher))
     );
 }
@@ -160,21 +155,23 @@ fn nobody_steps_on_another() {
         hold: Some(hold.clone()),
         ..open()
     };
+    let held = ActError::Held(hold.clone());
     assert_eq!(
-        claim(&case, BEN, now(), lasts),
-        Err(ActError::Held(hold.clone()))
+        held.to_string(),
+        "users/anna works on the case until 2026-11-23T09:15:00Z"
     );
+    assert_eq!(claim(&case, BEN, now(), lasts), Err(held.clone()));
     let later = now() + TimeDelta::minutes(5);
     assert_eq!(
         claim(&case, ANNA, later, lasts).unwrap().until,
         later + lasts
     );
     let mail = Action::Mail(MailTemplate::Standard);
-    for other in [person(BEN), Actor::Campaign] {
-        let acted = act(&case, &other, &mail, &rules(), now(), today());
-        assert_eq!(acted, Err(ActError::Held(hold.clone())));
+    for other in [Actor::Person(BEN), Actor::Campaign] {
+        let acted = act(&case, other, &mail, &rules(), now(), today());
+        assert_eq!(acted, Err(held.clone()));
         // Its end is not included.
-        let acted = act(&case, &other, &mail, &rules(), hold.until, today());
+        let acted = act(&case, other, &mail, &rules(), hold.until, today());
         assert_eq!(becomes(acted).state, CaseState::Mailed);
     }
     // Whoever holds it keeps it while working, and gives it up by closing.
@@ -196,8 +193,8 @@ fn reminders_move_to_workdays_unless_somebody_names_the_day() {
             ..rules()
         };
         let action = Action::Remind(remind);
-        let anna = person(ANNA);
-        act(&open(), &anna, &action, &rules, now(), today()).map(|acted| match acted {
+        let anna = Actor::Person(ANNA);
+        act(&open(), anna, &action, &rules, now(), today()).map(|acted| match acted {
             Acted::Becomes(case) => case.due_on.unwrap(),
             Acted::AlreadySo => panic!("a reminder always changes"),
         })

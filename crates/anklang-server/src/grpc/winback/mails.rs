@@ -77,7 +77,7 @@ impl WinbackMailsApi {
         }
         let order = Order {
             template,
-            actor: &Actor::Person(worker),
+            actor: Actor::Person(&worker),
             mailing: None,
             now: Utc::now(),
         };

@@ -21,12 +21,12 @@ pub(super) fn contact(violations: &mut Violations, field: &str, name: &str) -> O
     violations.check(field, name::parse_uuid(name, "plannedContacts"))
 }
 
-pub(super) fn claim(violations: &mut Violations, text: &str) -> Option<Uuid> {
+pub(in crate::grpc) fn claim(violations: &mut Violations, text: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(text);
     violations.check("claim", id.map_err(|_| "must be the UUID of a claim"))
 }
 
-pub(super) fn seconds(violations: &mut Violations, given: i32) -> i32 {
+pub(in crate::grpc) fn seconds(violations: &mut Violations, given: i32) -> i32 {
     match given {
         0 => CLAIM_SECONDS,
         10..=3_600 => given,
@@ -75,7 +75,7 @@ pub(in crate::grpc) fn skills<'r>(
 }
 
 /// Texts without blanks around them, each once.
-pub(super) fn words<'r>(
+pub(in crate::grpc) fn words<'r>(
     violations: &mut Violations,
     field: &str,
     given: &'r [String],

@@ -44,6 +44,15 @@ async fn execute(server: &TestServer, sql: &str) {
     database.batch_execute(sql).await.unwrap();
 }
 
+/// The share of the control group that the settings require.
+async fn require_control(server: &TestServer, version: i32, percent: i32) {
+    let sql = format!(
+        "INSERT INTO winback_settings (tenant_id, version, settings)
+         SELECT id, {version}, '{{\"control_percent\": {percent}}}' FROM tenant"
+    );
+    execute(server, &sql).await;
+}
+
 /// The name of the newest case of a customer.
 pub async fn case_of(server: &TestServer, number: &str) -> String {
     let sql = format!(
@@ -145,6 +154,7 @@ pub async fn save_sender(client: &Client, brand: &str, account: &str, pool: &str
 async fn ready(server: &TestServer, customers: usize, codes: i32) -> Client {
     let client = tenant(server, customers).await;
     open_cases(server, TENANT, "").await;
+    require_control(server, 1, 0).await;
     save_pool(&client, POOL, codes).await;
     save_sender(&client, "sw", "mail", POOL).await;
     let standard = content("Wir vermissen Sie", "Guten Tag {{ name }}", "");
@@ -383,7 +393,7 @@ async fn who_may_not_be_mailed_is_not() {
         ("0001", "PRECONDITION", "not consented"),
         ("0002", "PRECONDITION", "blocked"),
         ("0003", "ILLEGAL_TRANSITION", "closed"),
-        ("0004", "ILLEGAL_TRANSITION", "somebody else"),
+        ("0004", "ILLEGAL_TRANSITION", "users/ben works on the case"),
         ("0005", "PRECONDITION", "no mail address"),
     ] {
         let name = case(number).await;
@@ -755,18 +765,13 @@ async fn a_mailing_tells_whom_it_left_out() {
         &["template", "filter", "control_percent"],
     );
     // What the settings require is the least.
-    execute(
-        &server,
-        "INSERT INTO winback_settings (tenant_id, version, settings)
-         SELECT id, 1, '{\"control\": {\"control_percent\": 10}}' FROM tenant",
-    )
-    .await;
+    require_control(&server, 2, 10).await;
     wrong.filter = String::new();
     wrong.template = Voucher.into();
     wrong.control_percent = Some(5.0);
     let refused = client.winback_mails().mail_winback_cases(wrong).await;
     refused::names(&refused.unwrap_err(), &["control_percent"]);
-    execute(&server, "DELETE FROM winback_settings").await;
+    require_control(&server, 3, 0).await;
 
     let operation = mail_all(&client, Voucher, "at_stake > 200", 0.0)
         .await
