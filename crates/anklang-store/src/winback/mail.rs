@@ -297,6 +297,7 @@ pub async fn queue(
     order: &Order<'_>,
     cases: &[Uuid],
 ) -> Result<Answers> {
+    keep_accounts(conn, tenant.id).await?;
     let locked = lock(conn, tenant.id, cases).await?;
     let reach = reach(conn, tenant.id, order.template, cases).await?;
     let reach: HashMap<Uuid, Reach> = reach.into_iter().map(|r| (r.case_id, r)).collect();
@@ -359,6 +360,21 @@ fn decide<'a>(
     };
     let through = reach.check(order.template, today);
     Ok(through.map(|through| (becomes, through)))
+}
+
+/// Keeps the accounts of senders from being deleted until the end of the transaction: messages are about
+/// to name them.
+async fn keep_accounts(conn: &mut Conn, tenant: TenantId) -> Result<()> {
+    diesel::sql_query(
+        "SELECT id FROM channel_account
+         WHERE tenant_id = $1 AND deleted_at IS NULL
+           AND id IN (SELECT account FROM winback_sender WHERE tenant_id = $1)
+         ORDER BY id FOR KEY SHARE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Locks cases, in the order of their ids, by a statement of their own.

@@ -479,6 +479,73 @@ async fn what_changes_before_the_sending_counts() {
 }
 
 #[tokio::test]
+async fn an_account_that_a_sender_names_stays_or_is_replaced() {
+    use anklang_proto::anklang::channels::v1 as channels;
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 1, 0).await;
+    for id in ["eins", "zwei"] {
+        crate::accounts::create(&client, id, "mail", crate::accounts::relay(&server.sink)).await;
+    }
+    save_sender(&client, "sw", "eins", POOL).await;
+    let mut request = channels::DeleteChannelAccountRequest {
+        name: "channelAccounts/eins".into(),
+        ..Default::default()
+    };
+    let refused = client
+        .channels()
+        .delete_channel_account(request.clone())
+        .await;
+    let (_, description) = refused::precondition(&refused.unwrap_err(), "PRECONDITION");
+    assert!(description.contains("winbackSenders/sw"), "{description}");
+    request.replacement = "channelAccounts/zwei".into();
+    let deleted = client.channels().delete_channel_account(request).await;
+    deleted.unwrap();
+    let sender = winback::GetWinbackSenderRequest {
+        name: "winbackSenders/sw".into(),
+    };
+    let sender = client.winback_templates().get_winback_sender(sender).await;
+    let sender = sender.unwrap().into_inner();
+    assert_eq!(sender.channel_account, "channelAccounts/zwei");
+    assert_eq!(sender.templates, [i32::from(Standard), i32::from(Voucher)]);
+    let queued = mail(&client, &case_of(&server, "0000").await, Standard).await;
+    let queued = queued.unwrap();
+    until_state(&client, &queued.message, messages::MessageState::Sent).await;
+}
+
+#[tokio::test]
+async fn the_link_withdraws_consent() {
+    let server = TestServer::start_with(Options {
+        config: "[public]\nurl = 'https://post.sw.example/'".into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 1, 1).await;
+    let standard = content("Hallo", "Abmelden: {{ unsubscribe_url }}", "");
+    save_template(&client, "sw", Standard, standard)
+        .await
+        .unwrap();
+    let case = case_of(&server, "0000").await;
+    let queued = mail(&client, &case, Standard).await.unwrap();
+    until_state(&client, &queued.message, messages::MessageState::Sent).await;
+    let mail_of = mail_to(&server, &address(0)).unwrap();
+    let parsed = MessageParser::default().parse(&mail_of.data).unwrap();
+    let header = parsed.header_raw("List-Unsubscribe").unwrap().trim();
+    let text = parsed.body_text(0).unwrap().trim().to_owned();
+    let url = text.strip_prefix("Abmelden: ").unwrap();
+    assert_eq!(header, format!("<{url}>"));
+    let path = url.strip_prefix("https://post.sw.example").unwrap();
+    let (status, page) = crate::unsubscribe::http(server.addr, "GET", path, "").await;
+    assert!(status == 200 && page.contains("Stadtwerke"), "{page}");
+    let one_click = "List-Unsubscribe=One-Click";
+    let (status, _) = crate::unsubscribe::http(server.addr, "POST", path, one_click).await;
+    assert_eq!(status, 200);
+    let refused = mail(&client, &case, Voucher).await.unwrap_err();
+    let (_, description) = refused::precondition(&refused, "PRECONDITION");
+    assert!(description.contains("not consented"), "{description}");
+}
+
+#[tokio::test]
 async fn mailjet_gets_the_values_as_variables() {
     let mailjet = Fake::start().await;
     let server = TestServer::start_with(Options {
