@@ -87,6 +87,7 @@ list_requests! {
     pb::templates::v1::ListTemplatesRequest,
     pb::winback::v1::ListVoucherPoolsRequest,
     pb::winback::v1::ListVouchersRequest,
+    pb::winback::v1::ListWinbackMailingsRequest,
 }
 
 /// Google's, without an order.
@@ -228,6 +229,7 @@ mod tests {
             &selection::VERSIONS,
             &template::LISTABLE,
             &winback::mailing::LISTABLE,
+            &winback::mailing::MAILINGS,
             &winback::voucher::LISTABLE,
             &winback::voucher::VOUCHERS,
         ];

@@ -570,6 +570,6 @@ async fn write_events(
     Ok(())
 }
 
-fn of<'a, T>(mails: &'a [Mail<'_>], get: impl Fn(&'a Mail<'_>) -> T) -> Vec<T> {
+fn of<'a, 'b, T>(mails: &'a [Mail<'b>], get: impl Fn(&'a Mail<'b>) -> T) -> Vec<T> {
     mails.iter().map(get).collect()
 }

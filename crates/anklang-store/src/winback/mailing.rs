@@ -6,9 +6,10 @@
 
 use anklang_domain::TenantId;
 use anklang_domain::winback::{ControlGroup, MailTemplate, RevenueGroup};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Date, Double, Integer, Nullable, Numeric, Text, Uuid as SqlUuid,
+    Array, BigInt, Bool, Bytea, Date, Double, Integer, Nullable, Numeric, Text, Timestamptz,
+    Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::mail::Refusal;
 use super::template::{self, Rules};
-use crate::listing::{Field, Kind, List, Listable, Part, PartType, Sort};
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result};
 
@@ -70,6 +71,12 @@ pub struct Mailing {
     /// The day on which the control group was drawn: the first one that counts.
     #[diesel(sql_type = Nullable<Date>)]
     pub drawn_on: Option<NaiveDate>,
+    /// When it was asked for.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When all were decided on.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub done_at: Option<DateTime<Utc>>,
 }
 
 impl Mailing {
@@ -116,15 +123,39 @@ pub async fn create(
 
 /// The mailing with that id.
 pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Mailing>> {
-    Ok(diesel::sql_query(
-        "SELECT id, template, filter, control_percent, window_days, currency, drawn_on
-         FROM winback_mailing WHERE tenant_id = $1 AND id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .get_result(conn)
-    .await
-    .optional()?)
+    Ok(diesel::sql_query(format!("{SELECT} AND id = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+const SELECT: &str =
+    "SELECT id, template, filter, control_percent, window_days, currency, drawn_on,
+        created_at, done_at
+    FROM winback_mailing WHERE tenant_id = $1";
+
+/// What mailings are listed by.
+pub static MAILINGS: Listable = Listable {
+    fields: &[
+        Field::column(
+            "template",
+            Kind::Word("WINBACK_TEMPLATE_", &["standard", "voucher"]),
+        ),
+        Field::column("control_percent", Kind::Number),
+        Field::column("window_days", Kind::Number),
+        Field::nullable("draw_date", Kind::Date, "drawn_on"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::nullable("end_time", Kind::Time, "done_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of mailings, newest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Mailing>> {
+    let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
+    list.load(conn, base).await
 }
 
 /// The cases that a mailing is about: open, without this template, and of nobody who is left alone for

@@ -190,6 +190,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "vouchers",
         ),
         (
+            "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
+            json!({}),
+            "winbackMailings",
+        ),
+        (
             "google.longrunning.Operations/ListOperations",
             json!({}),
             "operations",

@@ -15,7 +15,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 18] = [
+const LISTS: [&str; 19] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -33,6 +33,7 @@ const LISTS: [&str; 18] = [
     "anklang.messages.v1.MessageService/ListMessages",
     "anklang.handover.v1.WebhookService/ListWebhooks",
     "anklang.planning.v1.WorkListService/ListContactOutcomes",
+    "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
     "google.longrunning.Operations/ListOperations",
 ];
 

@@ -1,6 +1,6 @@
 //! Mailing cases, one or many, and what a mailing brought.
 
-use anklang_domain::winback::{Actor, MOST_CONTROL_PERCENT, RevenueGroup, recovered};
+use anklang_domain::winback::{Actor, MOST_CONTROL_PERCENT, MailTemplate, RevenueGroup, recovered};
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::winback::v1 as pb;
@@ -18,6 +18,7 @@ use rust_decimal::prelude::FromPrimitive;
 use tonic::{Request, Response, Status};
 
 use super::read_template;
+use crate::grpc::listing::Listing;
 use crate::grpc::operations::{OperationsApi, any};
 use crate::grpc::work_list::read::person;
 use crate::grpc::{ApiError, ApiResult, Change, caller, form, reply, wire};
@@ -46,6 +47,13 @@ impl pb::winback_mail_service_server::WinbackMailService for WinbackMailsApi {
         request: Request<pb::MailWinbackCasesRequest>,
     ) -> Result<Response<lro::Operation>, Status> {
         reply(self.mail_all(request).await)
+    }
+
+    async fn list_winback_mailings(
+        &self,
+        request: Request<pb::ListWinbackMailingsRequest>,
+    ) -> Result<Response<pb::ListWinbackMailingsResponse>, Status> {
+        reply(self.list(request).await)
     }
 
     async fn report_winback_mailing(
@@ -137,6 +145,25 @@ impl WinbackMailsApi {
         Ok(operation)
     }
 
+    async fn list(
+        &self,
+        request: Request<pb::ListWinbackMailingsRequest>,
+    ) -> ApiResult<pb::ListWinbackMailingsResponse> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let request = request.into_inner();
+        let mut violations = Violations::new();
+        let (keys, of) = (&self.app.keys, &mailing::MAILINGS);
+        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        violations.finish(())?;
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        let page = mailing::list(&mut tx, tenant.id, &listing.list).await?;
+        tx.commit().await?;
+        Ok(pb::ListWinbackMailingsResponse {
+            next_page_token: listing.token(page.next),
+            winback_mailings: page.rows.into_iter().map(mailing_to_wire).collect(),
+        })
+    }
+
     async fn report(
         &self,
         request: Request<pb::ReportWinbackMailingRequest>,
@@ -174,6 +201,23 @@ impl WinbackMailsApi {
             &ended,
             confidence,
         ))
+    }
+}
+
+fn mailing_to_wire(mailing: Mailing) -> pb::WinbackMailing {
+    let template = match mailing.template() {
+        MailTemplate::Standard => pb::WinbackTemplate::Standard,
+        MailTemplate::Voucher => pb::WinbackTemplate::Voucher,
+    };
+    pb::WinbackMailing {
+        name: mailing::resource(mailing.id),
+        template: template.into(),
+        filter: mailing.filter,
+        control_percent: mailing.control_percent,
+        window_days: mailing.window_days,
+        draw_date: mailing.drawn_on.map(wire::date),
+        create_time: Some(wire::timestamp(mailing.created_at)),
+        end_time: mailing.done_at.map(wire::timestamp),
     }
 }
 

@@ -998,7 +998,7 @@ pub async fn populate(
         "INSERT INTO winback_mailing (tenant_id, id, template, control_percent, window_days, currency,
                                       drawn_on)
          SELECT id, gen_random_uuid(), 'standard', 10, 90, 'EUR', current_date
-         FROM tenant WHERE slug = '{slug}';
+         FROM tenant, generate_series(1, 2) WHERE slug = '{slug}';
          INSERT INTO winback_mailing_member (tenant_id, mailing_id, case_id, customer_id)
          SELECT m.tenant_id, m.id, w.id, w.customer_id
          FROM winback_mailing m JOIN winback_case w USING (tenant_id);
@@ -1008,7 +1008,7 @@ pub async fn populate(
     execute(server, &sql).await;
     let mailing = server
         .database
-        .one("SELECT 'winbackMailings/' || id FROM winback_mailing")
+        .one("SELECT 'winbackMailings/' || min(id::text) FROM winback_mailing")
         .await;
     [second, mailing.unwrap()]
 }
