@@ -319,7 +319,7 @@ async fn templates_are_refused_with_all_that_is_wrong() {
     let client = ready(&server, 1, 0).await;
     let wrong = content(
         "{{var:vornahme:\"x\"}}",
-        "Guten Tag\n{{var:ort:\"x}} {{ gutschein }} {{var:gutschein:\"\"}}",
+        "Guten Tag\n{{var:ort:x}} {{var:gutschein:\"\"}}",
         "{{var:land:\"\"}} {{ plz }} {% if %}",
     );
     let refused = save_template(&client, "sw", Standard, wrong).await;
@@ -334,6 +334,13 @@ async fn templates_are_refused_with_all_that_is_wrong() {
         "{told:?}"
     );
     assert!(at("text_body", "line 2, column 11: "), "{told:?}");
+    assert!(
+        at(
+            "text_body",
+            "line 2, column 21: unknown variable `gutschein`"
+        ),
+        "{told:?}"
+    );
     assert!(at("html_body", "line 1, column "), "{told:?}");
 
     let without = content("Ein Gutschein", "ohne Code", "");
@@ -740,9 +747,22 @@ async fn a_mailing_survives_kills_at_any_moment() {
                     WHERE kind = 'MailWinbackCases'";
     let control = "SELECT coalesce(string_agg(customer_id::text, ',' ORDER BY customer_id), '')
                    FROM winback_control";
+    let taken_up = "SELECT attempt FROM operation WHERE kind = 'MailWinbackCases'";
     let (mut drawn, mut interrupted) = (String::new(), false);
-    for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..250))).await;
+    for round in 1..=5 {
+        // Only a worker that has taken the mailing up can be interrupted at it.
+        until("a worker", async || {
+            let attempt: i32 = server
+                .database
+                .one(taken_up)
+                .await
+                .unwrap()
+                .parse()
+                .unwrap();
+            attempt >= round || server.database.one(over_now).await.unwrap() == "t"
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
         let is_over = server.database.one(over_now).await.unwrap() == "t";
         server.restart().await.unwrap();
         interrupted |= !is_over;
@@ -992,7 +1012,8 @@ pub async fn populate(
         case_of(server, "K0001").await,
         case_of(server, "K0002").await,
     );
-    mail(client, &first, Voucher).await.unwrap();
+    let queued = mail(client, &first, Voucher).await.unwrap();
+    until_state(client, &queued.message, messages::MessageState::Sent).await;
     // Who is drifting away is for detection to find.
     let sql = format!(
         "INSERT INTO winback_mailing (tenant_id, id, template, control_percent, window_days, currency,
