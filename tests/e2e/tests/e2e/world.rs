@@ -33,7 +33,7 @@ pub struct World {
     pub delivery: String,
     pub work: crate::work_list::Work,
     pub contact: String,
-    /// A winback case that was not mailed, and a mailing.
+    /// A winback case that got no standard template, and a mailing.
     pub winback: [String; 2],
 }
 

@@ -504,7 +504,10 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         ),
         (
             "anklang.winback.v1.WinbackTemplateService/PreviewWinbackMail",
-            json!({"customer": w.customer, "template": "WINBACK_TEMPLATE_STANDARD"}),
+            json!({
+                "customer": w.customer, "template": "WINBACK_TEMPLATE_STANDARD",
+                "brand": "brands/linden",
+            }),
         ),
         (
             "anklang.winback.v1.WinbackTemplateService/UpdateVoucherPool",
