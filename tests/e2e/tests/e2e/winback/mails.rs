@@ -1011,7 +1011,7 @@ pub async fn populate(
     // There are several brands: the last order says which.
     let sql = format!(
         "UPDATE sales_order o SET brand_id = b.id FROM brand b JOIN tenant t ON t.id = b.tenant_id
-         WHERE t.slug = '{slug}' AND b.code = '{brand}' AND o.tenant_id = t.id"
+         WHERE t.slug = '{slug}' AND b.code = '{brand}' AND o.tenant_id = t.id AND o.number = 'O2'"
     );
     execute(server, &sql).await;
     let case = case_of(server, "K0001").await;
