@@ -131,7 +131,7 @@ mod tests {
         assert!(NAMES.is_sorted_by(|a, b| a.0 < b.0));
         assert_eq!(country_name("DE"), "Deutschland");
         assert_eq!(country_name("AT"), "Österreich");
-        assert_eq!(country_name("BO"), "Bolivia");
+        assert_eq!(country_name("FJ"), "Fiji");
         assert_eq!(country_name(""), "");
         assert_eq!(country_name("??"), "??");
     }

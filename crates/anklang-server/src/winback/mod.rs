@@ -265,7 +265,7 @@ mod tests {
             "{told:?}"
         );
         assert!(
-            told[1].starts_with("text_body:1:23: unknown variable `kunde`"),
+            told[1].starts_with("text_body:1:24: unknown variable `kunde`"),
             "{told:?}"
         );
         assert!(told[2].starts_with("html_body:1:"), "{told:?}");
