@@ -105,6 +105,10 @@ impl Client {
         winback: pb::winback::v1::winback_service_client::WinbackServiceClient<Calls>,
         /// Winback cases.
         winback_cases: pb::winback::v1::winback_case_service_client::WinbackCaseServiceClient<Calls>,
+        /// Templates and vouchers of winback.
+        winback_templates: pb::winback::v1::winback_template_service_client::WinbackTemplateServiceClient<Calls>,
+        /// Mails of winback.
+        winback_mails: pb::winback::v1::winback_mail_service_client::WinbackMailServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

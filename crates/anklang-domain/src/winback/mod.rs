@@ -7,7 +7,7 @@
 //!   worth; [`outlook`] puts both together to the revenue at stake.
 //! - **What is done**: [`act`] and [`on_order`] move a [`Case`] between its states, which lie on the six
 //!   [`Tile`]s.
-//! - **What is said**: [`Values`] are the twelve variables of templates; [`translate`] reads Mailjet's
+//! - **What is said**: [`Values`] are the variables of templates; [`translate`] reads Mailjet's
 //!   way of writing them.
 //! - **What it brought**: a [`ControlGroup`] is left alone, and [`recovered`] compares with it.
 //!

@@ -95,6 +95,9 @@ mutations! {
         pb::winback::v1::ExtendWinbackCaseRequest,
         pb::winback::v1::NextWinbackCaseRequest,
         pb::winback::v1::ReleaseWinbackCaseRequest,
+        pb::winback::v1::GenerateVouchersRequest,
+        pb::winback::v1::MailWinbackCaseRequest,
+        pb::winback::v1::MailWinbackCasesRequest,
     }
     changes {
         pb::campaigns::v1::CancelCampaignRequest,
@@ -161,6 +164,8 @@ mutations! {
         pb::selections::v1::UpdateSelectionRequest => selection: pb::selections::v1::Selection,
         pb::templates::v1::UpdateTemplateRequest => template: pb::templates::v1::Template,
         pb::winback::v1::UpdateWinbackSettingsRequest => winback_settings: pb::winback::v1::WinbackSettings,
+        pb::winback::v1::UpdateVoucherPoolRequest => voucher_pool: pb::winback::v1::VoucherPool,
+        pb::winback::v1::UpdateWinbackSenderRequest => winback_sender: pb::winback::v1::WinbackSender,
     }
 }
 

@@ -89,6 +89,8 @@ tagged! {
     pb::winback::v1::WinbackCase {
         tile, held_by, hold_expire_time, customer_link, order_link, last_order_products
     },
+    pb::winback::v1::VoucherPool { voucher_count, left_count },
+    pb::winback::v1::WinbackSender { templates },
 }
 
 #[cfg(test)]

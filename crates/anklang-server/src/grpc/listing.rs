@@ -92,6 +92,9 @@ list_requests! {
     pb::winback::v1::ListWinbackSettingsVersionsRequest,
     pb::winback::v1::ListWinbackCaseEventsRequest,
     pb::winback::v1::ListWinbackCasesRequest,
+    pb::winback::v1::ListVoucherPoolsRequest,
+    pb::winback::v1::ListVouchersRequest,
+    pb::winback::v1::ListWinbackMailingsRequest,
 }
 
 /// A list page by page into a file; its cursors are tokens of pages.
@@ -253,6 +256,10 @@ mod tests {
             &winback::settings::LISTABLE,
             &winback::case::LISTABLE,
             &winback::case::event::LISTABLE,
+            &winback::mailing::LISTABLE,
+            &winback::mailing::MAILINGS,
+            &winback::voucher::LISTABLE,
+            &winback::voucher::VOUCHERS,
         ];
         for field in lists.iter().flat_map(|list| list.fields) {
             if let Kind::Word(prefix, words) = field.kind {

@@ -10,6 +10,7 @@ pub mod dry_run;
 pub mod handover;
 pub mod launch;
 pub mod lookups;
+pub mod mailing;
 pub mod moves;
 pub mod operations;
 pub mod phases;

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, bundle, dry_run, launch, planning, winback};
+use super::{App, bundle, dry_run, launch, mailing, planning, winback};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
@@ -22,6 +22,7 @@ const KINDS: [&str; 5] = [
     launch::KIND,
     dry_run::KIND,
     bundle::KIND,
+    mailing::KIND,
     planning::KIND,
     winback::KIND,
 ];
@@ -85,6 +86,7 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
     let result = match &kind[..] {
         launch::KIND => guarded(launch::run(app, &mut held, stop)).await,
+        mailing::KIND => guarded(mailing::run(app, &mut held, stop)).await,
         dry_run::KIND => guarded(dry_run::run(app, &mut held, stop)).await,
         bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
         planning::KIND => guarded(planning::run(app, &mut held, stop)).await,

@@ -67,6 +67,7 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
                jsonb_build_object(
                    'message', 'messages/' || am.id, 'report', n.kind, 'customer', cu.number,
                    'offer', o.number, 'campaign', 'campaigns/' || am.campaign_id,
+                   'winback_case', 'winbackCases/' || am.winback_case_id,
                    'phase', p.number, 'channel', am.channel, 'channel_account', am.account,
                    'code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''),
                    'event_time', to_char(coalesce(d.occurred_at, now()) AT TIME ZONE 'UTC',

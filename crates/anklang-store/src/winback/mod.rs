@@ -1,4 +1,5 @@
-//! Winback: settings, detections and what they found, cases that customers close by buying again.
+//! Winback: settings, detections and what they found, cases and those who work them, mails with vouchers,
+//! and customers who close cases by buying again.
 //!
 //! What the numbers mean and who is a case are the domain's ([`anklang_domain::winback`]); here are the
 //! rows. Revenue of an order is the sum of its lines; orders in another currency than the settings', and
@@ -9,7 +10,11 @@ pub mod detection;
 pub mod explain;
 pub mod figures;
 pub mod judge;
+pub mod mail;
+pub mod mailing;
 pub mod settings;
+pub mod template;
+pub mod voucher;
 pub mod won_back;
 
 /// Cases that nothing leaves.

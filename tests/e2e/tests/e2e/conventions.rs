@@ -5,8 +5,8 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use crate::raw;
 
 /// Beginnings of methods that change nothing.
-const READING: [&str; 9] = [
-    "Analyse", "Get", "List", "Export", "Explain", "Preview", "Download", "Watch", "Wait",
+const READING: [&str; 10] = [
+    "Analyse", "Get", "List", "Export", "Explain", "Preview", "Download", "Report", "Watch", "Wait",
 ];
 
 /// Methods that change something and are done once in another way.
@@ -34,7 +34,19 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 16] = [
+const UNSEEN: [(&str, &str); 20] = [
+    (
+        "anklang.winback.v1.WinbackTemplateService/GenerateVouchers",
+        "it adds codes and leaves the pool as it is",
+    ),
+    (
+        "anklang.winback.v1.WinbackMailService/MailWinbackCase",
+        "who works on the case keeps others out, and a template goes out once",
+    ),
+    (
+        "anklang.winback.v1.WinbackMailService/MailWinbackCases",
+        "many at once; it leaves out who was mailed or closed meanwhile",
+    ),
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",

@@ -191,6 +191,21 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "deliveries",
         ),
         (
+            "anklang.winback.v1.WinbackTemplateService/ListVoucherPools",
+            json!({"parent": "brands/-"}),
+            "voucherPools",
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/ListVouchers",
+            json!({"parent": "brands/linden/voucherPools/sommer"}),
+            "vouchers",
+        ),
+        (
+            "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
+            json!({}),
+            "winbackMailings",
+        ),
+        (
             "google.longrunning.Operations/ListOperations",
             json!({}),
             "operations",

@@ -15,7 +15,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 21] = [
+const LISTS: [&str; 22] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -36,11 +36,12 @@ const LISTS: [&str; 21] = [
     "anklang.winback.v1.WinbackService/ListWinbackDetections",
     "anklang.winback.v1.WinbackService/ListWinbackSettingsVersions",
     "anklang.winback.v1.WinbackCaseService/ListWinbackCases",
+    "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
     "google.longrunning.Operations/ListOperations",
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 30] = [
+const OTHERS: [&str; 31] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -73,6 +74,7 @@ const OTHERS: [&str; 30] = [
     "anklang.winback.v1.WinbackCaseService/ExportWinbackCases",
     "anklang.winback.v1.WinbackCaseService/GetWinbackTiles",
     "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
+    "anklang.winback.v1.WinbackMailService/MailWinbackCases",
 ];
 
 #[tokio::test]

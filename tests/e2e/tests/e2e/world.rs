@@ -35,6 +35,8 @@ pub struct World {
     pub contact: String,
     pub detection: String,
     pub cases: crate::winback::desk::Cases,
+    /// A winback case that got no standard template, and a mailing.
+    pub winback: [String; 2],
 }
 
 /// Fills the tenant `linden`.
@@ -155,6 +157,7 @@ pub async fn populate(server: &TestServer) -> World {
         detection: crate::winback::populate(&client).await,
         cases: crate::winback::desk::populate(server).await,
         contact,
+        winback: crate::winback::mails::populate(server, &client, "linden", "linden").await,
         client,
         utility,
     }

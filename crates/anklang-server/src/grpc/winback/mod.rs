@@ -1,9 +1,15 @@
-//! Winback: what a tenant sets, looking for customers who drift away, and working their cases.
+//! Winback: what a tenant sets, looking for customers who drift away, working their cases, and mailing them.
 
 pub mod cases;
 pub mod detection;
+pub mod mails;
 pub mod settings;
+pub mod templates;
 
+mod vouchers;
+
+use anklang_domain::Violations;
+use anklang_domain::winback::MailTemplate;
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::longrunning as lro;
 use tonic::{Request, Response, Status};
@@ -66,5 +72,20 @@ impl pb::winback_service_server::WinbackService for WinbackApi {
         request: Request<pb::ExplainWinbackRequest>,
     ) -> Result<Response<pb::WinbackExplanation>, Status> {
         reply(self.explain(request).await)
+    }
+}
+
+/// Which template a request names.
+fn read_template(
+    template: pb::WinbackTemplate,
+    violations: &mut Violations,
+) -> Option<MailTemplate> {
+    match template {
+        pb::WinbackTemplate::Unspecified => {
+            violations.add("template", "is required: STANDARD or VOUCHER");
+            None
+        }
+        pb::WinbackTemplate::Standard => Some(MailTemplate::Standard),
+        pb::WinbackTemplate::Voucher => Some(MailTemplate::Voucher),
     }
 }

@@ -4,6 +4,7 @@ mod cases;
 pub mod desk;
 mod detection;
 mod export;
+pub mod mails;
 mod together;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;

@@ -2,8 +2,8 @@
 
 use anklang_domain::winback::{CaseState, Tile};
 use anklang_proto::anklang::winback::v1 as pb;
-use anklang_store::winback::settings;
 use anklang_store::winback::case::tiles::{self, Group, Moments};
+use anklang_store::winback::settings;
 use chrono::{TimeDelta, Utc};
 use rust_decimal::Decimal;
 use tonic::Request;
