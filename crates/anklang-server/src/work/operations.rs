@@ -18,7 +18,7 @@ use crate::telemetry::spans;
 const POLL: Duration = Duration::from_secs(1);
 
 /// The kinds of operations that this server can do.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
     launch::KIND,
     dry_run::KIND,
     bundle::KIND,

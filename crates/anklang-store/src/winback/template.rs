@@ -4,7 +4,7 @@
 use anklang_domain::TenantId;
 use anklang_domain::winback::MailTemplate;
 use chrono::NaiveDate;
-use diesel::sql_types::{Array, Bool, Date, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Date, Nullable, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
