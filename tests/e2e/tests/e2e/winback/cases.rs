@@ -322,7 +322,7 @@ async fn many(server: &TestServer, client: &Client) {
                 continue;
             }
             let brand = ["garten", "markt", ""][(i + n) % 3];
-            orders += &format!("M{i:02}-{n},M{i:02},{brand},2026-0{n}-01T10:00:00Z,{currency}\n");
+            orders += &format!("M{i:02}-{n},M{i:02},{brand},2025-0{n}-01T10:00:00Z,{currency}\n");
             lines += &format!(
                 "M{i:02}-{n},1,P,Korb,1,5\nM{i:02}-{n},2,P,Obst,1,{}\nM{i:02}-{n},3,P,,1,99\n",
                 [-5, 0, 5, 10][i % 4],
