@@ -43,6 +43,9 @@ struct Args {
     /// Order lines in the measurement of winback, four for each order.
     #[arg(long, default_value_t = 20_000_000)]
     lines: usize,
+    /// A Python that has the package lifetimes: the fit of winback's models is compared with its fit.
+    #[arg(long)]
+    lifetimes: Option<PathBuf>,
     /// Measurements, in this order; all by default. All others need the import.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -74,6 +77,7 @@ struct Bench {
     messages: usize,
     entries: usize,
     lines: usize,
+    lifetimes: Option<PathBuf>,
     server: TestServer,
     client: Client,
     /// As the owner of the database.
@@ -133,6 +137,7 @@ async fn main() -> Result<()> {
         messages: args.messages.min(args.accounts),
         entries: args.entries.min(args.accounts * planning::PLANS),
         lines: args.lines,
+        lifetimes: args.lifetimes.clone(),
         server,
         client,
         db,

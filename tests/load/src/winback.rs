@@ -1,13 +1,18 @@
 //! Winback: looking for customers who drift away, against the same rows by `INSERT … SELECT` into the same
 //! tables, in the same run.
 
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anklang_proto::anklang::operations::v1::OperationMetadata;
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::longrunning as lro;
 use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
 use prost::Message;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 
 use crate::Bench;
 use crate::report::{peak_memory, reset_peak_memory, timed};
@@ -67,6 +72,10 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         "{:?}",
         again.found
     );
+    let python = match &bench.lifetimes {
+        Some(python) => Some(by_lifetimes(bench, python, &again.found).await?),
+        None => None,
+    };
     let (sums, cases) = by_hand(bench, &first.found).await.context("by hand")?;
 
     let lines = bench.lines;
@@ -89,6 +98,17 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     bench
         .report
         .note("BG/NBD and Gamma-Gamma, reading included", fit);
+    if let Some((fitted, seconds)) = python {
+        bench.report.note("lifetimes fitted", fitted);
+        let of = ("Python's lifetimes, without reading", seconds);
+        let rows = usize::try_from(first.customers)?;
+        bench.report.add(
+            "fit of both models, reading included",
+            rows,
+            first.model,
+            of,
+        );
+    }
     let judged = format!("{:.1} s", first.judge.as_secs_f64());
     bench.report.note("judging, lost groups and cases", judged);
     Ok(())
@@ -171,6 +191,56 @@ async fn detect(bench: &Bench) -> Result<Detected> {
     })
 }
 
+/// The same fit by Python's lifetimes: what it fitted, and how long it took.
+async fn by_lifetimes(
+    bench: &Bench,
+    python: &Path,
+    found: &pb::WinbackDetection,
+) -> Result<(String, Duration)> {
+    let day = date(found)?;
+    let customers = format!(
+        "COPY (SELECT repeats AS purchases, (last_order - first_order) / 7.0 AS recency,
+                      ({day} - first_order) / 7.0 AS age, mean_repeat AS value
+               FROM winback_figure) TO STDOUT (FORMAT csv, HEADER)"
+    );
+    let mut rows = Box::pin(bench.db.copy_out(&customers).await?);
+    let mut fit = Command::new(python)
+        .args(["-c", include_str!("../lifetimes_fit.py")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("lifetimes")?;
+    let mut input = fit.stdin.take().context("its input")?;
+    while let Some(part) = rows.next().await {
+        input.write_all(&part?).await?;
+    }
+    drop(input);
+    let output = fit.wait_with_output().await?;
+    ensure!(output.status.success(), "lifetimes: {}", output.status);
+    let fitted: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let number = |at: &str| fitted.pointer(at).and_then(serde_json::Value::as_f64);
+    let seconds = ["/frequency_seconds", "/value_seconds"].map(number);
+    let seconds: Option<f64> = seconds.into_iter().sum();
+    let words = format!(
+        "{}; {}",
+        fitted["frequency"].to_string().replace('"', ""),
+        fitted["value"].to_string().replace('"', "")
+    );
+    Ok((
+        words,
+        Duration::from_secs_f64(seconds.context("its seconds")?),
+    ))
+}
+
+/// The day of a detection, in SQL.
+fn date(found: &pb::WinbackDetection) -> Result<String> {
+    let day = found.as_of_date.context("a day")?;
+    Ok(format!(
+        "date '{:04}-{:02}-{:02}'",
+        day.year, day.month, day.day
+    ))
+}
+
 /// What was fitted, in a few words.
 fn models(found: &pb::WinbackDetection) -> String {
     let Some(model) = &found.model else {
@@ -201,8 +271,7 @@ async fn by_hand(bench: &Bench, found: &pb::WinbackDetection) -> Result<(Duratio
         )
         .await?;
     let detection = "(SELECT min(id::text)::uuid FROM winback_detection)";
-    let day = found.as_of_date.context("a day")?;
-    let day = format!("date '{:04}-{:02}-{:02}'", day.year, day.month, day.day);
+    let day = date(found)?;
     let sums = format!(
         "INSERT INTO winback_figure (tenant_id, detection_id, customer_id, first_order, last_order,
              orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
