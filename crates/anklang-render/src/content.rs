@@ -33,9 +33,11 @@ mod filters;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::LazyLock;
 
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter};
+use serde::Serialize;
 
 use crate::error::{Part, RenderError, TemplateError};
 use crate::model::OfferData;
@@ -90,6 +92,29 @@ pub struct Message {
     pub variables: BTreeMap<String, String>,
 }
 
+/// What templates of one kind see, by examples: the first has all names, and every template is rendered
+/// with each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples(Vec<serde_json::Value>);
+
+impl Samples {
+    /// These examples, each an object; the first has all names.
+    #[must_use]
+    pub fn new(
+        complete: serde_json::Value,
+        others: impl IntoIterator<Item = serde_json::Value>,
+    ) -> Self {
+        Samples(std::iter::once(complete).chain(others).collect())
+    }
+}
+
+/// [`OfferData::samples`].
+static OFFERS: LazyLock<Samples> = LazyLock::new(|| {
+    let plain = |data| serde_json::to_value(data).expect("the model is plain data");
+    let [complete, sparse] = OfferData::samples();
+    Samples::new(plain(complete), [plain(sparse)])
+});
+
 /// A checked message template. Cheap to keep, safe to share between threads.
 #[derive(Debug)]
 pub struct MessageTemplate {
@@ -99,11 +124,22 @@ pub struct MessageTemplate {
 }
 
 impl MessageTemplate {
-    /// Compiles and checks all parts.
+    /// Compiles and checks all parts of a template for offers.
     ///
     /// # Errors
     /// All errors of all parts, ordered by part, line and column.
     pub fn compile(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
+        Self::compile_for(source, &OFFERS)
+    }
+
+    /// Compiles and checks all parts of a template that sees other data.
+    ///
+    /// # Errors
+    /// As those of [`MessageTemplate::compile`].
+    pub fn compile_for(
+        source: &MessageSource<'_>,
+        samples: &Samples,
+    ) -> Result<Self, Vec<TemplateError>> {
         let mut template = Self {
             environment: environment(FUEL),
             variables: source.variables.keys().cloned().collect(),
@@ -111,10 +147,10 @@ impl MessageTemplate {
         };
         let mut errors: Vec<_> = PARTS
             .into_iter()
-            .flat_map(|part| template.add(part, part.as_str(), source.part(part)))
+            .flat_map(|part| template.add(part, part.as_str(), source.part(part), samples))
             .collect();
         for (variable, source) in source.variables {
-            let found = template.add(Part::ProviderVariables, &key(variable), source);
+            let found = template.add(Part::ProviderVariables, &key(variable), source, samples);
             errors.extend(found.into_iter().map(|error| of_variable(variable, error)));
         }
         errors.sort();
@@ -130,7 +166,7 @@ impl MessageTemplate {
     ///
     /// # Errors
     /// [`RenderError::Template`] with the first error of every part that failed.
-    pub fn render(&self, data: &OfferData) -> Result<Message, RenderError> {
+    pub fn render<T: Serialize>(&self, data: &T) -> Result<Message, RenderError> {
         let context = Value::from(Serde(data));
         let mut errors = Vec::new();
         let [subject, text, html] = PARTS.map(|part| {
@@ -160,7 +196,13 @@ impl MessageTemplate {
 
     /// Adds a part and returns what is wrong with it. Rendering it with samples
     /// says little about a part with static errors, so that comes last.
-    fn add(&mut self, part: Part, name: &str, source: &str) -> Vec<TemplateError> {
+    fn add(
+        &mut self,
+        part: Part,
+        name: &str,
+        source: &str,
+        samples: &Samples,
+    ) -> Vec<TemplateError> {
         if let Some(error) = TemplateError::too_long(part, source) {
             return vec![error];
         }
@@ -171,7 +213,7 @@ impl MessageTemplate {
         if let Err(error) = environment.add_template_owned(name.to_owned(), source.to_owned()) {
             return vec![located(part, source, &error)];
         }
-        let errors = check::check(self.environment(part), part, name, source);
+        let errors = check::check(self.environment(part), &samples.0[0], part, name, source);
         if !errors.is_empty() {
             return errors;
         }
@@ -179,7 +221,14 @@ impl MessageTemplate {
             self.render_part(part, name, &Value::from(Serde(data)))
                 .err()
         };
-        OfferData::samples().iter().filter_map(render).collect()
+        samples.0.iter().filter_map(render).collect()
+    }
+
+    /// Whether some part of the message itself has a variable of this name.
+    #[must_use]
+    pub fn uses(&self, variable: &str) -> bool {
+        let mut templates = self.environment.templates();
+        templates.any(|(_, template)| template.undeclared_variables(false).contains(variable))
     }
 
     fn environment(&self, part: Part) -> &Environment<'static> {

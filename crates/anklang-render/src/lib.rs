@@ -36,7 +36,7 @@ pub mod print_file;
 mod salutation;
 pub mod shipped;
 
-pub use content::{Message, MessageSource, MessageTemplate};
+pub use content::{Message, MessageSource, MessageTemplate, Samples};
 pub use document::{DocumentTemplate, Pdf, Standard};
 pub use error::{Part, RenderError, TemplateError};
 pub use print_file::PrintFile;

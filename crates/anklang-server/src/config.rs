@@ -63,7 +63,7 @@ pub struct Config {
     pub operation_lease: Duration,
     /// Days for which contacts are generated each night; 0 for none.
     pub planning_horizon: u64,
-    /// From which hour on, on the clock of the tenant.
+    /// From which hour on, on the clock of the tenant; for winback as well.
     pub planning_hour: u32,
     /// Whether to send messages.
     pub dispatch: bool,

@@ -1,4 +1,5 @@
-//! From an offer's data and the newest template of its brand and language to a PDF or a mail.
+//! From an offer's data and the newest template of its brand and language to a PDF or a mail; of mails of
+//! winback the template (`winback`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,13 +7,16 @@ use std::time::Duration;
 
 use anklang_domain::TenantId;
 use anklang_render::model::OfferData;
-use anklang_render::{DocumentTemplate, MessageSource, MessageTemplate, shipped};
+use anklang_render::{DocumentTemplate, MessageSource, MessageTemplate, TemplateError, shipped};
 use anklang_store::offer::Content;
 use anklang_store::template::{self, Template};
+use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, StoreError};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
+
+use crate::winback;
 
 /// Language of the shipped templates, and of a brand's own when the customer's has none.
 pub const FALLBACK_LANGUAGE: &str = "de";
@@ -105,7 +109,7 @@ impl Newest {
     }
 
     /// The template for a customer's language, else the fallback's, else the shipped one.
-    fn pick(&self, brand: Uuid, language: &str) -> (TemplateId, Option<&Template>) {
+    pub fn pick(&self, brand: Uuid, language: &str) -> (TemplateId, Option<&Template>) {
         let base = language.split('-').next().unwrap_or(language);
         let own = [language, base, FALLBACK_LANGUAGE]
             .into_iter()
@@ -181,13 +185,15 @@ impl Templates {
         Ok((id, compiled))
     }
 
-    /// The compiled message template for an offer, and the provider's id of it when it lies there.
+    /// The compiled message template of a brand for a customer's language, and the provider's id of it
+    /// when it lies there.
     pub fn message<'a>(
         &self,
         newest: &'a Newest,
-        content: &Content,
+        brand: Uuid,
+        language: &str,
     ) -> Result<(Arc<MessageTemplate>, Option<&'a str>), ContentError> {
-        let (id, own) = newest.pick(content.brand_id, &content.language);
+        let (id, own) = newest.pick(brand, language);
         let compiled = compiled(&self.messages, &id, || {
             let variables = own.map(Template::variables).unwrap_or_default();
             let source = match own {
@@ -200,10 +206,27 @@ impl Templates {
                 None => shipped_message(&id.key)
                     .ok_or_else(|| ContentError::NoTemplate(id.key.clone()))?,
             };
-            MessageTemplate::compile(&source).map_err(|e| ContentError::Template(join(&e)))
+            let at_provider = own.is_some_and(|t| !t.provider_template.is_empty());
+            compile_message(&id.key, &source, at_provider)
+                .map_err(|e| ContentError::Template(join(&e)))
         })?;
         let provider = own.map(|t| &t.provider_template[..]);
         Ok((compiled, provider.filter(|id| !id.is_empty())))
+    }
+}
+
+/// Compiles and checks a message template: its key says what it sees.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn compile_message(
+    key: &str,
+    source: &MessageSource<'_>,
+    at_provider: bool,
+) -> Result<MessageTemplate, Vec<TemplateError>> {
+    match of_key(key) {
+        Some(template) => winback::compile(source, template, at_provider),
+        None => MessageTemplate::compile(source),
     }
 }
 

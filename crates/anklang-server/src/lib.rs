@@ -15,4 +15,5 @@ pub mod seal;
 pub mod serve;
 pub mod telemetry;
 pub mod webhook;
+pub mod winback;
 pub mod work;

@@ -282,6 +282,10 @@ fn routes(
         pb::handover::v1::webhook_service_server::WebhookServiceServer<_> => grpc::webhooks::WebhooksApi { app: app() },
         pb::handover::v1::delivery_service_server::DeliveryServiceServer<_> => grpc::deliveries::DeliveriesApi { app: app() },
         pb::planning::v1::work_list_service_server::WorkListServiceServer<_> => grpc::work_list::WorkListApi::new(app()),
+        pb::winback::v1::winback_service_server::WinbackServiceServer<_> => grpc::winback::WinbackApi { app: app() },
+        pb::winback::v1::winback_case_service_server::WinbackCaseServiceServer<_> => grpc::winback::cases::WinbackCasesApi { app: app() },
+        pb::winback::v1::winback_template_service_server::WinbackTemplateServiceServer<_> => grpc::winback::templates::WinbackTemplatesApi { app: app() },
+        pb::winback::v1::winback_mail_service_server::WinbackMailServiceServer<_> => grpc::winback::mails::WinbackMailsApi { app: app() },
         pb::operations::v1::operation_progress_service_server::OperationProgressServiceServer<_> => grpc::progress::ProgressApi::new(app()),
         proto::google::longrunning::operations_server::OperationsServer<_> => grpc::operations::OperationsApi { app: app() },
     };

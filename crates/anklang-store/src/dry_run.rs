@@ -138,10 +138,10 @@ struct Count {
 pub async fn backlog(conn: &mut Conn, tenant: TenantId, account: &str) -> Result<i64> {
     let counted: Count = diesel::sql_query(
         "SELECT count(*) AS n FROM message m
-         JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-         JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
+         LEFT JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+         LEFT JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
          WHERE m.tenant_id = $1 AND m.account = $2 AND m.state IN ('queued', 'sending')
-           AND NOT p.paused AND NOT c.paused",
+           AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)

@@ -61,6 +61,10 @@ pub enum Held<'a> {
     PlannedContact(Uuid),
     /// An outcome of contacts by its id.
     ContactOutcome(&'a str),
+    /// What the tenant sets for winback.
+    WinbackSettings,
+    /// A winback case.
+    WinbackCase(Uuid),
 }
 
 /// Holds a resource until the end of the transaction. One that does not exist is not held; reading
@@ -143,7 +147,12 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
             "SELECT 1 FROM planned_contact WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",
             id.to_string(),
         ),
+        Held::WinbackCase(id) => key(
+            "SELECT 1 FROM winback_case WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",
+            id.to_string(),
+        ),
         Held::ContactOutcome(id) => key(BY_NAME, format!("contactOutcomes/{id}")),
+        Held::WinbackSettings => key(BY_NAME, "winbackSettings".into()),
         // Launches hold the row while they take numbers.
         Held::OfferNumberRange => key(
             "SELECT 1 FROM number_range WHERE tenant_id = $1 AND kind = $2 FOR UPDATE",

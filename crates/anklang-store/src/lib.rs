@@ -42,6 +42,7 @@ pub mod telemetry;
 pub mod template;
 pub mod tenant;
 pub mod unsubscribe;
+pub mod winback;
 
 mod pool;
 mod sql;

@@ -55,18 +55,21 @@ pub struct Message {
     /// Customer number.
     #[diesel(sql_type = Text)]
     pub customer_number: String,
-    /// Offer number.
-    #[diesel(sql_type = Text)]
-    pub offer_number: String,
+    /// Offer number; `None` for one of a winback case, as all that is of campaigns.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub offer_number: Option<String>,
     /// Its campaign.
-    #[diesel(sql_type = SqlUuid)]
-    pub campaign_id: Uuid,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub campaign_id: Option<Uuid>,
     /// Number of its phase.
-    #[diesel(sql_type = Integer)]
-    pub phase_number: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub phase_number: Option<i32>,
     /// Number of its outbound.
-    #[diesel(sql_type = Integer)]
-    pub outbound_number: i32,
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub outbound_number: Option<i32>,
+    /// The winback case to which it belongs.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub winback_case_id: Option<Uuid>,
     /// The channel.
     #[diesel(sql_type = Text)]
     pub channel: String,
@@ -109,14 +112,15 @@ pub struct Message {
 }
 
 const SELECT: &str = "SELECT m.id, cu.number AS customer_number, o.number AS offer_number,
-        m.campaign_id, p.number AS phase_number, ob.number AS outbound_number, m.channel,
+        m.campaign_id, p.number AS phase_number, ob.number AS outbound_number,
+        m.winback_case_id, m.channel,
         m.account, m.address, m.state, m.attempt, m.detail, m.provider_message_id,
         m.next_attempt_at, m.created_at, m.sent_at, m.told_at, m.updated_at, m.lookups
     FROM message m
     JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
-    JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
-    JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.id = m.outbound_id
-    JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
+    LEFT JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
+    LEFT JOIN outbound ob ON ob.tenant_id = m.tenant_id AND ob.id = m.outbound_id
+    LEFT JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
     WHERE m.tenant_id = $1";
 
 /// One message.
@@ -154,6 +158,10 @@ pub static LISTABLE: Listable = Listable {
         Field::resource(
             "campaign",
             &[Part::new("campaigns", "campaign_id", PartType::Uuid)],
+        ),
+        Field::resource(
+            "winback_case",
+            &[Part::new("winbackCases", "winback_case_id", PartType::Uuid)],
         ),
         Field::column("channel", Kind::Text),
         Field::resource(

@@ -600,6 +600,43 @@ pub async fn candidate(
     .optional()?)
 }
 
+/// A contract that may be offered a version.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct OwnContract {
+    /// Its number.
+    #[diesel(sql_type = Text)]
+    pub number: String,
+    /// No exclusion holds.
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    pub can_be_offered: bool,
+}
+
+/// The contracts of the customer with that number, as [`candidate`] sees them, by number.
+pub async fn contracts(
+    conn: &mut Conn,
+    tenant: TenantId,
+    customer_number: &str,
+    version: ProductVersionId,
+    today: NaiveDate,
+) -> Result<Vec<OwnContract>> {
+    Ok(diesel::sql_query(format!(
+        "SELECT subject.number, (CASE {CONTRACT_EXCLUSIONS} END) IS NULL AS can_be_offered
+         FROM contract subject
+         JOIN customer c ON c.tenant_id = subject.tenant_id AND c.id = subject.customer_id,
+              (SELECT v.id, p.division, $4 AS today FROM product_version v
+               JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
+               WHERE v.tenant_id = $1 AND v.id = $3) target
+         WHERE subject.tenant_id = $1 AND c.number = $2
+         ORDER BY subject.number"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(customer_number)
+    .bind::<SqlUuid, _>(version.0)
+    .bind::<Date, _>(today)
+    .load(conn)
+    .await?)
+}
+
 /// The number of an offer by its id.
 pub async fn number(conn: &mut Conn, tenant: TenantId, id: OfferId) -> Result<Option<String>> {
     #[derive(QueryableByName)]

@@ -101,6 +101,14 @@ impl Client {
         reach: pb::reach::v1::reach_service_client::ReachServiceClient<Calls>,
         /// The work list.
         work_list: pb::planning::v1::work_list_service_client::WorkListServiceClient<Calls>,
+        /// Winback: settings and detections.
+        winback: pb::winback::v1::winback_service_client::WinbackServiceClient<Calls>,
+        /// Winback cases.
+        winback_cases: pb::winback::v1::winback_case_service_client::WinbackCaseServiceClient<Calls>,
+        /// Templates and vouchers of winback.
+        winback_templates: pb::winback::v1::winback_template_service_client::WinbackTemplateServiceClient<Calls>,
+        /// Mails of winback.
+        winback_mails: pb::winback::v1::winback_mail_service_client::WinbackMailServiceClient<Calls>,
         /// The progress of operations.
         progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
         /// Operations.

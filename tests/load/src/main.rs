@@ -16,6 +16,7 @@ mod planning;
 mod report;
 mod rpc;
 mod selection;
+mod winback;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -39,6 +40,12 @@ struct Args {
     /// Entries of contact plans in the measurement of planning; at most five times the accounts.
     #[arg(long, default_value_t = 1_000_000)]
     entries: usize,
+    /// Order lines in the measurement of winback, four for each order.
+    #[arg(long, default_value_t = 20_000_000)]
+    lines: usize,
+    /// A Python that has the package lifetimes: the fit of winback's models is compared with its fit.
+    #[arg(long)]
+    lifetimes: Option<PathBuf>,
     /// Measurements, in this order; all by default. All others need the import.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -61,6 +68,7 @@ enum Part {
     Messages,
     Rate,
     Planning,
+    Winback,
 }
 
 /// What measurements share.
@@ -68,6 +76,8 @@ struct Bench {
     accounts: usize,
     messages: usize,
     entries: usize,
+    lines: usize,
+    lifetimes: Option<PathBuf>,
     server: TestServer,
     client: Client,
     /// As the owner of the database.
@@ -126,6 +136,8 @@ async fn main() -> Result<()> {
         accounts: args.accounts,
         messages: args.messages.min(args.accounts),
         entries: args.entries.min(args.accounts * planning::PLANS),
+        lines: args.lines,
+        lifetimes: args.lifetimes.clone(),
         server,
         client,
         db,
@@ -155,6 +167,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Planning) {
         planning::run(&mut bench).await.context("planning")?;
+    }
+    if wanted(Part::Winback) {
+        winback::run(&mut bench).await.context("winback")?;
     }
     println!("\n{}", bench.report.markdown());
     drop(bench);

@@ -31,11 +31,13 @@ pub enum Entity {
     PlanEntries,
     /// Inactive periods of customers.
     InactivePeriods,
+    /// Voucher codes of pools.
+    Vouchers,
 }
 
 impl Entity {
     /// All, each after those it refers to.
-    pub const ALL: [Entity; 14] = [
+    pub const ALL: [Entity; 15] = [
         Entity::Brands,
         Entity::Products,
         Entity::ProductVersions,
@@ -50,6 +52,7 @@ impl Entity {
         Entity::Attributes,
         Entity::PlanEntries,
         Entity::InactivePeriods,
+        Entity::Vouchers,
     ];
 
     /// Its name, e.g. `contact_points`: of the file and on the command line.
@@ -69,6 +72,7 @@ impl Entity {
             Entity::Attributes => "attributes",
             Entity::PlanEntries => "plan_entries",
             Entity::InactivePeriods => "inactive_periods",
+            Entity::Vouchers => "vouchers",
         }
     }
 
@@ -205,6 +209,7 @@ impl Entity {
                 ],
                 &["weekdays", "reason"],
             ),
+            Entity::Vouchers => (&["brand_code", "pool", "code"], &[]),
         }
     }
 }

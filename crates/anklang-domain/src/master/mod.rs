@@ -16,6 +16,7 @@ mod fields;
 mod order;
 mod product;
 mod suppression;
+mod voucher;
 
 pub use attribute::{AttributeRow, AttributeValue};
 pub use brand::BrandRow;
@@ -27,6 +28,7 @@ pub use order::{OrderLineRow, OrderRow};
 pub use planning::{InactivePeriodRow, PlanEntryRow};
 pub use product::{ProductRow, ProductVersionRow};
 pub use suppression::SuppressionRow;
+pub use voucher::{MAX_VOUCHER_CODE, VoucherRow};
 
 use sha2::{Digest, Sha256};
 

@@ -287,7 +287,7 @@ proptest! {
         try_all!(
             BrandRow, ProductRow, ProductVersionRow, CustomerRow, ContactPointRow, ConsentRow,
             SuppressionRow, ContractRow, ContractItemRow, OrderRow, OrderLineRow, AttributeRow,
-            PlanEntryRow, InactivePeriodRow
+            PlanEntryRow, InactivePeriodRow, VoucherRow
         );
         for channel in ["mail", "phone", "matrix"] {
             let _ = contact::normalise(channel, &text, "DE");

@@ -20,9 +20,8 @@
 //! it, also no campaign. On a case that nobody holds any person of the tenant may act.
 //! Campaigns mail and do nothing else. A template goes out once for each case, whoever sends it.
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::planning::Calendar;
 
@@ -188,24 +187,24 @@ pub enum Action {
 
 /// Who acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// A person.
-    Person(Uuid),
+pub enum Actor<'a> {
+    /// A person, by the name that callers give: `users/…`.
+    Person(&'a str),
     /// A winback campaign.
     Campaign,
 }
 
 /// Somebody works on a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Who.
-    pub by: Uuid,
+    /// Who: `users/…`.
+    pub by: String,
     /// Until this moment, that not included.
     pub until: DateTime<Utc>,
 }
 
 /// A case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
     /// State.
     pub state: CaseState,
@@ -239,7 +238,7 @@ pub struct CaseRules<'a> {
 }
 
 /// What an action does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acted {
     /// The case becomes so. For a remark it stays as it is.
     Becomes(Case),
@@ -248,13 +247,13 @@ pub enum Acted {
 }
 
 /// Why an action is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ActError {
     /// The case is closed.
     #[error("the case is closed: {}", .0.as_str())]
     Closed(CaseState),
     /// Somebody else works on it.
-    #[error("somebody else works on the case until {}", .0.until)]
+    #[error("{} works on the case until {}", .0.by, .0.until.to_rfc3339_opts(SecondsFormat::Secs, true))]
     Held(Hold),
     /// Campaigns only mail.
     #[error("a campaign can only mail")]
@@ -290,29 +289,19 @@ impl Case {
 
     /// The tile on which it lies on a day; none while it waits for its reminder.
     pub fn tile(&self, today: NaiveDate) -> Option<Tile> {
-        match self.state {
-            CaseState::Declining => Some(Tile::Declining),
-            CaseState::Reminder => {
-                let is_due = self.due_on.is_none_or(|due| due <= today);
-                is_due.then_some(Tile::ReminderDue)
-            }
-            CaseState::OfferRequested => Some(Tile::OfferRequested),
-            CaseState::Mailed => Some(Tile::Mailed),
-            CaseState::NoInterest => Some(Tile::NoInterest),
-            CaseState::WonBack => Some(Tile::WonBack),
-        }
+        tile_of(self.state, self.due_on, today)
     }
 
     /// Who works on it at a moment.
-    pub fn held(&self, now: DateTime<Utc>) -> Option<Hold> {
-        self.hold.filter(|hold| hold.until > now)
+    pub fn held(&self, now: DateTime<Utc>) -> Option<&Hold> {
+        self.hold.as_ref().filter(|hold| hold.until > now)
     }
 
-    fn moved(self, state: CaseState) -> Case {
+    fn moved(&self, state: CaseState) -> Case {
         Case {
             state,
             due_on: None,
-            ..self
+            ..self.clone()
         }
     }
 
@@ -324,6 +313,22 @@ impl Case {
     }
 }
 
+/// The tile on which a case in a state lies on a day, with the day to come back to it; none while it waits
+/// for its reminder.
+pub fn tile_of(state: CaseState, due_on: Option<NaiveDate>, today: NaiveDate) -> Option<Tile> {
+    match state {
+        CaseState::Declining => Some(Tile::Declining),
+        CaseState::Reminder => {
+            let is_due = due_on.is_none_or(|due| due <= today);
+            is_due.then_some(Tile::ReminderDue)
+        }
+        CaseState::OfferRequested => Some(Tile::OfferRequested),
+        CaseState::Mailed => Some(Tile::Mailed),
+        CaseState::NoInterest => Some(Tile::NoInterest),
+        CaseState::WonBack => Some(Tile::WonBack),
+    }
+}
+
 /// Decides whether a person gets a case to work on, for a time from `now` on. Whoever has it gets it for
 /// longer.
 ///
@@ -331,7 +336,7 @@ impl Case {
 /// The case is closed, or somebody else works on it.
 pub fn claim(
     case: &Case,
-    person: Uuid,
+    person: &str,
     now: DateTime<Utc>,
     lasts: TimeDelta,
 ) -> Result<Hold, ActError> {
@@ -339,9 +344,9 @@ pub fn claim(
         return Err(ActError::Closed(case.state));
     }
     match case.held(now) {
-        Some(hold) if hold.by != person => Err(ActError::Held(hold)),
+        Some(hold) if hold.by != person => Err(ActError::Held(hold.clone())),
         _ => Ok(Hold {
-            by: person,
+            by: person.to_owned(),
             until: now + lasts,
         }),
     }
@@ -353,7 +358,7 @@ pub fn claim(
 /// Why it is refused; nothing changes then.
 pub fn act(
     case: &Case,
-    actor: Actor,
+    actor: Actor<'_>,
     action: &Action,
     rules: &CaseRules<'_>,
     now: DateTime<Utc>,
@@ -364,7 +369,7 @@ pub fn act(
     }
     if let Action::Remark { text } = action {
         check_text(text)?;
-        return Ok(Acted::Becomes(*case));
+        return Ok(Acted::Becomes(case.clone()));
     }
     if let Action::NoInterest(reason) = action
         && case.no_interest == Some(*reason)
@@ -375,9 +380,9 @@ pub fn act(
         return Err(ActError::Closed(case.state));
     }
     if let Some(hold) = case.held(now)
-        && actor != Actor::Person(hold.by)
+        && actor != Actor::Person(&hold.by)
     {
-        return Err(ActError::Held(hold));
+        return Err(ActError::Held(hold.clone()));
     }
     let next = match action {
         Action::NoInterest(reason) => Case {
@@ -397,7 +402,7 @@ pub fn act(
             due_on: Some(reminder(*remind, rules, today)?),
             ..case.moved(CaseState::Reminder)
         },
-        Action::Remark { .. } => *case,
+        Action::Remark { .. } => case.clone(),
     };
     Ok(Acted::Becomes(next))
 }
@@ -455,7 +460,7 @@ fn reminder(
 }
 
 /// What an order of the customer does to a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnOrder {
     /// It closes the case.
     WonBack {

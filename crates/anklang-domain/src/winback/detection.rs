@@ -139,6 +139,46 @@ pub enum NoCase {
     TooMuch,
 }
 
+impl NoCase {
+    /// The words of all of them, as they are stored.
+    pub const WORDS: [&'static str; 10] = [
+        "never_bought",
+        "group",
+        "excluded",
+        "few_orders",
+        "little_revenue",
+        "shortly_known",
+        "nothing_then",
+        "small_percent",
+        "small_drop",
+        "too_much",
+    ];
+
+    /// The word of the kind of reason.
+    pub fn word(&self) -> &'static str {
+        Self::WORDS[match self {
+            NoCase::NeverBought => 0,
+            NoCase::Group(_) => 1,
+            NoCase::Excluded(_) => 2,
+            NoCase::FewOrders { .. } => 3,
+            NoCase::LittleRevenue { .. } => 4,
+            NoCase::ShortlyKnown { .. } => 5,
+            NoCase::NothingThen => 6,
+            NoCase::SmallPercent { .. } => 7,
+            NoCase::SmallDrop { .. } => 8,
+            NoCase::TooMuch => 9,
+        }]
+    }
+
+    /// The name of the exclusion, where that is the reason; else empty.
+    pub fn exclusion(&self) -> &str {
+        match self {
+            NoCase::Excluded(name) => name,
+            _ => "",
+        }
+    }
+}
+
 /// Looks for a drop in one customer's revenue. `season` counts only when the settings' comparison has
 /// it taken out; `periods` are those of that comparison.
 pub fn detect(

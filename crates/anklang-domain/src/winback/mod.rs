@@ -7,7 +7,7 @@
 //!   worth; [`outlook`] puts both together to the revenue at stake.
 //! - **What is done**: [`act`] and [`on_order`] move a [`Case`] between its states, which lie on the six
 //!   [`Tile`]s.
-//! - **What is said**: [`Values`] are the twelve variables of templates; [`translate`] reads Mailjet's
+//! - **What is said**: [`Values`] are the variables of templates; [`translate`] reads Mailjet's
 //!   way of writing them.
 //! - **What it brought**: a [`ControlGroup`] is left alone, and [`recovered`] compares with it.
 //!
@@ -21,12 +21,14 @@ mod control;
 mod detection;
 mod expected;
 mod gamma_gamma;
+mod link;
 mod optimise;
 mod purchases;
 mod recovery;
 mod season;
 mod settings;
 mod stake;
+mod tenant;
 mod variables;
 
 #[cfg(test)]
@@ -37,17 +39,19 @@ pub use bgnbd::{BgNbd, FitError};
 pub use case::{
     ActError, Acted, Action, Actor, Case, CaseRules, CaseState, Hold, MOST_NOTE,
     MOST_REMINDER_DAYS, MailTemplate, NoInterestReason, OnOrder, REMINDER_DAYS, Remind, Tile, act,
-    claim, on_order,
+    claim, on_order, tile_of,
 };
 pub use control::{ControlGroup, MOST_CONTROL_PERCENT};
 pub use detection::{CustomerSums, Decline, Finding, LostGroups, NoCase, detect};
 pub use gamma_gamma::{GammaGamma, Spending};
+pub use link::link;
 pub use optimise::FitStatistics;
 pub use purchases::{PurchaseGroup, Purchases, group_purchases};
 pub use recovery::{FEW_CUSTOMERS, NoRecovered, Recovered, RevenueGroup, recovered};
 pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
 pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};
+pub use tenant::{Links, Settings};
 pub use variables::{
     Facts, MOST_FALLBACK, Markup, Translation, Values, Variable, VariableError, german_date,
     german_euros, leading_group, translate,

@@ -1,5 +1,5 @@
-//! The twelve variables of winback templates: their values for a customer, and Mailjet's way of writing
-//! them.
+//! The variables of winback templates, twelve and in the voucher template one more: their values for a
+//! customer, and Mailjet's way of writing them.
 //!
 //! A template says `{{var:vorname:"Kunde"}}` as in Mailjet, or `{{ vorname|default("Kunde", true) }}`
 //! as in all of our templates; both mean the value, and the text behind it when that is empty.
@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use rust_decimal::{Decimal, RoundingStrategy};
+
+use super::case::MailTemplate;
 
 /// Longest fallback in characters.
 pub const MOST_FALLBACK: usize = 500;
@@ -50,11 +52,13 @@ pub enum Variable {
     LetzteBestellungTage,
     /// The product group with the greatest share of the last order.
     LetzteWarengruppe,
+    /// The code of the voucher; in the voucher template alone.
+    Gutschein,
 }
 
 impl Variable {
     /// All of them with their names in templates.
-    pub const NAMES: [(Variable, &'static str); 12] = [
+    pub const NAMES: [(Variable, &'static str); 13] = [
         (Variable::Name, "name"),
         (Variable::Vorname, "vorname"),
         (Variable::Nachname, "nachname"),
@@ -67,7 +71,18 @@ impl Variable {
         (Variable::LetzteBestellung, "letzte_bestellung"),
         (Variable::LetzteBestellungTage, "letzte_bestellung_tage"),
         (Variable::LetzteWarengruppe, "letzte_warengruppe"),
+        (Variable::Gutschein, "gutschein"),
     ];
+
+    /// Those that a template may have.
+    pub fn of(template: MailTemplate) -> impl Iterator<Item = (Variable, &'static str)> {
+        let is_there = move |variable| match variable {
+            Variable::Gutschein => template == MailTemplate::Voucher,
+            _ => true,
+        };
+        let all = Self::NAMES.into_iter();
+        all.filter(move |(variable, _)| is_there(*variable))
+    }
 
     /// The name in templates.
     pub fn name(self) -> &'static str {
@@ -105,9 +120,11 @@ pub struct Facts<'a> {
     pub last_order: Option<NaiveDate>,
     /// Its [`leading_group`].
     pub last_product_group: &'a str,
+    /// The code of the voucher that goes along.
+    pub voucher: &'a str,
 }
 
-/// The values for one customer, all twelve.
+/// The values for one customer, all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Values(BTreeMap<Variable, String>);
 
@@ -131,6 +148,7 @@ impl Values {
             Variable::LetzteBestellung => facts.last_order.map(german_date).unwrap_or_default(),
             Variable::LetzteBestellungTage => days.map(|days| days.to_string()).unwrap_or_default(),
             Variable::LetzteWarengruppe => words(facts.last_product_group),
+            Variable::Gutschein => words(facts.voucher),
         };
         let all = Variable::NAMES.map(|(variable, _)| (variable, of(variable)));
         Values(all.into())
@@ -141,7 +159,7 @@ impl Values {
         self.0.get(&variable).map_or("", String::as_str)
     }
 
-    /// What our templates see: all twelve by their names, also the empty ones.
+    /// What our templates see: all by their names, also the empty ones.
     pub fn for_templates(&self) -> BTreeMap<&'static str, &str> {
         let all = self.0.iter();
         all.map(|(variable, value)| (variable.name(), value.as_str()))
@@ -252,8 +270,12 @@ impl Translation {
 /// Translates a template from Mailjet's syntax to ours; what is not in that syntax stays as it is.
 ///
 /// # Errors
-/// All variables that there are not and all that are not well written, in their order.
-pub fn translate(source: &str, markup: Markup) -> Result<Translation, Vec<VariableError>> {
+/// All variables that such a template has not and all that are not well written, in their order.
+pub fn translate(
+    source: &str,
+    markup: Markup,
+    template: MailTemplate,
+) -> Result<Translation, Vec<VariableError>> {
     let mut translation = Translation {
         text: String::with_capacity(source.len()),
         variables: BTreeSet::new(),
@@ -263,7 +285,7 @@ pub fn translate(source: &str, markup: Markup) -> Result<Translation, Vec<Variab
     let mut done = 0;
     while let Some((start, inner)) = next_variable(source, done) {
         translation.text.push_str(&source[done..start]);
-        match read(inner, markup) {
+        match read(inner, markup, template) {
             Ok((variable, fallback, rest)) => {
                 done = source.len() - rest.len();
                 let from = translation.text.len();
@@ -306,13 +328,17 @@ fn next_variable(source: &str, from: usize) -> Option<(usize, &str)> {
 type Misread<'a> = (&'a str, String);
 
 /// Reads name, fallback and end of a variable; gives what comes behind it.
-fn read(inner: &str, markup: Markup) -> Result<(Variable, String, &str), Misread<'_>> {
+fn read(
+    inner: &str,
+    markup: Markup,
+    template: MailTemplate,
+) -> Result<(Variable, String, &str), Misread<'_>> {
     let inner = inner.trim_start();
     let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-' || c == '.';
     let end = inner.find(|c| !is_name(c)).unwrap_or(inner.len());
     let (name, rest) = inner.split_at(end);
-    let Some(variable) = Variable::parse(name) else {
-        let names: Vec<_> = Variable::NAMES.iter().map(|(_, name)| *name).collect();
+    let Some((variable, _)) = Variable::of(template).find(|(_, known)| *known == name) else {
+        let names: Vec<_> = Variable::of(template).map(|(_, name)| name).collect();
         let message = format!("unknown variable `{name}`; there are {}", names.join(", "));
         return Err((inner, message));
     };

@@ -4,23 +4,19 @@
 //! so the tokens of the source are searched for them.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use minijinja::machinery::{Span, Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 
 use crate::error::{Part, TemplateError};
-use crate::model::OfferData;
-
-/// The names of the model: the complete sample has them all.
-static MODEL: LazyLock<serde_json::Value> =
-    LazyLock::new(|| serde_json::to_value(OfferData::sample()).expect("the model is plain data"));
 
 /// Unknown variables, filters and tests of a part that is in the environment
-/// under this name, and statements that messages do not get.
+/// under this name, and statements that messages do not get. The complete sample
+/// has all names of the model.
 pub(super) fn check(
     environment: &Environment<'_>,
+    model: &serde_json::Value,
     part: Part,
     name: &str,
     source: &str,
@@ -31,7 +27,7 @@ pub(super) fn check(
     let unknown: BTreeSet<String> = template
         .undeclared_variables(true)
         .into_iter()
-        .filter(|path| !is_known(environment, path))
+        .filter(|path| !is_known(environment, model, path))
         .collect();
     let tokens: Vec<_> = tokenize(source, false, SyntaxConfig::default())
         .filter_map(Result::ok)
@@ -57,10 +53,10 @@ fn before<'a>(tokens: &'a [Located<'a>], index: usize) -> Option<&'a Token<'a>> 
 
 /// Whether a dotted path leads to a variable of the model, as far as the model
 /// knows it, or to a function of the engine.
-fn is_known(environment: &Environment<'_>, path: &str) -> bool {
+fn is_known(environment: &Environment<'_>, model: &serde_json::Value, path: &str) -> bool {
     let mut names = path.split('.');
     let root = names.next().unwrap_or_default();
-    let Some(mut value) = MODEL.get(root) else {
+    let Some(mut value) = model.get(root) else {
         return environment.globals().any(|(name, _)| name == root);
     };
     for name in names {

@@ -67,7 +67,7 @@ pub struct ImportArgs {
     folder: Option<PathBuf>,
     /// What the rows are: brands, products, product_versions, customers, contact_points, consents,
     /// suppressions, contracts, contract_items, orders, order_lines, attributes,
-    /// plan_entries or inactive_periods.
+    /// plan_entries, inactive_periods or vouchers.
     #[arg(value_parser = entity, required_unless_present = "folder", requires = "file")]
     entity: Option<Entity>,
     /// The CSV, UTF-8, its first line naming the columns.
@@ -483,5 +483,6 @@ fn to_proto(entity: Entity) -> pb::ImportEntity {
         Entity::Attributes => pb::ImportEntity::Attributes,
         Entity::PlanEntries => pb::ImportEntity::PlanEntries,
         Entity::InactivePeriods => pb::ImportEntity::InactivePeriods,
+        Entity::Vouchers => pb::ImportEntity::Vouchers,
     }
 }

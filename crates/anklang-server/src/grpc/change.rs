@@ -90,6 +90,14 @@ mutations! {
         pb::planning::v1::GeneratePlannedContactsRequest,
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,
+        pb::winback::v1::DetectWinbackRequest,
+        pb::winback::v1::ClaimWinbackCaseRequest,
+        pb::winback::v1::ExtendWinbackCaseRequest,
+        pb::winback::v1::NextWinbackCaseRequest,
+        pb::winback::v1::ReleaseWinbackCaseRequest,
+        pb::winback::v1::GenerateVouchersRequest,
+        pb::winback::v1::MailWinbackCaseRequest,
+        pb::winback::v1::MailWinbackCasesRequest,
     }
     changes {
         pb::campaigns::v1::CancelCampaignRequest,
@@ -128,6 +136,10 @@ mutations! {
         pb::selections::v1::RestoreSelectionVersionRequest,
         pb::selections::v1::ShareSelectionRequest,
         pb::selections::v1::UpdateSelectionTicksRequest,
+        pb::winback::v1::AddWinbackRemarkRequest,
+        pb::winback::v1::CloseWinbackCaseRequest,
+        pb::winback::v1::RemindWinbackCaseRequest,
+        pb::winback::v1::RequestWinbackOfferRequest,
     }
     updates {
         pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,
@@ -151,6 +163,9 @@ mutations! {
         pb::selections::v1::UpdatePresetRequest => preset: pb::selections::v1::Preset,
         pb::selections::v1::UpdateSelectionRequest => selection: pb::selections::v1::Selection,
         pb::templates::v1::UpdateTemplateRequest => template: pb::templates::v1::Template,
+        pb::winback::v1::UpdateWinbackSettingsRequest => winback_settings: pb::winback::v1::WinbackSettings,
+        pb::winback::v1::UpdateVoucherPoolRequest => voucher_pool: pb::winback::v1::VoucherPool,
+        pb::winback::v1::UpdateWinbackSenderRequest => winback_sender: pb::winback::v1::WinbackSender,
     }
 }
 

@@ -85,6 +85,12 @@ tagged! {
     pb::selections::v1::Preset,
     pb::selections::v1::Selection,
     pb::templates::v1::Template,
+    pb::winback::v1::WinbackSettings,
+    pb::winback::v1::WinbackCase {
+        tile, held_by, hold_expire_time, customer_link, order_link, last_order_products
+    },
+    pb::winback::v1::VoucherPool { voucher_count, left_count },
+    pb::winback::v1::WinbackSender { templates },
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use anklang_domain::TenantId;
 use anklang_domain::master::{
     AttributeRow, BrandRow, ConsentRow, ContactPointRow, ContractItemRow, ContractRow, CustomerRow,
     InactivePeriodRow, OrderLineRow, OrderRow, PlanEntryRow, ProductRow, ProductVersionRow,
-    SuppressionRow,
+    SuppressionRow, VoucherRow,
 };
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
@@ -187,6 +187,7 @@ async fn import(store: Store, tenant: TenantId, client: &mut Client) -> Result<(
         Attributes => run::<AttributeRow>(store, tenant, header, client).await,
         PlanEntries => run::<PlanEntryRow>(store, tenant, header, client).await,
         InactivePeriods => run::<InactivePeriodRow>(store, tenant, header, client).await,
+        Vouchers => run::<VoucherRow>(store, tenant, header, client).await,
     }
 }
 

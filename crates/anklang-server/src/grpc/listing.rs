@@ -24,6 +24,9 @@ const MAX_TOKEN: usize = 16_384;
 
 /// A request of a list.
 pub trait ListRequest: Message + prost::Name + Clone {
+    /// The field of the token.
+    const TOKEN: &'static str = "page_token";
+
     /// `page_size` and `page_token`, taken out.
     fn take_page(&mut self) -> (i32, String);
     /// `filter`.
@@ -85,6 +88,30 @@ list_requests! {
     pb::selections::v1::ListSelectionVersionsRequest,
     pb::selections::v1::ListSelectionsRequest,
     pb::templates::v1::ListTemplatesRequest,
+    pb::winback::v1::ListWinbackDetectionsRequest,
+    pb::winback::v1::ListWinbackSettingsVersionsRequest,
+    pb::winback::v1::ListWinbackCaseEventsRequest,
+    pb::winback::v1::ListWinbackCasesRequest,
+    pb::winback::v1::ListVoucherPoolsRequest,
+    pb::winback::v1::ListVouchersRequest,
+    pb::winback::v1::ListWinbackMailingsRequest,
+}
+
+/// A list page by page into a file; its cursors are tokens of pages.
+impl ListRequest for pb::winback::v1::ExportWinbackCasesRequest {
+    const TOKEN: &'static str = "cursor";
+
+    fn take_page(&mut self) -> (i32, String) {
+        (MAX_SIZE, std::mem::take(&mut self.cursor))
+    }
+
+    fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    fn order_by(&self) -> &str {
+        &self.order_by
+    }
 }
 
 /// Google's, without an order.
@@ -143,7 +170,7 @@ impl Listing {
         if !token.is_empty() && is_readable {
             let after = open(keys, &token, &purpose);
             if !after.is_some_and(|after| list.after(after)) {
-                violations.add("page_token", "is no token of this list with these filters");
+                violations.add(R::TOKEN, "is no token of this list with these filters");
             }
         }
         Listing {
@@ -181,7 +208,7 @@ mod tests {
         brand, campaign, channel_account, channel_route, contract, customer, document, handover,
         inbound, message, offer, operation, order, planning,
     };
-    use anklang_store::{product, selection, template};
+    use anklang_store::{product, selection, template, winback};
 
     /// Words of the database and names of the API are the same but for prefix and case.
     #[test]
@@ -225,6 +252,14 @@ mod tests {
             &selection::TICKS,
             &selection::VERSIONS,
             &template::LISTABLE,
+            &winback::detection::LISTABLE,
+            &winback::settings::LISTABLE,
+            &winback::case::LISTABLE,
+            &winback::case::event::LISTABLE,
+            &winback::mailing::LISTABLE,
+            &winback::mailing::MAILINGS,
+            &winback::voucher::LISTABLE,
+            &winback::voucher::VOUCHERS,
         ];
         for field in lists.iter().flat_map(|list| list.fields) {
             if let Kind::Word(prefix, words) = field.kind {

@@ -10,6 +10,7 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::message::{self, Attempt, Filter, Message};
 use anklang_store::report::{self, Reported};
 use anklang_store::tenant::Tenant;
+use anklang_store::winback::mail;
 use tonic::{Request, Response, Status};
 
 use doubt::read_resolution;
@@ -317,12 +318,12 @@ fn to_wire(m: Message) -> pb::Message {
     tagged(pb::Message {
         name: name::format(&[("messages", &m.id.to_string())]),
         customer: name::format(&[("customers", &m.customer_number)]),
-        offer: name::format(&[("offers", &m.offer_number)]),
-        outbound: name::format(&[
-            ("campaigns", &m.campaign_id.to_string()),
-            ("phases", &m.phase_number.to_string()),
-            ("outbounds", &m.outbound_number.to_string()),
-        ]),
+        offer: m
+            .offer_number
+            .as_ref()
+            .map_or_else(String::new, |number| name::format(&[("offers", number)])),
+        outbound: outbound(&m),
+        winback_case: m.winback_case_id.map(mail::resource).unwrap_or_default(),
         channel: m.channel,
         channel_account: name::format(&[("channelAccounts", &m.account)]),
         address: m.address,
@@ -340,6 +341,18 @@ fn to_wire(m: Message) -> pb::Message {
         update_time: Some(wire::timestamp(m.updated_at)),
         lookup_count: m.lookups,
         etag: String::new(),
+    })
+}
+
+/// Where it is sent from; empty for one of a winback case.
+fn outbound(m: &Message) -> String {
+    let of = m.campaign_id.zip(m.phase_number).zip(m.outbound_number);
+    of.map_or_else(String::new, |((campaign, phase), outbound)| {
+        name::format(&[
+            ("campaigns", &campaign.to_string()),
+            ("phases", &phase.to_string()),
+            ("outbounds", &outbound.to_string()),
+        ])
     })
 }
 

@@ -35,6 +35,7 @@ pub mod reach;
 pub mod selections;
 pub mod templates;
 pub mod webhooks;
+pub mod winback;
 pub mod work_list;
 
 use anklang_store::Store;

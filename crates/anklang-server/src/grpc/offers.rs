@@ -386,8 +386,9 @@ fn check_remark(violations: &mut Violations, field: &str, text: &str, max: usize
     }
 }
 
-/// Makes a draft offer for one contract, by the same rules as a campaign.
-async fn make(
+/// Makes an offer for one contract, by the same rules as a campaign: a draft, or open at once when it gets
+/// no document.
+pub(super) async fn make(
     conn: &mut Conn,
     tenant: &Tenant,
     contract: &str,
@@ -420,7 +421,7 @@ async fn make(
         }
         Some(other) => return Err(refuse(other)),
     }
-    if terms.document_template != OFFER_LETTER {
+    if !["", OFFER_LETTER].contains(&terms.document_template) {
         let (key, language) = (terms.document_template, FALLBACK_LANGUAGE);
         let without = template::brands_without(conn, tenant.id, key, "document", language).await?;
         if without.contains(&found.brand_code) {

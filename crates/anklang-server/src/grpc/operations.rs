@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::work::{App, bundle, dry_run, planning};
+use crate::work::{App, bundle, dry_run, mailing, planning, winback};
 
 /// How often a waiting call looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -163,7 +163,9 @@ impl OperationsApi {
             "succeeded" => Some(Outcome::Response(match &o.kind[..] {
                 bundle::KIND => any(&super::documents::made_bundle(&self.app, &o).await?),
                 dry_run::KIND => any(&super::campaigns::dry_run::response(&o)?),
+                mailing::KIND => any(&super::winback::mails::mailed(&self.app, &o).await?),
                 planning::KIND => any(&super::planning::generate::response(&o)?),
+                winback::KIND => any(&super::winback::detection::response(&self.app, &o).await?),
                 _ => any(&super::campaigns::launch_response(&self.app, &o).await?),
             })),
             "failed" => Some(Outcome::Error(error(&o))),

@@ -13,11 +13,12 @@ use anklang_store::Conn;
 use anklang_store::hold::{Held, hold};
 use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::tenant::Tenant;
+use anklang_store::winback::template::of_key;
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, Untried, shipped_message};
+use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, Untried, compile_message, shipped_message};
 use crate::work::App;
 
 /// The most variables of a provider's template.
@@ -213,10 +214,14 @@ impl Name {
 fn check(template: &pb::Template) -> (Option<Name>, Violations) {
     let mut violations = Violations::new();
     let name = violations.check("template.name", Name::parse(&template.name));
+    let key = name.as_ref().map_or("", |name| &name.key);
     match &template.content {
         None => violations.add("template.content", "is required: message or document"),
+        Some(pb::template::Content::Document(_)) if of_key(key).is_some() => {
+            violations.add("template.document", "must be a message: it is winback's");
+        }
         Some(content) => {
-            compile(content, "template.", &mut violations);
+            compile(key, content, "template.", &mut violations);
         }
     }
     (name, violations)
@@ -233,8 +238,9 @@ enum Compiled {
     Document(DocumentTemplate),
 }
 
-/// Checks and compiles content whose fields begin with `prefix`.
+/// Checks and compiles content of the template with this key, whose fields begin with `prefix`.
 fn compile(
+    key: &str,
     content: &pb::template::Content,
     prefix: &str,
     violations: &mut Violations,
@@ -279,7 +285,8 @@ fn compile(
                 html: &m.html_body,
                 variables: &variables,
             };
-            MessageTemplate::compile(&source).map(|template| Compiled::Message(Box::new(template)))
+            compile_message(key, &source, provider.is_some())
+                .map(|template| Compiled::Message(Box::new(template)))
         }
         pb::template::Content::Document(d) => {
             limit("document.typst_source", &d.typst_source, 1, 500_000);

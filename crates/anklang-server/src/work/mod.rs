@@ -10,12 +10,14 @@ pub mod dry_run;
 pub mod handover;
 pub mod launch;
 pub mod lookups;
+pub mod mailing;
 pub mod moves;
 pub mod operations;
 pub mod phases;
 pub mod planning;
 pub mod reports;
 pub mod sweep;
+pub mod winback;
 
 use std::sync::Arc;
 

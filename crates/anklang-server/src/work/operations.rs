@@ -11,14 +11,21 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, bundle, dry_run, launch, planning};
+use super::{App, bundle, dry_run, launch, mailing, planning, winback};
 use crate::telemetry::spans;
 
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The kinds of operations that this server can do.
-const KINDS: [&str; 4] = [launch::KIND, dry_run::KIND, bundle::KIND, planning::KIND];
+const KINDS: [&str; 6] = [
+    launch::KIND,
+    dry_run::KIND,
+    bundle::KIND,
+    mailing::KIND,
+    planning::KIND,
+    winback::KIND,
+];
 
 /// Why a run of an operation ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +86,11 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     tracing::info!(operation = %id, kind, attempt = held.operation.attempt, step = held.operation.step, "operation");
     let result = match &kind[..] {
         launch::KIND => guarded(launch::run(app, &mut held, stop)).await,
+        mailing::KIND => guarded(mailing::run(app, &mut held, stop)).await,
         dry_run::KIND => guarded(dry_run::run(app, &mut held, stop)).await,
         bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
         planning::KIND => guarded(planning::run(app, &mut held, stop)).await,
+        winback::KIND => guarded(winback::run(app, &mut held, stop)).await,
         other => Err(Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("operations of kind {other} are not known to this version"),

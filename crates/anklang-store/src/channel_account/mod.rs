@@ -344,6 +344,9 @@ struct Use {
     launches: i64,
     #[diesel(sql_type = Nullable<Text>)]
     route: Option<String>,
+    /// A brand whose winback mails go through it.
+    #[diesel(sql_type = Nullable<Text>)]
+    brand: Option<String>,
 }
 
 /// Deletes an account, which the caller holds. With a replacement, what waits for it moves there by and
@@ -368,7 +371,10 @@ pub async fn delete(
                  WHERE o.tenant_id = $1 AND o.account = $2 AND o.route IS NULL
                    AND p.state IN ('planned', 'launching')) AS launches,
                 (SELECT min(r.id) FROM channel_route r
-                 WHERE r.tenant_id = $1 AND $2 = ANY(r.accounts)) AS route"
+                 WHERE r.tenant_id = $1 AND $2 = ANY(r.accounts)) AS route,
+                (SELECT min(b.code) FROM winback_sender s
+                 JOIN brand b ON b.tenant_id = s.tenant_id AND b.id = s.brand_id
+                 WHERE s.tenant_id = $1 AND s.account = $2) AS brand"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
@@ -385,16 +391,20 @@ pub async fn delete(
         );
         return Err(refused(id, reason));
     }
-    match replacement {
-        Some(replacement) => replace(conn, tenant, id, replacement).await,
-        None if used.waiting + used.launches > 0 => {
+    match (replacement, used.brand) {
+        (Some(replacement), _) => replace(conn, tenant, id, replacement).await,
+        (None, Some(brand)) => {
+            let reason = format!("winbackSenders/{brand} names it; a replacement would take it");
+            Err(refused(id, reason))
+        }
+        (None, None) if used.waiting + used.launches > 0 => {
             let reason = format!(
                 "{} messages wait for it and {} launches use it; a replacement would take them",
                 used.waiting, used.launches
             );
             Err(refused(id, reason))
         }
-        None => watch::forget(conn, tenant, id).await,
+        (None, None) => watch::forget(conn, tenant, id).await,
     }
 }
 
@@ -403,7 +413,9 @@ async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str)
         "WITH launches AS (
              UPDATE outbound o SET account = $3 FROM phase p
              WHERE o.tenant_id = $1 AND o.account = $2 AND o.route IS NULL
-               AND p.tenant_id = $1 AND p.id = o.phase_id AND p.state IN ('planned', 'launching'))
+               AND p.tenant_id = $1 AND p.id = o.phase_id AND p.state IN ('planned', 'launching')),
+         senders AS (
+             UPDATE winback_sender SET account = $3 WHERE tenant_id = $1 AND account = $2)
          UPDATE channel_account SET replaced_by = $3, deleted_at = now(), revision = revision + 1
          WHERE tenant_id = $1 AND id = $2",
     )

@@ -67,6 +67,7 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
                jsonb_build_object(
                    'message', 'messages/' || am.id, 'report', n.kind, 'customer', cu.number,
                    'offer', o.number, 'campaign', 'campaigns/' || am.campaign_id,
+                   'winback_case', 'winbackCases/' || am.winback_case_id,
                    'phase', p.number, 'channel', am.channel, 'channel_account', am.account,
                    'code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''),
                    'event_time', to_char(coalesce(d.occurred_at, now()) AT TIME ZONE 'UTC',
@@ -219,6 +220,33 @@ pub async fn add_order_etag(
     .await?;
     Ok(())
 }
+/// As [`ANNOUNCE_MESSAGES`], of offers that are asked for in winback cases: `news` has the columns
+/// `tenant_id`, `case_id`, `customer_id`, `worker`, `note`, `mail_to` (an address) and `offer` (a number). It
+/// names the customer, and so goes with the case.
+pub(crate) const ANNOUNCE_WINBACK_OFFER: &str = "
+    announced AS (
+        INSERT INTO handover_event (tenant_id, type, winback_case_id, subject, data)
+        SELECT n.tenant_id, 'anklang.winback.offer_requested.v1', n.case_id,
+               'winbackCases/' || n.case_id,
+               jsonb_build_object(
+                   'winback_case', 'winbackCases/' || n.case_id, 'customer', cu.number,
+                   'customer_name', coalesce(nullif(cu.company_name, ''),
+                       concat_ws(' ', nullif(cu.first_name, ''), nullif(cu.last_name, ''))),
+                   'note', n.note, 'mail_to', n.mail_to, 'worker', n.worker, 'offer', n.offer,
+                   'event_time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+        FROM news n
+        JOIN customer cu ON cu.tenant_id = n.tenant_id AND cu.id = n.customer_id
+        WHERE EXISTS (SELECT FROM webhook w
+              WHERE w.tenant_id = n.tenant_id AND w.deleted_at IS NULL
+                AND (cardinality(w.event_types) = 0
+                     OR 'anklang.winback.offer_requested.v1' = ANY(w.event_types)))
+        RETURNING tenant_id, id, seq, type),
+    handed_over AS (
+        INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq)
+        SELECT e.tenant_id, w.id, e.id, e.seq
+        FROM announced e
+        JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+             AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {

@@ -216,11 +216,11 @@ pub(super) fn order(
                     format!("there is no order by {}", field.name),
                 )
             };
-            Ok((field, field.cast().ok_or_else(none)?))
+            Ok((field, field.sorted().ok_or_else(none)?))
         });
         match found {
-            Ok((field, cast)) => order.push(Sort {
-                column: field.column,
+            Ok((field, (column, cast))) => order.push(Sort {
+                column,
                 cast,
                 nullable: field.nullable,
                 descending: item.descending,

@@ -39,6 +39,24 @@ pub(super) fn page(list: &List, base: Statement) -> Statement {
     out.sql(" LIMIT ").bind::<BigInt, _>(limit)
 }
 
+/// What is selected of rows `r` that the filter takes.
+pub(super) fn matching(
+    list: &List,
+    selected: &'static str,
+    base: Statement,
+    limit: i64,
+) -> Statement {
+    let mut out = Statement::new("SELECT ")
+        .sql(selected)
+        .sql(" FROM (")
+        .append(&base)
+        .sql(") r WHERE TRUE");
+    if let Some(filter) = &list.filter {
+        out = node(out.sql(" AND "), filter);
+    }
+    out.sql(" LIMIT ").bind::<BigInt, _>(limit)
+}
+
 fn separated(out: Statement, i: usize, between: &'static str) -> Statement {
     if i > 0 { out.sql(between) } else { out }
 }

@@ -110,15 +110,18 @@ impl Field {
         }
     }
 
-    /// The type that a key's text is cast to; `None` when there is no order by it.
-    pub(super) fn cast(&self) -> Option<&'static str> {
-        match self.kind {
-            Kind::Text | Kind::Word(..) => Some("::text"),
-            Kind::Number => Some("::numeric"),
-            Kind::Flag => Some("::boolean"),
-            Kind::Date => Some("::date"),
-            Kind::Time => Some("::timestamptz"),
-            Kind::Name(_) => None,
-        }
+    /// The column that orders by it, and the type that a key's text is cast to; `None` when there is no
+    /// order by it. Names of one part are ordered by their id.
+    pub(super) fn sorted(&self) -> Option<(&'static str, &'static str)> {
+        let cast = match self.kind {
+            Kind::Text | Kind::Word(..) => "::text",
+            Kind::Number => "::numeric",
+            Kind::Flag => "::boolean",
+            Kind::Date => "::date",
+            Kind::Time => "::timestamptz",
+            Kind::Name([one]) => return Some((one.column, one.ty.cast())),
+            Kind::Name(_) => return None,
+        };
+        Some((self.column, cast))
     }
 }

@@ -150,6 +150,17 @@ impl List {
         filter.is_none_or(|filter| matching::holds(filter, row))
     }
 
+    /// Of the rows that `base` selects what is to be `selected` of `r`, for at most `limit` that the
+    /// filter takes, in any order.
+    pub(crate) fn matching(
+        &self,
+        selected: &'static str,
+        base: Statement,
+        limit: i64,
+    ) -> Statement {
+        compile::matching(self, selected, base, limit)
+    }
+
     /// A page of the rows that `base` selects, a whole SELECT without an order.
     pub(crate) async fn load<R>(&self, conn: &mut Conn, base: Statement) -> Result<Page<R>>
     where

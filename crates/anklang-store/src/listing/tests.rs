@@ -15,6 +15,10 @@ static THINGS: Listable = Listable {
                 Part::new("phases", "phase", PartType::Integer),
             ],
         ),
+        Field::resource(
+            "brand",
+            &[Part::new("brands", "brand_code", PartType::Text)],
+        ),
     ],
     key: &[Sort::key("id", "::uuid", true)],
 };
@@ -119,6 +123,10 @@ fn orders_end_in_the_key() {
     assert_eq!(
         order("name, size desc"),
         " ORDER BY r.name, r.size DESC, r.id DESC LIMIT $1"
+    );
+    assert_eq!(
+        order("brand desc"),
+        " ORDER BY r.brand_code DESC, r.id DESC LIMIT $1"
     );
 }
 

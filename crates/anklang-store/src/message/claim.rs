@@ -31,9 +31,9 @@ pub struct Claimed {
     /// Where to.
     #[diesel(sql_type = Text)]
     pub address: String,
-    /// The offer that it carries.
-    #[diesel(sql_type = SqlUuid)]
-    pub offer_id: Uuid,
+    /// The offer that it carries; `None` for one of a winback case.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub offer_id: Option<Uuid>,
     /// Key of its template.
     #[diesel(sql_type = Text)]
     pub message_template: String,
@@ -130,7 +130,8 @@ pub(super) fn may_send(account: &str, revision: &str) -> String {
     )
 }
 
-const NOT_OPEN: &str = "the offer is not open any more";
+/// Reasons for which a message is cancelled, and not suppressed.
+const OVER: &str = "'the offer is not open any more', 'the case is closed'";
 
 /// Where the recipient of the message `m` lives, as `z.time_zone`.
 const ZONE: &str =
@@ -139,9 +140,11 @@ const ZONE: &str =
 
 /// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].
 pub(super) const REASON: &str = "CASE
-    WHEN o.state IS DISTINCT FROM 'open' OR p.state IN ('cancelled', 'failed')
-         OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date
+    WHEN m.offer_id IS NOT NULL AND (o.state IS DISTINCT FROM 'open'
+         OR p.state IN ('cancelled', 'failed')
+         OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date)
     THEN 'the offer is not open any more'
+    WHEN w.state IN ('no_interest', 'won_back') THEN 'the case is closed'
     WHEN s.blocked THEN 'the address is blocked'
     WHEN c.state IS DISTINCT FROM 'granted' THEN 'no consent any more' END";
 
@@ -153,6 +156,8 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
     LEFT JOIN LATERAL (SELECT p.state, p.paused OR ca.paused AS paused FROM phase p
         JOIN campaign ca ON ca.tenant_id = p.tenant_id AND ca.id = p.campaign_id
         WHERE p.tenant_id = $1 AND p.id = m.phase_id OFFSET 0) p ON true
+    LEFT JOIN LATERAL (SELECT state FROM winback_case
+        WHERE tenant_id = $1 AND id = m.winback_case_id OFFSET 0) w ON true
     LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
         WHERE tenant_id = $1 AND address_hash = m.address_hash
           AND channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END OFFSET 0) s ON true
@@ -162,10 +167,11 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
 
 /// Claims due messages: as many as wanted, as the account's rate allows, and as need not wait for
 /// the sending hours; none when the account is paused, or the sender has not opened it as it is now. Consent and blocked addresses are looked at again, and the contact budget:
-/// who may not be contacted any more is `suppressed` here. A message whose offer was taken back
-/// after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
+/// who may not be contacted any more is `suppressed` here. A message whose offer was taken back, or
+/// whose winback case was closed, after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
 /// and are not walked over: it is read phase by phase. All phases with due messages get equal
-/// shares, so that a large one does not hold up those that begin after it.
+/// shares, so that a large one does not hold up those that begin after it. A winback mailing counts as a
+/// phase, and so do all single mails of winback together.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -246,15 +252,15 @@ async fn move_due(
              -- In changing order: when there are more phases than places, all come to their turn.
              SELECT w.phase_id, due.n, row_number() OVER (ORDER BY random()) AS place
              FROM waiting w
-             JOIN phase p ON p.tenant_id = $1 AND p.id = w.phase_id AND NOT p.paused
-             JOIN campaign c ON c.tenant_id = $1 AND c.id = p.campaign_id AND NOT c.paused
+             LEFT JOIN phase p ON p.tenant_id = $1 AND p.id = w.phase_id
+             LEFT JOIN campaign c ON c.tenant_id = $1 AND c.id = p.campaign_id
              CROSS JOIN LATERAL (
                  SELECT count(*) AS n FROM (
                      SELECT FROM message m
                      WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = w.phase_id
                        AND m.state = 'queued' AND m.next_attempt_at <= now()
                      ORDER BY m.next_attempt_at LIMIT $3) first) due
-             WHERE due.n > 0
+             WHERE due.n > 0 AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE
                AND NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
                                  AND held_until > now())
                AND {may_send}
@@ -271,8 +277,8 @@ async fn move_due(
          due AS MATERIALIZED (
              -- No more is locked than is claimed.
              SELECT d.* FROM (SELECT * FROM shares ORDER BY place) shares CROSS JOIN LATERAL (
-                 SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
-                        m.address_hash, m.next_attempt_at
+                 SELECT m.id, m.customer_id, m.offer_id, m.winback_case_id, m.phase_id, m.channel,
+                        m.purpose, m.address_hash, m.next_attempt_at
                  FROM message m
                  WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = shares.phase_id
                    AND m.state = 'queued' AND m.next_attempt_at <= now()
@@ -298,7 +304,7 @@ async fn move_due(
              UPDATE message m SET
                  state = CASE WHEN b.fate = 'now' THEN 'sending'
                               WHEN b.fate = 'later' THEN 'queued'
-                              WHEN b.reason = '{NOT_OPEN}' THEN 'cancelled'
+                              WHEN b.reason IN ({OVER}) THEN 'cancelled'
                               ELSE 'suppressed' END,
                  attempt = m.attempt + CASE WHEN b.fate = 'now' THEN 1 ELSE 0 END,
                  detail = CASE b.fate WHEN 'now' THEN m.detail WHEN 'later' THEN '{WAITS}'
@@ -322,10 +328,13 @@ async fn move_due(
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
-         SELECT m.id, m.attempt, m.failures, m.address, m.offer_id, o.message_template,
+         SELECT m.id, m.attempt, m.failures, m.address, m.offer_id,
+                coalesce(o.message_template, 'winback_' || w.template) AS message_template,
                 m.traceparent, m.state,
                 z.time_zone
-         FROM moved m JOIN outbound o ON o.tenant_id = $1 AND o.id = m.outbound_id
+         FROM moved m
+         LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = m.outbound_id
+         LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.message_id = m.id
          JOIN tenant t ON t.id = $1
          {ZONE}"),
     )

@@ -74,13 +74,13 @@ async fn mark(
     let may_send = may_send("$5", "$6");
     let rows: Vec<IdRow> = diesel::sql_query(format!(
         "WITH mine AS MATERIALIZED (
-             SELECT m.id, m.customer_id, m.offer_id, m.phase_id, m.channel, m.purpose,
-                    m.address_hash
+             SELECT m.id, m.customer_id, m.offer_id, m.winback_case_id, m.phase_id, m.channel,
+                    m.purpose, m.address_hash
              FROM message m
              WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
              ORDER BY m.id FOR UPDATE),
          looked AS MATERIALIZED (
-             SELECT m.id, {REASON} IS NULL AND NOT p.paused AND {may_send} AS good
+             SELECT m.id, {REASON} IS NULL AND p.paused IS NOT TRUE AND {may_send} AS good
              FROM mine m {LOOKED_UP}),
          moved AS (
              UPDATE message m SET state = CASE WHEN l.good THEN 'sending' ELSE 'queued' END,

@@ -55,8 +55,8 @@ pub(super) struct Locked {
     pub(super) told_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Text)]
     pub(super) provider_message_id: String,
-    #[diesel(sql_type = SqlUuid)]
-    pub(super) campaign_id: Uuid,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub(super) campaign_id: Option<Uuid>,
     #[diesel(sql_type = SqlUuid)]
     pub(super) phase_id: Uuid,
     #[diesel(sql_type = Text)]

@@ -105,7 +105,7 @@ pub(super) async fn rows(conn: &mut Conn, rows: &[Row<'_>]) -> Result<()> {
     .bind::<Array<Text>, _>(all(rows, |r| &r.report.code[..]))
     .bind::<Array<Text>, _>(all(rows, |r| &r.report.detail[..]))
     .bind::<Array<Timestamptz>, _>(all(rows, |r| r.report.occurred_at.unwrap_or(r.message.now)))
-    .bind::<Array<SqlUuid>, _>(all(rows, |r| r.message.campaign_id))
+    .bind::<Array<Nullable<SqlUuid>>, _>(all(rows, |r| r.message.campaign_id))
     .bind::<Array<SqlUuid>, _>(all(rows, |r| r.message.phase_id))
     .fixed()
     .execute(conn)

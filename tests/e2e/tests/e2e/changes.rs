@@ -57,6 +57,8 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
     ];
     calls.extend(new_channels());
     calls.extend(crate::work_list::makes());
+    calls.extend(crate::winback::makes());
+    calls.extend(crate::winback::desk::makes());
     calls.extend(named(world));
     calls.retain(|(method, _)| has(method, "request_id"));
     calls

@@ -5,8 +5,8 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use crate::raw;
 
 /// Beginnings of methods that change nothing.
-const READING: [&str; 9] = [
-    "Analyse", "Get", "List", "Export", "Explain", "Preview", "Download", "Watch", "Wait",
+const READING: [&str; 10] = [
+    "Analyse", "Get", "List", "Export", "Explain", "Preview", "Download", "Report", "Watch", "Wait",
 ];
 
 /// Methods that change something and are done once in another way.
@@ -34,7 +34,19 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 12] = [
+const UNSEEN: [(&str, &str); 20] = [
+    (
+        "anklang.winback.v1.WinbackTemplateService/GenerateVouchers",
+        "it adds codes and leaves the pool as it is",
+    ),
+    (
+        "anklang.winback.v1.WinbackMailService/MailWinbackCase",
+        "who works on the case keeps others out, and a template goes out once",
+    ),
+    (
+        "anklang.winback.v1.WinbackMailService/MailWinbackCases",
+        "many at once; it leaves out who was mailed or closed meanwhile",
+    ),
     (
         "anklang.handover.v1.WebhookService/SendTestEvent",
         "it makes a delivery and leaves the webhook as it is",
@@ -46,6 +58,10 @@ const UNSEEN: [(&str, &str); 12] = [
     (
         "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
         "many at once; what people are at stays",
+    ),
+    (
+        "anklang.winback.v1.WinbackService/DetectWinback",
+        "many at once; it writes only why a case is one",
     ),
     (
         "anklang.messages.v1.MessageService/BatchResolveMessages",
@@ -82,6 +98,22 @@ const UNSEEN: [(&str, &str); 12] = [
     (
         "anklang.planning.v1.WorkListService/TakeOrder",
         "the claim is what keeps others out; of an order that is added to it takes add_to_etag",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ClaimWinbackCase",
+        "it takes what nobody has",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ExtendWinbackCase",
+        "the claim is what keeps others out",
+    ),
+    (
+        "anklang.winback.v1.WinbackCaseService/ReleaseWinbackCase",
+        "the claim is what keeps others out",
     ),
 ];
 

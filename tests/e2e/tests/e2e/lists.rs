@@ -23,6 +23,7 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
         ..
     } = world;
     let mut lists = crate::work_list::lists(&world.work);
+    lists.extend(crate::winback::desk::lists(&world.cases));
     lists.extend(vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",
@@ -105,6 +106,16 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "workdayCalendars",
         ),
         (
+            "anklang.winback.v1.WinbackService/ListWinbackDetections",
+            json!({}),
+            "winbackDetections",
+        ),
+        (
+            "anklang.winback.v1.WinbackService/ListWinbackSettingsVersions",
+            json!({}),
+            "winbackSettingsVersions",
+        ),
+        (
             "anklang.planning.v1.PlannedContactService/ListPlannedContacts",
             json!({}),
             "plannedContacts",
@@ -178,6 +189,21 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "anklang.handover.v1.DeliveryService/ListDeliveries",
             json!({"parent": webhook}),
             "deliveries",
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/ListVoucherPools",
+            json!({"parent": "brands/-"}),
+            "voucherPools",
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/ListVouchers",
+            json!({"parent": "brands/linden/voucherPools/sommer"}),
+            "vouchers",
+        ),
+        (
+            "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
+            json!({}),
+            "winbackMailings",
         ),
         (
             "google.longrunning.Operations/ListOperations",

@@ -59,6 +59,7 @@ mod templates;
 mod tenants;
 mod unsubscribe;
 mod utility;
+mod winback;
 mod work_list;
 mod world;
 

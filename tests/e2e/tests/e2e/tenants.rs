@@ -15,7 +15,7 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 18] = [
+const LISTS: [&str; 22] = [
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -33,11 +33,15 @@ const LISTS: [&str; 18] = [
     "anklang.messages.v1.MessageService/ListMessages",
     "anklang.handover.v1.WebhookService/ListWebhooks",
     "anklang.planning.v1.WorkListService/ListContactOutcomes",
+    "anklang.winback.v1.WinbackService/ListWinbackDetections",
+    "anklang.winback.v1.WinbackService/ListWinbackSettingsVersions",
+    "anklang.winback.v1.WinbackCaseService/ListWinbackCases",
+    "anklang.winback.v1.WinbackMailService/ListWinbackMailings",
     "google.longrunning.Operations/ListOperations",
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 24] = [
+const OTHERS: [&str; 31] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -64,6 +68,13 @@ const OTHERS: [&str; 24] = [
     "anklang.messages.v1.MessageService/UpdateContactBudget",
     "anklang.selections.v1.SelectionService/CreateSelection",
     "anklang.selections.v1.SelectionService/ListSelectionFields",
+    "anklang.winback.v1.WinbackService/DetectWinback",
+    "anklang.winback.v1.WinbackService/GetWinbackSettings",
+    "anklang.winback.v1.WinbackService/UpdateWinbackSettings",
+    "anklang.winback.v1.WinbackCaseService/ExportWinbackCases",
+    "anklang.winback.v1.WinbackCaseService/GetWinbackTiles",
+    "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
+    "anklang.winback.v1.WinbackMailService/MailWinbackCases",
 ];
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn public() -> TestServer {
 }
 
 /// Status and text of the answer to a request over HTTP/1.1, as a proxy makes it.
-async fn http(addr: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+pub async fn http(addr: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: post.sw.example\r\nConnection: close\r\n\

@@ -33,6 +33,10 @@ pub struct World {
     pub delivery: String,
     pub work: crate::work_list::Work,
     pub contact: String,
+    pub detection: String,
+    pub cases: crate::winback::desk::Cases,
+    /// A winback case that got no standard template, and a mailing.
+    pub winback: [String; 2],
 }
 
 /// Fills the tenant `linden`.
@@ -150,7 +154,10 @@ pub async fn populate(server: &TestServer) -> World {
         webhook,
         delivery,
         work: crate::work_list::populate(&client).await,
+        detection: crate::winback::populate(&client).await,
+        cases: crate::winback::desk::populate(server).await,
         contact,
+        winback: crate::winback::mails::populate(server, &client, "linden", "linden").await,
         client,
         utility,
     }

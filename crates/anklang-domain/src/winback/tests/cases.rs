@@ -1,13 +1,12 @@
 //! Cases: every action in every state, holds, reminders, orders.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use uuid::Uuid;
 
 use crate::planning::{Calendar, Region, Weekdays};
 use crate::winback::*;
 
-const ANNA: Uuid = Uuid::from_u128(1);
-const BEN: Uuid = Uuid::from_u128(2);
+const ANNA: &str = "users/anna";
+const BEN: &str = "users/ben";
 
 fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -94,7 +93,7 @@ fn open_cases_take_every_action_and_closed_ones_none() {
             text: "ruft zurück".into(),
         };
         let case = in_state(state);
-        assert_eq!(by_anna(&case, &remark), Ok(Acted::Becomes(case)));
+        assert_eq!(by_anna(&case, &remark), Ok(Acted::Becomes(case.clone())));
     }
     for (reason, word) in NoInterestReason::WORDS {
         assert_eq!(
@@ -125,7 +124,7 @@ fn a_template_goes_out_once() {
     );
     let put_off = becomes(by_anna(&case, &Action::Remind(Remind::InDays(3))));
     let refused = Err(ActError::MailedBefore(today()));
-    assert_eq!(by_anna(&put_off, &standard), refused);
+    assert_eq!(by_anna(&put_off, &standard), refused.clone());
     let campaign =
         |case: &Case, action: &Action| act(case, Actor::Campaign, action, &rules(), now(), today());
     assert_eq!(campaign(&put_off, &standard), refused);
@@ -153,10 +152,15 @@ fn nobody_steps_on_another() {
     let hold = claim(&open(), ANNA, now(), lasts).unwrap();
     assert_eq!(hold.until, now() + lasts);
     let case = Case {
-        hold: Some(hold),
+        hold: Some(hold.clone()),
         ..open()
     };
-    assert_eq!(claim(&case, BEN, now(), lasts), Err(ActError::Held(hold)));
+    let held = ActError::Held(hold.clone());
+    assert_eq!(
+        held.to_string(),
+        "users/anna works on the case until 2026-11-23T09:15:00Z"
+    );
+    assert_eq!(claim(&case, BEN, now(), lasts), Err(held.clone()));
     let later = now() + TimeDelta::minutes(5);
     assert_eq!(
         claim(&case, ANNA, later, lasts).unwrap().until,
@@ -165,7 +169,7 @@ fn nobody_steps_on_another() {
     let mail = Action::Mail(MailTemplate::Standard);
     for other in [Actor::Person(BEN), Actor::Campaign] {
         let acted = act(&case, other, &mail, &rules(), now(), today());
-        assert_eq!(acted, Err(ActError::Held(hold)));
+        assert_eq!(acted, Err(held.clone()));
         // Its end is not included.
         let acted = act(&case, other, &mail, &rules(), hold.until, today());
         assert_eq!(becomes(acted).state, CaseState::Mailed);

@@ -5,6 +5,7 @@ mod cdnow;
 mod models;
 mod recovery;
 mod rules;
+mod tenant;
 mod variables;
 
 /// Numbers of 0 to 1, always the same.

@@ -1,4 +1,4 @@
-//! The twelve variables: values, Mailjet's syntax, places of errors.
+//! The variables: values, Mailjet's syntax, places of errors.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ fn facts() -> Facts<'static> {
         group: "Endkunde",
         last_order: NaiveDate::from_ymd_opt(2026, 3, 8),
         last_product_group: "Obst & Gemüse",
+        voucher: "SOMMER-7K2M",
     }
 }
 
@@ -28,7 +29,7 @@ fn today() -> NaiveDate {
 }
 
 #[test]
-fn all_twelve_have_their_values() {
+fn all_have_their_values() {
     let values = Values::new(&facts(), today());
     let expected = [
         ("name", "Jürgen Größe"),
@@ -43,6 +44,7 @@ fn all_twelve_have_their_values() {
         ("letzte_bestellung", "08.03.2026"),
         ("letzte_bestellung_tage", "260"),
         ("letzte_warengruppe", "Obst & Gemüse"),
+        ("gutschein", "SOMMER-7K2M"),
     ];
     assert_eq!(values.for_templates(), BTreeMap::from(expected));
     assert_eq!(values.for_mailjet(), BTreeMap::from(expected));
@@ -58,7 +60,7 @@ fn all_twelve_have_their_values() {
 #[test]
 fn what_is_not_known_is_empty_and_not_sent_to_mailjet() {
     let values = Values::new(&Facts::default(), today());
-    assert_eq!(values.for_templates().len(), 12);
+    assert_eq!(values.for_templates().len(), 13);
     assert!(
         values
             .for_templates()
@@ -86,7 +88,9 @@ fn what_is_not_known_is_empty_and_not_sent_to_mailjet() {
 }
 
 fn text(source: &str, markup: Markup) -> String {
-    translate(source, markup).unwrap().text
+    translate(source, markup, MailTemplate::Voucher)
+        .unwrap()
+        .text
 }
 
 #[test]
@@ -137,7 +141,13 @@ fn mailjets_syntax_becomes_ours() {
         .iter()
         .map(|(_, name)| format!("{{{{var:{name}:\"?\"}}}}"))
         .collect();
-    assert_eq!(translate(&all, Markup::Text).unwrap().variables.len(), 12);
+    assert_eq!(
+        translate(&all, Markup::Text, MailTemplate::Voucher)
+            .unwrap()
+            .variables
+            .len(),
+        13
+    );
 }
 
 /// In HTML the fallback is written as HTML, and escaped again when it is printed.
@@ -148,18 +158,37 @@ fn entities_are_read_in_html_alone() {
     assert!(text(source, Markup::Text).contains("(\"Müller &amp; Co\""));
     let quoted = "{{var:ort:&quot;am &amp;quot; See&quot;}}";
     assert!(text(quoted, Markup::Html).contains("(\"am &quot; See\""));
-    assert_eq!(translate(quoted, Markup::Text).unwrap_err().len(), 1);
+    assert_eq!(
+        translate(quoted, Markup::Text, MailTemplate::Voucher)
+            .unwrap_err()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn the_code_of_a_voucher_is_in_its_template_alone() {
+    let source = "{{var:gutschein:\"\"}}";
+    assert!(translate(source, Markup::Text, MailTemplate::Voucher).is_ok());
+    let errors = translate(source, Markup::Text, MailTemplate::Standard).unwrap_err();
+    assert!(
+        errors[0]
+            .message
+            .starts_with("unknown variable `gutschein`")
+    );
+    assert_eq!(Variable::of(MailTemplate::Standard).count(), 12);
+    assert_eq!(Variable::of(MailTemplate::Voucher).count(), 13);
 }
 
 fn places(source: &str) -> Vec<(u32, u32)> {
-    let errors = translate(source, Markup::Text).unwrap_err();
+    let errors = translate(source, Markup::Text, MailTemplate::Voucher).unwrap_err();
     errors.iter().map(|e| (e.line, e.column)).collect()
 }
 
 #[test]
 fn all_errors_are_told_with_their_places() {
     let source = "Grüße, {{var:vornahme:\"Kunde\"}}\n{{var:ort:\"x\"}} äö {{var:plz}}\n";
-    let errors = translate(source, Markup::Text).unwrap_err();
+    let errors = translate(source, Markup::Text, MailTemplate::Voucher).unwrap_err();
     assert_eq!(places(source), [(1, 14), (2, 26)]);
     assert!(errors[0].message.contains("unknown variable `vornahme`"));
     assert!(errors[0].message.contains("letzte_warengruppe"));
@@ -183,7 +212,7 @@ fn all_errors_are_told_with_their_places() {
 #[test]
 fn places_lead_back_to_the_source() {
     let source = "ä\n{{var:ort:\"Ulm\"}} x {{var:land}} {{ wrong }}\nlast";
-    let translation = translate(source, Markup::Text).unwrap();
+    let translation = translate(source, Markup::Text, MailTemplate::Voucher).unwrap();
     for (found, written) in [
         ("wrong", "wrong"),
         (" x ", " x "),
@@ -242,14 +271,14 @@ proptest! {
     #[test]
     fn nothing_is_too_odd(source in r#"(\{\{|var|:|ort|"|“|\}\}|\\|&quot;| |ä|\n|.){0,40}"#) {
         for markup in [Markup::Text, Markup::Html] {
-            match translate(&source, markup) {
+            match translate(&source, markup, MailTemplate::Voucher) {
                 Ok(translation) if translation.variables.is_empty() => {
                     prop_assert_eq!(translation.text, source.clone());
                 }
                 // A fallback may be a text that looks like a variable.
                 Ok(translation) if translation.text.contains("var") => {}
                 Ok(translation) => {
-                    let again = translate(&translation.text, markup).unwrap();
+                    let again = translate(&translation.text, markup, MailTemplate::Voucher).unwrap();
                     prop_assert_eq!(again.text, translation.text);
                 }
                 Err(errors) => {
@@ -265,7 +294,7 @@ proptest! {
     fn fallbacks_keep_every_character(fallback in "[^\\x00-\\x1f]{1,30}") {
         let quoted = fallback.replace('\\', "\\\\").replace('"', "\\\"");
         let source = format!("{{{{var:name:\"{quoted}\"}}}}");
-        let text = translate(&source, Markup::Text).unwrap().text;
+        let text = translate(&source, Markup::Text, MailTemplate::Voucher).unwrap().text;
         prop_assert_eq!(text, format!("{{{{ name|default(\"{quoted}\", true) }}}}"));
     }
 }

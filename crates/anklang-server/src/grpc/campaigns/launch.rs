@@ -17,6 +17,7 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::planning::calls;
 use anklang_store::tenant::Tenant;
+use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, StoreError, channel_account, channel_route, phase, selection, template};
 use chrono::{NaiveDate, Utc};
 use tonic::Request;
@@ -644,6 +645,10 @@ pub(super) async fn check_templates(
 ) -> ApiResult<()> {
     let message = resolved.message_template(wanted);
     let document = &wanted.document_template[..];
+    if of_key(message).is_some() {
+        let reason = "is winback's, and knows nothing of offers";
+        return Err(ApiError::field("outbound.message_template", reason));
+    }
     for (key, kind, ships) in [
         (message, "message", shipped_message(message).is_some()),
         (document, "document", document == OFFER_LETTER),

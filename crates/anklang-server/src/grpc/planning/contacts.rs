@@ -2,6 +2,7 @@
 
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::planning::v1 as pb;
+use anklang_proto::anklang::winback::v1 as winback;
 use anklang_store::planning::contact::{self, Contact};
 use anklang_store::planning::{entry, plan};
 use tonic::Request;
@@ -142,6 +143,10 @@ named! {
     pb::PassedOver,
     pb::PlannedContactSource,
     pb::PlannedContactState,
+    anklang_proto::anklang::winback::v1::WinbackReason,
+    winback::NoInterestReason,
+    winback::WinbackCaseEventKind,
+    winback::WinbackCaseState,
 }
 
 /// The value of an enum whose name is the prefix and a word of the database; 0 when there is none.

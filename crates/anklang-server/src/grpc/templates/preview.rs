@@ -7,6 +7,7 @@ use anklang_render::RenderError;
 use anklang_render::model::OfferData;
 use anklang_store::offer::{self, ContentOf, PreviewOf};
 use anklang_store::tenant::Tenant;
+use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, campaign};
 use chrono::Utc;
 use serde_json::Value;
@@ -68,6 +69,9 @@ fn read(request: &pb::PreviewTemplateRequest) -> ApiResult<Wanted> {
     use pb::preview_template_request::Data;
     let mut violations = Violations::new();
     let template = violations.check("name", Name::parse(&request.name));
+    if template.as_ref().is_some_and(|t| of_key(&t.key).is_some()) {
+        violations.add("name", "is winback's: PreviewWinbackMail shows it");
+    }
     let mut number = |field: &str, collection, text: &str| {
         let parsed = violations.check(field, name::parse(text, [collection]));
         parsed.map(|[number]| number).unwrap_or_default()
@@ -186,7 +190,7 @@ fn show(
     mut data: OfferData,
 ) -> ApiResult<pb::PreviewTemplateResponse> {
     let mut violations = Violations::new();
-    let compiled = compile(content, "", &mut violations);
+    let compiled = compile("", content, "", &mut violations);
     violations.finish(())?;
     let shown = match compiled {
         None => return Err(ApiError::Internal("no template, no violation".into())),

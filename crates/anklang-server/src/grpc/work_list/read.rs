@@ -21,12 +21,12 @@ pub(super) fn contact(violations: &mut Violations, field: &str, name: &str) -> O
     violations.check(field, name::parse_uuid(name, "plannedContacts"))
 }
 
-pub(super) fn claim(violations: &mut Violations, text: &str) -> Option<Uuid> {
+pub(in crate::grpc) fn claim(violations: &mut Violations, text: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(text);
     violations.check("claim", id.map_err(|_| "must be the UUID of a claim"))
 }
 
-pub(super) fn seconds(violations: &mut Violations, given: i32) -> i32 {
+pub(in crate::grpc) fn seconds(violations: &mut Violations, given: i32) -> i32 {
     match given {
         0 => CLAIM_SECONDS,
         10..=3_600 => given,
@@ -38,7 +38,7 @@ pub(super) fn seconds(violations: &mut Violations, given: i32) -> i32 {
 }
 
 /// The name of a person or role in one of the collections, as it is kept: each id is written in one way.
-pub(super) fn person(
+pub(in crate::grpc) fn person(
     violations: &mut Violations,
     field: &str,
     given: &str,
@@ -75,7 +75,7 @@ pub(in crate::grpc) fn skills<'r>(
 }
 
 /// Texts without blanks around them, each once.
-pub(super) fn words<'r>(
+pub(in crate::grpc) fn words<'r>(
     violations: &mut Violations,
     field: &str,
     given: &'r [String],

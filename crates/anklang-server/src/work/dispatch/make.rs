@@ -1,4 +1,7 @@
-//! Makes the content of a batch of messages: data, newest templates, documents, links.
+//! Makes the content of a batch of messages: data, newest templates, documents, links. Those of winback
+//! cases in `winback.rs`.
+
+mod winback;
 
 use std::collections::HashMap;
 
@@ -11,7 +14,9 @@ use anklang_render::Message;
 use anklang_render::model::OfferData;
 use anklang_store::message::{Batch, Claimed};
 use anklang_store::offer::{self, Content, ContentOf};
-use anklang_store::{Conn, StoreError, unsubscribe};
+use anklang_store::winback::template::{self, Facts};
+use anklang_store::{Conn, StoreError, tenant, unsubscribe};
+use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use uuid::Uuid;
@@ -27,10 +32,17 @@ pub(super) async fn make_content(
     account: &Account,
     batch: &Batch,
 ) -> Result<(Vec<Ready>, Vec<Over>), StoreError> {
-    let offers: Vec<Uuid> = batch.messages.iter().map(|m| m.offer_id).collect();
+    let offers: Vec<Uuid> = batch.messages.iter().filter_map(|m| m.offer_id).collect();
+    let of_cases = batch.messages.iter().filter(|m| m.offer_id.is_none());
+    let of_cases: Vec<Uuid> = of_cases.map(|m| m.id).collect();
     let mut tx = app.store.begin_work(batch.tenant).await?;
     let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
+    let facts = match of_cases.is_empty() {
+        true => Vec::new(),
+        false => template::facts(&mut tx, batch.tenant, &of_cases).await?,
+    };
     let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
+    brands.extend(facts.iter().map(|f| f.brand_id));
     brands.sort_unstable();
     brands.dedup();
     let mut newest: HashMap<String, Newest> = HashMap::new();
@@ -43,20 +55,29 @@ pub(super) async fn make_content(
     }
     let links = Links::load(app, &mut tx, batch.tenant).await?;
     tx.commit().await?;
+    let today = match facts.is_empty() {
+        true => None,
+        false => tenant::by_id(&app.store, batch.tenant)
+            .await?
+            .map(|t| t.day(Utc::now())),
+    };
 
     let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
+    let facts: HashMap<Uuid, Facts> = facts.into_iter().map(|f| (f.message_id, f)).collect();
     let mut making: FuturesUnordered<_> = batch
         .messages
         .iter()
         .map(|claimed| {
             let newest = &newest[&claimed.message_template];
-            let content = contents.get(&claimed.offer_id);
+            let content = claimed.offer_id.map(|offer| contents.get(&offer));
+            let facts = facts.get(&claimed.id).zip(today);
             let url = links.url(claimed.id);
             async move {
-                (
-                    claimed,
-                    make_one(app, account, claimed, newest, content, url).await,
-                )
+                let made = match content {
+                    Some(content) => make_one(app, account, claimed, newest, content, url).await,
+                    None => winback::make(app, account, claimed, newest, facts, &url),
+                };
+                (claimed, made)
             }
         })
         .collect();
@@ -91,21 +112,11 @@ async fn make_one(
     data.unsubscribe_url = unsubscribe_url;
     let (template, provider) = app
         .templates
-        .message(newest, content)
-        .map_err(|e| match e {
-            // A person can mend a template; the message waits for it.
-            ContentError::NoTemplate(_) | ContentError::Template(_) => {
-                (Outcome::Transient, e.to_string())
-            }
-            ContentError::Data(_) => permanent(&e),
-        })?;
+        .message(newest, content.brand_id, &content.language)
+        .map_err(unmade)?;
     let carried = carries(account.channel());
     if provider.is_some() && carried != Carries::Mails {
-        let reason = format!(
-            "the channel {} has no providers' templates",
-            account.channel()
-        );
-        return Err(permanent(&reason));
+        return Err(no_provider(account));
     }
     data.offer.has_document &= carried != Carries::Texts;
     let rendered = template.render(&data).map_err(|e| permanent(&e))?;
@@ -155,6 +166,22 @@ async fn make_one(
             }),
         }),
     })
+}
+
+/// Why there is no template.
+fn unmade(error: ContentError) -> (Outcome, String) {
+    let outcome = match error {
+        // A person can mend a template; the message waits for it.
+        ContentError::NoTemplate(_) | ContentError::Template(_) => Outcome::Transient,
+        ContentError::Data(_) => Outcome::Permanent,
+    };
+    (outcome, error.to_string())
+}
+
+fn no_provider(account: &Account) -> (Outcome, String) {
+    let channel = account.channel();
+    let reason = format!("the channel {channel} has no providers' templates");
+    (Outcome::Permanent, reason)
 }
 
 /// A mail: ours, or by the provider's template of this id.

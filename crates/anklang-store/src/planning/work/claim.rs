@@ -43,7 +43,7 @@ pub struct Claim {
 }
 
 /// The name of a customer `c`.
-pub(super) const CUSTOMER_NAME: &str =
+pub(crate) const CUSTOMER_NAME: &str =
     "coalesce(nullif(c.company_name, ''), concat_ws(' ', nullif(c.first_name, ''),
             nullif(c.last_name, '')))";
 

@@ -51,7 +51,9 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
     let brand = json!({"code": "linden", "displayName": "Neu", "senderEmail": "a@b.example"});
     let template = "brands/linden/templates/spring_mail.de";
     let content = json!({"subject": "Neu", "textBody": "Neu"});
+    let pool = "brands/linden/voucherPools/sommer";
     let mut calls = crate::work_list::named(&w.work);
+    calls.extend(crate::winback::desk::named(&w.cases));
     calls.extend(vec![
         (
             "anklang.brands.v1.BrandService/GetBrand",
@@ -475,6 +477,14 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.operation}),
         ),
         (
+            "anklang.winback.v1.WinbackService/GetWinbackDetection",
+            json!({"name": w.detection}),
+        ),
+        (
+            "anklang.winback.v1.WinbackService/ExplainWinback",
+            json!({"customer": w.customer}),
+        ),
+        (
             "google.longrunning.Operations/GetOperation",
             json!({"name": w.operation}),
         ),
@@ -489,6 +499,55 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "google.longrunning.Operations/DeleteOperation",
             json!({"name": w.operation}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/GetWinbackSender",
+            json!({"name": "winbackSenders/linden"}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/UpdateWinbackSender",
+            json!({"winbackSender": {
+                "name": "winbackSenders/linden", "channelAccount": "channelAccounts/mail",
+                "purpose": "marketing", "senderName": "Neu",
+            }}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/PreviewWinbackMail",
+            json!({
+                "customer": w.customer, "template": "WINBACK_TEMPLATE_STANDARD",
+                "brand": "brands/linden",
+            }),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/UpdateVoucherPool",
+            json!({"voucherPool": {"name": pool, "displayName": "Neu"}}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/GetVoucherPool",
+            json!({"name": pool}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/ListVoucherPools",
+            json!({"parent": "brands/linden"}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/GenerateVouchers",
+            json!({"name": pool, "count": 3}),
+        ),
+        (
+            "anklang.winback.v1.WinbackTemplateService/ListVouchers",
+            json!({"parent": pool}),
+        ),
+        (
+            "anklang.winback.v1.WinbackMailService/MailWinbackCase",
+            json!({
+                "name": w.winback[0], "template": "WINBACK_TEMPLATE_STANDARD",
+                "worker": "users/anna",
+            }),
+        ),
+        (
+            "anklang.winback.v1.WinbackMailService/ReportWinbackMailing",
+            json!({"name": w.winback[1]}),
         ),
         // Last: these change what the others name.
         (

@@ -1,0 +1,439 @@
+//! Mailings: many cases at once, with a control group, and what that brought.
+//!
+//! Who is in it and who is left alone is one statement, before anything is queued. Then the members are
+//! decided on chunk by chunk: a chunk's mails, its refusals and the checkpoint are one transaction, and
+//! what is not decided is what is left.
+
+use anklang_domain::TenantId;
+use anklang_domain::winback::{ControlGroup, MailTemplate, RevenueGroup};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Date, Double, Integer, Nullable, Numeric, Text, Timestamptz,
+    Uuid as SqlUuid,
+};
+use diesel::{OptionalExtension, QueryableByName};
+use diesel_async::RunQueryDsl;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::mail::Refusal;
+use super::settings::Settings;
+use super::template;
+use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::selection::{Statement, bound};
+use crate::{Conn, Result};
+
+/// What cases of a mailing are chosen by.
+pub static LISTABLE: Listable = Listable {
+    fields: &[
+        Field::column("state", Kind::Text),
+        Field::nullable("alive", Kind::Number, "alive"),
+        Field::nullable("purchases", Kind::Number, "purchases"),
+        Field::nullable("order_value", Kind::Number, "order_value"),
+        Field::nullable("at_stake", Kind::Number, "at_stake"),
+        Field::column("expected", Kind::Number),
+        Field::column("actual", Kind::Number),
+        Field::column("drop_amount", Kind::Number),
+        Field::column("drop_percent", Kind::Number),
+        Field::column("lost_share", Kind::Number),
+        Field::new("opened_date", Kind::Date, "opened_on"),
+        Field::nullable("due_date", Kind::Date, "due_on"),
+        Field::new("last_order_date", Kind::Date, "last_order"),
+        Field::resource(
+            "customer",
+            &[Part::new("customers", "customer_number", PartType::Text)],
+        ),
+        Field::column("customer_group", Kind::Text),
+    ],
+    key: &[Sort::key("id", "::uuid", false)],
+};
+
+/// A mailing.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Mailing {
+    /// Its id, also its operation's.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// standard or voucher.
+    #[diesel(sql_type = Text)]
+    pub template: String,
+    /// Which cases.
+    #[diesel(sql_type = Text)]
+    pub filter: String,
+    /// Share of the control group.
+    #[diesel(sql_type = Double)]
+    pub control_percent: f64,
+    /// What it brought is looked for on so many days after the first one.
+    #[diesel(sql_type = Integer)]
+    pub window_days: i32,
+    /// The currency in which revenue counts.
+    #[diesel(sql_type = Text)]
+    pub currency: String,
+    /// The day on which the control group was drawn: the first one that counts.
+    #[diesel(sql_type = Nullable<Date>)]
+    pub drawn_on: Option<NaiveDate>,
+    /// When it was asked for.
+    #[diesel(sql_type = Timestamptz)]
+    pub created_at: DateTime<Utc>,
+    /// When all were decided on.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub done_at: Option<DateTime<Utc>>,
+}
+
+impl Mailing {
+    /// Its template.
+    pub fn template(&self) -> MailTemplate {
+        match &self.template[..] {
+            "voucher" => MailTemplate::Voucher,
+            _ => MailTemplate::Standard,
+        }
+    }
+}
+
+/// The name of a mailing.
+pub fn resource(id: Uuid) -> String {
+    anklang_domain::name::format(&[("winbackMailings", &id.to_string())])
+}
+
+/// Writes a mailing down.
+pub async fn create(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: Uuid,
+    template: MailTemplate,
+    filter: &str,
+    control_percent: f64,
+    settings: &Settings,
+) -> Result<()> {
+    let window = i32::try_from(settings.win_window_days).unwrap_or(i32::MAX);
+    diesel::sql_query(
+        "INSERT INTO winback_mailing (tenant_id, id, template, filter, control_percent, window_days,
+                                      currency)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .bind::<Text, _>(template::word(template))
+    .bind::<Text, _>(filter)
+    .bind::<Double, _>(control_percent)
+    .bind::<Integer, _>(window)
+    .bind::<Text, _>(&settings.currency)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The mailing with that id.
+pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Mailing>> {
+    Ok(diesel::sql_query(format!("{SELECT} AND id = $2"))
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+const SELECT: &str =
+    "SELECT id, template, filter, control_percent, window_days, currency, drawn_on,
+        created_at, done_at
+    FROM winback_mailing WHERE tenant_id = $1";
+
+/// What mailings are listed by.
+pub static MAILINGS: Listable = Listable {
+    fields: &[
+        Field::column(
+            "template",
+            Kind::Word("WINBACK_TEMPLATE_", &["standard", "voucher"]),
+        ),
+        Field::column("control_percent", Kind::Number),
+        Field::column("window_days", Kind::Number),
+        Field::nullable("draw_date", Kind::Date, "drawn_on"),
+        Field::new("create_time", Kind::Time, "created_at"),
+        Field::nullable("end_time", Kind::Time, "done_at"),
+    ],
+    key: &[Sort::key("id", "::uuid", true)],
+};
+
+/// A page of mailings, newest first if not otherwise wanted.
+pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Mailing>> {
+    let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
+    list.load(conn, base).await
+}
+
+/// The cases that a mailing is about: open, without this template, and of nobody who is left alone for
+/// another mailing. `$1` is the tenant, `$2` the template, `$3` today.
+const CASES: &str = "SELECT c.id, c.customer_id, c.state, c.alive, c.purchases, c.order_value,
+        c.at_stake, c.expected, c.actual, c.drop_amount, c.drop_percent, c.lost_share, c.opened_on,
+        c.due_on, c.last_order, cu.number AS customer_number, cu.customer_group
+    FROM winback_case c
+    JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
+    WHERE c.tenant_id = $1 AND c.state NOT IN ('no_interest', 'won_back')
+      AND CASE $2 WHEN 'voucher' THEN c.voucher_on ELSE c.standard_on END IS NULL
+      AND NOT EXISTS (
+          SELECT FROM winback_control k
+          JOIN winback_mailing x ON x.tenant_id = k.tenant_id AND x.id = k.mailing_id
+          WHERE k.tenant_id = $1 AND k.customer_id = c.customer_id
+            AND x.drawn_on + x.window_days >= $3)";
+
+fn cases(tenant: TenantId, template: MailTemplate, today: NaiveDate) -> Statement {
+    Statement::numbered(
+        CASES,
+        &[
+            bound::<SqlUuid, _>(tenant.0),
+            bound::<Text, _>(template::word(template).to_owned()),
+            bound::<Date, _>(today),
+        ],
+    )
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// How many cases a mailing would be about.
+pub async fn count(
+    conn: &mut Conn,
+    tenant: TenantId,
+    template: MailTemplate,
+    today: NaiveDate,
+    list: &List,
+) -> Result<i64> {
+    let base = cases(tenant, template, today);
+    let counted: Count = list
+        .matching("count(*) AS n", base, i64::MAX)
+        .get_result(conn)
+        .await?;
+    Ok(counted.n)
+}
+
+/// Draws who is mailed and who is left alone, by the lots of [`ControlGroup`], which is the same by
+/// whatever server and however often. Gives how many are to be mailed.
+pub async fn draw(
+    conn: &mut Conn,
+    tenant: TenantId,
+    mailing: &Mailing,
+    today: NaiveDate,
+    list: &List,
+    control: &ControlGroup,
+) -> Result<i64> {
+    let found = list.matching(
+        "r.id, r.customer_id",
+        cases(tenant, mailing.template(), today),
+        i64::MAX,
+    );
+    let drawn: Count = Statement::new("WITH found AS MATERIALIZED (")
+        .append(&found)
+        .sql("), lots AS MATERIALIZED (SELECT id, customer_id, substr(sha256(uuid_send(")
+        .bind::<SqlUuid, _>(mailing.id)
+        .sql(") || uuid_send(customer_id)), 1, 8) < ")
+        .bind::<Bytea, _>(control.threshold().to_vec())
+        .sql(
+            " AS alone FROM found), alone AS (
+             INSERT INTO winback_control (tenant_id, mailing_id, customer_id, case_id)
+             SELECT ",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .sql(", ")
+        .bind::<SqlUuid, _>(mailing.id)
+        .sql(
+            ", customer_id, id FROM lots WHERE alone),
+         members AS (
+             INSERT INTO winback_mailing_member (tenant_id, mailing_id, case_id, customer_id)
+             SELECT ",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .sql(", ")
+        .bind::<SqlUuid, _>(mailing.id)
+        .sql(
+            ", id, customer_id FROM lots WHERE NOT alone RETURNING case_id)
+         SELECT count(*) AS n FROM members",
+        )
+        .get_result(conn)
+        .await?;
+    diesel::sql_query("UPDATE winback_mailing SET drawn_on = $3 WHERE tenant_id = $1 AND id = $2")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(mailing.id)
+        .bind::<Date, _>(today)
+        .execute(conn)
+        .await?;
+    Ok(drawn.n)
+}
+
+/// The next cases that are not decided, at most `limit`, locked.
+pub async fn next(
+    conn: &mut Conn,
+    tenant: TenantId,
+    mailing: Uuid,
+    limit: i64,
+) -> Result<Vec<Uuid>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        case_id: Uuid,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT case_id FROM winback_mailing_member
+         WHERE tenant_id = $1 AND mailing_id = $2 AND NOT is_decided
+         ORDER BY case_id LIMIT $3 FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.case_id).collect())
+}
+
+/// Notes what was decided of cases that [`next`] gave.
+pub async fn decided(
+    conn: &mut Conn,
+    tenant: TenantId,
+    mailing: Uuid,
+    cases: &[(Uuid, Option<&Refusal>)],
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE winback_mailing_member m SET is_decided = true, refusal = d.refusal
+         FROM unnest($3::uuid[], $4::text[]) AS d (case_id, refusal)
+         WHERE m.tenant_id = $1 AND m.mailing_id = $2 AND m.case_id = d.case_id",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing)
+    .bind::<Array<SqlUuid>, _>(cases.iter().map(|(case, _)| *case).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        cases
+            .iter()
+            .map(|(_, refusal)| refusal.map(Refusal::as_str))
+            .collect::<Vec<_>>(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends a mailing.
+pub async fn finish(conn: &mut Conn, tenant: TenantId, mailing: Uuid) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE winback_mailing SET done_at = now() WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How many cases ended in a way: `mailed`, `control`, or the word of a refusal; those not decided are
+/// left out.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Ended {
+    /// The way.
+    #[diesel(sql_type = Text)]
+    pub way: String,
+    /// So many.
+    #[diesel(sql_type = BigInt)]
+    pub n: i64,
+}
+
+/// How the cases of a mailing ended.
+pub async fn ended(conn: &mut Conn, tenant: TenantId, mailing: Uuid) -> Result<Vec<Ended>> {
+    Ok(diesel::sql_query(
+        "SELECT coalesce(refusal, 'mailed') AS way, count(*) AS n FROM winback_mailing_member
+         WHERE tenant_id = $1 AND mailing_id = $2 AND is_decided GROUP BY 1
+         UNION ALL
+         SELECT 'control', count(*) FROM winback_control WHERE tenant_id = $1 AND mailing_id = $2
+         ORDER BY 1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing)
+    .load(conn)
+    .await?)
+}
+
+/// What the customers of a group bought on the days that count.
+#[derive(Debug, Clone, PartialEq, QueryableByName)]
+pub struct Revenue {
+    /// Whether it is the control group.
+    #[diesel(sql_type = Bool)]
+    pub control: bool,
+    /// Customers.
+    #[diesel(sql_type = BigInt)]
+    pub customers: i64,
+    /// Those who bought.
+    #[diesel(sql_type = BigInt)]
+    pub buyers: i64,
+    /// Revenue in all.
+    #[diesel(sql_type = Numeric)]
+    pub revenue: Decimal,
+    /// Its mean.
+    #[diesel(sql_type = Double)]
+    pub mean: f64,
+    /// The variance of a sample of it; 0 of a single customer.
+    #[diesel(sql_type = Double)]
+    pub variance: f64,
+    /// Of the control group: those who were mailed all the same since it was drawn.
+    #[diesel(sql_type = BigInt)]
+    pub mailed: i64,
+}
+
+impl Revenue {
+    /// As the comparison takes it.
+    pub fn group(&self) -> RevenueGroup {
+        RevenueGroup {
+            customers: u64::try_from(self.customers).unwrap_or(0),
+            mean: self.mean,
+            variance: self.variance,
+        }
+    }
+}
+
+const REVENUE: &str = "WITH people AS (
+             SELECT customer_id, false AS control FROM winback_mailing_member
+             WHERE tenant_id = $1 AND mailing_id = $2
+             UNION ALL
+             SELECT customer_id, true FROM winback_control
+             WHERE tenant_id = $1 AND mailing_id = $2),
+         bought AS (
+             SELECT p.control, p.customer_id, coalesce(sum(l.amount), 0) AS revenue,
+                    count(o.id) AS orders
+             FROM people p
+             JOIN tenant t ON t.id = $1
+             LEFT JOIN sales_order o ON o.tenant_id = $1 AND o.customer_id = p.customer_id
+                  AND o.state <> 'rejected' AND o.currency = $5
+                  AND o.ordered_at >= ($3::timestamp AT TIME ZONE t.time_zone)
+                  AND o.ordered_at < (($4 + 1)::timestamp AT TIME ZONE t.time_zone)
+             LEFT JOIN LATERAL (
+                 SELECT sum(quantity * unit_price) AS amount FROM order_line
+                 WHERE tenant_id = $1 AND order_id = o.id) l ON true
+             GROUP BY 1, 2)
+         SELECT control, count(*) AS customers, count(*) FILTER (WHERE orders > 0) AS buyers,
+                round(sum(revenue), 2) AS revenue, avg(revenue)::float8 AS mean,
+                coalesce(var_samp(revenue), 0)::float8 AS variance,
+                count(*) FILTER (WHERE control AND EXISTS (
+                    SELECT FROM winback_control k
+                    JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = k.case_id
+                    JOIN winback_mailing x ON x.tenant_id = $1 AND x.id = $2
+                    WHERE k.tenant_id = $1 AND k.mailing_id = $2
+                      AND k.customer_id = bought.customer_id
+                      AND w.created_at >= x.created_at)) AS mailed
+         FROM bought GROUP BY 1 ORDER BY 1";
+
+/// What both groups of a mailing bought from a day to a day in the tenant's time zone, those to be mailed
+/// first.
+pub async fn revenue(
+    conn: &mut Conn,
+    tenant: TenantId,
+    mailing: &Mailing,
+    first: NaiveDate,
+    last: NaiveDate,
+) -> Result<Vec<Revenue>> {
+    Ok(diesel::sql_query(REVENUE)
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(mailing.id)
+        .bind::<Date, _>(first)
+        .bind::<Date, _>(last)
+        .bind::<Text, _>(&mailing.currency)
+        .load(conn)
+        .await?)
+}

@@ -1,0 +1,1010 @@
+//! Tiles, lists and what people do with cases.
+
+use std::collections::BTreeMap;
+
+use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::handover::v1 as webhooks;
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::offers::v1 as offers;
+use anklang_proto::anklang::winback::v1::{
+    self as pb, NoInterestReason, WinbackCaseEventKind as Kind, WinbackCaseState as State,
+    WinbackTile as Tile,
+};
+use anklang_testkit::receiver::Receiver;
+use anklang_testkit::{Client, Options, TestServer};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use tonic::Code;
+
+use super::desk::{
+    cents, claim, close, closes, date, day, detail, events, get, id, open, open_in, remark, remind,
+    reminds, request_offer, set, shop, sql, wants_offer,
+};
+use crate::refused;
+use crate::utility::{Case, TARGET, Utility, until};
+
+async fn tiles(client: &Client) -> pb::WinbackTiles {
+    let request = pb::GetWinbackTilesRequest {};
+    let got = client.winback_cases().get_winback_tiles(request).await;
+    got.unwrap().into_inner()
+}
+
+/// Count, sum in cents, and the changes of both, of the six tiles.
+fn figures(tiles: &pb::WinbackTiles) -> Vec<(i64, i64, i64, i64)> {
+    let order: Vec<Tile> = tiles.tiles.iter().map(|t| t.tile()).collect();
+    let all = [
+        Tile::Declining,
+        Tile::ReminderDue,
+        Tile::OfferRequested,
+        Tile::Mailed,
+        Tile::NoInterest,
+        Tile::WonBack,
+    ];
+    assert_eq!(order, all);
+    let of = |t: &pb::WinbackTileFigures| {
+        let sum = cents(t.at_stake.as_ref()).unwrap();
+        let change = cents(t.at_stake_change.as_ref()).unwrap();
+        (t.count, sum, t.count_change, change)
+    };
+    tiles.tiles.iter().map(of).collect()
+}
+
+/// The numbers of the customers of a list, in its order.
+async fn listed(client: &Client, tile: Tile, filter: &str, order_by: &str) -> String {
+    let request = pb::ListWinbackCasesRequest {
+        tile: tile.into(),
+        filter: filter.into(),
+        order_by: order_by.into(),
+        ..Default::default()
+    };
+    let page = client.winback_cases().list_winback_cases(request).await;
+    let cases = page.unwrap().into_inner().winback_cases;
+    let numbers: Vec<String> = (cases.iter())
+        .map(|case| case.customer.replace("customers/", ""))
+        .collect();
+    numbers.join(" ")
+}
+
+#[tokio::test]
+async fn each_case_lies_on_its_tile() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    assert_eq!(figures(&tiles(&client).await), [(0, 0, 0, 0); 6]);
+    for (customer, state) in [
+        ("K1", "declining"),
+        ("K2", "reminder"),
+        ("K3", "offer_requested"),
+        ("K4", "mailed"),
+        ("K5", "no_interest"),
+        ("K6", "won_back"),
+    ] {
+        open_in(&server, customer, state).await;
+    }
+    let waits = [("state", "'reminder'"), ("due_on", "current_date + 3")];
+    let waiting = open(&server, "K7", &waits).await;
+    open(&server, "K8", &[("at_stake", "NULL")]).await;
+    let columns = [("at_stake", "7.25"), ("currency", "'CHF'")];
+    open(&server, "K9", &columns).await;
+    let all = tiles(&client).await;
+    // Those without a model and in another currency count, and are in no sum.
+    let one = (1, 10_000, 0, 0);
+    assert_eq!(figures(&all), [(3, 10_000, 0, 0), one, one, one, one, one]);
+    assert_eq!(all.waiting_count, 1);
+    let week = all.as_of_time.unwrap().seconds - all.changes_since_time.unwrap().seconds;
+    assert_eq!(week, 7 * 86_400);
+
+    for (tile, customers) in [
+        (Tile::Declining, "K1 K9 K8"),
+        (Tile::ReminderDue, "K2"),
+        (Tile::OfferRequested, "K3"),
+        (Tile::Mailed, "K4"),
+        (Tile::NoInterest, "K5"),
+        (Tile::WonBack, "K6"),
+    ] {
+        assert_eq!(listed(&client, tile, "", "").await, customers, "{tile:?}");
+    }
+    let everything = listed(&client, Tile::Unspecified, "", "customer").await;
+    assert_eq!(everything, "K1 K2 K3 K4 K5 K6 K7 K8 K9");
+    assert_eq!(get(&client, &waiting).await.tile(), Tile::Unspecified);
+    let request = pb::ListWinbackCasesRequest {
+        tile: 7,
+        page_size: -1,
+        filter: "colour = red".into(),
+        ..Default::default()
+    };
+    let status = client.winback_cases().list_winback_cases(request).await;
+    refused::names(&status.unwrap_err(), &["tile", "page_size", "filter"]);
+}
+
+#[tokio::test]
+async fn changes_are_those_of_seven_days() {
+    /// Where a case has been, a step for each of these: hours ago, state, and of reminders the day.
+    type Steps = Vec<(i64, usize, i64)>;
+    const STATES: [&str; 6] = [
+        "declining",
+        "reminder",
+        "offer_requested",
+        "mailed",
+        "no_interest",
+        "won_back",
+    ];
+    const CASES: usize = 300;
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let mut customers = "number,kind,last_name\n".to_owned();
+    for i in 0..CASES {
+        customers += &format!("C{i:03},person,Kunde\n");
+    }
+    let sums = client.import(ImportEntity::Customers, customers).await;
+    assert_eq!(sums.unwrap().errors, []);
+
+    // The tile of a case as of so many hours ago, of which the day is so many days ago.
+    let tile_at = |steps: &Steps, hours: i64, days: i64| {
+        let known = steps.iter().rev().find(|(at, ..)| *at > hours);
+        known.and_then(|(_, state, due)| match state {
+            1 if *due > -days => None,
+            state => Some(*state),
+        })
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(6);
+    let mut wanted = [(0, 0, 0, 0); 6];
+    let mut script = String::new();
+    for i in 0..CASES {
+        let mut steps: Steps = vec![(random.random_range(2..800), 0, 0)];
+        while random.random_range(0..4) > 0 {
+            let (before, state, _) = *steps.last().unwrap();
+            if before < 3 || state > 3 {
+                break;
+            }
+            let next = random.random_range(1..6);
+            // Not within the hours around the moment that is looked at, nor around midnight.
+            steps.push((
+                random.random_range(1..before),
+                next,
+                random.random_range(-12..5),
+            ));
+        }
+        steps.retain(|(at, ..)| !(166..=170).contains(at));
+        if steps.is_empty() || steps[0].1 != 0 {
+            continue;
+        }
+        let stake = random.random_range(0..100_000);
+        let now = tile_at(&steps, 0, 0);
+        let then = tile_at(&steps, 168, 7);
+        if let Some(now) = now {
+            wanted[now].0 += 1;
+            wanted[now].1 += stake;
+            wanted[now].2 += 1;
+            wanted[now].3 += stake;
+        }
+        if let Some(then) = then {
+            wanted[then].2 -= 1;
+            wanted[then].3 -= stake;
+        }
+        script += &history(i, &steps, stake, &STATES);
+    }
+    sql(&server, &script).await;
+    let found = figures(&tiles(&client).await);
+    assert_eq!(found, wanted);
+    assert!(
+        wanted
+            .iter()
+            .all(|(count, _, change, _)| *count > 3 && *change != 0)
+    );
+}
+
+/// A case with its events, in SQL.
+fn history(i: usize, steps: &[(i64, usize, i64)], stake: i64, states: &[&str; 6]) -> String {
+    let (_, state, due) = steps.last().unwrap();
+    let state = states[*state];
+    let berlin = "(now() AT TIME ZONE 'Europe/Berlin')::date";
+    let due_on = match state {
+        "reminder" => format!("{berlin} + {due}"),
+        _ => "NULL".into(),
+    };
+    let is_final = ["no_interest", "won_back"].contains(&state);
+    let closed = if is_final { "current_date" } else { "NULL" };
+    let reason = if state == "no_interest" {
+        "'price'"
+    } else {
+        "NULL"
+    };
+    let mut script = format!(
+        "INSERT INTO winback_case (tenant_id, id, customer_id, state, opened_on, opened_by, seen_by,
+             due_on, closed_on, no_interest, revenue_then, revenue_now, known_days, season, expected,
+             actual, drop_amount, drop_percent, last_order, currency, at_stake, created_at)
+         SELECT c.tenant_id, md5('{i}')::uuid, c.id, '{state}', '2026-01-01', c.id, c.id,
+                {due_on}, {closed}, {reason}, 1, 1, 1, 1, 1, 1, 1, 1, '2026-01-01', 'EUR',
+                {stake} / 100.0, now() - make_interval(hours => {opened})
+         FROM customer c WHERE c.number = 'C{i:03}';\n",
+        opened = steps[0].0,
+    );
+    let mut from = "";
+    for (at, state, due) in steps {
+        let (kind, to) = match states[*state] {
+            "declining" => ("opened", "declining"),
+            word => (word, word),
+        };
+        let detail = match to {
+            "reminder" => format!("jsonb_build_object('due_date', {berlin} + {due})"),
+            _ => "'{}'".into(),
+        };
+        // Remarks in between say nothing.
+        script += &format!(
+            "INSERT INTO winback_case_event (tenant_id, id, case_id, kind, from_state, to_state,
+                 detail, created_at)
+             SELECT tenant_id, anklang_uuid7(), id, e.kind, e.from_state, '{to}', {detail},
+                    now() - make_interval(hours => {at}) + e.later
+             FROM winback_case,
+                  (VALUES ('{kind}', '{from}', interval '0'),
+                          ('remark', '{to}', interval '1 minute')) e (kind, from_state, later)
+             WHERE id = md5('{i}')::uuid;\n"
+        );
+        from = to;
+    }
+    script
+}
+
+/// The fields of the list, with what a naive list would order by; over the case `k`, its customer `c`,
+/// its newest order `o` with brand `b`, and `g`, the leading group.
+const FIELDS: [(&str, &str); 37] = [
+    ("customer", "c.number"),
+    (
+        "customer_name",
+        "coalesce(nullif(c.company_name, ''), c.first_name || ' ' || c.last_name)",
+    ),
+    ("customer_group", "c.customer_group"),
+    ("state", "k.state"),
+    ("open_date", "k.opened_on"),
+    ("due_date", "k.due_on"),
+    ("standard_mail_date", "k.standard_on"),
+    ("voucher_mail_date", "k.voucher_on"),
+    ("contact_date", "k.contacted_on"),
+    ("no_interest_reason", "k.no_interest"),
+    ("close_date", "k.closed_on"),
+    (
+        "held_by",
+        "CASE WHEN k.held_until > now() THEN k.held_by END",
+    ),
+    (
+        "hold_expire_time",
+        "CASE WHEN k.held_until > now() THEN k.held_until END",
+    ),
+    ("revenue_then", "k.revenue_then"),
+    ("revenue_now", "k.revenue_now"),
+    ("known_days", "k.known_days"),
+    ("season", "k.season"),
+    ("expected_revenue", "k.expected"),
+    ("actual_revenue", "k.actual"),
+    ("revenue_drop", "k.drop_amount"),
+    ("drop_percent", "k.drop_percent"),
+    ("last_order_date", "k.last_order"),
+    ("lost_group_share", "k.lost_share"),
+    ("alive", "k.alive"),
+    ("expected_purchases", "k.purchases"),
+    ("order_value", "k.order_value"),
+    ("at_stake", "k.at_stake"),
+    ("currency_code", "k.currency"),
+    ("last_order", "o.number"),
+    ("last_order_brand", "b.code"),
+    ("last_order_group", "coalesce(g.product_group, '')"),
+    ("won_order", "w.number"),
+    ("won_after_contact", "k.won_contacted"),
+    ("won_revenue", "k.won_revenue"),
+    ("offer", "NULL::text"),
+    ("create_time", "k.created_at"),
+    ("update_time", "k.updated_at"),
+];
+
+/// Sixty cases of customers with few different values, closed ones and the newest.
+async fn many(server: &TestServer, client: &Client) {
+    let mut customers = "number,kind,first_name,last_name,company_name,customer_group\n".to_owned();
+    let mut orders = "number,customer_number,brand_code,ordered_at,currency\n".to_owned();
+    let mut lines =
+        "order_number,line,product_number,product_group,quantity,unit_price\n".to_owned();
+    for i in 0..60 {
+        let company = if i % 7 == 0 {
+            format!("Firma{}", i % 14)
+        } else {
+            String::new()
+        };
+        let kind = if company.is_empty() {
+            "person"
+        } else {
+            "company"
+        };
+        let (name, group) = (i % 5, i % 3);
+        customers += &format!("M{i:02},{kind},Vera,Viel{name},{company},G{group}\n");
+        // Of some the newest does not count: another currency, or no order at all.
+        for (n, currency) in [(1, "EUR"), (2, if i % 11 == 0 { "CHF" } else { "EUR" })] {
+            if i % 10 == 9 {
+                continue;
+            }
+            let brand = ["garten", "markt", ""][(i + n) % 3];
+            orders += &format!("M{i:02}-{n},M{i:02},{brand},2025-0{n}-01T10:00:00Z,{currency}\n");
+            lines += &format!(
+                "M{i:02}-{n},1,P,Korb,1,5\nM{i:02}-{n},2,P,Obst,1,{}\nM{i:02}-{n},3,P,,1,99\n",
+                [-5, 0, 5, 10][i % 4],
+            );
+        }
+    }
+    for (entity, csv) in [
+        (ImportEntity::Customers, customers),
+        (ImportEntity::Orders, orders),
+        (ImportEntity::OrderLines, lines),
+    ] {
+        let sums = client.import(entity, csv).await.unwrap();
+        assert_eq!(sums.errors, [], "{entity:?}");
+    }
+    let make = "
+        INSERT INTO winback_case (tenant_id, id, customer_id, state, opened_on, opened_by, seen_by,
+            due_on, standard_on, voucher_on, contacted_on, no_interest, closed_on, held_by,
+            held_until, claim_id, revenue_then, revenue_now, known_days, season, expected, actual,
+            drop_amount, drop_percent, last_order, lost_share, alive, purchases, order_value,
+            at_stake, currency, won_order_id, won_contacted, won_revenue, created_at, updated_at)
+        SELECT c.tenant_id, gen_random_uuid(), c.id, s.state, date '2026-01-01' + n % 4, c.id, c.id,
+               CASE s.state WHEN 'reminder' THEN current_date + n / 6 % 3 * 2 - 2 END,
+               CASE n % 3 WHEN 0 THEN date '2026-02-01' + n % 5 END,
+               CASE n % 4 WHEN 0 THEN date '2026-03-01' + n % 2 END,
+               CASE n % 2 WHEN 0 THEN date '2026-04-01' + n % 6 END,
+               CASE s.state WHEN 'no_interest' THEN (ARRAY['price', 'gone'])[1 + n % 2] END,
+               CASE WHEN s.state IN ('no_interest', 'won_back') THEN date '2026-05-01' + n % 3 END,
+               h.by, h.until, h.claim,
+               n % 6 * 10, n % 5 - 2, n % 4, 1 + n % 3 * 0.5, n % 8, n % 9 - 4, 1 + n % 7, n % 10,
+               date '2026-01-01' + n % 12, n % 3 / 2.0::float8, m.alive, m.alive * 3, 10 / (1 + n % 3)::float8,
+               CASE n % 6 WHEN 0 THEN NULL ELSE n % 13 * 1.25 END,
+               (ARRAY['EUR', 'CHF'])[1 + n / 50],
+               CASE s.state WHEN 'won_back' THEN (SELECT id FROM sales_order o
+                    WHERE o.customer_id = c.id ORDER BY number LIMIT 1) END,
+               CASE s.state WHEN 'won_back' THEN n % 4 < 2 END,
+               CASE s.state WHEN 'won_back' THEN n % 5 END,
+               now() - make_interval(hours => n % 5), now() - make_interval(hours => n % 3)
+        FROM (SELECT *, substr(number, 2)::int AS n FROM customer WHERE number LIKE 'M%') c
+        CROSS JOIN LATERAL (SELECT (ARRAY['declining', 'reminder', 'offer_requested', 'mailed',
+            'no_interest', 'won_back'])[1 + n % 6] AS state) s
+        CROSS JOIN LATERAL (SELECT CASE n % 5 WHEN 0 THEN NULL ELSE 1 / (1 + n % 7)::float8 END AS alive) m
+        LEFT JOIN LATERAL (SELECT 'users/u' || n % 3 AS by,
+                   now() + make_interval(hours => CASE n % 2 WHEN 0 THEN -1 ELSE n % 4 END) AS until,
+                   gen_random_uuid() AS claim
+            WHERE s.state IN ('declining', 'mailed') AND n % 3 > 0) h ON true";
+    sql(server, make).await;
+}
+
+#[tokio::test]
+async fn pages_by_every_column_are_the_whole_list_sorted() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    many(&server, &client).await;
+
+    // All fields that are documented.
+    let proto = include_str!("../../../../../proto/anklang/winback/v1/cases.proto");
+    let request = proto
+        .split("message ListWinbackCasesRequest")
+        .nth(1)
+        .unwrap();
+    let fields = request.split("Fields: ").nth(1).unwrap();
+    let fields = fields.split('.').next().unwrap().replace("//", "");
+    let fields: Vec<&str> = fields.split(',').map(str::trim).collect();
+    assert_eq!(fields, FIELDS.map(|(field, _)| field));
+
+    let database = server.database.connect().await.unwrap();
+    let naive = async |order: &str, only: &str| -> Vec<String> {
+        let sql = format!(
+            "SELECT 'winbackCases/' || k.id FROM winback_case k
+             JOIN customer c ON c.id = k.customer_id
+             LEFT JOIN LATERAL (SELECT * FROM sales_order o WHERE o.customer_id = k.customer_id
+                 AND o.currency = k.currency ORDER BY ordered_at DESC LIMIT 1) o ON true
+             LEFT JOIN brand b ON b.id = o.brand_id
+             LEFT JOIN sales_order w ON w.id = k.won_order_id
+             LEFT JOIN LATERAL (SELECT product_group, sum(quantity * unit_price) AS sum
+                 FROM order_line l WHERE l.order_id = o.id AND product_group <> ''
+                 GROUP BY product_group ORDER BY 2 DESC, 1 LIMIT 1) g ON g.sum > 0
+             WHERE {only} ORDER BY {order}"
+        );
+        let rows = database.query(&sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    let paged = async |tile: Tile, order_by: &str| -> Vec<String> {
+        let mut request = pb::ListWinbackCasesRequest {
+            tile: tile.into(),
+            order_by: order_by.into(),
+            page_size: 7,
+            ..Default::default()
+        };
+        let mut names = Vec::new();
+        loop {
+            let page = client
+                .winback_cases()
+                .list_winback_cases(request.clone())
+                .await;
+            let page = page.unwrap().into_inner();
+            names.extend(page.winback_cases.into_iter().map(|case| case.name));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return names;
+            }
+        }
+    };
+    let stake = "coalesce(k.at_stake, -1)";
+    for (field, sql) in FIELDS {
+        for way in ["", " desc"] {
+            let order = format!("{sql}{way}, {stake}{way}, k.id{way}");
+            let wanted = naive(&order, "TRUE").await;
+            assert_eq!(wanted.len(), 60);
+            let found = paged(Tile::Unspecified, &format!("{field}{way}")).await;
+            assert_eq!(found, wanted, "{field}{way}");
+        }
+    }
+    let order = format!("{stake} DESC, k.id DESC");
+    let found = paged(Tile::Declining, "").await;
+    assert_eq!(found, naive(&order, "k.state = 'declining'").await);
+    let due = "k.state = 'reminder' AND k.due_on <= (now() AT TIME ZONE 'Europe/Berlin')::date";
+    let found = paged(Tile::ReminderDue, "last_order_group, alive desc").await;
+    let order = format!("coalesce(g.product_group, ''), k.alive DESC, {order}");
+    assert_eq!(found, naive(&order, due).await);
+    assert!((1..10).contains(&found.len()), "{found:?}");
+}
+
+#[tokio::test]
+async fn cases_are_filtered_by_what_they_show() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let held = [
+        ("held_by", "'users/anna'"),
+        ("held_until", "now() + interval '1 hour'"),
+        ("claim_id", "anklang_uuid7()"),
+        ("alive", "0.25"),
+    ];
+    open(&server, "K1", &held).await;
+    let over = [held[0], ("held_until", "now()"), held[2]];
+    open(&server, "K2", &over).await;
+    open(&server, "K5", &[("at_stake", "350.50"), ("alive", "0.5")]).await;
+    open_in(&server, "K6", "no_interest").await;
+    for (filter, wanted) in [
+        ("customer = customers/K5", "K5"),
+        ("customer_group = Obst", "K1 K2"),
+        ("customer_name:kunde5", "K5"),
+        ("last_order_brand = brands/markt", "K5 K6"),
+        ("last_order = orders/B2 OR last_order = orders/A5", "K2"),
+        ("last_order_group = Korb AND state = DECLINING", "K1 K2 K5"),
+        ("held_by = \"users/anna\"", "K1"),
+        ("NOT held_by:*", "K2 K5 K6"),
+        ("alive < 0.4 AND at_stake >= 100", "K1"),
+        ("at_stake > 350.49", "K5"),
+        ("state = NO_INTEREST AND no_interest_reason = PRICE", "K6"),
+        ("no_interest_reason = GONE", ""),
+        (
+            "revenue_drop = 150 AND drop_percent <= 75 AND NOT due_date:*",
+            "K1 K2 K5 K6",
+        ),
+    ] {
+        let found = listed(&client, Tile::Unspecified, filter, "customer").await;
+        assert_eq!(found, wanted, "{filter}");
+    }
+    assert_eq!(
+        listed(&client, Tile::Declining, "alive:*", "customer desc").await,
+        "K5 K1"
+    );
+}
+
+#[tokio::test]
+async fn a_case_shows_why_and_where_to_look() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let name = open(
+        &server,
+        "K3",
+        &[
+            ("alive", "0.125"),
+            ("purchases", "1.5"),
+            ("order_value", "19.999"),
+            ("lost_share", "0.5"),
+            ("lost_groups", "'{Wein}'"),
+            ("season", "1.25"),
+        ],
+    )
+    .await;
+    let plain = get(&client, &name).await;
+    assert_eq!((&plain.customer_link[..], &plain.order_link[..]), ("", ""));
+    assert_eq!(plain.last_order_products[0].link, "");
+    let links = json!({
+        "customer": "https://shop.example/kunden/{number}",
+        "product": "https://shop.example/p?nr={number}&x=1",
+        "order": "https://shop.example/{number}/bestellung",
+    });
+    set(&server, &json!({"links": links})).await;
+    let case = get(&client, &name).await;
+    assert_eq!(case.customer_link, "https://shop.example/kunden/K3");
+    assert_eq!(case.order_link, "https://shop.example/B3/bestellung");
+    let products: Vec<(&str, &str, &str, Option<i64>)> = (case.last_order_products.iter())
+        .map(|p| {
+            let revenue = cents(p.revenue.as_ref());
+            (
+                &p.display_name[..],
+                &p.product_group[..],
+                &p.link[..],
+                revenue,
+            )
+        })
+        .collect();
+    assert_eq!(
+        products,
+        [
+            (
+                "Birne",
+                "Korb",
+                "https://shop.example/p?nr=Q&x=1",
+                Some(3_000)
+            ),
+            (
+                "Apfel",
+                "Obst",
+                "https://shop.example/p?nr=P%2F3&x=1",
+                Some(2_000)
+            ),
+        ]
+    );
+    assert_eq!(case.etag, plain.etag, "links are not the case");
+    assert_eq!(
+        (
+            &case.last_order[..],
+            &case.last_order_brand[..],
+            &case.last_order_group[..]
+        ),
+        ("orders/B3", "brands/garten", "Korb")
+    );
+    assert_eq!(
+        (&case.customer[..], &case.customer_name[..]),
+        ("customers/K3", "Karla Kunde3")
+    );
+    assert_eq!(
+        (case.alive, case.expected_purchases),
+        (Some(0.125), Some(1.5))
+    );
+    assert_eq!(cents(case.order_value.as_ref()), Some(2_000));
+    assert_eq!(
+        (cents(case.at_stake.as_ref()), &case.season[..]),
+        (Some(10_000), "1.25")
+    );
+    assert_eq!(
+        (case.lost_group_share, &case.lost_groups[..]),
+        (0.5, &["Wein".to_owned()][..])
+    );
+    assert_eq!(
+        (case.state(), case.tile()),
+        (State::Declining, Tile::Declining)
+    );
+    // What the ERP rejected and what is in another currency is not the last order.
+    let orders = "number,customer_number,brand_code,ordered_at,currency\n\
+        X3,K3,markt,2026-06-01T10:00:00Z,CHF\nY3,K3,markt,2026-05-01T10:00:00Z,EUR\n";
+    client.import(ImportEntity::Orders, orders).await.unwrap();
+    sql(
+        &server,
+        "UPDATE sales_order SET state = 'rejected', taken_number = 'Y3' WHERE number = 'Y3'",
+    )
+    .await;
+    assert_eq!(get(&client, &name).await.last_order, "orders/B3");
+
+    let request = pb::GetWinbackCaseRequest {
+        name: "winbackCases/00000000-0000-7000-8000-000000000009".into(),
+    };
+    let status = client.winback_cases().get_winback_case(request).await;
+    refused::not_found(&status.unwrap_err());
+}
+
+/// The kinds of the customer's history, the oldest first, with who did it.
+async fn history_of(client: &Client, customer: &str) -> Vec<(String, String)> {
+    let request = customers::ListCustomerEventsRequest {
+        parent: format!("customers/{customer}"),
+        filter: "kind:winback".into(),
+        order_by: "event_time".into(),
+        ..Default::default()
+    };
+    let listed = client
+        .customers()
+        .list_customer_events(request)
+        .await
+        .unwrap();
+    let events = listed.into_inner().customer_events;
+    let worker = |event: &customers::CustomerEvent| {
+        let worker = event.details.as_ref().and_then(|d| d.fields.get("worker"));
+        match worker.and_then(|w| w.kind.clone()) {
+            Some(prost_types::value::Kind::StringValue(worker)) => worker,
+            other => panic!("{other:?}"),
+        }
+    };
+    events.iter().map(|e| (e.kind.clone(), worker(e))).collect()
+}
+
+#[tokio::test]
+async fn whoever_has_no_interest_is_done_with() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let name = open(&server, "K1", &[]).await;
+    let claimed = claim(&client, &name, "anna").await.unwrap();
+    let request = pb::CloseWinbackCaseRequest {
+        claim: claimed.claim.clone(),
+        etag: get(&client, &name).await.etag,
+        ..closes(&name, "anna")
+    };
+    let closed = close(&client, request.clone()).await.unwrap();
+    assert_eq!(closed.state(), State::NoInterest);
+    assert_eq!(closed.no_interest_reason(), NoInterestReason::Competitor);
+    assert_eq!(
+        (closed.close_date, &closed.held_by[..]),
+        (Some(date(day(0))), "")
+    );
+    let [event] = &events(&client, &name).await[..] else {
+        panic!("one event");
+    };
+    assert_eq!(
+        (event.kind(), &event.actor[..]),
+        (Kind::NoInterest, "users/anna")
+    );
+    assert_eq!(
+        (event.from_state(), event.to_state()),
+        (State::Declining, State::NoInterest)
+    );
+    assert_eq!(detail(event, "reason"), "competitor");
+    assert_eq!(detail(event, "note"), "kauft jetzt woanders");
+    let told = ("winback.no_interest".to_owned(), "users/anna".to_owned());
+    assert_eq!(history_of(&client, "K1").await, [told]);
+
+    // Again the same: nothing changes. Another reason, or anything else: it is closed.
+    let again = close(&client, closes(&name, "ben")).await.unwrap();
+    assert_eq!(again.etag, closed.etag);
+    assert_eq!(events(&client, &name).await.len(), 1);
+    let other = pb::CloseWinbackCaseRequest {
+        reason: NoInterestReason::Price.into(),
+        ..closes(&name, "ben")
+    };
+    let closed_for = [
+        close(&client, other).await.unwrap_err(),
+        remind(&client, reminds(&name, "ben")).await.unwrap_err(),
+        request_offer(&client, wants_offer(&name, "ben"))
+            .await
+            .unwrap_err(),
+        claim(&client, &name, "ben").await.unwrap_err(),
+    ];
+    for status in closed_for {
+        let (subject, description) = refused::precondition(&status, "PRECONDITION");
+        assert_eq!(
+            (&subject, &description[..]),
+            (&name, "the case is closed: no_interest")
+        );
+    }
+    // But for a remark, which leaves all as it is.
+    let remarked = remark(&client, &name, "ben", "rief noch einmal an")
+        .await
+        .unwrap();
+    assert_eq!(remarked.etag, closed.etag);
+    assert_eq!(remarked.close_date, closed.close_date);
+    let newest = &events(&client, &name).await[0];
+    assert_eq!(
+        (newest.kind(), detail(newest, "text")),
+        (Kind::Remark, "rief noch einmal an".into())
+    );
+
+    let stale = close(&client, request).await.unwrap_err();
+    refused::is(&stale, Code::Aborted, "ETAG_MISMATCH");
+    let wrong = pb::CloseWinbackCaseRequest {
+        name: "x".into(),
+        worker: "anna".into(),
+        claim: "x".into(),
+        reason: 0,
+        note: "ä".repeat(4_001),
+        request_id: "x".into(),
+        ..Default::default()
+    };
+    let status = close(&client, wrong).await.unwrap_err();
+    refused::names(
+        &status,
+        &["name", "worker", "claim", "reason", "note", "request_id"],
+    );
+}
+
+#[tokio::test]
+async fn reminders_come_back_when_they_are_due() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let name = open(&server, "K1", &[]).await;
+    let put_off = remind(&client, reminds(&name, "anna")).await.unwrap();
+    assert_eq!(
+        (put_off.state(), put_off.tile()),
+        (State::Reminder, Tile::Unspecified)
+    );
+    assert_eq!(put_off.due_date, Some(date(day(10))));
+    set(&server, &json!({"reminder_days": 3})).await;
+    let put_off = remind(&client, reminds(&name, "anna")).await.unwrap();
+    assert_eq!(put_off.due_date, Some(date(day(3))));
+    let request = pb::RemindWinbackCaseRequest {
+        days: 366,
+        note: "im Urlaub".into(),
+        ..reminds(&name, "anna")
+    };
+    let put_off = remind(&client, request).await.unwrap();
+    assert_eq!(put_off.due_date, Some(date(day(366))));
+    let on = |days: i64| pb::RemindWinbackCaseRequest {
+        due_date: Some(date(day(days))),
+        ..reminds(&name, "anna")
+    };
+    let put_off = remind(&client, on(1)).await.unwrap();
+    assert_eq!(put_off.due_date, Some(date(day(1))));
+    let newest = &events(&client, &name).await[..2];
+    assert_eq!(detail(&newest[0], "due_date"), day(1).to_string());
+    assert_eq!(detail(&newest[1], "note"), "im Urlaub");
+    assert_eq!(newest[0].from_state(), State::Reminder);
+
+    for days in [0, -1, 367] {
+        let status = remind(&client, on(days)).await.unwrap_err();
+        refused::names(&status, &["due_date"]);
+    }
+    for days in [-1, 367] {
+        let request = pb::RemindWinbackCaseRequest {
+            days,
+            ..reminds(&name, "anna")
+        };
+        refused::names(&remind(&client, request).await.unwrap_err(), &["days"]);
+    }
+    let both = pb::RemindWinbackCaseRequest { days: 2, ..on(2) };
+    refused::names(&remind(&client, both).await.unwrap_err(), &["due_date"]);
+    assert_eq!(get(&client, &name).await, put_off);
+
+    // Days that are counted end on a workday; a day that is named is kept.
+    crate::planning::put_calendar(&client, "arbeit", "", &[]).await;
+    set(&server, &json!({"calendar": "arbeit"})).await;
+    let workday = |days: i64| {
+        (days..).map(day).find(|day| {
+            use chrono::Datelike;
+            day.weekday().number_from_monday() < 6
+        })
+    };
+    for days in 1..8 {
+        let request = pb::RemindWinbackCaseRequest {
+            days: i32::try_from(days).unwrap(),
+            ..reminds(&name, "anna")
+        };
+        let put_off = remind(&client, request).await.unwrap();
+        assert_eq!(put_off.due_date, workday(days).map(date));
+        let named = remind(&client, on(days)).await.unwrap();
+        assert_eq!(named.due_date, Some(date(day(days))));
+    }
+    let due = format!("UPDATE winback_case SET due_on = '{}'", day(0));
+    sql(&server, &due).await;
+    assert_eq!(get(&client, &name).await.tile(), Tile::ReminderDue);
+}
+
+#[tokio::test]
+async fn requests_for_offers_are_handed_on() {
+    let options = Options {
+        config: crate::handover::QUICK.into(),
+        ..Default::default()
+    };
+    let server = TestServer::start_with(options).await.unwrap();
+    let client = shop(&server).await;
+    set(
+        &server,
+        &json!({"offer_mail_to": "angebote@linden.example"}),
+    )
+    .await;
+    let receiver = Receiver::start().await;
+    let request = webhooks::CreateWebhookRequest {
+        webhook: Some(webhooks::Webhook {
+            display_name: "Postfach".into(),
+            url: receiver.url("/angebote"),
+            event_types: vec!["anklang.winback.offer_requested.v1".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    client.webhooks().create_webhook(request).await.unwrap();
+    let name = open(&server, "K2", &[]).await;
+    let tried = pb::RequestWinbackOfferRequest {
+        validate_only: true,
+        ..wants_offer(&name, "anna")
+    };
+    let tried = request_offer(&client, tried).await.unwrap();
+    assert_eq!(tried.state(), State::OfferRequested);
+    assert_eq!(get(&client, &name).await.state(), State::Declining);
+
+    let request = pb::RequestWinbackOfferRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        ..wants_offer(&name, "anna")
+    };
+    let asked = request_offer(&client, request.clone()).await.unwrap();
+    assert_eq!(asked.state(), State::OfferRequested);
+    assert_eq!(
+        (asked.contact_date, &asked.offer[..]),
+        (Some(date(day(0))), "")
+    );
+    // Repeated, it is one.
+    assert_eq!(request_offer(&client, request).await.unwrap(), asked);
+    until("the request", async || !receiver.calls().is_empty()).await;
+    assert_eq!(receiver.calls().len(), 1);
+    let event = receiver.calls()[0].event();
+    assert_eq!(event["type"], "anklang.winback.offer_requested.v1");
+    assert_eq!(event["subject"], name);
+    let mut data = event["data"].clone();
+    assert!(data["event_time"].take().is_string());
+    assert_eq!(
+        data,
+        json!({
+            "winback_case": name, "customer": "K2", "customer_name": "Karla Kunde2",
+            "note": "20 % auf Äpfel", "mail_to": "angebote@linden.example", "worker": "users/anna",
+            "offer": null, "event_time": null,
+        })
+    );
+    let [event] = &events(&client, &name).await[..] else {
+        panic!("one event");
+    };
+    assert_eq!(
+        (event.kind(), detail(event, "note")),
+        (Kind::OfferRequested, "20 % auf Äpfel".into())
+    );
+    assert_eq!(
+        history_of(&client, "K2").await[0].0,
+        "winback.offer_requested"
+    );
+
+    let wrong = pb::RequestWinbackOfferRequest {
+        note: " ".into(),
+        contract: "contracts/1".into(),
+        valid_until_date: Some(date(day(3))),
+        ..wants_offer(&name, "anna")
+    };
+    let status = request_offer(&client, wrong).await.unwrap_err();
+    refused::names(&status, &["note", "contract", "valid_until_date"]);
+}
+
+#[tokio::test]
+async fn an_offer_is_made_at_once() {
+    let server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    let utility = Utility::of(&[(Case::Plain, 3), (Case::OnTarget, 1)]);
+    utility.import(&client).await;
+    super::desk::detected(&server).await;
+    let plain = utility.first(Case::Plain);
+    let owner =
+        |contract: &crate::utility::Contract| utility.customers[contract.customer].number.clone();
+    let name = open(&server, &owner(plain), &[]).await;
+    let wants = |name: &str| pb::RequestWinbackOfferRequest {
+        product_version: TARGET.into(),
+        valid_until_date: utility.day(14),
+        ..wants_offer(name, "anna")
+    };
+    // Of another customer, or a version that there is not.
+    let others = utility
+        .contracts
+        .iter()
+        .find(|c| c.customer != plain.customer);
+    let foreign = pb::RequestWinbackOfferRequest {
+        contract: others.unwrap().name(),
+        ..wants(&name)
+    };
+    let status = request_offer(&client, foreign).await.unwrap_err();
+    refused::names(&status, &["contract"]);
+    let unknown = pb::RequestWinbackOfferRequest {
+        product_version: "products/S-OEKO/versions/NONE".into(),
+        ..wants(&name)
+    };
+    refused::not_found(&request_offer(&client, unknown).await.unwrap_err());
+
+    let asked = request_offer(&client, wants(&name)).await.unwrap();
+    assert_eq!(asked.state(), State::OfferRequested);
+    let request = offers::GetOfferRequest {
+        name: asked.offer.clone(),
+    };
+    let offer = client
+        .offers()
+        .get_offer(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(offer.state(), offers::OfferState::Open);
+    assert_eq!(
+        (&offer.contract, offer.valid_until_date),
+        (&plain.name(), utility.day(14))
+    );
+    assert_eq!(offer.document, None);
+    assert_eq!(
+        detail(&events(&client, &name).await[0], "offer"),
+        asked.offer
+    );
+
+    // It has one: the case stays as it is.
+    let before = get(&client, &name).await;
+    let status = request_offer(&client, wants(&name)).await.unwrap_err();
+    let (subject, description) = refused::precondition(&status, "PRECONDITION");
+    assert_eq!(subject, plain.name());
+    assert!(description.contains("open offer"), "{description}");
+    assert_eq!(get(&client, &name).await, before);
+
+    let on_target = open(&server, &owner(utility.first(Case::OnTarget)), &[]).await;
+    let status = request_offer(&client, wants(&on_target)).await.unwrap_err();
+    let (subject, description) = refused::precondition(&status, "PRECONDITION");
+    assert_eq!(subject, on_target);
+    assert!(description.contains("no contract"), "{description}");
+    assert_eq!(get(&client, &on_target).await.state(), State::Declining);
+
+    // With two that fit somebody must say which.
+    let give = format!(
+        "UPDATE contract SET customer_id = (SELECT id FROM customer WHERE number = '{}')
+         WHERE number = '{}'",
+        owner(utility.first(Case::OnTarget)),
+        others.unwrap().number
+    );
+    sql(&server, &give).await;
+    let also = utility
+        .contracts
+        .iter()
+        .rfind(|c| c.case == Case::Plain)
+        .unwrap();
+    sql(
+        &server,
+        &give.replace(&others.unwrap().number, &also.number),
+    )
+    .await;
+    let status = request_offer(&client, wants(&on_target)).await.unwrap_err();
+    refused::names(&status, &["contract"]);
+    let which = pb::RequestWinbackOfferRequest {
+        contract: also.name(),
+        ..wants(&on_target)
+    };
+    let asked = request_offer(&client, which).await.unwrap();
+    assert!(asked.offer.starts_with("offers/"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_history_of_a_case_is_filtered() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let name = open(&server, "K1", &[]).await;
+    remark(&client, &name, "anna", "eins").await.unwrap();
+    remind(&client, reminds(&name, "ben")).await.unwrap();
+    remark(&client, &name, "anna", "zwei").await.unwrap();
+    let kinds = async |filter: &str| -> BTreeMap<String, usize> {
+        let request = pb::ListWinbackCaseEventsRequest {
+            parent: name.clone(),
+            filter: filter.into(),
+            ..Default::default()
+        };
+        let listed = client
+            .winback_cases()
+            .list_winback_case_events(request)
+            .await;
+        let mut kinds = BTreeMap::new();
+        for event in listed.unwrap().into_inner().winback_case_events {
+            *kinds
+                .entry(event.kind().as_str_name().to_owned())
+                .or_default() += 1;
+        }
+        kinds
+    };
+    let of = |kind: &str| format!("WINBACK_CASE_EVENT_KIND_{kind}");
+    assert_eq!(
+        kinds("").await,
+        BTreeMap::from([(of("REMARK"), 2), (of("REMINDER"), 1)])
+    );
+    assert_eq!(
+        kinds("kind = REMARK").await,
+        BTreeMap::from([(of("REMARK"), 2)])
+    );
+    assert_eq!(
+        kinds("actor = \"users/ben\" AND to_state = REMINDER").await,
+        BTreeMap::from([(of("REMINDER"), 1)])
+    );
+    for bad in ["", " \n", &"ä".repeat(4_001), "a\u{7}"] {
+        refused::names(
+            &remark(&client, &name, "anna", bad).await.unwrap_err(),
+            &["text"],
+        );
+    }
+    // With the customer all of it goes.
+    sql(&server, "DELETE FROM customer WHERE number = 'K1'").await;
+    let left = format!(
+        "SELECT count(*) FROM winback_case_event WHERE case_id = '{}'",
+        id(&name)
+    );
+    assert_eq!(server.database.one(&left).await.unwrap(), "0");
+}

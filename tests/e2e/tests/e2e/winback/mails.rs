@@ -1,0 +1,1039 @@
+//! Mails of winback cases: what they say, who gets them, vouchers, mailings that are killed, and what
+//! they brought.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anklang_local::smtp::Received;
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::messages::v1 as messages;
+use anklang_proto::anklang::templates::v1 as templates;
+use anklang_proto::anklang::winback::v1 as winback;
+use anklang_proto::google::longrunning as lro;
+use anklang_proto::google::r#type::Date;
+use anklang_testkit::{Client, Options, TestServer, violations};
+use mail_parser::MessageParser;
+use prost::Message as _;
+use rand::RngExt;
+use tonic::{Code, Status};
+use winback::WinbackTemplate::{Standard, Voucher};
+
+use crate::mailing::{TENANT, address, import, over, seeded, tenant, until};
+use crate::mailjet_fake::{API_KEY, Fake, SECRET_KEY};
+use crate::refused;
+
+const POOL: &str = "brands/sw/voucherPools/sommer";
+
+/// Opens a case for each customer whose number begins so, as detection does.
+pub async fn open_cases(server: &TestServer, slug: &str, numbers: &str) {
+    let sql = format!(
+        "INSERT INTO winback_case (tenant_id, id, customer_id, opened_on, opened_by, seen_by,
+             revenue_then, revenue_now, known_days, season, expected, actual, drop_amount,
+             drop_percent, last_order, alive, purchases, order_value, at_stake, currency)
+         SELECT c.tenant_id, anklang_uuid7(), c.id, current_date - 10, gen_random_uuid(),
+             gen_random_uuid(), 100, 10, 90, 1, 100, 10, 90, 90, current_date - 100, 0.3, 2, 50, 250,
+             'EUR'
+         FROM customer c JOIN tenant t ON t.id = c.tenant_id
+         WHERE t.slug = '{slug}' AND c.number LIKE '{numbers}%'"
+    );
+    execute(server, &sql).await;
+}
+
+async fn execute(server: &TestServer, sql: &str) {
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(sql).await.unwrap();
+}
+
+/// The share of the control group that the settings require.
+async fn require_control(client: &Client, control_percent: f64) {
+    let settings = winback::WinbackSettings {
+        control_percent,
+        ..super::monthly()
+    };
+    super::set(client, settings, "").await.unwrap();
+}
+
+/// The name of the newest case of a customer.
+pub async fn case_of(server: &TestServer, number: &str) -> String {
+    let sql = format!(
+        "SELECT 'winbackCases/' || w.id FROM winback_case w
+         JOIN customer c ON c.tenant_id = w.tenant_id AND c.id = w.customer_id
+         WHERE c.number = '{number}' ORDER BY w.id DESC LIMIT 1"
+    );
+    server.database.one(&sql).await.unwrap()
+}
+
+/// Saves a winback template of a brand.
+pub async fn save_template(
+    client: &Client,
+    brand: &str,
+    template: winback::WinbackTemplate,
+    message: templates::MessageContent,
+) -> Result<templates::Template, Status> {
+    let key = match template {
+        Voucher => "winback_voucher",
+        _ => "winback_standard",
+    };
+    let request = templates::UpdateTemplateRequest {
+        template: Some(templates::Template {
+            name: format!("brands/{brand}/templates/{key}.de"),
+            content: Some(templates::template::Content::Message(message)),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let saved = client.templates().update_template(request).await?;
+    Ok(saved.into_inner())
+}
+
+/// A message of our own.
+pub fn content(subject: &str, text: &str, html: &str) -> templates::MessageContent {
+    templates::MessageContent {
+        subject: subject.into(),
+        text_body: text.into(),
+        html_body: html.into(),
+        ..Default::default()
+    }
+}
+
+/// Makes a pool, and draws codes for it.
+pub async fn save_pool(client: &Client, name: &str, codes: i32) {
+    let request = winback::UpdateVoucherPoolRequest {
+        voucher_pool: Some(winback::VoucherPool {
+            name: name.into(),
+            display_name: "Sommer".into(),
+            value_text: "10 € ab 50 €".into(),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let mut calls = client.winback_templates();
+    calls.update_voucher_pool(request).await.unwrap();
+    if codes > 0 {
+        let request = winback::GenerateVouchersRequest {
+            name: name.into(),
+            count: codes,
+            prefix: "S-".into(),
+            ..Default::default()
+        };
+        calls.generate_vouchers(request).await.unwrap();
+    }
+}
+
+async fn pool(client: &Client) -> winback::VoucherPool {
+    let request = winback::GetVoucherPoolRequest { name: POOL.into() };
+    let found = client.winback_templates().get_voucher_pool(request).await;
+    found.unwrap().into_inner()
+}
+
+/// How a brand sends.
+pub async fn save_sender(client: &Client, brand: &str, account: &str, pool: &str) {
+    let request = winback::UpdateWinbackSenderRequest {
+        winback_sender: Some(winback::WinbackSender {
+            name: format!("winbackSenders/{brand}"),
+            channel_account: format!("channelAccounts/{account}"),
+            purpose: "marketing".into(),
+            sender_name: "Jörg von den Stadtwerken".into(),
+            reply_to: "antwort@sw.example".into(),
+            voucher_pool: pool.into(),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let saved = client
+        .winback_templates()
+        .update_winback_sender(request)
+        .await;
+    saved.unwrap();
+}
+
+/// A tenant with customers, each with a case, both templates, and so many vouchers.
+async fn ready(server: &TestServer, customers: usize, codes: i32) -> Client {
+    let client = tenant(server, customers).await;
+    open_cases(server, TENANT, "").await;
+    require_control(&client, 0.0).await;
+    save_pool(&client, POOL, codes).await;
+    save_sender(&client, "sw", "mail", POOL).await;
+    let standard = content("Wir vermissen Sie", "Guten Tag {{ name }}", "");
+    save_template(&client, "sw", Standard, standard)
+        .await
+        .unwrap();
+    let voucher = content("Ein Gutschein", "Ihr Code: {{var:gutschein:\"\"}}", "");
+    save_template(&client, "sw", Voucher, voucher)
+        .await
+        .unwrap();
+    client
+}
+
+async fn mail(
+    client: &Client,
+    case: &str,
+    template: winback::WinbackTemplate,
+) -> Result<winback::MailWinbackCaseResponse, Status> {
+    let request = winback::MailWinbackCaseRequest {
+        name: case.into(),
+        template: template.into(),
+        worker: "users/anna".into(),
+        ..Default::default()
+    };
+    let mailed = client.winback_mails().mail_winback_case(request).await?;
+    Ok(mailed.into_inner())
+}
+
+async fn message(client: &Client, name: &str) -> messages::Message {
+    let request = messages::GetMessageRequest { name: name.into() };
+    let found = client.messages().get_message(request).await;
+    found.unwrap().into_inner()
+}
+
+async fn until_state(client: &Client, name: &str, state: messages::MessageState) {
+    until("the state of a message", async || {
+        message(client, name).await.state() == state
+    })
+    .await;
+}
+
+fn mail_to(server: &TestServer, address: &str) -> Option<Received> {
+    let mut mails = server.sink.received().into_iter();
+    mails.find(|mail| mail.rcpt_to == [address])
+}
+
+/// What a customer has ordered; the last order late on the 8th of March, which is the 9th in Berlin.
+async fn order(client: &Client, number: &str) {
+    let orders = format!(
+        "number,customer_number,ordered_at,currency,brand_code\n\
+         A{number},{number},2025-12-24T10:00:00Z,EUR,sw\n\
+         B{number},{number},2026-03-08T23:30:00Z,EUR,sw\n"
+    );
+    import(client, ImportEntity::Orders, orders).await;
+    let lines = format!(
+        "order_number,line,quantity,unit_price,product_group\n\
+         A{number},1,9,99,Wein\nB{number},1,2,3.50,Obst & Gemüse\nB{number},2,1,5,Brot\n\
+         B{number},3,1,4,Obst & Gemüse\n"
+    );
+    import(client, ImportEntity::OrderLines, lines).await;
+}
+
+#[tokio::test]
+async fn a_mail_says_what_is_known_and_falls_back() {
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 2, 0).await;
+    let customers = "number,kind,first_name,last_name,company_name,city,country,customer_group\n\
+                     0000,person,Jürgen,Größe <b>,,Lindau (Bodensee),DE,Endkunde\n\
+                     0001,company,,,Müller & Söhne GmbH,,AT,\n";
+    import(&client, ImportEntity::Customers, customers).await;
+    order(&client, "0000").await;
+    let text = "{{var:name:\"?\"}}|{{var:vorname:\"Kunde\"}}|{{ nachname|default('-', true) }}|\
+                {{var:firmenname:\"privat\"}}|{{var:ort:\"\"}}|{{var:land}}|{{var:email}}|\
+                {{var:kundennummer}}|{{var:kundengruppe:”keine”}}|{{var:letzte_bestellung:\"nie\"}}|\
+                {{var:letzte_bestellung_tage:\"0\"}}|{{var:letzte_warengruppe:\"nichts\"}}";
+    let html = "<p>Liebe {{var:nachname:\"Leute &amp; Freunde\"}}, {{ letzte_warengruppe }}</p>";
+    let standard = content("Schöne Grüße, {{var:vorname:\"Kunde\"}}!", text, html);
+    save_template(&client, "sw", Standard, standard)
+        .await
+        .unwrap();
+
+    let preview = winback::PreviewWinbackMailRequest {
+        customer: "customers/0000".into(),
+        template: Standard.into(),
+        ..Default::default()
+    };
+    let shown = client
+        .winback_templates()
+        .preview_winback_mail(preview)
+        .await;
+    let shown = shown.unwrap().into_inner();
+    assert_eq!((&shown.brand[..], shown.template_version), ("brands/sw", 2));
+    assert_eq!(shown.subject, "Schöne Grüße, Jürgen!");
+    assert_eq!(shown.values["letzte_bestellung"], "09.03.2026");
+    assert!(
+        !shown.values.contains_key("firmenname"),
+        "empty ones are left out"
+    );
+
+    let first = mail(&client, &case_of(&server, "0000").await, Standard).await;
+    let second = mail(&client, &case_of(&server, "0001").await, Standard).await;
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.brand, "brands/sw");
+    for queued in [&first, &second] {
+        until_state(&client, &queued.message, messages::MessageState::Sent).await;
+    }
+    let found = message(&client, &first.message).await;
+    assert_eq!((&found.offer[..], &found.outbound[..]), ("", ""));
+    assert_eq!(found.winback_case, case_of(&server, "0000").await);
+
+    let days = chrono::Utc::now()
+        .with_timezone(&chrono_tz::Europe::Berlin)
+        .date_naive()
+        - "2026-03-09".parse::<chrono::NaiveDate>().unwrap();
+    let mail = mail_to(&server, &address(0)).unwrap();
+    let parsed = MessageParser::default().parse(&mail.data).unwrap();
+    assert_eq!(parsed.subject().unwrap(), "Schöne Grüße, Jürgen!");
+    let from = parsed.from().unwrap().first().unwrap();
+    assert_eq!(from.name().unwrap(), "Jörg von den Stadtwerken");
+    assert_eq!(from.address().unwrap(), "info@sw.example");
+    assert_eq!(
+        parsed.body_text(0).unwrap().trim(),
+        format!(
+            "Jürgen Größe <b>|Jürgen|Größe <b>|privat|Lindau (Bodensee)|Deutschland|{}|0000|\
+             Endkunde|09.03.2026|{}|Obst & Gemüse",
+            address(0),
+            days.num_days()
+        )
+    );
+    let html = parsed.body_html(0).unwrap();
+    assert!(
+        html.contains("<p>Liebe Größe &lt;b&gt;, Obst &amp; Gemüse</p>"),
+        "{html}"
+    );
+    let mail = mail_to(&server, &address(1)).unwrap();
+    let parsed = MessageParser::default().parse(&mail.data).unwrap();
+    assert_eq!(parsed.subject().unwrap(), "Schöne Grüße, Kunde!");
+    assert_eq!(
+        parsed.body_text(0).unwrap().trim(),
+        format!(
+            "?|Kunde|-|Müller & Söhne GmbH||Österreich|{}|0001|keine|nie|0|nichts",
+            address(1)
+        )
+    );
+    assert!(
+        parsed
+            .body_html(0)
+            .unwrap()
+            .contains("Liebe Leute &amp; Freunde, ")
+    );
+    let kinds =
+        "SELECT string_agg(kind || ' ' || from_state || ' ' || to_state || ' ' || actor, ','
+                                   ORDER BY id) FROM winback_case_event";
+    let told = server.database.one(kinds).await.unwrap();
+    let one = "mailed declining mailed users/anna";
+    assert_eq!(told, format!("{one},{one}"));
+}
+
+#[tokio::test]
+async fn templates_are_refused_with_all_that_is_wrong() {
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 1, 0).await;
+    let wrong = content(
+        "{{var:vornahme:\"x\"}}",
+        "Guten Tag\n{{var:ort:x}} {{var:gutschein:\"\"}}",
+        "{{var:land:\"\"}} {{ plz }} {% if %}",
+    );
+    let refused = save_template(&client, "sw", Standard, wrong).await;
+    let told = violations(&refused.unwrap_err());
+    let at = |field: &str, place: &str| {
+        let field = format!("template.message.{field}");
+        told.iter()
+            .any(|(f, why)| *f == field && why.starts_with(place))
+    };
+    assert!(
+        at("subject", "line 1, column 7: unknown variable `vornahme`"),
+        "{told:?}"
+    );
+    assert!(at("text_body", "line 2, column 11: "), "{told:?}");
+    assert!(
+        at(
+            "text_body",
+            "line 2, column 21: unknown variable `gutschein`"
+        ),
+        "{told:?}"
+    );
+    assert!(at("html_body", "line 1, column "), "{told:?}");
+
+    let without = content("Ein Gutschein", "ohne Code", "");
+    let refused = save_template(&client, "sw", Voucher, without).await;
+    let told = violations(&refused.unwrap_err());
+    assert_eq!(told[0].0, "template.message.text_body");
+    assert!(told[0].1.contains("{{var:gutschein:"), "{told:?}");
+    let missing = content("", "", "");
+    let refused = save_template(&client, "sw", Standard, missing).await;
+    refused::names(
+        &refused.unwrap_err(),
+        &["template.message.subject", "template.message.text_body"],
+    );
+
+    let wrong = winback::UpdateWinbackSenderRequest {
+        winback_sender: Some(winback::WinbackSender {
+            name: "winbackSenders/sw".into(),
+            channel_account: "channelAccounts/nirgends".into(),
+            purpose: "Für alle".into(),
+            sender_email: "niemand".into(),
+            voucher_pool: "brands/sw/voucherPools/winter".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let refused = client
+        .winback_templates()
+        .update_winback_sender(wrong)
+        .await;
+    let fields = ["channel_account", "purpose", "sender_email", "voucher_pool"];
+    let fields = fields.map(|field| format!("winback_sender.{field}"));
+    refused::names(&refused.unwrap_err(), &fields.each_ref().map(|f| &f[..]));
+}
+
+#[tokio::test]
+async fn who_may_not_be_mailed_is_not() {
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 9, 1).await;
+    let consents = "customer_number,channel,purpose,state,recorded_at\n\
+                    0001,mail,marketing,withdrawn,2026-05-01T10:00:00Z\n";
+    import(&client, ImportEntity::Consents, consents).await;
+    let blocked = format!("channel,address\nmail,{}\n", address(2));
+    import(&client, ImportEntity::Suppressions, blocked).await;
+    execute(
+        &server,
+        "UPDATE winback_case w SET state = 'won_back', closed_on = current_date
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0003';
+         UPDATE winback_case w SET held_by = 'users/ben', claim_id = gen_random_uuid(),
+                held_until = now() + interval '5 minutes'
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0004';
+         DELETE FROM contact_point p USING customer c
+         WHERE c.id = p.customer_id AND c.number = '0005'",
+    )
+    .await;
+    let case = async |number: &str| case_of(&server, number).await;
+    for (number, reason, words) in [
+        ("0001", "PRECONDITION", "not consented"),
+        ("0002", "PRECONDITION", "blocked"),
+        ("0003", "ILLEGAL_TRANSITION", "closed"),
+        ("0004", "ILLEGAL_TRANSITION", "users/ben works on the case"),
+        ("0005", "PRECONDITION", "no mail address"),
+    ] {
+        let name = case(number).await;
+        let status = mail(&client, &name, Standard).await.unwrap_err();
+        let (subject, description) = refused::precondition(&status, reason);
+        assert_eq!(subject, name);
+        assert!(description.contains(words), "{number}: {description}");
+    }
+    assert_eq!(
+        server
+            .database
+            .one("SELECT count(*) FROM winback_mail")
+            .await
+            .unwrap(),
+        "0"
+    );
+
+    // A template goes out once, and the pool has one code.
+    let name = case("0006").await;
+    let voucher = mail(&client, &name, Voucher).await.unwrap();
+    assert!(voucher.voucher_code.starts_with("S-"), "{voucher:?}");
+    let again = mail(&client, &name, Voucher).await.unwrap_err();
+    refused::precondition(&again, "ILLEGAL_TRANSITION");
+    mail(&client, &name, Standard).await.unwrap();
+    let empty = mail(&client, &case("0007").await, Voucher)
+        .await
+        .unwrap_err();
+    let (subject, description) = refused::precondition(&empty, "PRECONDITION");
+    assert_eq!(subject, POOL);
+    assert!(description.contains("no voucher is left"), "{description}");
+    let counted = pool(&client).await;
+    assert_eq!((counted.voucher_count, counted.left_count), (1, 0));
+    let unknown = format!("winbackCases/{}", uuid::Uuid::now_v7());
+    refused::not_found(&mail(&client, &unknown, Standard).await.unwrap_err());
+    // A preview takes no code.
+    let preview = winback::PreviewWinbackMailRequest {
+        customer: "customers/0007".into(),
+        template: Voucher.into(),
+        ..Default::default()
+    };
+    let shown = client
+        .winback_templates()
+        .preview_winback_mail(preview)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(shown.text_body, "Ihr Code: XXXX-XXXX");
+    assert_eq!(pool(&client).await, counted);
+}
+
+#[tokio::test]
+async fn what_changes_before_the_sending_counts() {
+    let mut server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 3, 0).await;
+    let mut queued = Vec::new();
+    for number in ["0000", "0001", "0002"] {
+        let case = case_of(&server, number).await;
+        queued.push(mail(&client, &case, Standard).await.unwrap().message);
+    }
+    let consents = "customer_number,channel,purpose,state,recorded_at\n\
+                    0000,mail,marketing,withdrawn,2026-05-01T10:00:00Z\n";
+    import(&client, ImportEntity::Consents, consents).await;
+    execute(
+        &server,
+        "UPDATE winback_case w SET state = 'won_back', closed_on = current_date
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0001'",
+    )
+    .await;
+    let config = server.config_file();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("enabled = false", "enabled = true")).unwrap();
+    server.restart().await.unwrap();
+    let client = Client::connect(server.addr, TENANT).await.unwrap();
+    until_state(&client, &queued[0], messages::MessageState::Suppressed).await;
+    until_state(&client, &queued[1], messages::MessageState::Cancelled).await;
+    until_state(&client, &queued[2], messages::MessageState::Sent).await;
+    assert_eq!(server.sink.received().len(), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_a_sender_names_stays_or_is_replaced() {
+    use anklang_proto::anklang::channels::v1 as channels;
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 1, 0).await;
+    for id in ["eins", "zwei"] {
+        crate::accounts::create(&client, id, "mail", crate::accounts::relay(&server.sink)).await;
+    }
+    save_sender(&client, "sw", "eins", POOL).await;
+    let mut request = channels::DeleteChannelAccountRequest {
+        name: "channelAccounts/eins".into(),
+        ..Default::default()
+    };
+    let refused = client
+        .channels()
+        .delete_channel_account(request.clone())
+        .await;
+    let (_, description) = refused::precondition(&refused.unwrap_err(), "PRECONDITION");
+    assert!(description.contains("winbackSenders/sw"), "{description}");
+    request.replacement = "channelAccounts/zwei".into();
+    let deleted = client.channels().delete_channel_account(request).await;
+    deleted.unwrap();
+    let sender = winback::GetWinbackSenderRequest {
+        name: "winbackSenders/sw".into(),
+    };
+    let sender = client.winback_templates().get_winback_sender(sender).await;
+    let sender = sender.unwrap().into_inner();
+    assert_eq!(sender.channel_account, "channelAccounts/zwei");
+    assert_eq!(sender.templates, [i32::from(Standard), i32::from(Voucher)]);
+    let queued = mail(&client, &case_of(&server, "0000").await, Standard).await;
+    let queued = queued.unwrap();
+    until_state(&client, &queued.message, messages::MessageState::Sent).await;
+}
+
+#[tokio::test]
+async fn the_link_withdraws_consent() {
+    let server = TestServer::start_with(Options {
+        config: "[public]\nurl = 'https://post.sw.example/'".into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 1, 1).await;
+    let standard = content("Hallo", "Abmelden: {{ unsubscribe_url }}", "");
+    save_template(&client, "sw", Standard, standard)
+        .await
+        .unwrap();
+    let case = case_of(&server, "0000").await;
+    let queued = mail(&client, &case, Standard).await.unwrap();
+    until_state(&client, &queued.message, messages::MessageState::Sent).await;
+    let mail_of = mail_to(&server, &address(0)).unwrap();
+    let parsed = MessageParser::default().parse(&mail_of.data).unwrap();
+    let header = parsed.header_raw("List-Unsubscribe").unwrap().trim();
+    let text = parsed.body_text(0).unwrap().trim().to_owned();
+    let url = text.strip_prefix("Abmelden: ").unwrap();
+    assert_eq!(header, format!("<{url}>"));
+    let path = url.strip_prefix("https://post.sw.example").unwrap();
+    let (status, page) = crate::unsubscribe::http(server.addr, "GET", path, "").await;
+    assert!(status == 200 && page.contains("Stadtwerke"), "{page}");
+    let one_click = "List-Unsubscribe=One-Click";
+    let (status, _) = crate::unsubscribe::http(server.addr, "POST", path, one_click).await;
+    assert_eq!(status, 200);
+    let refused = mail(&client, &case, Voucher).await.unwrap_err();
+    let (_, description) = refused::precondition(&refused, "PRECONDITION");
+    assert!(description.contains("not consented"), "{description}");
+}
+
+#[tokio::test]
+async fn mailjet_gets_the_values_as_variables() {
+    let mailjet = Fake::start().await;
+    let server = TestServer::start_with(Options {
+        config: format!(
+            "[channel_accounts.mj]\nplugin = 'mail'\n[channel_accounts.mj.config]\n\
+             type = 'mailjet'\napi_key = '{API_KEY}'\nsecret_key = '{SECRET_KEY}'\n\
+             base_url = '{}'",
+            mailjet.url()
+        ),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 1, 1).await;
+    order(&client, "0000").await;
+    save_sender(&client, "sw", "mj", POOL).await;
+    let provider = templates::MessageContent {
+        provider_template: Some(templates::ProviderTemplate {
+            id: "4711".into(),
+            variables: [(
+                "anrede".to_owned(),
+                "Hallo {{var:vorname:\"Kunde\"}}".to_owned(),
+            )]
+            .into(),
+        }),
+        ..Default::default()
+    };
+    save_template(&client, "sw", Voucher, provider)
+        .await
+        .unwrap();
+    let queued = mail(&client, &case_of(&server, "0000").await, Voucher).await;
+    let queued = queued.unwrap();
+    until_state(&client, &queued.message, messages::MessageState::Sent).await;
+    let taken = mailjet.taken();
+    assert_eq!(taken.len(), 1);
+    assert_eq!(taken[0]["TemplateID"], 4711);
+    let variables = &taken[0]["Variables"];
+    assert_eq!(variables["anrede"], "Hallo Kunde");
+    assert_eq!(variables["nachname"], "Muster");
+    assert_eq!(variables["letzte_bestellung"], "09.03.2026");
+    assert_eq!(variables["letzte_warengruppe"], "Obst & Gemüse");
+    assert_eq!(variables["gutschein"], queued.voucher_code);
+    assert!(variables.get("vorname").is_none(), "its own fallback holds");
+}
+
+#[tokio::test]
+async fn each_voucher_is_given_out_once() {
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 12, 6).await;
+    let csv = "brand_code,pool,code\nsw,sommer,EIGEN-1\nsw,sommer,EIGEN-2\nsw,sommer,EIGEN-1\n\
+               sw,winter,EIGEN-3\nsw,sommer,mit leer\nsw,sommer,EIGEN-4\nsw,sommer,EIGEN-5\n";
+    let sums = client.import(ImportEntity::Vouchers, csv).await.unwrap();
+    let told: Vec<(i64, &str)> = sums.errors.iter().map(|e| (e.line, &e.field[..])).collect();
+    assert_eq!(
+        told,
+        [(4, ""), (5, "pool"), (6, "code")],
+        "{:?}",
+        sums.errors
+    );
+    assert_eq!(sums.errors[0].reason, "repeats line 2");
+    assert_eq!((sums.created, sums.failed), (4, 3));
+    // In another pool the same code is another shop's mistake; in its own it is known.
+    save_pool(&client, "brands/sw/voucherPools/winter", 0).await;
+    let csv = "brand_code,pool,code\nsw,winter,EIGEN-1\nsw,sommer,EIGEN-2\n";
+    let sums = client.import(ImportEntity::Vouchers, csv).await.unwrap();
+    assert_eq!((sums.unchanged, sums.failed), (1, 1));
+    assert!(
+        sums.errors[0].reason.contains("another pool"),
+        "{:?}",
+        sums.errors
+    );
+
+    let mut calls = Vec::new();
+    for customer in 0..12 {
+        let (client, case) = (
+            client.clone(),
+            case_of(&server, &format!("{customer:04}")).await,
+        );
+        calls.push(tokio::spawn(
+            async move { mail(&client, &case, Voucher).await },
+        ));
+    }
+    let (mut codes, mut refusals) = (Vec::new(), 0);
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(mailed) => codes.push(mailed.voucher_code),
+            Err(status) => {
+                assert_eq!(refused::precondition(&status, "PRECONDITION").0, POOL);
+                refusals += 1;
+            }
+        }
+    }
+    assert_eq!((codes.len(), refusals), (10, 2));
+    let all: BTreeSet<&String> = codes.iter().collect();
+    assert_eq!(all.len(), 10, "each once: {codes:?}");
+    assert!(codes.contains(&"EIGEN-5".to_owned()));
+    assert_eq!(pool(&client).await.left_count, 0);
+    let request = winback::ListVouchersRequest {
+        parent: POOL.into(),
+        filter: "state = GIVEN AND customer != \"customers/0000\"".into(),
+        ..Default::default()
+    };
+    let listed = client.winback_templates().list_vouchers(request).await;
+    for voucher in listed.unwrap().into_inner().vouchers {
+        assert!(codes.contains(&voucher.code) && voucher.give_time.is_some());
+    }
+    // The text of each mail has its own.
+    until("the mails", async || server.sink.count() == 10).await;
+    let texts: BTreeSet<String> = server
+        .sink
+        .received()
+        .iter()
+        .map(|mail| {
+            let parsed = MessageParser::default().parse(&mail.data).unwrap();
+            parsed.body_text(0).unwrap().trim().to_owned()
+        })
+        .collect();
+    let wanted = codes.iter().map(|code| format!("Ihr Code: {code}"));
+    assert_eq!(texts, wanted.collect());
+
+    // The last day of a pool.
+    let request = winback::UpdateVoucherPoolRequest {
+        voucher_pool: Some(winback::VoucherPool {
+            name: POOL.into(),
+            valid_until_date: Some(Date {
+                year: 2026,
+                month: 1,
+                day: 31,
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let saved = client
+        .winback_templates()
+        .update_voucher_pool(request)
+        .await;
+    assert_eq!(saved.unwrap().into_inner().voucher_count, 10);
+    let left = server
+        .database
+        .one(
+            "SELECT min(c.number) FROM winback_case w JOIN customer c ON c.id = w.customer_id
+             WHERE w.voucher_on IS NULL",
+        )
+        .await
+        .unwrap();
+    let status = mail(&client, &case_of(&server, &left).await, Voucher).await;
+    let (_, description) = refused::precondition(&status.unwrap_err(), "PRECONDITION");
+    assert!(description.contains("last day"), "{description}");
+}
+
+async fn mail_all(
+    client: &Client,
+    template: winback::WinbackTemplate,
+    filter: &str,
+    percent: f64,
+) -> Result<lro::Operation, Status> {
+    let request = winback::MailWinbackCasesRequest {
+        template: template.into(),
+        filter: filter.into(),
+        control_percent: Some(percent),
+        ..Default::default()
+    };
+    let asked = client.winback_mails().mail_winback_cases(request).await?;
+    Ok(asked.into_inner())
+}
+
+fn mailed(operation: &lro::Operation) -> winback::MailWinbackCasesResponse {
+    match &operation.result {
+        Some(lro::operation::Result::Response(any)) => {
+            winback::MailWinbackCasesResponse::decode(&any.value[..]).unwrap()
+        }
+        other => panic!("the mailing did not succeed: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_mailing_survives_kills_at_any_moment() {
+    const CASES: usize = 1_600;
+    let mut random = seeded();
+    let mut server = TestServer::start_with(Options {
+        ambiguous: "hold",
+        lease_seconds: 1,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let first = ready(&server, CASES, 1_500).await;
+    let operation = mail_all(&first, Voucher, "at_stake > 200 AND alive < 0.4", 20.0).await;
+    let operation = operation.unwrap();
+    let over_now = "SELECT state NOT IN ('queued', 'running') FROM operation
+                    WHERE kind = 'MailWinbackCases'";
+    let control = "SELECT coalesce(string_agg(customer_id::text, ',' ORDER BY customer_id), '')
+                   FROM winback_control";
+    let taken_up = "SELECT attempt FROM operation WHERE kind = 'MailWinbackCases'";
+    let (mut drawn, mut interrupted) = (String::new(), false);
+    for round in 1..=5 {
+        // Only a worker that has taken the mailing up can be interrupted at it.
+        until("a worker", async || {
+            let attempt: i32 = server
+                .database
+                .one(taken_up)
+                .await
+                .unwrap()
+                .parse()
+                .unwrap();
+            attempt >= round || server.database.one(over_now).await.unwrap() == "t"
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
+        let is_over = server.database.one(over_now).await.unwrap() == "t";
+        server.restart().await.unwrap();
+        interrupted |= !is_over;
+        // Once drawn it stays.
+        let now = server.database.one(control).await.unwrap();
+        assert!(drawn.is_empty() || drawn == now);
+        drawn = now;
+    }
+    assert!(interrupted, "no kill interrupted the mailing");
+    let client = Client::connect(server.addr, TENANT).await.unwrap();
+    let response = mailed(&over(&client, &operation.name).await);
+    let count = |n: i64| usize::try_from(n).unwrap();
+    let (sent, alone) = (count(response.mailed_count), count(response.control_count));
+    assert_eq!(
+        (sent + alone, response.refused_count),
+        (CASES, 0),
+        "{response:?}"
+    );
+    // 20 % of 1,600 are 320, give or take five times their spread of 16.
+    assert!((240..=400).contains(&alone), "{alone}");
+
+    let books = "SELECT count(*) || ' ' || count(DISTINCT m.customer_id) || ' '
+                        || count(DISTINCT w.voucher_id) || ' ' || count(DISTINCT w.case_id)
+                 FROM message m JOIN winback_mail w ON w.message_id = m.id";
+    assert_eq!(
+        server.database.one(books).await.unwrap(),
+        format!("{sent} {sent} {sent} {sent}")
+    );
+    let given = "SELECT count(*) || ' ' || count(DISTINCT customer_id) FROM voucher
+                 WHERE given_at IS NOT NULL";
+    assert_eq!(
+        server.database.one(given).await.unwrap(),
+        format!("{sent} {sent}")
+    );
+    let touched = "SELECT count(*) FROM winback_control k
+                   JOIN winback_case w ON w.id = k.case_id
+                   WHERE w.state <> 'declining' OR w.voucher_on IS NOT NULL
+                      OR EXISTS (SELECT FROM message m WHERE m.customer_id = k.customer_id)
+                      OR EXISTS (SELECT FROM voucher v WHERE v.customer_id = k.customer_id)";
+    assert_eq!(server.database.one(touched).await.unwrap(), "0");
+    let events = "SELECT count(*) FROM winback_case_event WHERE kind = 'mailed'";
+    assert_eq!(server.database.one(events).await.unwrap(), sent.to_string());
+
+    let waiting = "SELECT count(*) FROM message WHERE state IN ('queued', 'sending')";
+    until("all are over", async || {
+        server.database.one(waiting).await.unwrap() == "0"
+    })
+    .await;
+    let mut arrived: BTreeMap<String, usize> = BTreeMap::new();
+    for mail in server.sink.received() {
+        *arrived.entry(mail.rcpt_to[0].clone()).or_default() += 1;
+    }
+    assert!(arrived.values().all(|n| *n == 1), "nobody twice");
+    // What is in doubt is held, and may have arrived.
+    let doubt = "SELECT count(*) FROM message WHERE state = 'ambiguous'";
+    let doubt: usize = server.database.one(doubt).await.unwrap().parse().unwrap();
+    assert!(arrived.len() <= sent && arrived.len() + doubt >= sent);
+}
+
+#[tokio::test]
+async fn a_mailing_tells_whom_it_left_out() {
+    let server = TestServer::start().await.unwrap();
+    let client = ready(&server, 10, 5).await;
+    let consents = "customer_number,channel,purpose,state,recorded_at\n\
+                    0001,mail,marketing,withdrawn,2026-05-01T10:00:00Z\n";
+    import(&client, ImportEntity::Consents, consents).await;
+    execute(
+        &server,
+        "UPDATE winback_case w SET held_by = 'users/ben', claim_id = gen_random_uuid(),
+                held_until = now() + interval '5 minutes'
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0002';
+         UPDATE winback_case w SET at_stake = 10
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0003'",
+    )
+    .await;
+    let mut wrong = winback::MailWinbackCasesRequest {
+        filter: "at_steak > 3".into(),
+        control_percent: Some(60.0),
+        ..Default::default()
+    };
+    let refused = client
+        .winback_mails()
+        .mail_winback_cases(wrong.clone())
+        .await;
+    refused::names(
+        &refused.unwrap_err(),
+        &["template", "filter", "control_percent"],
+    );
+    // What the settings require is the least.
+    require_control(&client, 10.0).await;
+    wrong.filter = String::new();
+    wrong.template = Voucher.into();
+    wrong.control_percent = Some(5.0);
+    let refused = client.winback_mails().mail_winback_cases(wrong).await;
+    refused::names(&refused.unwrap_err(), &["control_percent"]);
+    require_control(&client, 0.0).await;
+
+    let operation = mail_all(&client, Voucher, "at_stake > 200", 0.0)
+        .await
+        .unwrap();
+    let response = mailed(&over(&client, &operation.name).await);
+    assert_eq!((response.mailed_count, response.control_count), (5, 0));
+    let refusals: BTreeMap<i32, i64> = response
+        .refusals
+        .iter()
+        .map(|r| (r.refusal, r.count))
+        .collect();
+    use winback::WinbackRefusal::{Held, NoConsent, PoolEmpty};
+    let of = |refusal: winback::WinbackRefusal| refusals.get(&refusal.into()).copied();
+    assert_eq!(
+        (of(NoConsent), of(Held), of(PoolEmpty)),
+        (Some(1), Some(1), Some(2))
+    );
+    assert_eq!(response.refused_count, 4);
+    // A second one takes who has not got it; the report tells of both.
+    let operation = mail_all(&client, Voucher, "", 0.0).await.unwrap();
+    let second = mailed(&over(&client, &operation.name).await);
+    assert_eq!((second.mailed_count, second.refused_count), (0, 5));
+}
+
+#[tokio::test]
+async fn what_it_brought_is_told_against_the_control_group() {
+    const CASES: usize = 400;
+    let server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, CASES, 0).await;
+    let operation = mail_all(&client, Standard, "", 50.0).await.unwrap();
+    let response = mailed(&over(&client, &operation.name).await);
+    let (n, k) = (response.mailed_count, response.control_count);
+    let report = async |confidence: f64| {
+        let request = winback::ReportWinbackMailingRequest {
+            name: response.mailing.clone(),
+            confidence,
+        };
+        let report = client.winback_mails().report_winback_mailing(request).await;
+        report.map(tonic::Response::into_inner)
+    };
+    // Nobody has bought: nothing measures chance.
+    let before = report(0.0).await.unwrap();
+    assert_eq!(before.recovered_revenue, None);
+    assert!(
+        before.explanation.contains("nothing measures chance"),
+        "{before:?}"
+    );
+    refused::names(&report(0.3).await.unwrap_err(), &["confidence"]);
+
+    // Whoever was mailed buys for 30 to 49, of the control group every other one for 10; and what does
+    // not count: other currencies, rejected orders, orders of before.
+    execute(
+        &server,
+        "INSERT INTO sales_order (tenant_id, id, number, customer_id, ordered_at, currency)
+         SELECT c.tenant_id, gen_random_uuid(), 'N' || c.number, c.id, now(), 'EUR' FROM customer c
+         WHERE EXISTS (SELECT FROM winback_mailing_member m WHERE m.customer_id = c.id)
+            OR c.number::integer % 2 = 0;
+         INSERT INTO order_line (tenant_id, order_id, line, quantity, unit_price)
+         SELECT o.tenant_id, o.id, 1, 1, CASE WHEN EXISTS (
+                    SELECT FROM winback_mailing_member m WHERE m.customer_id = o.customer_id)
+                THEN 30 + c.number::integer % 20 ELSE 10 END
+         FROM sales_order o JOIN customer c ON c.id = o.customer_id;
+         INSERT INTO sales_order (tenant_id, id, number, customer_id, ordered_at, currency, state,
+                                  taken_number)
+         SELECT c.tenant_id, gen_random_uuid(), w.kind || c.number, c.id,
+                now() - CASE w.kind WHEN 'ALT' THEN interval '3 days' ELSE interval '0' END,
+                CASE w.kind WHEN 'CHF' THEN 'CHF' ELSE 'EUR' END,
+                CASE w.kind WHEN 'NEIN' THEN 'rejected' ELSE '' END,
+                CASE w.kind WHEN 'NEIN' THEN 'T' || c.number ELSE '' END
+         FROM customer c CROSS JOIN (VALUES ('CHF'), ('NEIN'), ('ALT')) w (kind);
+         INSERT INTO order_line (tenant_id, order_id, line, quantity, unit_price)
+         SELECT tenant_id, id, 1, 1, 1000 FROM sales_order WHERE number NOT LIKE 'N0%'",
+    )
+    .await;
+    let found = report(0.0).await.unwrap();
+    let (contacted, control) = (found.contacted.unwrap(), found.control.unwrap());
+    assert_eq!((contacted.customer_count, control.customer_count), (n, k));
+    assert_eq!(contacted.buyer_count, n);
+    let naive = "SELECT round(sum(l.unit_price)) FROM winback_mailing_member m
+                 JOIN sales_order o ON o.customer_id = m.customer_id AND o.number LIKE 'N0%'
+                 JOIN order_line l ON l.order_id = o.id";
+    let naive: f64 = server.database.one(naive).await.unwrap().parse().unwrap();
+    let money = |money: &Option<anklang_proto::google::r#type::Money>| {
+        let money = money.as_ref().unwrap();
+        assert_eq!(money.currency_code, "EUR");
+        money.units as f64 + f64::from(money.nanos) / 1e9
+    };
+    assert!((money(&found.naive_revenue) - naive).abs() < 0.01);
+    let others = 10.0 * control.buyer_count as f64 / k as f64;
+    let expected = naive - others * n as f64;
+    let recovered = money(&found.recovered_revenue);
+    assert!(
+        (recovered - expected).abs() < 0.02,
+        "{recovered} {expected}"
+    );
+    let (low, high) = (money(&found.recovered_low), money(&found.recovered_high));
+    assert!(low < recovered && recovered < high && low > 0.0 && found.is_proven);
+    assert!(found.confidence == 0.95 && !found.is_complete);
+    assert!(
+        found.explanation.contains("left alone"),
+        "{}",
+        found.explanation
+    );
+    assert_eq!((found.mailed_count, found.control_mailed_count), (n, 0));
+    let wider = report(0.99).await.unwrap();
+    assert!(money(&wider.recovered_low) < low && money(&wider.recovered_high) > high);
+
+    // Somebody of the control group is mailed all the same: told, and left alone by another mailing.
+    let case = "SELECT 'winbackCases/' || min(case_id::text) FROM winback_control";
+    let case = server.database.one(case).await.unwrap();
+    mail(&client, &case, Standard).await.unwrap();
+    assert_eq!(report(0.0).await.unwrap().control_mailed_count, 1);
+    let again = mail_all(&client, Standard, "", 0.0).await.unwrap();
+    let again = mailed(&over(&client, &again.name).await);
+    assert_eq!((again.mailed_count, again.refused_count), (0, 0));
+    let unknown = winback::ReportWinbackMailingRequest {
+        name: format!("winbackMailings/{}", uuid::Uuid::now_v7()),
+        ..Default::default()
+    };
+    let status = client.winback_mails().report_winback_mailing(unknown).await;
+    assert_eq!(status.unwrap_err().code(), Code::NotFound);
+}
+
+/// What a tenant has of winback's mails: two of everything, and a case that got the voucher template.
+pub async fn populate(
+    server: &TestServer,
+    client: &Client,
+    slug: &str,
+    brand: &str,
+) -> [String; 2] {
+    let pools = ["sommer", "winter"].map(|id| format!("brands/{brand}/voucherPools/{id}"));
+    for name in &pools {
+        save_pool(client, name, 3).await;
+    }
+    save_sender(client, brand, "mail", &pools[0]).await;
+    let standard = content("Hallo", "Hallo {{ name }}", "");
+    save_template(client, brand, Standard, standard)
+        .await
+        .unwrap();
+    let voucher = content("Hallo", "{{ gutschein }}", "");
+    save_template(client, brand, Voucher, voucher)
+        .await
+        .unwrap();
+    // There are several brands: the last order says which.
+    let sql = format!(
+        "UPDATE sales_order o SET brand_id = b.id
+         FROM brand b JOIN tenant t ON t.id = b.tenant_id JOIN customer c ON c.tenant_id = t.id
+         WHERE t.slug = '{slug}' AND b.code = '{brand}' AND c.number = 'K0001'
+           AND o.tenant_id = t.id AND o.customer_id = c.id AND o.number <> 'O1'"
+    );
+    execute(server, &sql).await;
+    let case = case_of(server, "K0001").await;
+    let queued = mail(client, &case, Voucher).await.unwrap();
+    until_state(client, &queued.message, messages::MessageState::Sent).await;
+    // Who is drifting away is for detection to find.
+    let sql = format!(
+        "INSERT INTO winback_mailing (tenant_id, id, template, control_percent, window_days, currency,
+                                      drawn_on)
+         SELECT id, gen_random_uuid(), 'standard', 10, 90, 'EUR', current_date
+         FROM tenant, generate_series(1, 2) WHERE slug = '{slug}';
+         INSERT INTO winback_mailing_member (tenant_id, mailing_id, case_id, customer_id)
+         SELECT m.tenant_id, m.id, w.id, w.customer_id
+         FROM winback_mailing m JOIN winback_case w USING (tenant_id);
+         INSERT INTO winback_control (tenant_id, mailing_id, customer_id, case_id)
+         SELECT tenant_id, mailing_id, customer_id, case_id FROM winback_mailing_member;"
+    );
+    execute(server, &sql).await;
+    let mailing = server
+        .database
+        .one("SELECT 'winbackMailings/' || min(id::text) FROM winback_mailing")
+        .await;
+    [case, mailing.unwrap()]
+}
