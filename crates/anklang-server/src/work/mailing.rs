@@ -163,7 +163,6 @@ async fn decide(
         template: mailing.template(),
         actor: Actor::Campaign,
         mailing: Some(mailing.id),
-        now: Utc::now(),
     };
     let answers = mail::queue(conn, tenant, &order, &cases).await?;
     // A case that is gone has gone with its customer, and its membership as well.

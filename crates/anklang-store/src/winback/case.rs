@@ -32,6 +32,7 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+pub(super) use standing::hold_many;
 pub use standing::{Standing, hold};
 
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};

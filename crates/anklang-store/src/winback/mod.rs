@@ -5,6 +5,7 @@
 //! rows. Revenue of an order is the sum of its lines; orders in another currency than the settings', and
 //! those that the ERP rejected, do not count. Days are those of the tenant's time zone.
 
+pub mod analysis;
 pub mod case;
 pub mod detection;
 pub mod explain;

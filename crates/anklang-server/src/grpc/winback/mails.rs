@@ -87,7 +87,6 @@ impl WinbackMailsApi {
             template,
             actor: Actor::Person(&worker),
             mailing: None,
-            now: Utc::now(),
         };
         let mut answers = mail::queue(&mut tx, &tenant, &order, &[case]).await?;
         let answer = answers.remove(&case);
