@@ -4,7 +4,7 @@ mod analysis;
 mod claims;
 mod deeds;
 mod export;
-mod read;
+pub(super) mod read;
 mod sheet;
 mod tiles;
 mod wire;

@@ -150,10 +150,7 @@ fn tiles(request: &pb::NextWinbackCaseRequest, violations: &mut Violations) -> V
         }
         return vec![Tile::ReminderDue, Tile::Declining];
     }
-    let tile = read::tile(violations, request.tile);
-    if matches!(tile, Some(Tile::NoInterest | Tile::WonBack)) {
-        violations.add("tile", "has closed cases, with which nothing is to be done");
-    }
+    let tile = read::open_tile(violations, request.tile);
     tile.into_iter().collect()
 }
 
