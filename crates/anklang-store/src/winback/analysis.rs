@@ -13,7 +13,7 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
 use super::case::BRAND;
-use crate::{Conn, Result, StoreError};
+use crate::{Conn, Result, analysis};
 
 /// By what to group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,15 +145,7 @@ pub struct Figures {
 }
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Analysis {
-    /// The groups, in the order of their keys, by code points.
-    pub groups: Vec<Figures>,
-    /// There are more.
-    pub more: bool,
-    /// All facts.
-    pub total: Figures,
-}
+pub type Analysis = analysis::Analysis<Figures>;
 
 /// Adds up.
 pub async fn analyse(
@@ -161,11 +153,10 @@ pub async fn analyse(
     tenant: TenantId,
     question: &Question<'_>,
 ) -> Result<Analysis> {
-    let limit = i64::try_from(question.limit).unwrap_or(i64::MAX - 2);
     let prices = question.prices.iter();
     let (accounts, costs): (Vec<&str>, Vec<Decimal>) =
         prices.map(|price| (&price.account[..], price.cost)).unzip();
-    let mut groups: Vec<Figures> = diesel::sql_query(sql(question.group_by))
+    let rows = diesel::sql_query(sql(question.group_by))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Date, _>(question.first)
         .bind::<Date, _>(question.last)
@@ -176,21 +167,10 @@ pub async fn analyse(
         .bind::<Text, _>(question.currency)
         .bind::<Array<Text>, _>(accounts)
         .bind::<Array<Numeric>, _>(costs)
-        // The total, which comes first, and one more.
-        .bind::<BigInt, _>(limit + 2)
+        .bind::<BigInt, _>(Analysis::rows(question.limit))
         .load(conn)
         .await?;
-    if groups.is_empty() {
-        return Err(StoreError::Stored("no total of an analysis".into()));
-    }
-    let total = groups.remove(0);
-    let more = groups.len() > question.limit;
-    groups.truncate(question.limit);
-    Ok(Analysis {
-        groups,
-        more,
-        total,
-    })
+    Analysis::of(rows, question.limit)
 }
 
 /// The last contact `l` before the event `e` by which the case `k` was closed, where that counts for it.
@@ -202,20 +182,13 @@ const LAST_CONTACT: &str = "SELECT x.actor, x.detail->>'template' AS template
     ORDER BY x.created_at DESC, x.id DESC LIMIT 1";
 
 fn sql(group_by: &[Dimension]) -> String {
-    // What is not asked for is the same for all.
-    let key = |i: usize| {
-        let of = group_by.get(i).map_or("''::text".into(), |d| d.of());
-        format!("({of}) COLLATE \"C\" AS d{i}")
-    };
-    let each = |one: &dyn Fn(usize) -> String| {
+    let keys = analysis::keys(MAX_DIMENSIONS, |i| group_by.get(i).map(|d| d.of()));
+    let each = |one: fn(usize) -> String| {
         let all: Vec<String> = (0..MAX_DIMENSIONS).map(one).collect();
         all.join(", ")
     };
-    let keys = each(&key);
-    let (names, shown) = (
-        each(&|i| format!("d{i}")),
-        each(&|i| format!("coalesce(d{i}, '')")),
-    );
+    let names = each(|i| format!("d{i}"));
+    let shown = each(|i| format!("coalesce(d{i}, '')"));
     // Facts `f` of cases `k` with customers `c` that are asked for.
     let asked_for = format!(
         "(cardinality($5) = 0 OR f.worker = ANY($5))
