@@ -13,6 +13,7 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
 use super::case::BRAND;
+use crate::sql::without_jit;
 use crate::{Conn, Result, analysis};
 
 /// By what to group.
@@ -153,6 +154,7 @@ pub async fn analyse(
     tenant: TenantId,
     question: &Question<'_>,
 ) -> Result<Analysis> {
+    without_jit(conn).await?;
     let prices = question.prices.iter();
     let (accounts, costs): (Vec<&str>, Vec<Decimal>) =
         prices.map(|price| (&price.account[..], price.cost)).unzip();
