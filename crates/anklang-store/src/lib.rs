@@ -4,6 +4,7 @@
 //! transaction; one that takes `&Store` opens its own. Every statement names its tenant; row-level
 //! security under a role that owns nothing is the net below (see [`Store::begin`]).
 
+pub mod analysis;
 pub mod attribute;
 pub mod brand;
 pub mod budget;

@@ -13,6 +13,17 @@ use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::Untyped;
+use diesel_async::RunQueryDsl;
+
+use crate::{Conn, Result};
+
+/// For a statement that takes longer to compile than to run: not compiled until the end of the transaction.
+pub(crate) async fn without_jit(conn: &mut Conn) -> Result<()> {
+    diesel::sql_query("SELECT set_config('jit', 'off', true)")
+        .execute(conn)
+        .await?;
+    Ok(())
+}
 
 /// Keeps a statement prepared.
 pub(crate) trait Fix: Sized {

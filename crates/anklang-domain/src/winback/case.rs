@@ -95,6 +95,30 @@ pub enum Tile {
     WonBack,
 }
 
+impl Tile {
+    /// All of them, with the words of the ledger.
+    pub const WORDS: [(Tile, &'static str); 6] = [
+        (Tile::Declining, "declining"),
+        (Tile::ReminderDue, "reminder_due"),
+        (Tile::OfferRequested, "offer_requested"),
+        (Tile::Mailed, "mailed"),
+        (Tile::NoInterest, "no_interest"),
+        (Tile::WonBack, "won_back"),
+    ];
+
+    /// The word of the ledger.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize].1
+    }
+
+    /// Reads the word of the ledger.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS
+            .into_iter()
+            .find_map(|(tile, w)| (w == word).then_some(tile))
+    }
+}
+
 /// A template of a brand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

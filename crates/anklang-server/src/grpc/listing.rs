@@ -256,7 +256,6 @@ mod tests {
             &winback::settings::LISTABLE,
             &winback::case::LISTABLE,
             &winback::case::event::LISTABLE,
-            &winback::mailing::LISTABLE,
             &winback::mailing::MAILINGS,
             &winback::voucher::LISTABLE,
             &winback::voucher::VOUCHERS,

@@ -10,7 +10,7 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::message::{self, Attempt, Filter, Message};
 use anklang_store::report::{self, Reported};
 use anklang_store::tenant::Tenant;
-use anklang_store::winback::mail;
+use anklang_store::winback::case;
 use tonic::{Request, Response, Status};
 
 use doubt::read_resolution;
@@ -323,7 +323,7 @@ fn to_wire(m: Message) -> pb::Message {
             .as_ref()
             .map_or_else(String::new, |number| name::format(&[("offers", number)])),
         outbound: outbound(&m),
-        winback_case: m.winback_case_id.map(mail::resource).unwrap_or_default(),
+        winback_case: m.winback_case_id.map(case::resource).unwrap_or_default(),
         channel: m.channel,
         channel_account: name::format(&[("channelAccounts", &m.account)]),
         address: m.address,

@@ -65,6 +65,18 @@ pub fn date_time(time: &Timestamp) -> Result<DateTime<Utc>, &'static str> {
         .ok_or("is no time between the years 1 and 9999")
 }
 
+/// A part of a whole, 0 when there is none.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of things are far below 2^52"
+)]
+pub fn rate(part: i64, whole: i64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 / whole as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

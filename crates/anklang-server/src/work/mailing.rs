@@ -8,21 +8,21 @@
 
 use std::collections::BTreeMap;
 
-use anklang_domain::winback::{Actor, ControlGroup, MailTemplate};
+use anklang_domain::winback::{Actor, ControlGroup};
 use anklang_domain::{OperationId, TenantId, Violations};
 use anklang_store::listing::List;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
+use anklang_store::winback::case;
 use anklang_store::winback::mail::{self, Order};
-use anklang_store::winback::mailing::{self, Mailing};
-use anklang_store::winback::settings::Settings;
+use anklang_store::winback::mailing::{self, Mailing, NewMailing, Wanted};
 use anklang_store::{Conn, StoreError};
 use chrono::Utc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::launch::{keep_lease, progress};
+use super::launch::{criteria_do_not_hold, keep_lease, progress};
 use super::operations::Interrupted;
 use crate::telemetry::meters;
 
@@ -34,29 +34,17 @@ const PER_CHUNK: i64 = 500;
 
 /// Reads a filter of cases.
 pub fn filter(text: &str, violations: &mut Violations) -> List {
-    mailing::LISTABLE.read(text, "", 1, violations)
+    case::LISTABLE.read(text, "", 1, violations)
 }
 
 /// Asks for a mailing, in the caller's transaction.
 pub async fn ask(
     conn: &mut Conn,
     tenant: TenantId,
-    template: MailTemplate,
-    filter: &str,
-    control_percent: f64,
-    settings: &Settings,
+    new: &NewMailing<'_>,
 ) -> Result<operation::Operation, StoreError> {
     let id = OperationId::new();
-    mailing::create(
-        conn,
-        tenant,
-        id.0,
-        template,
-        filter,
-        control_percent,
-        settings,
-    )
-    .await?;
+    mailing::create(conn, tenant, id.0, new).await?;
     let new = operation::NewOperation {
         id,
         kind: KIND,
@@ -119,9 +107,18 @@ async fn draw(
         .map_err(|e| hopeless(format!("the stored filter: {e}")))?;
     let control = ControlGroup::new(mailing.id, mailing.control_percent)
         .map_err(|e| hopeless(format!("the stored share of the control group {e}")))?;
-    let today = tenant.day(Utc::now());
+    let now = Utc::now();
     let mut tx = app.store.begin(tenant.id).await?;
-    let work = mailing::draw(&mut tx, tenant.id, mailing, today, &list, &control);
+    let selection = mailing::selection(&mut tx, tenant, mailing.id, now).await;
+    let selection = selection.map_err(criteria_do_not_hold)?;
+    let wanted = Wanted {
+        template: mailing.template(),
+        tile: mailing.tile(),
+        selection: selection.as_ref(),
+        list: &list,
+        today: tenant.day(now),
+    };
+    let work = mailing::draw(&mut tx, tenant.id, mailing, wanted, &control);
     let members = keep_lease(app, held, work).await?;
     operation::advance(&mut tx, held, progress("mail", 0, members, 0)).await?;
     tx.commit().await?;
@@ -163,7 +160,6 @@ async fn decide(
         template: mailing.template(),
         actor: Actor::Campaign,
         mailing: Some(mailing.id),
-        now: Utc::now(),
     };
     let answers = mail::queue(conn, tenant, &order, &cases).await?;
     // A case that is gone has gone with its customer, and its membership as well.

@@ -32,6 +32,7 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+pub(super) use standing::hold_many;
 pub use standing::{Standing, hold};
 
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
@@ -174,7 +175,7 @@ pub(super) static BRAND: LazyLock<String> = LazyLock::new(|| {
 static SELECT: LazyLock<String> = LazyLock::new(|| {
     let brand = &*BRAND;
     format!(
-        "SELECT k.id, c.number AS customer_number, {CUSTOMER_NAME} AS customer_name, c.customer_group,
+        "SELECT k.id, k.customer_id, c.number AS customer_number, {CUSTOMER_NAME} AS customer_name, c.customer_group,
                 k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
                 k.no_interest, k.closed_on,
                 CASE WHEN k.held_until > now() THEN k.held_by END AS held_by,
@@ -347,6 +348,16 @@ fn on_tile(tile: Tile) -> &'static str {
     }
 }
 
+/// The cases `k` of a tile as of today, or all, as a SELECT to which conditions can be added.
+pub(super) fn cases(tenant: TenantId, tile: Option<Tile>, today: NaiveDate) -> Statement {
+    let base = Statement::numbered(&SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
+    match tile {
+        None => base,
+        Some(Tile::ReminderDue) => base.sql(on_tile(Tile::ReminderDue)).bind::<Date, _>(today),
+        Some(tile) => base.sql(on_tile(tile)),
+    }
+}
+
 /// A page of the cases of a tile as of today, or of all; the most at stake first if not otherwise wanted.
 pub async fn list(
     conn: &mut Conn,
@@ -355,12 +366,5 @@ pub async fn list(
     today: NaiveDate,
     list: &List,
 ) -> Result<Page<Case>> {
-    let mut base = Statement::numbered(&SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
-    if let Some(tile) = tile {
-        base = base.sql(on_tile(tile));
-        if tile == Tile::ReminderDue {
-            base = base.bind::<Date, _>(today);
-        }
-    }
-    list.load(conn, base).await
+    list.load(conn, cases(tenant, tile, today)).await
 }

@@ -14,7 +14,7 @@ use anklang_domain::winback::{
     BgNbd, CustomerSums, Decline, Finding, GammaGamma, LostGroups, Settings, YEAR_WEEKS, detect,
     outlook,
 };
-use anklang_domain::{OperationId, SelectionId, TenantId, Violations, selection::Subject};
+use anklang_domain::{OperationId, SelectionId, TenantId, Violations};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{
@@ -27,8 +27,8 @@ use uuid::Uuid;
 
 use super::detection::{Model, Tally};
 use super::figures::{Figures, Look, ORDERS};
-use super::{CLOSED, money};
-use crate::selection::{self, Prepared, Statement};
+use super::{CLOSED, money, selected};
+use crate::selection::{Prepared, Statement};
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
@@ -265,21 +265,8 @@ pub async fn exclusions(
 ) -> Result<Vec<Prepared>> {
     let (mut prepared, mut violations) = (Vec::new(), Violations::new());
     for (i, exclusion) in settings.detection.exclusions.iter().enumerate() {
-        let id = SelectionId(exclusion.selection);
-        let ready = match selection::get(conn, tenant.id, id).await {
-            Ok(saved) if saved.subject != Subject::Customer => Err("must find customers".into()),
-            Ok(saved) => {
-                let (subject, criteria) = (saved.subject, &saved.criteria);
-                match selection::prepare(conn, tenant, subject, criteria, at).await {
-                    Err(StoreError::Invalid(faults)) => {
-                        Err(format!("does not hold any more: {faults}"))
-                    }
-                    other => Ok(other?),
-                }
-            }
-            Err(StoreError::Missing(name)) => Err(format!("{name} does not exist")),
-            Err(other) => return Err(other),
-        };
+        let found = selected(conn, tenant, SelectionId(exclusion.selection), at).await?;
+        let ready = found.map(|(_, prepared)| prepared);
         prepared.extend(violations.check(format!("exclusions[{i}].selection"), ready));
     }
     Ok(violations.finish(prepared)?)

@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use anklang_domain::TenantId;
 use anklang_domain::winback::{
-    ActError, Acted, Action, Actor, Case, CaseRules, CaseState, Hold, MailTemplate,
-    NoInterestReason, REMINDER_DAYS, act,
+    ActError, Acted, Action, Actor, Case, CaseRules, MailTemplate, REMINDER_DAYS, act,
 };
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, Bool, Bytea, Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Bytea, Date, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::case::{Standing, hold_many};
 use super::template::{self, BRAND, LAST_ORDER};
 use super::voucher::{self, Taken};
 use crate::tenant::Tenant;
@@ -22,11 +22,6 @@ use crate::{Conn, Result, StoreError};
 /// What single mails share their turns at an account with, instead of a phase; see
 /// [`crate::message::claim()`].
 const SINGLE: Uuid = Uuid::nil();
-
-/// The name of a case.
-pub fn resource(case: Uuid) -> String {
-    anklang_domain::name::format(&[("winbackCases", &case.to_string())])
-}
 
 /// What is mailed, and by whom.
 #[derive(Debug, Clone)]
@@ -37,8 +32,6 @@ pub struct Order<'a> {
     pub actor: Actor<'a>,
     /// The mailing to which it belongs.
     pub mailing: Option<Uuid>,
-    /// When.
-    pub now: DateTime<Utc>,
 }
 
 /// What the rules say, or why not.
@@ -141,54 +134,6 @@ pub struct Queued {
     pub brand_code: String,
     /// The code that goes along.
     pub voucher: Option<String>,
-}
-
-/// A case, locked.
-#[derive(Debug, Clone, QueryableByName)]
-struct Locked {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Text)]
-    state: String,
-    #[diesel(sql_type = Date)]
-    opened_on: NaiveDate,
-    #[diesel(sql_type = Nullable<Date>)]
-    due_on: Option<NaiveDate>,
-    #[diesel(sql_type = Nullable<Date>)]
-    standard_on: Option<NaiveDate>,
-    #[diesel(sql_type = Nullable<Date>)]
-    voucher_on: Option<NaiveDate>,
-    #[diesel(sql_type = Nullable<Date>)]
-    contacted_on: Option<NaiveDate>,
-    #[diesel(sql_type = Nullable<Text>)]
-    no_interest: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    held_by: Option<String>,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    held_until: Option<DateTime<Utc>>,
-}
-
-impl Locked {
-    fn case(&self) -> Result<Case> {
-        let stored = |what: &str| StoreError::Stored(format!("{}: {what}", resource(self.id)));
-        Ok(Case {
-            state: CaseState::parse(&self.state).ok_or_else(|| stored("its state"))?,
-            opened_on: self.opened_on,
-            due_on: self.due_on,
-            standard_on: self.standard_on,
-            voucher_on: self.voucher_on,
-            contacted_on: self.contacted_on,
-            no_interest: self
-                .no_interest
-                .as_deref()
-                .and_then(NoInterestReason::parse),
-            hold: self
-                .held_by
-                .clone()
-                .zip(self.held_until)
-                .map(|(by, until)| Hold { by, until }),
-        })
-    }
 }
 
 /// What a mail of a case depends on besides it.
@@ -298,26 +243,25 @@ pub async fn queue(
     cases: &[Uuid],
 ) -> Result<Answers> {
     keep_accounts(conn, tenant.id).await?;
-    let locked = lock(conn, tenant.id, cases).await?;
+    let held = hold_many(conn, tenant.id, cases).await?;
     let reach = reach(conn, tenant.id, order.template, cases).await?;
     let reach: HashMap<Uuid, Reach> = reach.into_iter().map(|r| (r.case_id, r)).collect();
-    let today = tenant.day(order.now);
-    let mut all = HashMap::with_capacity(locked.len());
-    let mut mails = Vec::with_capacity(locked.len());
-    for row in &locked {
-        let Some(reach) = reach.get(&row.id) else {
+    let mut all = HashMap::with_capacity(held.len());
+    let mut mails = Vec::with_capacity(held.len());
+    for standing in &held {
+        let Some(reach) = reach.get(&standing.id) else {
             continue;
         };
-        match decide(order, row, reach, today)? {
+        match decide(order, standing, reach)? {
             Ok((becomes, through)) => mails.push(Mail {
-                was: &row.state,
+                was: standing.case.state.as_str(),
                 becomes,
                 reach,
                 through,
                 message: Uuid::now_v7(),
                 voucher: None,
             }),
-            Err(refusal) => drop(all.insert(row.id, Err(refusal))),
+            Err(refusal) => drop(all.insert(standing.id, Err(refusal))),
         }
     }
     let mails = give_vouchers(conn, tenant.id, mails, &mut all).await?;
@@ -338,9 +282,8 @@ pub async fn queue(
 /// Asks the rules.
 fn decide<'a>(
     order: &Order<'_>,
-    row: &Locked,
+    standing: &Standing,
     reach: &'a Reach,
-    today: NaiveDate,
 ) -> Result<Asked<(Case, Through<'a>)>> {
     // Whether there is a template is asked with the rest, which says of which brand.
     let rules = CaseRules {
@@ -350,8 +293,8 @@ fn decide<'a>(
         has_voucher: true,
     };
     let action = Action::Mail(order.template);
-    let case = row.case()?;
-    let becomes = match act(&case, order.actor, &action, &rules, order.now, today) {
+    let (case, now, today) = (&standing.case, standing.now, standing.today);
+    let becomes = match act(case, order.actor, &action, &rules, now, today) {
         Ok(Acted::Becomes(becomes)) => becomes,
         Ok(Acted::AlreadySo) => {
             return Err(StoreError::Stored("a mail that changes nothing".into()));
@@ -375,19 +318,6 @@ async fn keep_accounts(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Locks cases, in the order of their ids, by a statement of their own.
-async fn lock(conn: &mut Conn, tenant: TenantId, cases: &[Uuid]) -> Result<Vec<Locked>> {
-    Ok(diesel::sql_query(
-        "SELECT id, state, opened_on, due_on, standard_on, voucher_on, contacted_on, no_interest,
-                held_by, held_until
-         FROM winback_case WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(cases)
-    .load(conn)
-    .await?)
 }
 
 /// Brand, sender, address and consent of the customers of cases: the best address that is not blocked.

@@ -5,10 +5,11 @@
 //! what is not decided is what is left.
 
 use anklang_domain::TenantId;
-use anklang_domain::winback::{ControlGroup, MailTemplate, RevenueGroup};
+use anklang_domain::selection::{Criteria, Subject};
+use anklang_domain::winback::{ControlGroup, MailTemplate, RevenueGroup, Tile};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Date, Double, Integer, Nullable, Numeric, Text, Timestamptz,
+    Array, BigInt, Bool, Bytea, Date, Double, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
     Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
@@ -20,33 +21,9 @@ use super::mail::Refusal;
 use super::settings::Settings;
 use super::template;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
-use crate::selection::{Statement, bound};
-use crate::{Conn, Result};
-
-/// What cases of a mailing are chosen by.
-pub static LISTABLE: Listable = Listable {
-    fields: &[
-        Field::column("state", Kind::Text),
-        Field::nullable("alive", Kind::Number, "alive"),
-        Field::nullable("purchases", Kind::Number, "purchases"),
-        Field::nullable("order_value", Kind::Number, "order_value"),
-        Field::nullable("at_stake", Kind::Number, "at_stake"),
-        Field::column("expected", Kind::Number),
-        Field::column("actual", Kind::Number),
-        Field::column("drop_amount", Kind::Number),
-        Field::column("drop_percent", Kind::Number),
-        Field::column("lost_share", Kind::Number),
-        Field::new("opened_date", Kind::Date, "opened_on"),
-        Field::nullable("due_date", Kind::Date, "due_on"),
-        Field::new("last_order_date", Kind::Date, "last_order"),
-        Field::resource(
-            "customer",
-            &[Part::new("customers", "customer_number", PartType::Text)],
-        ),
-        Field::column("customer_group", Kind::Text),
-    ],
-    key: &[Sort::key("id", "::uuid", false)],
-};
+use crate::selection::{self, Prepared, Selection, Statement, bound};
+use crate::tenant::Tenant;
+use crate::{Conn, Result, StoreError};
 
 /// A mailing.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
@@ -57,9 +34,18 @@ pub struct Mailing {
     /// standard or voucher.
     #[diesel(sql_type = Text)]
     pub template: String,
-    /// Which cases.
+    /// Which cases: those that the filter takes,
     #[diesel(sql_type = Text)]
     pub filter: String,
+    /// and lie on this tile,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub tile: Option<String>,
+    /// and whose customers this selection finds,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub selection_id: Option<Uuid>,
+    /// as it was then.
+    #[diesel(sql_type = Nullable<Integer>)]
+    pub selection_version: Option<i32>,
     /// Share of the control group.
     #[diesel(sql_type = Double)]
     pub control_percent: f64,
@@ -88,6 +74,11 @@ impl Mailing {
             _ => MailTemplate::Standard,
         }
     }
+
+    /// Its tile.
+    pub fn tile(&self) -> Option<Tile> {
+        self.tile.as_deref().and_then(Tile::parse)
+    }
 }
 
 /// The name of a mailing.
@@ -95,32 +86,96 @@ pub fn resource(id: Uuid) -> String {
     anklang_domain::name::format(&[("winbackMailings", &id.to_string())])
 }
 
-/// Writes a mailing down.
+/// A mailing that is asked for.
+#[derive(Debug, Clone)]
+pub struct NewMailing<'a> {
+    /// Its template.
+    pub template: MailTemplate,
+    /// Which cases: those that the filter takes,
+    pub filter: &'a str,
+    /// and lie on this tile,
+    pub tile: Option<Tile>,
+    /// and whose customers this selection finds, as it is now.
+    pub selection: Option<&'a Selection>,
+    /// Share of the control group.
+    pub control_percent: f64,
+    /// The settings that hold.
+    pub settings: &'a Settings,
+}
+
+/// Writes a mailing down, with its selection as that is now.
 pub async fn create(
     conn: &mut Conn,
     tenant: TenantId,
     id: Uuid,
-    template: MailTemplate,
-    filter: &str,
-    control_percent: f64,
-    settings: &Settings,
+    new: &NewMailing<'_>,
 ) -> Result<()> {
-    let window = i32::try_from(settings.win_window_days).unwrap_or(i32::MAX);
+    let window = i32::try_from(new.settings.win_window_days).unwrap_or(i32::MAX);
+    let criteria = new.selection.map(|s| serde_json::to_value(&s.criteria));
+    let criteria = criteria
+        .transpose()
+        .map_err(|e| StoreError::Stored(format!("criteria: {e}")))?;
     diesel::sql_query(
-        "INSERT INTO winback_mailing (tenant_id, id, template, filter, control_percent, window_days,
-                                      currency)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "WITH ticked AS MATERIALIZED (
+             SELECT c.number, t.tick FROM selection_tick t
+             JOIN customer c ON c.tenant_id = t.tenant_id AND c.id = t.customer_id
+             WHERE t.tenant_id = $1 AND t.selection_id = $9)
+         INSERT INTO winback_mailing (tenant_id, id, template, filter, control_percent, window_days,
+             currency, tile, selection_id, selection_version, criteria, included, excluded)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+                ARRAY(SELECT number FROM ticked WHERE tick = 'included'),
+                ARRAY(SELECT number FROM ticked WHERE tick = 'excluded')",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
-    .bind::<Text, _>(template::word(template))
-    .bind::<Text, _>(filter)
-    .bind::<Double, _>(control_percent)
+    .bind::<Text, _>(template::word(new.template))
+    .bind::<Text, _>(new.filter)
+    .bind::<Double, _>(new.control_percent)
     .bind::<Integer, _>(window)
-    .bind::<Text, _>(&settings.currency)
+    .bind::<Text, _>(&new.settings.currency)
+    .bind::<Nullable<Text>, _>(new.tile.map(Tile::as_str))
+    .bind::<Nullable<SqlUuid>, _>(new.selection.map(|s| s.id.0))
+    .bind::<Nullable<Integer>, _>(new.selection.map(|s| s.version))
+    .bind::<Nullable<Jsonb>, _>(criteria)
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// What the selection of a mailing finds, as it was when the mailing was asked for, and as of a point in
+/// time; `None` when the mailing has none.
+///
+/// # Errors
+/// `Invalid` when its criteria do not hold any more.
+pub async fn selection(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    mailing: Uuid,
+    at: DateTime<Utc>,
+) -> Result<Option<Prepared>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Nullable<Jsonb>)]
+        criteria: Option<serde_json::Value>,
+        #[diesel(sql_type = Array<Text>)]
+        included: Vec<String>,
+        #[diesel(sql_type = Array<Text>)]
+        excluded: Vec<String>,
+    }
+    let row: Row = diesel::sql_query(
+        "SELECT criteria, included, excluded FROM winback_mailing WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .bind::<SqlUuid, _>(mailing)
+    .get_result(conn)
+    .await?;
+    let Some(criteria) = row.criteria else {
+        return Ok(None);
+    };
+    let criteria: Criteria = serde_json::from_value(criteria)
+        .map_err(|e| StoreError::Stored(format!("criteria: {e}")))?;
+    let prepared = selection::prepare(conn, tenant, Subject::Customer, &criteria, at).await?;
+    Ok(Some(prepared.with_numbers(row.included, row.excluded)))
 }
 
 /// The mailing with that id.
@@ -134,8 +189,8 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<M
 }
 
 const SELECT: &str =
-    "SELECT id, template, filter, control_percent, window_days, currency, drawn_on,
-        created_at, done_at
+    "SELECT id, template, filter, tile, selection_id, selection_version, control_percent,
+        window_days, currency, drawn_on, created_at, done_at
     FROM winback_mailing WHERE tenant_id = $1";
 
 /// What mailings are listed by.
@@ -144,6 +199,25 @@ pub static MAILINGS: Listable = Listable {
         Field::column(
             "template",
             Kind::Word("WINBACK_TEMPLATE_", &["standard", "voucher"]),
+        ),
+        Field::nullable(
+            "tile",
+            Kind::Word(
+                "WINBACK_TILE_",
+                &[
+                    "declining",
+                    "reminder_due",
+                    "offer_requested",
+                    "mailed",
+                    "no_interest",
+                    "won_back",
+                ],
+            ),
+            "tile",
+        ),
+        Field::resource(
+            "selection",
+            &[Part::new("selections", "selection_id", PartType::Uuid)],
         ),
         Field::column("control_percent", Kind::Number),
         Field::column("window_days", Kind::Number),
@@ -160,30 +234,52 @@ pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page
     list.load(conn, base).await
 }
 
-/// The cases that a mailing is about: open, without this template, and of nobody who is left alone for
-/// another mailing. `$1` is the tenant, `$2` the template, `$3` today.
-const CASES: &str = "SELECT c.id, c.customer_id, c.state, c.alive, c.purchases, c.order_value,
-        c.at_stake, c.expected, c.actual, c.drop_amount, c.drop_percent, c.lost_share, c.opened_on,
-        c.due_on, c.last_order, cu.number AS customer_number, cu.customer_group
-    FROM winback_case c
-    JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
-    WHERE c.tenant_id = $1 AND c.state NOT IN ('no_interest', 'won_back')
-      AND CASE $2 WHEN 'voucher' THEN c.voucher_on ELSE c.standard_on END IS NULL
-      AND NOT EXISTS (
-          SELECT FROM winback_control k
-          JOIN winback_mailing x ON x.tenant_id = k.tenant_id AND x.id = k.mailing_id
-          WHERE k.tenant_id = $1 AND k.customer_id = c.customer_id
-            AND x.drawn_on + x.window_days >= $3)";
+/// Which cases a mailing is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The template: those that did not get it.
+    pub template: MailTemplate,
+    /// Those on this tile.
+    pub tile: Option<Tile>,
+    /// Those of customers whom it finds.
+    pub selection: Option<&'a Prepared>,
+    /// Those that the filter takes, which is one of [`super::case::LISTABLE`].
+    pub list: &'a List,
+    /// As of this day.
+    pub today: NaiveDate,
+}
 
-fn cases(tenant: TenantId, template: MailTemplate, today: NaiveDate) -> Statement {
-    Statement::numbered(
-        CASES,
-        &[
-            bound::<SqlUuid, _>(tenant.0),
-            bound::<Text, _>(template::word(template).to_owned()),
-            bound::<Date, _>(today),
-        ],
-    )
+impl Wanted<'_> {
+    /// Something of these cases `r`: open, without this template, and of nobody who is left alone for another
+    /// mailing.
+    fn cases(&self, tenant: TenantId, selected: &'static str) -> Statement {
+        let got = match self.template {
+            MailTemplate::Standard => "k.standard_on",
+            MailTemplate::Voucher => "k.voucher_on",
+        };
+        let mut base = super::case::cases(tenant, self.tile, self.today)
+            .sql(" AND k.state NOT IN ('no_interest', 'won_back') AND ")
+            .sql(got)
+            .sql(
+                " IS NULL AND NOT EXISTS (
+                      SELECT FROM winback_control n
+                      JOIN winback_mailing x ON x.tenant_id = n.tenant_id AND x.id = n.mailing_id
+                      WHERE n.tenant_id = k.tenant_id AND n.customer_id = k.customer_id
+                        AND x.drawn_on + x.window_days >= ",
+            )
+            .bind::<Date, _>(self.today)
+            .sql(")");
+        if let Some(prepared) = self.selection {
+            base = base
+                .sql(
+                    " AND EXISTS (SELECT FROM customer subject
+                          WHERE subject.tenant_id = k.tenant_id AND subject.id = k.customer_id AND ",
+                )
+                .criteria(prepared)
+                .sql(")");
+        }
+        self.list.matching(selected, base, i64::MAX)
+    }
 }
 
 #[derive(QueryableByName)]
@@ -193,16 +289,9 @@ struct Count {
 }
 
 /// How many cases a mailing would be about.
-pub async fn count(
-    conn: &mut Conn,
-    tenant: TenantId,
-    template: MailTemplate,
-    today: NaiveDate,
-    list: &List,
-) -> Result<i64> {
-    let base = cases(tenant, template, today);
-    let counted: Count = list
-        .matching("count(*) AS n", base, i64::MAX)
+pub async fn count(conn: &mut Conn, tenant: TenantId, wanted: Wanted<'_>) -> Result<i64> {
+    let counted: Count = wanted
+        .cases(tenant, "count(*) AS n")
         .get_result(conn)
         .await?;
     Ok(counted.n)
@@ -214,15 +303,10 @@ pub async fn draw(
     conn: &mut Conn,
     tenant: TenantId,
     mailing: &Mailing,
-    today: NaiveDate,
-    list: &List,
+    wanted: Wanted<'_>,
     control: &ControlGroup,
 ) -> Result<i64> {
-    let found = list.matching(
-        "r.id, r.customer_id",
-        cases(tenant, mailing.template(), today),
-        i64::MAX,
-    );
+    let found = wanted.cases(tenant, "r.id, r.customer_id");
     let drawn: Count = Statement::new("WITH found AS MATERIALIZED (")
         .append(&found)
         .sql("), lots AS MATERIALIZED (SELECT id, customer_id, substr(sha256(uuid_send(")
@@ -255,7 +339,7 @@ pub async fn draw(
     diesel::sql_query("UPDATE winback_mailing SET drawn_on = $3 WHERE tenant_id = $1 AND id = $2")
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(mailing.id)
-        .bind::<Date, _>(today)
+        .bind::<Date, _>(wanted.today)
         .execute(conn)
         .await?;
     Ok(drawn.n)

@@ -5,6 +5,7 @@
 //! rows. Revenue of an order is the sum of its lines; orders in another currency than the settings', and
 //! those that the ERP rejected, do not count. Days are those of the tenant's time zone.
 
+pub mod analysis;
 pub mod case;
 pub mod detection;
 pub mod explain;
@@ -17,10 +18,41 @@ pub mod template;
 pub mod voucher;
 pub mod won_back;
 
+use anklang_domain::SelectionId;
+use anklang_domain::selection::Subject;
+use chrono::{DateTime, Utc};
+
+use crate::selection::{self, Prepared, Selection};
+use crate::tenant::Tenant;
+use crate::{Conn, Result, StoreError};
+
 /// Cases that nothing leaves.
 const CLOSED: &str = "('no_interest', 'won_back')";
 
 /// An amount as it is stored: two decimals, half away from zero, and at most what the column holds.
 fn money(amount: &str) -> String {
     format!("least(greatest(round({amount}, 2), -9999999999999999.99), 9999999999999999.99)")
+}
+
+/// A saved selection of customers, with what its criteria find as of a point in time; without its ticks. Or why
+/// there is none: it is gone, finds something else, or does not hold any more.
+pub async fn selected(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    id: SelectionId,
+    at: DateTime<Utc>,
+) -> Result<std::result::Result<(Selection, Prepared), String>> {
+    let saved = match selection::get(conn, tenant.id, id).await {
+        Ok(saved) => saved,
+        Err(StoreError::Missing(name)) => return Ok(Err(format!("{name} does not exist"))),
+        Err(other) => return Err(other),
+    };
+    if saved.subject != Subject::Customer {
+        return Ok(Err("must find customers".into()));
+    }
+    match selection::prepare(conn, tenant, saved.subject, &saved.criteria, at).await {
+        Ok(prepared) => Ok(Ok((saved, prepared))),
+        Err(StoreError::Invalid(faults)) => Ok(Err(format!("does not hold any more: {faults}"))),
+        Err(other) => Err(other),
+    }
 }

@@ -1,7 +1,9 @@
 //! Winback in a real database, against what it means: the rule on the orders of CDNOW against plain SQL, a
-//! season, days that follow on each other, and orders that win back against the domain's rule.
+//! season, days that follow on each other, orders that win back against the domain's rule, and figures of
+//! histories against counting one by one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod analysis;
 mod rule;
 mod won_back;
 

@@ -17,7 +17,7 @@ struct Story {
 }
 
 /// Numbers that look as if by chance, and are the same each time.
-fn dice(mut state: u64) -> impl FnMut(u64) -> u64 {
+pub(crate) fn dice(mut state: u64) -> impl FnMut(u64) -> u64 {
     move |below| {
         state ^= state << 13;
         state ^= state >> 7;

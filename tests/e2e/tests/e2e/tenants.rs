@@ -41,7 +41,7 @@ const LISTS: [&str; 22] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 31] = [
+const OTHERS: [&str; 32] = [
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
@@ -71,6 +71,7 @@ const OTHERS: [&str; 31] = [
     "anklang.winback.v1.WinbackService/DetectWinback",
     "anklang.winback.v1.WinbackService/GetWinbackSettings",
     "anklang.winback.v1.WinbackService/UpdateWinbackSettings",
+    "anklang.winback.v1.WinbackCaseService/AnalyseWinback",
     "anklang.winback.v1.WinbackCaseService/ExportWinbackCases",
     "anklang.winback.v1.WinbackCaseService/GetWinbackTiles",
     "anklang.winback.v1.WinbackCaseService/NextWinbackCase",

@@ -147,6 +147,7 @@ named! {
     winback::NoInterestReason,
     winback::WinbackCaseEventKind,
     winback::WinbackCaseState,
+    winback::WinbackTemplate,
 }
 
 /// The value of an enum whose name is the prefix and a word of the database; 0 when there is none.

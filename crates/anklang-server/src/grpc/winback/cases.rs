@@ -1,9 +1,10 @@
 //! Winback cases: tiles, lists, exports, and what people do.
 
+mod analysis;
 mod claims;
 mod deeds;
 mod export;
-mod read;
+pub(super) mod read;
 mod sheet;
 mod tiles;
 mod wire;
@@ -56,6 +57,7 @@ calls! {
     get_winback_case: get(GetWinbackCaseRequest) -> pb::WinbackCase,
     list_winback_cases: list(ListWinbackCasesRequest) -> pb::ListWinbackCasesResponse,
     list_winback_case_events: events(ListWinbackCaseEventsRequest) -> pb::ListWinbackCaseEventsResponse,
+    analyse_winback: analyse(AnalyseWinbackRequest) -> pb::AnalyseWinbackResponse,
     next_winback_case: next(NextWinbackCaseRequest) -> pb::NextWinbackCaseResponse,
     claim_winback_case: claim(ClaimWinbackCaseRequest) -> pb::WinbackCaseClaim,
     extend_winback_case: extend(ExtendWinbackCaseRequest) -> pb::WinbackCaseClaim,

@@ -1,7 +1,7 @@
 //! Mailing cases, one or many, and what a mailing brought.
 
 use anklang_domain::winback::{Actor, MOST_CONTROL_PERCENT, MailTemplate, RevenueGroup, recovered};
-use anklang_domain::{Violations, name};
+use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::longrunning as lro;
@@ -9,14 +9,15 @@ use anklang_proto::google::r#type::Money;
 use anklang_store::operation::Operation;
 use anklang_store::tenant::Tenant;
 use anklang_store::winback::mail::{self, Order, Queued, Refusal};
-use anklang_store::winback::mailing::{self, Ended, Mailing, Revenue};
-use anklang_store::winback::settings;
+use anklang_store::winback::mailing::{self, Ended, Mailing, NewMailing, Revenue, Wanted};
+use anklang_store::winback::{self, settings};
 use chrono::{Days, NaiveDate, Utc};
 use lro::operation::Result as Outcome;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 use tonic::{Request, Response, Status};
 
+use super::cases::read::{open_tile, tile_to_wire};
 use super::read_template;
 use crate::grpc::listing::Listing;
 use crate::grpc::operations::{OperationsApi, any};
@@ -87,7 +88,6 @@ impl WinbackMailsApi {
             template,
             actor: Actor::Person(&worker),
             mailing: None,
-            now: Utc::now(),
         };
         let mut answers = mail::queue(&mut tx, &tenant, &order, &[case]).await?;
         let answer = answers.remove(&case);
@@ -110,6 +110,8 @@ impl WinbackMailsApi {
         let change = Change::read(&tenant, &request, &mut violations);
         let template = read_template(request.template(), &mut violations);
         let list = work::filter(&request.filter, &mut violations);
+        let tile = open_tile(&mut violations, request.tile);
+        let selection = selection_id(&request.selection, &mut violations);
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
@@ -121,20 +123,39 @@ impl WinbackMailsApi {
             let why = format!("must be {least} to {MOST_CONTROL_PERCENT} percent");
             violations.add("control_percent", why);
         }
+        let now = Utc::now();
+        let selection = match selection {
+            Some(id) => {
+                let found = winback::selected(&mut tx, &tenant, id, now).await?;
+                violations.check("selection", found)
+            }
+            None => None,
+        };
         let template = form::complete(violations, template)?;
         if change.is_trial() {
-            let today = tenant.day(Utc::now());
-            let found = mailing::count(&mut tx, tenant.id, template, today, &list).await?;
+            let prepared = match selection {
+                Some((saved, prepared)) => Some(prepared.with_ticks_of(&mut tx, saved.id).await?),
+                None => None,
+            };
+            let wanted = Wanted {
+                template,
+                tile,
+                selection: prepared.as_ref(),
+                list: &list,
+                today: tenant.day(now),
+            };
+            let found = mailing::count(&mut tx, tenant.id, wanted).await?;
             return Ok(trial(found, percent));
         }
-        let operation = work::ask(
-            &mut tx,
-            tenant.id,
+        let new = NewMailing {
             template,
-            &request.filter,
-            percent,
-            &settings,
-        );
+            filter: &request.filter,
+            tile,
+            selection: selection.as_ref().map(|(saved, _)| saved),
+            control_percent: percent,
+            settings: &settings,
+        };
+        let operation = work::ask(&mut tx, tenant.id, &new);
         let operation = operation.await?;
         let operations = OperationsApi {
             app: self.app.clone(),
@@ -204,6 +225,17 @@ impl WinbackMailsApi {
     }
 }
 
+/// The saved selection of a request; none when it names none.
+fn selection_id(given: &str, violations: &mut Violations) -> Option<SelectionId> {
+    match given {
+        "" => None,
+        text => {
+            let id = violations.check("selection", name::parse_uuid(text, "selections"));
+            id.map(SelectionId)
+        }
+    }
+}
+
 fn mailing_to_wire(mailing: Mailing) -> pb::WinbackMailing {
     let template = match mailing.template() {
         MailTemplate::Standard => pb::WinbackTemplate::Standard,
@@ -212,6 +244,11 @@ fn mailing_to_wire(mailing: Mailing) -> pb::WinbackMailing {
     pb::WinbackMailing {
         name: mailing::resource(mailing.id),
         template: template.into(),
+        tile: mailing.tile().map_or(0, |tile| tile_to_wire(tile).into()),
+        selection: (mailing.selection_id)
+            .map(|id| name::format(&[("selections", &id.to_string())]))
+            .unwrap_or_default(),
+        selection_version: mailing.selection_version.unwrap_or_default(),
         filter: mailing.filter,
         control_percent: mailing.control_percent,
         window_days: mailing.window_days,

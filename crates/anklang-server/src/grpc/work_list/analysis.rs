@@ -3,28 +3,23 @@
 use anklang_domain::planning::OutcomeClass;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::planning::v1 as pb;
-use anklang_proto::google::r#type::Date;
 use anklang_store::planning::plan;
 use anklang_store::planning::work::analysis::{
     self, CLASSES, Dimension, Figures, MAX_DIMENSIONS, Question,
 };
 use anklang_store::tenant::Tenant;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::NaiveDate;
 use pb::ContactDimension as Wire;
 use tonic::Request;
 use uuid::Uuid;
 
-use super::super::wire::date;
+use super::super::wire::{date, rate};
 use super::super::{ApiResult, caller, form};
 use super::claims::{LONGEST_GROUP, MAX_GROUPS, plans};
 use super::{WorkListApi, read, wire};
 
-/// From the first day to the last, at most.
-const LONGEST: TimeDelta = TimeDelta::days(366);
-/// The most people and roles, and campaigns.
+/// The most campaigns.
 const MAX_NAMES: usize = 100;
-const DEFAULT_GROUPS: usize = 1_000;
-const MAX_OF_GROUPS: usize = 10_000;
 const WEEKDAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 impl WorkListApi {
@@ -65,28 +60,14 @@ impl<'r> Asked<'r> {
     fn read(request: &'r pb::AnalyseContactsRequest) -> ApiResult<Asked<'r>> {
         let mut violations = Violations::new();
         let v = &mut violations;
-        let first = required("first_date", request.first_date.as_ref(), v);
-        let last = required("last_date", request.last_date.as_ref(), v);
-        let range = first.zip(last).filter(|(first, last)| {
-            let fits = first <= last && *last - *first <= LONGEST;
-            if !fits {
-                v.add("last_date", "must be 0 to 366 days after first_date");
-            }
-            fits
-        });
+        let range = read::range(v, request.first_date.as_ref(), request.last_date.as_ref());
         let groups = &request.customer_groups;
         let groups = read::words(v, "customer_groups", groups, MAX_GROUPS, LONGEST_GROUP);
-        let limit = match usize::try_from(request.max_groups) {
-            Ok(0) => DEFAULT_GROUPS,
-            Ok(wanted @ 1..=MAX_OF_GROUPS) => wanted,
-            _ => {
-                v.add("max_groups", "must be between 0 and 10,000");
-                DEFAULT_GROUPS
-            }
-        };
-        let group_by = dimensions(&request.group_by, v);
+        let limit = read::max_groups(v, request.max_groups);
+        let group_by = read::group_by(v, &request.group_by, MAX_DIMENSIONS, dimension);
         let plans = plans(&request.contact_plans, v);
-        let responsibles = responsibles(&request.responsibles, v);
+        let of = &["users", "roles"];
+        let responsibles = read::people(v, "responsibles", &request.responsibles, of);
         let campaigns = campaigns(&request.campaigns, v);
         let (first, last) = form::complete(violations, range)?;
         Ok(Asked {
@@ -116,28 +97,8 @@ impl<'r> Asked<'r> {
     }
 }
 
-fn required(field: &str, given: Option<&Date>, violations: &mut Violations) -> Option<NaiveDate> {
-    if given.is_none() {
-        violations.add(field, "is required");
-    }
-    read::date(violations, field, given)
-}
-
-fn dimensions(given: &[i32], violations: &mut Violations) -> Vec<Dimension> {
-    form::at_most(violations, "group_by", given.len(), MAX_DIMENSIONS);
-    let mut read = Vec::new();
-    for (i, value) in given.iter().take(MAX_DIMENSIONS).enumerate() {
-        match Wire::try_from(*value).ok().and_then(dimension) {
-            Some(dimension) if !read.contains(&dimension) => read.push(dimension),
-            Some(_) => violations.add(format!("group_by[{i}]"), "is there already"),
-            None => violations.add(format!("group_by[{i}]"), "is nothing to group by"),
-        }
-    }
-    read
-}
-
-fn dimension(wire: Wire) -> Option<Dimension> {
-    Some(match wire {
+fn dimension(wire: i32) -> Option<Dimension> {
+    Some(match Wire::try_from(wire).ok()? {
         Wire::Unspecified => return None,
         Wire::ContactPlan => Dimension::ContactPlan,
         Wire::Worker => Dimension::Worker,
@@ -149,16 +110,6 @@ fn dimension(wire: Wire) -> Option<Dimension> {
         Wire::Hour => Dimension::Hour,
         Wire::OutcomeClass => Dimension::OutcomeClass,
     })
-}
-
-fn responsibles(given: &[String], violations: &mut Violations) -> Vec<String> {
-    form::at_most(violations, "responsibles", given.len(), MAX_NAMES);
-    let mut found = Vec::new();
-    for (i, who) in given.iter().take(MAX_NAMES).enumerate() {
-        let field = format!("responsibles[{i}]");
-        found.extend(read::person(violations, &field, who, &["users", "roles"]));
-    }
-    found
 }
 
 fn campaigns(given: &[String], violations: &mut Violations) -> Vec<Uuid> {
@@ -233,17 +184,6 @@ fn figures(f: &Figures) -> pb::ContactFigures {
         average_talk_time: average(talk * 1_000_000, attempts),
         times: times.filter(|t| t.attempt_count > 0).collect(),
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of contacts are far below 2^52"
-)]
-fn rate(part: i64, whole: i64) -> f64 {
-    if whole == 0 {
-        return 0.0;
-    }
-    part as f64 / whole as f64
 }
 
 fn average(micros: i64, count: i64) -> Option<prost_types::Duration> {

@@ -4,7 +4,7 @@ use anklang_domain::planning::OutcomeClass;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_proto::google::r#type::Date;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use uuid::Uuid;
 
 use super::super::planning::{LONGEST_PERSON, is_person};
@@ -12,6 +12,12 @@ use super::super::wire;
 
 /// How long a claim lasts when nobody says.
 const CLAIM_SECONDS: i32 = 300;
+/// From the first day of an analysis to the last, at most.
+const LONGEST_RANGE: TimeDelta = TimeDelta::days(366);
+const DEFAULT_GROUPS: usize = 1_000;
+const MOST_GROUPS: usize = 10_000;
+/// The most people and roles.
+const MOST_PEOPLE: usize = 100;
 /// The longest name of a skill, in characters.
 const LONGEST_WORD: usize = 64;
 /// The longest note, in characters.
@@ -60,6 +66,76 @@ pub(in crate::grpc) fn person(
                 format!("must be {forms}, of 1 to {LONGEST_PERSON} characters"),
             );
             None
+        }
+    }
+}
+
+/// People and roles, at most 100, each as [`person`].
+pub(in crate::grpc) fn people(
+    violations: &mut Violations,
+    field: &str,
+    given: &[String],
+    collections: &[&'static str],
+) -> Vec<String> {
+    super::super::form::at_most(violations, field, given.len(), MOST_PEOPLE);
+    let mut found = Vec::new();
+    for (i, who) in given.iter().take(MOST_PEOPLE).enumerate() {
+        let field = format!("{field}[{i}]");
+        found.extend(person(violations, &field, who, collections));
+    }
+    found
+}
+
+/// The days of an analysis, `first_date` and `last_date`.
+pub(in crate::grpc) fn range(
+    violations: &mut Violations,
+    first: Option<&Date>,
+    last: Option<&Date>,
+) -> Option<(NaiveDate, NaiveDate)> {
+    let mut required = |field: &str, given: Option<&Date>| {
+        if given.is_none() {
+            violations.add(field, "is required");
+        }
+        date(violations, field, given)
+    };
+    let (first, last) = (required("first_date", first), required("last_date", last));
+    let range = first.zip(last);
+    range.filter(|(first, last)| {
+        let fits = first <= last && *last - *first <= LONGEST_RANGE;
+        if !fits {
+            violations.add("last_date", "must be 0 to 366 days after first_date");
+        }
+        fits
+    })
+}
+
+/// What an analysis groups by, each once, at most so many.
+pub(in crate::grpc) fn group_by<D: PartialEq>(
+    violations: &mut Violations,
+    given: &[i32],
+    most: usize,
+    dimension: impl Fn(i32) -> Option<D>,
+) -> Vec<D> {
+    super::super::form::at_most(violations, "group_by", given.len(), most);
+    let mut read = Vec::new();
+    for (i, value) in given.iter().take(most).enumerate() {
+        match dimension(*value) {
+            Some(dimension) if !read.contains(&dimension) => read.push(dimension),
+            Some(_) => violations.add(format!("group_by[{i}]"), "is there already"),
+            None => violations.add(format!("group_by[{i}]"), "is nothing to group by"),
+        }
+    }
+    read
+}
+
+/// How many groups an analysis gives at most.
+pub(in crate::grpc) fn max_groups(violations: &mut Violations, given: i32) -> usize {
+    match usize::try_from(given) {
+        Ok(0) => DEFAULT_GROUPS,
+        Ok(wanted @ 1..=MOST_GROUPS) => wanted,
+        _ => {
+            violations.add("max_groups", "must be between 0 and 10,000");
+            DEFAULT_GROUPS
         }
     }
 }

@@ -12,7 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Date, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use crate::{Conn, Result, StoreError};
+use crate::{Conn, Result, analysis};
 
 /// At most by so many dimensions at the same time.
 pub const MAX_DIMENSIONS: usize = 3;
@@ -148,15 +148,7 @@ pub struct Figures {
 }
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Analysis {
-    /// The groups, in the order of their keys, by code points.
-    pub groups: Vec<Figures>,
-    /// There are more.
-    pub more: bool,
-    /// All contacts and attempts.
-    pub total: Figures,
-}
+pub type Analysis = analysis::Analysis<Figures>;
 
 /// Adds up.
 pub async fn analyse(
@@ -164,8 +156,7 @@ pub async fn analyse(
     tenant: TenantId,
     question: &Question<'_>,
 ) -> Result<Analysis> {
-    let limit = i64::try_from(question.limit).unwrap_or(i64::MAX - 2);
-    let mut groups: Vec<Figures> = diesel::sql_query(sql(question.group_by))
+    let rows = diesel::sql_query(sql(question.group_by))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Date, _>(question.first)
         .bind::<Date, _>(question.last)
@@ -174,21 +165,10 @@ pub async fn analyse(
         .bind::<Array<Text>, _>(question.responsibles)
         .bind::<Array<Text>, _>(question.groups)
         .bind::<Array<SqlUuid>, _>(question.campaigns)
-        // The total, which comes first, and one more.
-        .bind::<BigInt, _>(limit + 2)
+        .bind::<BigInt, _>(Analysis::rows(question.limit))
         .load(conn)
         .await?;
-    if groups.is_empty() {
-        return Err(StoreError::Stored("no total of an analysis".into()));
-    }
-    let total = groups.remove(0);
-    let more = groups.len() > question.limit;
-    groups.truncate(question.limit);
-    Ok(Analysis {
-        groups,
-        more,
-        total,
-    })
+    Analysis::of(rows, question.limit)
 }
 
 /// Contacts `k` with customers `c` that are asked for.
@@ -201,16 +181,9 @@ const ASKED_FOR: &str = "(cardinality($5) = 0 OR k.plan_code = ANY($5))
         WHERE o.tenant_id = $1 AND f.campaign_id = ANY($8)))";
 
 fn sql(group_by: &[Dimension]) -> String {
-    // What is not asked for is the same for all.
     let key = |kind: usize| {
-        let dimension = |i: usize| {
-            let of = group_by.get(i).map_or("''::text", |d| d.of()[kind]);
-            format!("({of}) COLLATE \"C\" AS d{i}")
-        };
-        (0..MAX_DIMENSIONS)
-            .map(dimension)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let of = |i: usize| group_by.get(i).map(|d| d.of()[kind].to_owned());
+        analysis::keys(MAX_DIMENSIONS, of)
     };
     let by_class = |what: &str| {
         let one = |class: &OutcomeClass| {

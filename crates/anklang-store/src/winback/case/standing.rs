@@ -3,8 +3,8 @@
 use anklang_domain::TenantId;
 use anklang_domain::winback::{self, ActError, CaseState, Hold, NoInterestReason};
 use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -29,6 +29,8 @@ pub struct Standing {
 
 #[derive(QueryableByName)]
 struct Row {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
     #[diesel(sql_type = Text)]
     state: String,
     #[diesel(sql_type = Date)]
@@ -60,28 +62,36 @@ struct Row {
 /// # Errors
 /// `Missing` when there is none.
 pub async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Standing> {
+    let held = hold_many(conn, tenant, &[id]).await?.pop();
+    held.ok_or_else(|| StoreError::Missing(resource(id)))
+}
+
+/// As [`hold`], of many, in the order of their ids; those that do not exist are left out.
+pub(crate) async fn hold_many(
+    conn: &mut Conn,
+    tenant: TenantId,
+    ids: &[Uuid],
+) -> Result<Vec<Standing>> {
     // The clock and not now(): the lock may have been waited for.
-    let found = diesel::sql_query(
-        "SELECT k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
+    let found: Vec<Row> = diesel::sql_query(
+        "SELECT k.id, k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
                 k.no_interest, k.held_by, k.held_until, k.claim_id, clock_timestamp() AS now,
                 (clock_timestamp() AT TIME ZONE t.time_zone)::date AS today
          FROM winback_case k
          JOIN tenant t ON t.id = k.tenant_id
-         WHERE k.tenant_id = $1 AND k.id = $2 FOR UPDATE OF k",
+         WHERE k.tenant_id = $1 AND k.id = ANY($2) ORDER BY k.id FOR UPDATE OF k",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
+    .bind::<Array<SqlUuid>, _>(ids)
     .fixed()
-    .get_result(conn)
-    .await;
-    let found: Option<Row> = found.optional()?;
-    found
-        .ok_or_else(|| StoreError::Missing(resource(id)))?
-        .read(id)
+    .load(conn)
+    .await?;
+    found.into_iter().map(Row::read).collect()
 }
 
 impl Row {
-    fn read(self, id: Uuid) -> Result<Standing> {
+    fn read(self) -> Result<Standing> {
+        let id = self.id;
         let unknown = |what: &str| StoreError::Stored(format!("{}: {what}", resource(id)));
         let state = CaseState::parse(&self.state).ok_or_else(|| unknown(&self.state))?;
         let no_interest = match &self.no_interest {

@@ -11,6 +11,7 @@ use diesel::sql_types::{BigInt, Bool, Date, Integer, Numeric, Text, Timestamptz,
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
+use crate::sql::without_jit;
 use crate::{Conn, Result};
 
 /// Cases that are alike.
@@ -51,10 +52,7 @@ pub async fn groups(
     at: Moments,
     currency: &str,
 ) -> Result<Vec<Group>> {
-    // Compiling the statement takes longer than it runs.
-    diesel::sql_query("SELECT set_config('jit', 'off', true)")
-        .execute(conn)
-        .await?;
+    without_jit(conn).await?;
     Ok(diesel::sql_query(
         "WITH moved AS MATERIALIZED (
              SELECT DISTINCT ON (case_id) case_id, from_state

@@ -11,7 +11,7 @@ use pb::WinbackReason as Reason;
 use prost_types::FieldMask;
 use tonic::Code;
 
-use super::{as_of, detect, euros, monthly, orders, set, told};
+use super::{as_of, detect, euros, monthly, orders, save_selection, set, told};
 use crate::hold::Hold;
 use crate::planning::{date, with_customers, written};
 use crate::refused;
@@ -379,17 +379,7 @@ async fn one_customer_is_explained() {
 async fn exclusions_and_rests_are_counted() {
     let server = TestServer::start().await.unwrap();
     let client = shop(&server).await;
-    let request = selections::CreateSelectionRequest {
-        selection: Some(selections::Selection {
-            display_name: "Beschwerden".into(),
-            subject: selections::Subject::Customer.into(),
-            criteria: Some(number_is("2")),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let made = client.selections().create_selection(request).await.unwrap();
-    let selection = made.into_inner().name;
+    let selection = save_selection(&client, "2").await;
     let excluding = pb::WinbackSettings {
         exclusions: vec![pb::WinbackExclusion {
             display_name: "Offene Reklamation".into(),
@@ -429,20 +419,6 @@ async fn exclusions_and_rests_are_counted() {
     client.selections().delete_selection(request).await.unwrap();
     let status = client.winback().detect_winback(as_of("2025-07-01")).await;
     refused::precondition(&status.unwrap_err(), "PRECONDITION");
-}
-
-fn number_is(number: &str) -> selections::Criteria {
-    use selections::value::Value;
-    let value = selections::Value {
-        value: Some(Value::Text(number.into())),
-    };
-    selections::Criteria {
-        node: Some(selections::criteria::Node::Compare(selections::Compare {
-            field: "number".into(),
-            operator: selections::Operator::Equal.into(),
-            values: vec![value],
-        })),
-    }
 }
 
 #[tokio::test]

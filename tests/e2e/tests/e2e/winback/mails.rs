@@ -39,7 +39,7 @@ pub async fn open_cases(server: &TestServer, slug: &str, numbers: &str) {
     execute(server, &sql).await;
 }
 
-async fn execute(server: &TestServer, sql: &str) {
+pub async fn execute(server: &TestServer, sql: &str) {
     let database = server.database.connect().await.unwrap();
     database.batch_execute(sql).await.unwrap();
 }
@@ -151,7 +151,7 @@ pub async fn save_sender(client: &Client, brand: &str, account: &str, pool: &str
 }
 
 /// A tenant with customers, each with a case, both templates, and so many vouchers.
-async fn ready(server: &TestServer, customers: usize, codes: i32) -> Client {
+pub async fn ready(server: &TestServer, customers: usize, codes: i32) -> Client {
     let client = tenant(server, customers).await;
     open_cases(server, TENANT, "").await;
     require_control(&client, 0.0).await;
@@ -168,7 +168,7 @@ async fn ready(server: &TestServer, customers: usize, codes: i32) -> Client {
     client
 }
 
-async fn mail(
+pub async fn mail(
     client: &Client,
     case: &str,
     template: winback::WinbackTemplate,
@@ -183,13 +183,13 @@ async fn mail(
     Ok(mailed.into_inner())
 }
 
-async fn message(client: &Client, name: &str) -> messages::Message {
+pub async fn message(client: &Client, name: &str) -> messages::Message {
     let request = messages::GetMessageRequest { name: name.into() };
     let found = client.messages().get_message(request).await;
     found.unwrap().into_inner()
 }
 
-async fn until_state(client: &Client, name: &str, state: messages::MessageState) {
+pub async fn until_state(client: &Client, name: &str, state: messages::MessageState) {
     until("the state of a message", async || {
         message(client, name).await.state() == state
     })
@@ -720,7 +720,7 @@ async fn mail_all(
     Ok(asked.into_inner())
 }
 
-fn mailed(operation: &lro::Operation) -> winback::MailWinbackCasesResponse {
+pub fn mailed(operation: &lro::Operation) -> winback::MailWinbackCasesResponse {
     match &operation.result {
         Some(lro::operation::Result::Response(any)) => {
             winback::MailWinbackCasesResponse::decode(&any.value[..]).unwrap()

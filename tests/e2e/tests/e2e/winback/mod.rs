@@ -1,13 +1,16 @@
 //! Winback, end to end.
 
+mod analysis;
 mod cases;
 pub mod desk;
 mod detection;
 mod export;
+mod mailings;
 pub mod mails;
 mod together;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::selections::v1 as selections;
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::r#type::Money;
@@ -100,6 +103,35 @@ pub async fn orders(client: &Client, orders: &[(&str, &str, &str, &str, &str)]) 
     ] {
         let sums = client.import(entity, csv).await.unwrap();
         assert_eq!(sums.errors, [], "{entity:?}");
+    }
+}
+
+/// Saves a selection of the customer with that number; gives its name.
+pub async fn save_selection(client: &Client, number: &str) -> String {
+    let request = selections::CreateSelectionRequest {
+        selection: Some(selections::Selection {
+            display_name: format!("Kunde {number}"),
+            subject: selections::Subject::Customer.into(),
+            criteria: Some(number_is(number)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let made = client.selections().create_selection(request).await.unwrap();
+    made.into_inner().name
+}
+
+pub fn number_is(number: &str) -> selections::Criteria {
+    use selections::value::Value;
+    let value = selections::Value {
+        value: Some(Value::Text(number.into())),
+    };
+    selections::Criteria {
+        node: Some(selections::criteria::Node::Compare(selections::Compare {
+            field: "number".into(),
+            operator: selections::Operator::Equal.into(),
+            values: vec![value],
+        })),
     }
 }
 

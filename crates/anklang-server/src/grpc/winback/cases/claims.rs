@@ -12,8 +12,8 @@ use super::{WinbackCasesApi, in_full, read, wire};
 use crate::grpc::work_list::read::{claim as claim_of, seconds, words};
 use crate::grpc::{ApiResult, Change, caller, form};
 
-const MAX_GROUPS: usize = 100;
-const LONGEST_GROUP: usize = 200;
+pub(super) const MAX_GROUPS: usize = 100;
+pub(super) const LONGEST_GROUP: usize = 200;
 const MAX_BRANDS: usize = 100;
 
 /// A claim as it is told.
@@ -150,14 +150,11 @@ fn tiles(request: &pb::NextWinbackCaseRequest, violations: &mut Violations) -> V
         }
         return vec![Tile::ReminderDue, Tile::Declining];
     }
-    let tile = read::tile(violations, request.tile);
-    if matches!(tile, Some(Tile::NoInterest | Tile::WonBack)) {
-        violations.add("tile", "has closed cases, with which nothing is to be done");
-    }
+    let tile = read::open_tile(violations, request.tile);
     tile.into_iter().collect()
 }
 
-fn brands(given: &[String], violations: &mut Violations) -> Vec<String> {
+pub(super) fn brands(given: &[String], violations: &mut Violations) -> Vec<String> {
     form::at_most(violations, "brands", given.len(), MAX_BRANDS);
     let mut codes = Vec::new();
     for (i, brand) in given.iter().take(MAX_BRANDS).enumerate() {

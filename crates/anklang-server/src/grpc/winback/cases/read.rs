@@ -17,7 +17,7 @@ const TILES: [(pb::WinbackTile, Tile); 6] = [
 ];
 
 /// A tile on the wire.
-pub(super) fn tile_to_wire(tile: Tile) -> pb::WinbackTile {
+pub(in crate::grpc::winback) fn tile_to_wire(tile: Tile) -> pb::WinbackTile {
     let found = TILES.iter().find(|(_, t)| *t == tile);
     found.map_or(pb::WinbackTile::Unspecified, |(wire, _)| *wire)
 }
@@ -30,6 +30,15 @@ pub(super) fn tile(violations: &mut Violations, given: i32) -> Option<Tile> {
     )?;
     let found = TILES.iter().find(|(w, _)| *w == wire);
     found.map(|(_, tile)| *tile)
+}
+
+/// The tile of a request that is about open cases; none for all.
+pub(in crate::grpc::winback) fn open_tile(violations: &mut Violations, given: i32) -> Option<Tile> {
+    let tile = tile(violations, given);
+    if matches!(tile, Some(Tile::NoInterest | Tile::WonBack)) {
+        violations.add("tile", "has closed cases, with which nothing is to be done");
+    }
+    tile
 }
 
 pub(super) fn case(violations: &mut Violations, field: &str, given: &str) -> Option<Uuid> {

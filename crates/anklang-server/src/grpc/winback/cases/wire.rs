@@ -41,9 +41,7 @@ pub(super) fn case(row: Case, today: NaiveDate) -> pb::WinbackCase {
         standard_mail_date: row.standard_on.map(date),
         voucher_mail_date: row.voucher_on.map(date),
         contact_date: row.contacted_on.map(date),
-        no_interest_reason: row.no_interest.as_ref().map_or(0, |reason| {
-            word::<pb::NoInterestReason>("NO_INTEREST_REASON_", reason)
-        }),
+        no_interest_reason: (row.no_interest.as_deref()).map_or(0, reason),
         close_date: row.closed_on.map(date),
         hold_expire_time: row.held_until.map(timestamp),
         revenue_then: amount(row.revenue_then),
@@ -87,6 +85,11 @@ fn rounded(value: f64, currency: &str) -> Option<Money> {
 /// A state of the ledger.
 pub(super) fn state(word_of: &str) -> i32 {
     word::<pb::WinbackCaseState>("WINBACK_CASE_STATE_", word_of)
+}
+
+/// A reason of the ledger.
+pub(super) fn reason(word_of: &str) -> i32 {
+    word::<pb::NoInterestReason>("NO_INTEREST_REASON_", word_of)
 }
 
 /// The case with its links and the products of the newest order. The etag does not cover them.
