@@ -16,12 +16,9 @@ use uuid::Uuid;
 
 use super::template::{self, BRAND, LAST_ORDER};
 use super::voucher::{self, Taken};
+use crate::message::SINGLE;
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
-
-/// What single mails share their turns at an account with, instead of a phase; see
-/// [`crate::message::claim()`].
-const SINGLE: Uuid = Uuid::nil();
 
 /// The name of a case.
 pub fn resource(case: Uuid) -> String {
