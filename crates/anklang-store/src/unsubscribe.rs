@@ -47,8 +47,8 @@ pub async fn link(store: &Store, tenant: TenantId, message: MessageId) -> Result
          LEFT JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
          LEFT JOIN contract co ON co.tenant_id = o.tenant_id AND co.id = o.contract_id
          LEFT JOIN winback_mail w ON w.tenant_id = m.tenant_id AND w.message_id = m.id
-         JOIN brand b ON b.tenant_id = m.tenant_id AND 
-                       AND b.id = coalesce(co.brand_id, w.brand_id, m.brand_id)
+         JOIN brand b ON b.tenant_id = m.tenant_id
+                     AND b.id = coalesce(co.brand_id, w.brand_id, m.brand_id)
          LEFT JOIN consent c ON c.tenant_id = m.tenant_id AND c.customer_id = m.customer_id
                             AND c.channel = m.channel AND c.purpose = m.purpose
          WHERE m.tenant_id = $1 AND m.id = $2 AND m.notice IS NULL",

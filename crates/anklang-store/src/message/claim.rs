@@ -57,7 +57,7 @@ pub enum BelongsTo {
     WinbackCase,
     /// A planned contact whose customer was not reached.
     PlannedContact,
-    /// A case or a contact, but it goes to people of the tenant.
+    /// A winback case, but it goes to people of the tenant.
     Notice,
 }
 

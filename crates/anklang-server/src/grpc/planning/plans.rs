@@ -233,7 +233,8 @@ async fn follow_up_messages(
         let account = match channel {
             None => None,
             Some(channel) => {
-                let account = (&at("account")[..], &given.account[..]);
+                let field = at("account");
+                let account = (&field[..], &given.account[..]);
                 account_of(app, conn, tenant, channel.as_str(), account, violations).await?
             }
         };

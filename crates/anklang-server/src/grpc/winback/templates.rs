@@ -146,7 +146,8 @@ impl WinbackTemplatesApi {
     ) -> ApiResult<Option<Sender>> {
         let before = violations.iter().count();
         let field = |name: &str| format!("winback_sender.{name}");
-        let account = (&field("channel_account")[..], &wanted.channel_account[..]);
+        let at = field("channel_account");
+        let account = (&at[..], &wanted.channel_account[..]);
         let account = account_of(&self.app, conn, tenant, "mail", account, violations).await?;
         check_word(violations, &field("purpose"), &wanted.purpose);
         let length = wanted.sender_name.chars().count();
