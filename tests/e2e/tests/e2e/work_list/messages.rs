@@ -1,6 +1,7 @@
 //! Messages to customers whom people did not reach: what they say, who gets none, and what counts them.
 
 use anklang_local::smtp::Received;
+use anklang_proto::anklang::channels::v1 as channels;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::handover::v1 as handover;
 use anklang_proto::anklang::imports::v1::ImportEntity;
@@ -14,7 +15,7 @@ use mail_parser::MessageParser;
 use serde_json::json;
 
 use super::{claim, create, record, says, timestamp};
-use crate::mailing::{address, import, tenant, until};
+use crate::mailing::{TENANT, address, import, tenant, until};
 use crate::planning::{put_plan, weekly};
 use crate::refused;
 use crate::smsc::Smsc;
@@ -378,36 +379,74 @@ async fn messages_count_in_the_contact_budget() {
 }
 
 #[tokio::test]
-async fn a_message_is_sent_once_whatever_happens_to_the_server() {
-    let mut server = TestServer::start().await.unwrap();
+async fn a_message_outlives_the_server_and_is_sent_once() {
+    let mut server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
     let client = tenant(&server, 1).await;
     let wanted = plan(1, pb::FollowUpChannel::Mail, vec![by_mail()]);
     put_plan(&client, wanted).await.unwrap();
-    // Nothing is sent yet, so that the server dies between outcome and mail.
     let contact = of_plan(&client, 0, 0).await;
     let claimed = claim(&client, &contact, "anna").await.unwrap();
     let said = pb::RecordOutcomeRequest {
         request_id: uuid::Uuid::now_v7().to_string(),
         ..says(&claimed, OutcomeClass::NotReached)
     };
+    let tried = pb::RecordOutcomeRequest {
+        validate_only: true,
+        request_id: String::new(),
+        ..said.clone()
+    };
+    record(&client, tried).await.unwrap();
+    assert_eq!(of(&client, &contact).await, []);
     let answer = record(&client, said.clone()).await.unwrap();
     server.kill();
+    let config = server.config_file();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("enabled = false", "enabled = true")).unwrap();
     server.restart().await.unwrap();
-    let client = server.client(crate::mailing::TENANT).await.unwrap();
+    let client = Client::connect(server.addr, TENANT).await.unwrap();
     assert_eq!(record(&client, said).await.unwrap(), answer);
-    until("the message", async || {
-        let all = of(&client, &contact).await;
-        assert_eq!(all.len(), 1);
-        // Killed while the mail server had it, nobody knows.
-        matches!(all[0].state(), MessageState::Sent | MessageState::Ambiguous)
-    })
-    .await;
-    let arrived = mails_to(&server, &address(0)).len();
-    let state = of(&client, &contact).await.remove(0).state();
-    assert!(
-        arrived == 1 || (arrived == 0 && state == MessageState::Ambiguous),
-        "{arrived}"
-    );
+    in_state(&client, &contact, MessageState::Sent).await;
+    assert_eq!(mails_to(&server, &address(0)).len(), 1);
+    assert_eq!(server.sink.count(), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_a_plan_names_stays_or_is_replaced() {
+    let server = TestServer::start().await.unwrap();
+    let client = tenant(&server, 1).await;
+    for id in ["eins", "zwei"] {
+        crate::accounts::create(&client, id, "mail", crate::accounts::relay(&server.sink)).await;
+    }
+    let messages = vec![message(pb::FollowUpChannel::Mail, "eins")];
+    let saved = put_plan(&client, plan(1, pb::FollowUpChannel::Mail, messages)).await;
+    let saved = saved.unwrap();
+    let mut request = channels::DeleteChannelAccountRequest {
+        name: "channelAccounts/eins".into(),
+        ..Default::default()
+    };
+    let mut calls = client.channels();
+    let refusal = calls.delete_channel_account(request.clone()).await;
+    let (_, description) = refused::precondition(&refusal.unwrap_err(), "PRECONDITION");
+    assert!(description.contains("contactPlans/NORD"), "{description}");
+    request.replacement = "channelAccounts/zwei".into();
+    calls.delete_channel_account(request).await.unwrap();
+    let request = pb::GetContactPlanRequest { name: saved.name };
+    let now = client.plans().get_contact_plan(request).await;
+    let now = now.unwrap().into_inner().follow_up_messages;
+    let wanted = pb::FollowUpMessage {
+        template: "contact_missed".into(),
+        ..message(pb::FollowUpChannel::Mail, "zwei")
+    };
+    assert_eq!(now, [wanted]);
+    let contact = of_plan(&client, 0, 0).await;
+    missed(&client, &contact).await;
+    let sent = in_state(&client, &contact, MessageState::Sent).await;
+    assert_eq!(sent.channel_account, "channelAccounts/zwei");
 }
 
 #[tokio::test]
