@@ -40,7 +40,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_format
 use serde::Serialize;
 
 use crate::error::{Part, RenderError, TemplateError};
-use crate::model::OfferData;
+use crate::model::{ContactData, OfferData, OfferRequestData};
 
 /// Instructions of the template engine that one part may use; a long mail needs
 /// about a thousand, and this many take some milliseconds.
@@ -109,11 +109,17 @@ impl Samples {
 }
 
 /// [`OfferData::samples`].
-static OFFERS: LazyLock<Samples> = LazyLock::new(|| {
+static OFFERS: LazyLock<Samples> = LazyLock::new(|| samples(OfferData::samples()));
+/// [`ContactData::samples`].
+static CONTACTS: LazyLock<Samples> = LazyLock::new(|| samples(ContactData::samples()));
+/// [`OfferRequestData::samples`].
+static OFFER_REQUESTS: LazyLock<Samples> = LazyLock::new(|| samples(OfferRequestData::samples()));
+
+/// What templates of one kind see, by two examples.
+fn samples<T: Serialize>([complete, sparse]: [T; 2]) -> Samples {
     let plain = |data| serde_json::to_value(data).expect("the model is plain data");
-    let [complete, sparse] = OfferData::samples();
     Samples::new(plain(complete), [plain(sparse)])
-});
+}
 
 /// A checked message template. Cheap to keep, safe to share between threads.
 #[derive(Debug)]
@@ -130,6 +136,24 @@ impl MessageTemplate {
     /// All errors of all parts, ordered by part, line and column.
     pub fn compile(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
         Self::compile_for(source, &OFFERS)
+    }
+
+    /// Compiles and checks all parts of a template for planned contacts.
+    ///
+    /// # Errors
+    /// As those of [`MessageTemplate::compile`].
+    pub fn compile_for_contacts(source: &MessageSource<'_>) -> Result<Self, Vec<TemplateError>> {
+        Self::compile_for(source, &CONTACTS)
+    }
+
+    /// Compiles and checks all parts of a template for requests for offers.
+    ///
+    /// # Errors
+    /// As those of [`MessageTemplate::compile`].
+    pub fn compile_for_offer_requests(
+        source: &MessageSource<'_>,
+    ) -> Result<Self, Vec<TemplateError>> {
+        Self::compile_for(source, &OFFER_REQUESTS)
     }
 
     /// Compiles and checks all parts of a template that sees other data.

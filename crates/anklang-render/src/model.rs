@@ -29,6 +29,92 @@ pub struct OfferData {
     pub unsubscribe_url: String,
 }
 
+/// Everything about a planned contact whose customer was not reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactData {
+    /// Who was not reached.
+    pub customer: Customer,
+    /// Who writes.
+    pub brand: Brand,
+    /// The contact.
+    pub contact: Contact,
+    /// As [`OfferData::unsubscribe_url`].
+    #[serde(default)]
+    pub unsubscribe_url: String,
+}
+
+/// A planned contact.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// Whom to ask for.
+    pub person: String,
+    /// Name of the contact plan.
+    pub plan: String,
+    /// The user or role that is responsible, without `users/` or `roles/`.
+    pub responsible: String,
+    /// The day on which it was planned.
+    pub date: NaiveDate,
+    /// The day of the customer's next planned contact.
+    pub next_date: Option<NaiveDate>,
+}
+
+/// What a notice to people of the tenant says: somebody asks for an offer to a customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferRequestData {
+    /// To whom.
+    pub customer: Customer,
+    /// By whom.
+    pub brand: Brand,
+    /// What was noted.
+    pub note: String,
+    /// Who asks, without `users/`.
+    pub worker: String,
+    /// Number of the offer, when one was made at once.
+    pub offer: String,
+    /// Where the customer is shown.
+    pub customer_url: String,
+}
+
+impl ContactData {
+    /// A complete example, and one with what may be missing left out.
+    #[must_use]
+    pub fn samples() -> [Self; 2] {
+        let [full, sparse] = OfferData::samples();
+        let contact = Contact {
+            person: "Frau Schneider".into(),
+            plan: "Wochenbestellung Nord".into(),
+            responsible: "anna".into(),
+            date: day(2026, 11, 24),
+            next_date: Some(day(2026, 12, 1)),
+        };
+        let bare = Contact {
+            date: contact.date,
+            ..Contact::default()
+        };
+        [(full, contact), (sparse, bare)].map(|(offer, contact)| offer.for_contact(contact))
+    }
+}
+
+impl OfferRequestData {
+    /// As [`ContactData::samples`].
+    #[must_use]
+    pub fn samples() -> [Self; 2] {
+        let [full, sparse] = OfferData::samples();
+        let of = |data: OfferData, full: bool| {
+            let text = |text: &str| if full { text.to_owned() } else { String::new() };
+            Self {
+                customer: data.customer,
+                brand: data.brand,
+                note: "20 % auf Äpfel, wenn er wieder wöchentlich bestellt".into(),
+                worker: "anna".into(),
+                offer: text("A-2026-004711"),
+                customer_url: text("https://shop.example/kunden/100042"),
+            }
+        };
+        [of(full, true), of(sparse, false)]
+    }
+}
+
 /// The offered product version and its prices. The product decides whether
 /// prices include taxes; all amounts of one offer are of one kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,6 +316,17 @@ impl OfferData {
     #[must_use]
     pub fn samples() -> [Self; 2] {
         [Self::sample(), Self::sparse_sample()]
+    }
+
+    /// A contact with the customer of this offer, by its brand.
+    #[must_use]
+    pub fn for_contact(self, contact: Contact) -> ContactData {
+        ContactData {
+            customer: self.customer,
+            brand: self.brand,
+            contact,
+            unsubscribe_url: self.unsubscribe_url,
+        }
     }
 }
 

@@ -1,17 +1,20 @@
-//! From an offer's data and the newest template of its brand and language to a PDF or a mail; of mails of
-//! winback the template (`winback`).
+//! From an offer's data and the newest template of its brand and language to a PDF or a mail; of messages of
+//! planned contacts and notices the same. Of mails of winback the template (`winback`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anklang_domain::TenantId;
-use anklang_render::model::OfferData;
+use anklang_domain::name;
+use anklang_domain::winback::{MailTemplate, link};
+use anklang_render::model::{Brand, ContactData, Customer, OfferData, OfferRequestData};
 use anklang_render::{DocumentTemplate, MessageSource, MessageTemplate, TemplateError, shipped};
 use anklang_store::offer::Content;
 use anklang_store::template::{self, Template};
 use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, StoreError};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -26,6 +29,12 @@ pub const OFFER_LETTER: &str = "offer_letter";
 pub const OFFER_MAIL: &str = "offer_mail";
 /// Key of the message template that ships for channels of texts.
 pub const OFFER_TEXT: &str = "offer_text";
+
+/// Key of the message template that ships for customers who were not reached. Keys that begin with it and an
+/// underscore are such templates as well.
+pub const CONTACT_MISSED: &str = "contact_missed";
+/// Key of the message template that ships for people who are asked for an offer.
+pub const OFFER_REQUEST: &str = "winback_offer_request";
 
 /// So many compiled templates are kept; then all are let go and compiled anew on use.
 const MAX_COMPILED: usize = 256;
@@ -215,6 +224,30 @@ impl Templates {
     }
 }
 
+/// What a message template sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sees {
+    /// An offer.
+    Offer,
+    /// The customer of a winback case.
+    WinbackCase(MailTemplate),
+    /// A planned contact.
+    Contact,
+    /// A request for an offer.
+    OfferRequest,
+}
+
+/// What the template with this key sees.
+pub fn sees(key: &str) -> Sees {
+    let more = |rest: &str| rest.is_empty() || rest.starts_with('_');
+    match of_key(key) {
+        Some(template) => Sees::WinbackCase(template),
+        None if key == OFFER_REQUEST => Sees::OfferRequest,
+        None if key.strip_prefix(CONTACT_MISSED).is_some_and(more) => Sees::Contact,
+        None => Sees::Offer,
+    }
+}
+
 /// Compiles and checks a message template: its key says what it sees.
 ///
 /// # Errors
@@ -224,9 +257,11 @@ pub fn compile_message(
     source: &MessageSource<'_>,
     at_provider: bool,
 ) -> Result<MessageTemplate, Vec<TemplateError>> {
-    match of_key(key) {
-        Some(template) => winback::compile(source, template, at_provider),
-        None => MessageTemplate::compile(source),
+    match sees(key) {
+        Sees::WinbackCase(template) => winback::compile(source, template, at_provider),
+        Sees::Contact => MessageTemplate::compile_for_contacts(source),
+        Sees::OfferRequest => MessageTemplate::compile_for_offer_requests(source),
+        Sees::Offer => MessageTemplate::compile(source),
     }
 }
 
@@ -235,6 +270,8 @@ pub fn shipped_message(key: &str) -> Option<MessageSource<'static>> {
     match key {
         OFFER_MAIL => Some(shipped::OFFER_MAIL_DE),
         OFFER_TEXT => Some(shipped::OFFER_TEXT_DE),
+        CONTACT_MISSED => Some(shipped::CONTACT_MISSED_DE),
+        OFFER_REQUEST => Some(shipped::OFFER_REQUEST_DE),
         _ => None,
     }
 }
@@ -273,7 +310,40 @@ pub fn offer_data(content: &Content) -> Result<OfferData, ContentError> {
 }
 
 /// The data of a model as [`Content`] has it, with what is derived from it.
-pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
+pub fn data_of(model: Value) -> Result<OfferData, ContentError> {
+    let mut data: OfferData = read(model)?;
+    derive(&mut data.customer, &mut data.brand);
+    Ok(data)
+}
+
+/// The data of a planned contact's model, with what is derived from it.
+pub fn contact_data(model: Value) -> Result<ContactData, ContentError> {
+    let mut data: ContactData = read(model)?;
+    derive(&mut data.customer, &mut data.brand);
+    data.contact.responsible = person(&data.contact.responsible);
+    Ok(data)
+}
+
+/// The data of a notice's model, with what is derived from it.
+pub fn offer_request_data(model: Value) -> Result<OfferRequestData, ContentError> {
+    let mut data: OfferRequestData = read(model)?;
+    derive(&mut data.customer, &mut data.brand);
+    data.worker = person(&data.worker);
+    // The model has the settings' template of it.
+    data.customer_url = link(&data.customer_url, &data.customer.number);
+    Ok(data)
+}
+
+/// Who a user or a role is, without the collection.
+fn person(resource: &str) -> String {
+    ["users", "roles"]
+        .into_iter()
+        .find_map(|collection| name::parse(resource, [collection]).ok())
+        .map_or_else(String::new, |[id]| id)
+}
+
+/// Reads a model; what is derived from it comes later.
+fn read<T: DeserializeOwned>(mut model: Value) -> Result<T, ContentError> {
     for (part, derived) in [
         ("customer", &["display_name", "salutation_line"][..]),
         ("brand", &["return_address_line"][..]),
@@ -282,8 +352,11 @@ pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
             model[part][key] = "".into();
         }
     }
-    let mut data: OfferData = serde_json::from_value(model)?;
-    let customer = &mut data.customer;
+    Ok(serde_json::from_value(model)?)
+}
+
+/// Fills in what is derived of a customer and a brand.
+fn derive(customer: &mut Customer, brand: &mut Brand) {
     customer.salutation = match &customer.salutation[..] {
         "female" => "Frau",
         "male" => "Herr",
@@ -291,12 +364,12 @@ pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
     }
     .into();
     // A letter names the country only when it leaves the sender's own.
-    customer.country = if customer.country == data.brand.country {
+    customer.country = if customer.country == brand.country {
         String::new()
     } else {
         country_name(&customer.country)
     };
-    data.brand.country = country_name(&data.brand.country);
+    brand.country = country_name(&brand.country);
     customer.display_name = if customer.company_name.is_empty() {
         joined(
             &[&customer.title, &customer.first_name, &customer.last_name],
@@ -305,9 +378,8 @@ pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
     } else {
         customer.company_name.clone()
     };
-    data.customer = data.customer.with_salutation_line();
-    let brand = &data.brand;
-    data.brand.return_address_line = joined(
+    *customer = std::mem::take(customer).with_salutation_line();
+    brand.return_address_line = joined(
         &[
             if brand.legal_name.is_empty() {
                 &brand.name
@@ -319,7 +391,6 @@ pub fn data_of(mut model: Value) -> Result<OfferData, ContentError> {
         ],
         " · ",
     );
-    Ok(data)
 }
 
 /// The English name, which post offices everywhere read, of an ISO 3166-1 alpha-2 code.

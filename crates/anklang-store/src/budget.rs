@@ -78,7 +78,7 @@ fn contacts_at(
              SELECT false AS in_hand FROM message u
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id AND u.state IN ({states})
                AND coalesce(u.sent_at, u.updated_at) > {now} - make_interval(days => {days})
-               AND u.purpose <> ALL({exempt})
+               AND u.purpose <> ALL({exempt}) AND u.notice IS NULL
              UNION ALL
              SELECT false FROM contact_attempt u
              WHERE u.tenant_id = $1 AND u.customer_id = m.customer_id

@@ -136,13 +136,14 @@ async fn candidates(
               AS e (n, tenant_id, hash, reply)
          LEFT JOIN LATERAL (
              SELECT id, customer_id FROM message
-             WHERE tenant_id = e.tenant_id AND id = e.reply AND account = $5 OFFSET 0) m ON true
+             WHERE tenant_id = e.tenant_id AND id = e.reply AND account = $5 AND notice IS NULL
+             OFFSET 0) m ON true
          LEFT JOIN LATERAL (
              SELECT cp.customer_id, w.written_at FROM contact_point cp
              LEFT JOIN LATERAL (
                  SELECT max(coalesce(u.sent_at, u.updated_at)) AS written_at FROM message u
                  WHERE u.tenant_id = e.tenant_id AND u.customer_id = cp.customer_id
-                   AND u.account = $5 AND u.attempt > 0) w ON true
+                   AND u.account = $5 AND u.attempt > 0 AND u.notice IS NULL) w ON true
              WHERE cp.tenant_id = e.tenant_id AND cp.channel = $6 AND cp.address_hash = e.hash
              ORDER BY w.written_at DESC NULLS LAST, cp.created_at, cp.customer_id LIMIT 1) c ON true
          ORDER BY e.n, e.tenant_id",

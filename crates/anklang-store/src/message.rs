@@ -6,6 +6,7 @@
 //! handed over, marked means that nobody knows.
 
 mod claim;
+mod content;
 mod hand_over;
 mod lookup;
 mod moves;
@@ -17,7 +18,7 @@ use std::sync::LazyLock;
 
 use anklang_domain::{CampaignId, MessageId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -26,13 +27,18 @@ use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result};
 
-pub use claim::{Batch, Claimed, Terms, claim, due_tenants};
+pub use claim::{Batch, BelongsTo, Claimed, Terms, claim, due_tenants};
+pub use content::{Content, content};
 pub use hand_over::{Ended, Stepped, prolong, step};
 pub use lookup::{Doubt, Looked, claim_lookups, give_up_lookups, in_doubt, settle};
 pub(crate) use moves::{NEVER_HANDED_OVER, PLACE};
 pub use moves::{Stranded, move_waiting, stranded};
 pub use rescue::{Orphaned, Rescued, Whose, orphaned, rescue};
 pub use resolve::{Resolution, resolve, resolve_all};
+
+/// What messages that are queued one by one share their turns at an account with, instead of a phase; see
+/// [`claim()`].
+pub(crate) const SINGLE: Uuid = Uuid::nil();
 
 /// The most characters of a channel's words that are kept.
 const MAX_DETAIL: usize = 500;
@@ -55,7 +61,7 @@ pub struct Message {
     /// Customer number.
     #[diesel(sql_type = Text)]
     pub customer_number: String,
-    /// Offer number; `None` for one of a winback case, as all that is of campaigns.
+    /// Offer number; `None` for one of no campaign, as all that is of campaigns.
     #[diesel(sql_type = Nullable<Text>)]
     pub offer_number: Option<String>,
     /// Its campaign.
@@ -70,6 +76,12 @@ pub struct Message {
     /// The winback case to which it belongs.
     #[diesel(sql_type = Nullable<SqlUuid>)]
     pub winback_case_id: Option<Uuid>,
+    /// The planned contact whose customer was not reached.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub planned_contact_id: Option<Uuid>,
+    /// Whether it goes to people of the tenant.
+    #[diesel(sql_type = Bool)]
+    pub notice: bool,
     /// The channel.
     #[diesel(sql_type = Text)]
     pub channel: String,
@@ -113,7 +125,7 @@ pub struct Message {
 
 const SELECT: &str = "SELECT m.id, cu.number AS customer_number, o.number AS offer_number,
         m.campaign_id, p.number AS phase_number, ob.number AS outbound_number,
-        m.winback_case_id, m.channel,
+        m.winback_case_id, m.planned_contact_id, m.notice IS NOT NULL AS notice, m.channel,
         m.account, m.address, m.state, m.attempt, m.detail, m.provider_message_id,
         m.next_attempt_at, m.created_at, m.sent_at, m.told_at, m.updated_at, m.lookups
     FROM message m
@@ -163,6 +175,15 @@ pub static LISTABLE: Listable = Listable {
             "winback_case",
             &[Part::new("winbackCases", "winback_case_id", PartType::Uuid)],
         ),
+        Field::resource(
+            "planned_contact",
+            &[Part::new(
+                "plannedContacts",
+                "planned_contact_id",
+                PartType::Uuid,
+            )],
+        ),
+        Field::column("notice", Kind::Flag),
         Field::column("channel", Kind::Text),
         Field::resource(
             "channel_account",

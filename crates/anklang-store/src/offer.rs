@@ -24,6 +24,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 pub use cockpit::{OpenFigures, open_figures};
+pub(crate) use content::{BRAND_MODEL, CUSTOMER_MODEL};
 pub use content::{Content, ContentOf, content};
 pub use drafts::{interrupted, postpone_document, withdraw_draft};
 pub use make::{Source, Terms, make};

@@ -205,7 +205,8 @@ fn decide_one<'a>(
         if report.message.is_some() && !report.provider_message_id.is_empty() {
             provider.clone_from(&report.provider_message_id);
         }
-        let blocked = blocks(report.state, &report.code);
+        // A notice is no contact of its customer: nobody's address is blocked for it.
+        let blocked = blocks(report.state, &report.code).filter(|_| !message.is_notice);
         if let Some(reason) = blocked {
             decided.blocks.push(Block::new(message, report, reason));
         }

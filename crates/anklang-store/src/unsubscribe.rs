@@ -47,10 +47,11 @@ pub async fn link(store: &Store, tenant: TenantId, message: MessageId) -> Result
          LEFT JOIN offer o ON o.tenant_id = m.tenant_id AND o.id = m.offer_id
          LEFT JOIN contract co ON co.tenant_id = o.tenant_id AND co.id = o.contract_id
          LEFT JOIN winback_mail w ON w.tenant_id = m.tenant_id AND w.message_id = m.id
-         JOIN brand b ON b.tenant_id = m.tenant_id AND b.id = coalesce(co.brand_id, w.brand_id)
+         JOIN brand b ON b.tenant_id = m.tenant_id
+                     AND b.id = coalesce(co.brand_id, w.brand_id, m.brand_id)
          LEFT JOIN consent c ON c.tenant_id = m.tenant_id AND c.customer_id = m.customer_id
                             AND c.channel = m.channel AND c.purpose = m.purpose
-         WHERE m.tenant_id = $1 AND m.id = $2",
+         WHERE m.tenant_id = $1 AND m.id = $2 AND m.notice IS NULL",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(message.0)
@@ -68,7 +69,7 @@ pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Re
     let changed = diesel::sql_query(
         "WITH asked AS (
              SELECT customer_id, channel, purpose, campaign_id, id FROM message
-             WHERE tenant_id = $1 AND id = $2),
+             WHERE tenant_id = $1 AND id = $2 AND notice IS NULL),
          changed AS (
              INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, source,
                                   evidence, recorded_at)

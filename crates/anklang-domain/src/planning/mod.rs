@@ -47,7 +47,8 @@ pub use exception::{Change, Exception, check_exception};
 pub use holidays::Region;
 pub use inactive::{CustomerDate, DayType, DeliveryMoved, InactivePeriod, for_customer};
 pub use outcome::{
-    FollowUp, FollowUpChannel, Next, OutcomeClass, OutcomeRules, RetryRule, after_outcome,
+    FollowUp, FollowUpChannel, FollowUpMessage, Next, OutcomeClass, OutcomeRules, RetryRule,
+    after_outcome,
 };
 pub use plan::{
     DateOutcome, DateRange, FIRST_DAY, LAST_DAY, Moved, NoContact, OnHoliday, Plan, PlannedDate,

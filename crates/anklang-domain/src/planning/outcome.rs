@@ -95,6 +95,31 @@ pub enum FollowUpChannel {
     Mail,
 }
 
+impl FollowUpChannel {
+    /// The word of the ledger and of consents.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FollowUpChannel::Sms => "sms",
+            FollowUpChannel::Mail => "mail",
+        }
+    }
+}
+
+/// The message by which a plan writes to customers on a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowUpMessage {
+    /// The channel.
+    pub channel: FollowUpChannel,
+    /// Id of the channel account.
+    pub account: String,
+    /// Code of the brand whose template it is.
+    pub brand: String,
+    /// Key of the template.
+    pub template: String,
+    /// Purpose of the consent that is needed.
+    pub purpose: String,
+}
+
 /// The longest delay, in minutes: 90 days.
 const LONGEST_MINUTES: u32 = 90 * 24 * 60;
 const MOST_ATTEMPTS: u32 = 100;

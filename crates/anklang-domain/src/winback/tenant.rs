@@ -37,6 +37,9 @@ pub struct Settings {
     pub links: Links,
     /// The mail address that requests for offers go to; may be empty.
     pub offer_mail_to: String,
+    /// The id of the channel account through which they go; empty: they are told to webhooks alone.
+    #[serde(default)]
+    pub offer_mail_account: String,
     /// Whether customers are looked at each night.
     pub nightly: bool,
 }
@@ -79,6 +82,7 @@ impl Default for Settings {
             control_percent: 10.0,
             links: Links::default(),
             offer_mail_to: String::new(),
+            offer_mail_account: String::new(),
             nightly: false,
         }
     }

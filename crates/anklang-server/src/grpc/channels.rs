@@ -339,28 +339,13 @@ impl ChannelsApi {
         if replacement == of.id {
             return refuse("must be another account");
         }
-        match self.channel_of(conn, tenant, replacement).await? {
+        match channel_of(&self.app, conn, tenant, replacement).await? {
             None => refuse("does not exist"),
             Some(channel) if channel != of.channel => {
                 refuse(&format!("serves {channel}, not {}", of.channel))
             }
             Some(_) => Ok(()),
         }
-    }
-
-    /// The channel of an account that the tenant can use. One of its own then stays until the end of the
-    /// transaction.
-    async fn channel_of(
-        &self,
-        conn: &mut Conn,
-        tenant: &Tenant,
-        id: &str,
-    ) -> ApiResult<Option<String>> {
-        if let Some(own) = store::keep(conn, tenant.id, &[id]).await?.pop() {
-            return Ok(Some(own.channel));
-        }
-        let configured = self.app.accounts.configured_for(tenant, id);
-        Ok(configured.map(|account| account.channel().to_owned()))
     }
 
     /// A tenant's account, which then does not change until the end of the transaction.
@@ -480,4 +465,40 @@ async fn configured(account: &Account, held: &[Held]) -> pb::ChannelAccount {
     shown.state_detail = detail;
     note_hold(&mut shown, &account.id, held);
     shown
+}
+
+/// The channel of an account that the tenant can use. One of its own then stays until the end of the
+/// transaction.
+pub async fn channel_of(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    id: &str,
+) -> ApiResult<Option<String>> {
+    if let Some(own) = store::keep(conn, tenant.id, &[id]).await?.pop() {
+        return Ok(Some(own.channel));
+    }
+    let configured = app.accounts.configured_for(tenant, id);
+    Ok(configured.map(|account| account.channel().to_owned()))
+}
+
+/// The id of the account that a field names, which must be one of that channel; it then stays as
+/// [`channel_of`] says.
+pub async fn account_of(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    channel: &str,
+    (field, given): (&str, &str),
+    violations: &mut Violations,
+) -> ApiResult<Option<String>> {
+    let Some([id]) = violations.check(field, name::parse(given, ["channelAccounts"])) else {
+        return Ok(None);
+    };
+    match channel_of(app, conn, tenant, &id).await? {
+        None => violations.add(field, "does not exist"),
+        Some(of) if of != channel => violations.add(field, format!("must be one of {channel}")),
+        Some(_) => return Ok(Some(id)),
+    }
+    Ok(None)
 }

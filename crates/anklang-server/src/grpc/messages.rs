@@ -8,6 +8,7 @@ use anklang_store::Conn;
 use anklang_store::budget::{self, Budget};
 use anklang_store::hold::{Held, hold};
 use anklang_store::message::{self, Attempt, Filter, Message};
+use anklang_store::planning::work;
 use anklang_store::report::{self, Reported};
 use anklang_store::tenant::Tenant;
 use anklang_store::winback::case;
@@ -324,6 +325,8 @@ fn to_wire(m: Message) -> pb::Message {
             .map_or_else(String::new, |number| name::format(&[("offers", number)])),
         outbound: outbound(&m),
         winback_case: m.winback_case_id.map(case::resource).unwrap_or_default(),
+        planned_contact: m.planned_contact_id.map(work::resource).unwrap_or_default(),
+        notice: m.notice,
         channel: m.channel,
         channel_account: name::format(&[("channelAccounts", &m.account)]),
         address: m.address,
@@ -344,7 +347,7 @@ fn to_wire(m: Message) -> pb::Message {
     })
 }
 
-/// Where it is sent from; empty for one of a winback case.
+/// Where it is sent from; empty for one of no campaign.
 fn outbound(m: &Message) -> String {
     let of = m.campaign_id.zip(m.phase_number).zip(m.outbound_number);
     of.map_or_else(String::new, |((campaign, phase), outbound)| {

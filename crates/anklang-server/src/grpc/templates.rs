@@ -13,12 +13,13 @@ use anklang_store::Conn;
 use anklang_store::hold::{Held, hold};
 use anklang_store::template::{self, NewTemplate, Template};
 use anklang_store::tenant::Tenant;
-use anklang_store::winback::template::of_key;
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, Untried, compile_message, shipped_message};
+use crate::content::{
+    FALLBACK_LANGUAGE, OFFER_LETTER, Sees, Untried, compile_message, sees, shipped_message,
+};
 use crate::work::App;
 
 /// The most variables of a provider's template.
@@ -217,8 +218,8 @@ fn check(template: &pb::Template) -> (Option<Name>, Violations) {
     let key = name.as_ref().map_or("", |name| &name.key);
     match &template.content {
         None => violations.add("template.content", "is required: message or document"),
-        Some(pb::template::Content::Document(_)) if of_key(key).is_some() => {
-            violations.add("template.document", "must be a message: it is winback's");
+        Some(pb::template::Content::Document(_)) if sees(key) != Sees::Offer => {
+            violations.add("template.document", "must be a message by its key");
         }
         Some(content) => {
             compile(key, content, "template.", &mut violations);

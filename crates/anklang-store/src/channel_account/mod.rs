@@ -20,7 +20,9 @@ use serde_json::Value;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::message::NEVER_HANDED_OVER;
+use crate::planning::plan;
 use crate::selection::{Statement, bound};
+use crate::winback::settings::{self, Settings};
 use crate::{Conn, Result, StoreError};
 
 /// A tenant has at most so many accounts.
@@ -347,6 +349,12 @@ struct Use {
     /// A brand whose winback mails go through it.
     #[diesel(sql_type = Nullable<Text>)]
     brand: Option<String>,
+    /// A contact plan whose messages go through it.
+    #[diesel(sql_type = Nullable<Text>)]
+    plan: Option<String>,
+    /// Requests for offers go through it.
+    #[diesel(sql_type = Bool)]
+    settings: bool,
 }
 
 /// Deletes an account, which the caller holds. With a replacement, what waits for it moves there by and
@@ -374,7 +382,11 @@ pub async fn delete(
                  WHERE r.tenant_id = $1 AND $2 = ANY(r.accounts)) AS route,
                 (SELECT min(b.code) FROM winback_sender s
                  JOIN brand b ON b.tenant_id = s.tenant_id AND b.id = s.brand_id
-                 WHERE s.tenant_id = $1 AND s.account = $2) AS brand"
+                 WHERE s.tenant_id = $1 AND s.account = $2) AS brand,
+                (SELECT min(p.code) FROM contact_plan p
+                 WHERE p.tenant_id = $1 AND p.follow_up_messages @> {OF_PLAN}) AS plan,
+                coalesce((SELECT w.settings->>'offer_mail_account' = $2 FROM winback_settings w
+                          WHERE w.tenant_id = $1 ORDER BY w.version DESC LIMIT 1), false) AS settings"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
@@ -391,10 +403,13 @@ pub async fn delete(
         );
         return Err(refused(id, reason));
     }
-    match (replacement, used.brand) {
+    let named = used.brand.map(|brand| format!("winbackSenders/{brand}"));
+    let named = named.or_else(|| used.plan.as_deref().map(plan::resource));
+    let named = named.or_else(|| used.settings.then(|| "winbackSettings".to_owned()));
+    match (replacement, named) {
         (Some(replacement), _) => replace(conn, tenant, id, replacement).await,
-        (None, Some(brand)) => {
-            let reason = format!("winbackSenders/{brand} names it; a replacement would take it");
+        (None, Some(name)) => {
+            let reason = format!("{name} names it; a replacement would take it");
             Err(refused(id, reason))
         }
         (None, None) if used.waiting + used.launches > 0 => {
@@ -408,22 +423,40 @@ pub async fn delete(
     }
 }
 
+/// Messages of contact plans that go through the account `$2`, as `@>` finds them.
+const OF_PLAN: &str = "jsonb_build_array(jsonb_build_object('account', $2))";
+
 async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str) -> Result<()> {
-    diesel::sql_query(
+    diesel::sql_query(format!(
         "WITH launches AS (
              UPDATE outbound o SET account = $3 FROM phase p
              WHERE o.tenant_id = $1 AND o.account = $2 AND o.route IS NULL
                AND p.tenant_id = $1 AND p.id = o.phase_id AND p.state IN ('planned', 'launching')),
          senders AS (
-             UPDATE winback_sender SET account = $3 WHERE tenant_id = $1 AND account = $2)
+             UPDATE winback_sender SET account = $3 WHERE tenant_id = $1 AND account = $2),
+         plans AS (
+             UPDATE contact_plan SET follow_up_messages = (
+                 SELECT jsonb_agg(CASE WHEN f->>'account' = $2
+                                       THEN f || jsonb_build_object('account', $3) ELSE f END
+                                  ORDER BY n)
+                 FROM jsonb_array_elements(follow_up_messages) WITH ORDINALITY AS m (f, n))
+             WHERE tenant_id = $1 AND follow_up_messages @> {OF_PLAN})
          UPDATE channel_account SET replaced_by = $3, deleted_at = now(), revision = revision + 1
-         WHERE tenant_id = $1 AND id = $2",
-    )
+         WHERE tenant_id = $1 AND id = $2"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
     .bind::<Text, _>(replacement)
     .execute(conn)
     .await?;
+    let set = settings::get(conn, tenant).await?.settings;
+    if set.offer_mail_account == id {
+        let moved = Settings {
+            offer_mail_account: replacement.to_owned(),
+            ..set
+        };
+        settings::save(conn, tenant, &moved, "").await?;
+    }
     // Who was to be replaced by it is by its replacement.
     diesel::sql_query(
         "UPDATE channel_account SET replaced_by = $3 WHERE tenant_id = $1 AND replaced_by = $2",

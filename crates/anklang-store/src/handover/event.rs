@@ -56,7 +56,7 @@ pub(crate) const ANNOUNCE: &str = "
 
 /// As [`ANNOUNCE`], of messages: to be put behind a common table expression `news` with the columns
 /// `tenant_id`, `message_id` and `kind`, one row for each thing that is told. The type is
-/// `anklang.message.<kind>.v1`; other kinds than these are no news. Events of one message are in
+/// `anklang.message.<kind>.v1`; other kinds than these are no news, and nothing of notices is. Events of one message are in
 /// no order with those of its offer, so that one which a receiver cannot take does not hold up the
 /// others.
 pub(crate) const ANNOUNCE_MESSAGES: &str = "
@@ -68,6 +68,7 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
                    'message', 'messages/' || am.id, 'report', n.kind, 'customer', cu.number,
                    'offer', o.number, 'campaign', 'campaigns/' || am.campaign_id,
                    'winback_case', 'winbackCases/' || am.winback_case_id,
+                   'planned_contact', 'plannedContacts/' || am.planned_contact_id,
                    'phase', p.number, 'channel', am.channel, 'channel_account', am.account,
                    'code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''),
                    'event_time', to_char(coalesce(d.occurred_at, now()) AT TIME ZONE 'UTC',
@@ -82,6 +83,7 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
             WHERE r.tenant_id = n.tenant_id AND r.message_id = n.message_id AND r.state = n.kind
             ORDER BY r.received_at DESC, r.occurred_at DESC LIMIT 1) d ON true
         WHERE n.kind IN ('delivered', 'bounced', 'failed', 'complained', 'unsubscribed')
+          AND am.notice IS NULL
           AND EXISTS (SELECT FROM webhook w
               WHERE w.tenant_id = n.tenant_id AND w.deleted_at IS NULL
                 AND (cardinality(w.event_types) = 0
@@ -125,8 +127,9 @@ pub(crate) const ANNOUNCE_INBOUND: &str = "
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
 
 /// As [`ANNOUNCE_MESSAGES`], of customers who were not reached by people and are to be written to
-/// instead: `news` has the columns `tenant_id`, `contact_id` and `channel`. To be put into the statement
-/// that ends the contact; of its row what does not change by that is told.
+/// instead: `news` has the columns `tenant_id`, `contact_id`, `channel`, `message` (the name of the one that
+/// was queued) and `refused` (why none was). To be put into the statement that ends the contact; of its row
+/// what does not change by that is told.
 pub(crate) const ANNOUNCE_FOLLOW_UP: &str = "
     announced AS (
         INSERT INTO handover_event (tenant_id, type, subject, data)
@@ -135,6 +138,7 @@ pub(crate) const ANNOUNCE_FOLLOW_UP: &str = "
                    'planned_contact', 'plannedContacts/' || k.id, 'channel', n.channel,
                    'customer', cu.number, 'contact_plan', k.plan_code,
                    'contact_date', k.contact_date, 'delivery_date', k.delivery_date,
+                   'message', n.message, 'refused', n.refused,
                    'event_time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
         FROM news n
         JOIN planned_contact k ON k.tenant_id = n.tenant_id AND k.id = n.contact_id
@@ -221,8 +225,8 @@ pub async fn add_order_etag(
     Ok(())
 }
 /// As [`ANNOUNCE_MESSAGES`], of offers that are asked for in winback cases: `news` has the columns
-/// `tenant_id`, `case_id`, `customer_id`, `worker`, `note`, `mail_to` (an address) and `offer` (a number). It
-/// names the customer, and so goes with the case.
+/// `tenant_id`, `case_id`, `customer_id`, `worker`, `note`, `mail_to` (an address), `offer` (a number) and
+/// `message` (the mail there). It names the customer, and so goes with the case.
 pub(crate) const ANNOUNCE_WINBACK_OFFER: &str = "
     announced AS (
         INSERT INTO handover_event (tenant_id, type, winback_case_id, subject, data)
@@ -233,6 +237,7 @@ pub(crate) const ANNOUNCE_WINBACK_OFFER: &str = "
                    'customer_name', coalesce(nullif(cu.company_name, ''),
                        concat_ws(' ', nullif(cu.first_name, ''), nullif(cu.last_name, ''))),
                    'note', n.note, 'mail_to', n.mail_to, 'worker', n.worker, 'offer', n.offer,
+                   'message', n.message,
                    'event_time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
         FROM news n
         JOIN customer cu ON cu.tenant_id = n.tenant_id AND cu.id = n.customer_id

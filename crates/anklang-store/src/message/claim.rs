@@ -6,7 +6,7 @@ use anklang_domain::window::Window;
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::QueryableByName;
 use diesel::sql_types::{
-    Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -31,9 +31,12 @@ pub struct Claimed {
     /// Where to.
     #[diesel(sql_type = Text)]
     pub address: String,
-    /// The offer that it carries; `None` for one of a winback case.
     #[diesel(sql_type = Nullable<SqlUuid>)]
-    pub offer_id: Option<Uuid>,
+    offer_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    planned_contact_id: Option<Uuid>,
+    #[diesel(sql_type = Bool)]
+    is_notice: bool,
     /// Key of its template.
     #[diesel(sql_type = Text)]
     pub message_template: String,
@@ -43,6 +46,31 @@ pub struct Claimed {
     /// The trace context in which it was queued.
     #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
+}
+
+/// What a message belongs to, and so what it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BelongsTo {
+    /// The offer that it carries.
+    Offer(Uuid),
+    /// A winback case.
+    WinbackCase,
+    /// A planned contact whose customer was not reached.
+    PlannedContact,
+    /// A winback case, but it goes to people of the tenant.
+    Notice,
+}
+
+impl Claimed {
+    /// What it belongs to.
+    pub fn belongs_to(&self) -> BelongsTo {
+        match (self.offer_id, self.planned_contact_id) {
+            _ if self.is_notice => BelongsTo::Notice,
+            (Some(offer), _) => BelongsTo::Offer(offer),
+            (None, Some(_)) => BelongsTo::PlannedContact,
+            (None, None) => BelongsTo::WinbackCase,
+        }
+    }
 }
 
 #[derive(QueryableByName)]
@@ -138,8 +166,9 @@ const ZONE: &str =
     "JOIN LATERAL (SELECT coalesce(nullif(cu.time_zone, ''), t.time_zone) AS time_zone
         FROM customer cu WHERE cu.tenant_id = $1 AND cu.id = m.customer_id OFFSET 0) z ON true";
 
-/// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`].
+/// Why the message `m` must not be sent any more, or NULL; over [`LOOKED_UP`]. A notice always may.
 pub(super) const REASON: &str = "CASE
+    WHEN m.is_notice THEN NULL
     WHEN m.offer_id IS NOT NULL AND (o.state IS DISTINCT FROM 'open'
          OR p.state IN ('cancelled', 'failed')
          OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date)
@@ -171,7 +200,7 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
 /// whose winback case was closed, after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
 /// and are not walked over: it is read phase by phase. All phases with due messages get equal
 /// shares, so that a large one does not hold up those that begin after it. A winback mailing counts as a
-/// phase, and so do all single mails of winback together.
+/// phase, and so do all messages together that are queued one by one.
 pub async fn claim(
     store: &Store,
     tenant: TenantId,
@@ -278,7 +307,7 @@ async fn move_due(
              -- No more is locked than is claimed.
              SELECT d.* FROM (SELECT * FROM shares ORDER BY place) shares CROSS JOIN LATERAL (
                  SELECT m.id, m.customer_id, m.offer_id, m.winback_case_id, m.phase_id, m.channel,
-                        m.purpose, m.address_hash, m.next_attempt_at
+                        m.purpose, m.address_hash, m.next_attempt_at, m.notice IS NOT NULL AS is_notice
                  FROM message m
                  WHERE m.tenant_id = $1 AND m.account = $2 AND m.phase_id = shares.phase_id
                    AND m.state = 'queued' AND m.next_attempt_at <= now()
@@ -286,7 +315,7 @@ async fn move_due(
              LIMIT $3),
          looked AS MATERIALIZED (
              SELECT m.id, m.customer_id, m.next_attempt_at, {REASON} AS reason,
-                    m.purpose <> ALL($8) AS counts, closed.opens_at
+                    m.purpose <> ALL($8) AND NOT m.is_notice AS counts, closed.opens_at
              FROM due m {LOOKED_UP}
              {ZONE}
              LEFT JOIN unnest($9::text[], $10::timestamptz[]) AS closed (zone, opens_at)
@@ -319,7 +348,8 @@ async fn move_due(
                    FROM barred) b
              WHERE m.tenant_id = $1 AND m.id = b.id
              RETURNING m.id, m.attempt, m.failures, m.address, m.offer_id, m.outbound_id, m.state,
-                       m.customer_id, m.campaign_id, m.detail, m.traceparent),
+                       m.customer_id, m.campaign_id, m.detail, m.traceparent, m.planned_contact_id,
+                       m.notice IS NOT NULL AS is_notice, m.template),
          noted AS (
              INSERT INTO message_attempt (tenant_id, message_id, attempt, started_at, account)
              SELECT $1, id, attempt, coalesce($12, now()), $2 FROM moved WHERE state = 'sending'),
@@ -328,10 +358,11 @@ async fn move_due(
              SELECT $1, customer_id, 'message.suppressed', 'messages/' || id, campaign_id,
                     jsonb_build_object('detail', detail)
              FROM moved WHERE state = 'suppressed')
-         SELECT m.id, m.attempt, m.failures, m.address, m.offer_id,
-                coalesce(o.message_template, 'winback_' || w.template) AS message_template,
-                m.traceparent, m.state,
-                z.time_zone
+         SELECT m.id, m.attempt, m.failures, m.address, m.offer_id, m.planned_contact_id,
+                m.is_notice,
+                coalesce(o.message_template, m.template, 'winback_' || w.template)
+                    AS message_template,
+                m.traceparent, m.state, z.time_zone
          FROM moved m
          LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = m.outbound_id
          LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.message_id = m.id

@@ -75,7 +75,7 @@ async fn mark(
     let rows: Vec<IdRow> = diesel::sql_query(format!(
         "WITH mine AS MATERIALIZED (
              SELECT m.id, m.customer_id, m.offer_id, m.winback_case_id, m.phase_id, m.channel,
-                    m.purpose, m.address_hash
+                    m.purpose, m.address_hash, m.notice IS NOT NULL AS is_notice
              FROM message m
              WHERE m.tenant_id = $1 AND m.id = ANY($2) AND m.lease = $3 AND m.state = 'sending'
              ORDER BY m.id FOR UPDATE),
@@ -166,18 +166,21 @@ async fn record(conn: &mut Conn, batch: &Batch, ended: &[Ended]) -> Result<usize
                     OR (e.state = 'sent' AND m.attempt >= e.attempt
                         AND m.state IN ('ambiguous', 'queued', 'failed', 'suppressed', 'cancelled')))
              RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.told, e.attempt, e.outcome,
-                       e.detail),
+                       e.detail, m.notice),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), outcome = moved.outcome, detail = moved.detail
              FROM moved
              WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt),
          news AS (
              SELECT $1::uuid AS tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
-         {ANNOUNCE_MESSAGES}
-         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
-         SELECT $1, customer_id, 'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,
-                'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
-         FROM moved"
+         {ANNOUNCE_MESSAGES},
+         told AS (
+             INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+             SELECT $1, customer_id,
+                    'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,
+                    'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
+             FROM moved WHERE notice IS NULL)
+         SELECT 1 FROM moved"
     ))
     .bind::<SqlUuid, _>(batch.tenant.0)
     .bind::<SqlUuid, _>(batch.lease)

@@ -150,11 +150,13 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
              WHERE m.tenant_id = $1 AND m.id = l.id
                AND (m.state = 'ambiguous' OR (m.state = 'queued' AND l.state = 'sent'))
                AND m.attempt = l.attempt AND l.state <> 'ambiguous'
-             RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.detail)
+             RETURNING m.id, m.customer_id, m.campaign_id, m.state, m.detail, m.notice),
+         told AS (
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'message.' || CASE state WHEN 'queued' THEN 'delayed' ELSE state END,
                 'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
-         FROM moved",
+         FROM moved WHERE notice IS NULL)
+         SELECT 1 FROM moved",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(looked.iter().map(|l| l.doubt.id).collect::<Vec<_>>())
@@ -195,11 +197,13 @@ pub async fn give_up_lookups(
              UPDATE message m SET state = 'queued', lookups = 0, next_attempt_at = now(),
                  detail = 'its channel could not say; sent again', updated_at = now()
              FROM lost WHERE m.tenant_id = lost.tenant_id AND m.id = lost.id
-             RETURNING m.tenant_id, m.id, m.customer_id, m.campaign_id, m.detail)
+             RETURNING m.tenant_id, m.id, m.customer_id, m.campaign_id, m.detail, m.notice),
+         told AS (
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT tenant_id, customer_id, 'message.delayed', 'messages/' || id, campaign_id,
                 jsonb_build_object('detail', detail)
-         FROM moved"
+         FROM moved WHERE notice IS NULL)
+         SELECT 1 FROM moved"
     ))
     .bind::<Text, _>(account)
     .bind::<Integer, _>(i32::try_from(lookups).unwrap_or(i32::MAX))

@@ -133,7 +133,7 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
                  lookups = 0, updated_at = now()
              FROM lost WHERE m.tenant_id = lost.tenant_id AND m.id = lost.id
              RETURNING m.tenant_id, m.id, m.attempt, m.customer_id, m.campaign_id, m.state,
-                       m.detail, m.told, lost.unknown),
+                       m.detail, m.told, m.notice, lost.unknown),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), detail = moved.detail,
                  outcome = CASE WHEN moved.unknown THEN 'ambiguous' ELSE 'not_submitted' END
@@ -145,7 +145,7 @@ pub async fn rescue(store: &Store, whose: Whose<'_>) -> Result<Rescued> {
              SELECT tenant_id, customer_id,
                     'message.' || CASE WHEN told > 0 THEN state ELSE 'ambiguous' END,
                     'messages/' || id, campaign_id, jsonb_build_object('detail', detail)
-             FROM moved WHERE unknown OR told > 0),
+             FROM moved WHERE (unknown OR told > 0) AND notice IS NULL),
          news AS (
              SELECT tenant_id, id AS message_id, state AS kind FROM moved WHERE told > 0),
          {ANNOUNCE_MESSAGES}

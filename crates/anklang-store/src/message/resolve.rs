@@ -123,11 +123,13 @@ async fn settle(
                      WHERE a.tenant_id = m.tenant_id AND a.message_id = m.id
                        AND a.attempt = m.attempt), now()) END
              WHERE m.tenant_id = $1 AND m.id = ANY($2)
-             RETURNING m.id, m.customer_id, m.campaign_id)
+             RETURNING m.id, m.customer_id, m.campaign_id, m.notice),
+         told AS (
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'message.resolved', 'messages/' || id, campaign_id,
                 jsonb_build_object('resolution', $3, 'note', $4)
-         FROM moved",
+         FROM moved WHERE notice IS NULL)
+         SELECT 1 FROM moved",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(ids)

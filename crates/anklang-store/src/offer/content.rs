@@ -52,7 +52,7 @@ pub enum ContentOf<'a> {
 }
 
 /// A customer `cu` as templates see it.
-pub(super) const CUSTOMER_MODEL: &str = "jsonb_build_object(
+pub(crate) const CUSTOMER_MODEL: &str = "jsonb_build_object(
     'number', cu.number, 'kind', cu.kind, 'salutation', cu.salutation,
     'title', cu.title, 'first_name', cu.first_name,
     'last_name', cu.last_name, 'company_name', cu.company_name,
@@ -65,7 +65,7 @@ pub(super) const CONTRACT_MODEL: &str = "jsonb_build_object(
     'site_postal_code', co.site_postal_code, 'site_city', co.site_city,
     'start_date', co.start_date, 'end_date', co.end_date)";
 /// A brand `b` as templates see it.
-pub(super) const BRAND_MODEL: &str = "jsonb_build_object(
+pub(crate) const BRAND_MODEL: &str = "jsonb_build_object(
     'name', b.name, 'legal_name', b.legal_name, 'street', b.street,
     'house_number', b.house_number, 'postal_code', b.postal_code,
     'city', b.city, 'country', b.country, 'phone', b.phone, 'email', b.email,

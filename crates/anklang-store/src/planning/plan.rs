@@ -1,6 +1,6 @@
 //! Contact plans.
 
-use anklang_domain::planning::{OutcomeRules, Recurrence};
+use anklang_domain::planning::{FollowUpMessage, OutcomeRules, Recurrence};
 use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use diesel::sql_types::{
@@ -55,6 +55,8 @@ pub struct Plan {
     pub latest: Option<NaiveTime>,
     #[diesel(sql_type = Jsonb)]
     outcome_rules: Value,
+    #[diesel(sql_type = Jsonb)]
+    follow_up_messages: Value,
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -76,6 +78,14 @@ impl Plan {
     /// As [`Plan::recurrence`].
     pub fn outcome_rules(&self) -> Result<OutcomeRules> {
         serde_json::from_value(self.outcome_rules.clone()).map_err(|e| self.unknown(&e))
+    }
+
+    /// How customers are written to who were not reached.
+    ///
+    /// # Errors
+    /// As [`Plan::recurrence`].
+    pub fn follow_up_messages(&self) -> Result<Vec<FollowUpMessage>> {
+        serde_json::from_value(self.follow_up_messages.clone()).map_err(|e| self.unknown(&e))
     }
 
     fn unknown(&self, error: &serde_json::Error) -> StoreError {
@@ -107,6 +117,7 @@ pub struct NewPlan {
     pub earliest: Option<NaiveTime>,
     pub latest: Option<NaiveTime>,
     pub outcome_rules: OutcomeRules,
+    pub follow_up_messages: Vec<FollowUpMessage>,
 }
 
 /// The name of the plan with that code.
@@ -189,8 +200,9 @@ pub async fn replace(
     let saved = diesel::sql_query(
         "INSERT INTO contact_plan AS t (tenant_id, code, name, description, responsible, recurrence,
              delivery_weekdays, departure, order_type, valid_from, valid_to, calendar_id, time_zone,
-             holiday_rule, duplicates, earliest, latest, outcome_rules)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+             holiday_rule, duplicates, earliest, latest, outcome_rules, follow_up_messages)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+                 $19)
          ON CONFLICT (tenant_id, code) DO UPDATE
          SET name = excluded.name, description = excluded.description,
              responsible = excluded.responsible, recurrence = excluded.recurrence,
@@ -200,14 +212,16 @@ pub async fn replace(
              time_zone = excluded.time_zone, holiday_rule = excluded.holiday_rule,
              duplicates = excluded.duplicates, earliest = excluded.earliest,
              latest = excluded.latest, outcome_rules = excluded.outcome_rules,
+             follow_up_messages = excluded.follow_up_messages,
              updated_at = CASE WHEN (t.name, t.description, t.responsible, t.recurrence,
                  t.delivery_weekdays, t.departure, t.order_type, t.valid_from, t.valid_to,
                  t.calendar_id, t.time_zone, t.holiday_rule, t.duplicates, t.earliest, t.latest,
-                 t.outcome_rules) IS DISTINCT FROM (excluded.name, excluded.description,
+                 t.outcome_rules, t.follow_up_messages) IS DISTINCT FROM (excluded.name, excluded.description,
                  excluded.responsible, excluded.recurrence, excluded.delivery_weekdays,
                  excluded.departure, excluded.order_type, excluded.valid_from, excluded.valid_to,
                  excluded.calendar_id, excluded.time_zone, excluded.holiday_rule,
-                 excluded.duplicates, excluded.earliest, excluded.latest, excluded.outcome_rules)
+                 excluded.duplicates, excluded.earliest, excluded.latest, excluded.outcome_rules,
+                 excluded.follow_up_messages)
                  THEN now() ELSE t.updated_at END
          RETURNING *",
     )
@@ -229,6 +243,7 @@ pub async fn replace(
     .bind::<Nullable<Time>, _>(new.earliest)
     .bind::<Nullable<Time>, _>(new.latest)
     .bind::<Jsonb, _>(json(serde_json::to_value(&new.outcome_rules))?)
+    .bind::<Jsonb, _>(json(serde_json::to_value(&new.follow_up_messages))?)
     .get_result(conn)
     .await?;
     Ok(saved)

@@ -174,7 +174,7 @@ pub(super) async fn news(conn: &mut Conn, news: &[News]) -> Result<()> {
          SELECT n.tenant_id, m.customer_id, 'message.' || n.kind, 'messages/' || m.id, m.campaign_id,
                 jsonb_build_object('code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''))
          FROM news n
-         JOIN message m ON m.tenant_id = n.tenant_id AND m.id = n.message_id
+         JOIN message m ON m.tenant_id = n.tenant_id AND m.id = n.message_id AND m.notice IS NULL
          LEFT JOIN LATERAL (
              SELECT code, detail FROM message_report r
              WHERE r.tenant_id = n.tenant_id AND r.message_id = n.message_id AND r.state = n.kind

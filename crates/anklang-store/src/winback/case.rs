@@ -16,6 +16,7 @@ pub mod act;
 pub mod claim;
 pub mod event;
 mod next;
+mod notice;
 mod standing;
 pub mod tiles;
 

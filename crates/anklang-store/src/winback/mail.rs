@@ -16,12 +16,9 @@ use uuid::Uuid;
 use super::case::{Standing, hold_many};
 use super::template::{self, BRAND, LAST_ORDER};
 use super::voucher::{self, Taken};
+use crate::message::SINGLE;
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
-
-/// What single mails share their turns at an account with, instead of a phase; see
-/// [`crate::message::claim()`].
-const SINGLE: Uuid = Uuid::nil();
 
 /// What is mailed, and by whom.
 #[derive(Debug, Clone)]

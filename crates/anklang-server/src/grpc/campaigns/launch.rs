@@ -17,7 +17,6 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
 use anklang_store::planning::calls;
 use anklang_store::tenant::Tenant;
-use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, StoreError, channel_account, channel_route, phase, selection, template};
 use chrono::{NaiveDate, Utc};
 use tonic::Request;
@@ -26,7 +25,9 @@ use uuid::Uuid;
 use super::phone::{self, WantedCalls};
 use super::schedule::{self, Placed, Schedule, WantedReaction};
 use super::{CampaignsApi, campaign_to_wire, check_word, phase_resource, text_of, valid_until};
-use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, OFFER_TEXT, shipped_message};
+use crate::content::{
+    FALLBACK_LANGUAGE, OFFER_LETTER, OFFER_MAIL, OFFER_TEXT, Sees, sees, shipped_message,
+};
 use crate::grpc::offers::read_policy;
 use crate::grpc::operations::OperationsApi;
 use crate::grpc::selections::{prepare_ad_hoc, prepare_preset};
@@ -645,8 +646,8 @@ pub(super) async fn check_templates(
 ) -> ApiResult<()> {
     let message = resolved.message_template(wanted);
     let document = &wanted.document_template[..];
-    if of_key(message).is_some() {
-        let reason = "is winback's, and knows nothing of offers";
+    if sees(message) != Sees::Offer {
+        let reason = "is not one of offers: its key says what it sees";
         return Err(ApiError::field("outbound.message_template", reason));
     }
     for (key, kind, ships) in [

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use tonic::Request;
 
 use super::settings::MAX_NAME;
-use super::{ChannelsApi, ID_FORM, account_name};
+use super::{ChannelsApi, ID_FORM, account_name, channel_of};
 use crate::grpc::campaigns::text_of;
 use crate::grpc::listing::Listing;
 use crate::grpc::wire::timestamp;
@@ -192,7 +192,7 @@ impl ChannelsApi {
             let id = name::parse(&entry.channel_account, ["channelAccounts"]);
             let id = violations.check(&field, id).map(|[id]| id);
             if let Some(id) = &id {
-                match self.channel_of(conn, tenant, id).await? {
+                match channel_of(&self.app, conn, tenant, id).await? {
                     None => violations.add(field, "does not exist"),
                     Some(channel) if channel != given.channel => {
                         violations.add(field, format!("serves {channel}, not the route's channel"));

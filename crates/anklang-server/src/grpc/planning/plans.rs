@@ -1,25 +1,28 @@
 //! Contact plans.
 
-use anklang_domain::planning::{DateRange, OnHoliday};
+use anklang_domain::planning::{DateRange, FollowUpChannel, FollowUpMessage, OnHoliday};
 use anklang_domain::{Violations, master::planning as text, name};
 use anklang_proto::anklang::planning::v1 as pb;
 use anklang_store::hold::{Held, hold};
 use anklang_store::planning::calendar;
 use anklang_store::planning::plan::{self, NewPlan, Plan};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError};
+use anklang_store::{Conn, StoreError, template};
 use tonic::Request;
 
 use super::{
     PlanningApi, optional_date, recurrence, required_date, responsible, time_of, time_text,
     weekdays,
 };
-use crate::grpc::campaigns::text_of;
+use crate::content::{CONTACT_MISSED, FALLBACK_LANGUAGE, Sees, sees, shipped_message};
+use crate::grpc::campaigns::{check_word, text_of};
+use crate::grpc::channels::account_of;
 use crate::grpc::form::{self, Names};
 use crate::grpc::listing::Listing;
 use crate::grpc::selections::check_description;
 use crate::grpc::{ApiError, ApiResult, Change, caller, tagged, wire};
 use crate::planning::holiday_word;
+use crate::work::App;
 
 const COLLECTION: &str = "contactPlans";
 
@@ -92,7 +95,7 @@ impl PlanningApi {
             wanted = change.settle(&name, current, wanted, request.allow_missing)?;
             wanted.name = called;
         }
-        let new = read(&mut tx, &tenant, &wanted, &mut violations).await?;
+        let new = read(&self.app, &mut tx, &tenant, &wanted, &mut violations).await?;
         let new = form::complete(violations, new)?;
         let saved = plan::replace(&mut tx, tenant.id, &new, request.allow_missing).await;
         let saved = saved.map_err(|e| {
@@ -127,9 +130,10 @@ impl PlanningApi {
     }
 }
 
-/// Reads and checks a plan; `None` only when something is wrong. Its calendar then stays until the end
-/// of the transaction.
+/// Reads and checks a plan; `None` only when something is wrong. Its calendar and its accounts then stay until
+/// the end of the transaction.
 async fn read(
+    app: &App,
     conn: &mut Conn,
     tenant: &Tenant,
     wanted: &pb::ContactPlan,
@@ -170,6 +174,7 @@ async fn read(
     );
     let calendar_id = calendar_of(conn, tenant, wanted, violations).await?;
     let time_zone = time_zone(wanted, violations);
+    let follow_up_messages = follow_up_messages(app, conn, tenant, wanted, violations).await?;
     let Some(recurrence) = rule else {
         return Ok(None);
     };
@@ -195,7 +200,90 @@ async fn read(
         earliest,
         latest,
         outcome_rules,
+        follow_up_messages,
     }))
+}
+
+/// Reads how customers are written to; what is wrong is left out.
+async fn follow_up_messages(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    wanted: &pb::ContactPlan,
+    violations: &mut Violations,
+) -> ApiResult<Vec<FollowUpMessage>> {
+    const FIELD: &str = "contact_plan.follow_up_messages";
+    // No more than channels; those beyond are told.
+    form::at_most(violations, FIELD, wanted.follow_up_messages.len(), 2);
+    let (mut all, mut seen) = (Vec::new(), Vec::new());
+    for (i, given) in wanted.follow_up_messages.iter().enumerate().take(2) {
+        let at = |field: &str| format!("{FIELD}[{i}].{field}");
+        let channel = match given.channel() {
+            pb::FollowUpChannel::Sms => Some(FollowUpChannel::Sms),
+            pb::FollowUpChannel::Mail => Some(FollowUpChannel::Mail),
+            pb::FollowUpChannel::Unspecified => None,
+        };
+        match channel {
+            None => violations.add(at("channel"), "must be SMS or MAIL"),
+            Some(channel) if seen.contains(&channel) => {
+                violations.add(at("channel"), "must be another one in each message");
+            }
+            Some(channel) => seen.push(channel),
+        }
+        let account = match channel {
+            None => None,
+            Some(channel) => {
+                let field = at("account");
+                let account = (&field[..], &given.account[..]);
+                account_of(app, conn, tenant, channel.as_str(), account, violations).await?
+            }
+        };
+        check_word(violations, &at("purpose"), &given.purpose);
+        let template = match &given.template[..] {
+            "" => CONTACT_MISSED,
+            key => key,
+        };
+        if sees(template) != Sees::Contact {
+            let rule = format!("must be {CONTACT_MISSED} or begin with {CONTACT_MISSED}_");
+            violations.add(at("template"), rule);
+        }
+        let brand = name::parse(&given.brand, ["brands"]);
+        let brand = violations.check(at("brand"), brand).map(|[brand]| brand);
+        if let Some(code) = &brand {
+            if !template::brand_exists(conn, tenant.id, code).await? {
+                violations.add(at("brand"), "does not exist");
+            } else if sees(template) == Sees::Contact && shipped_message(template).is_none() {
+                let found = template::get(conn, tenant.id, code, template, FALLBACK_LANGUAGE);
+                if found.await?.is_none() {
+                    violations.add(at("template"), "the brand has none of this key in German");
+                }
+            }
+        }
+        if let Some(((channel, account), brand)) = channel.zip(account).zip(brand) {
+            all.push(FollowUpMessage {
+                channel,
+                account,
+                brand,
+                template: template.to_owned(),
+                purpose: given.purpose.clone(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn message_to_wire(message: FollowUpMessage) -> pb::FollowUpMessage {
+    pb::FollowUpMessage {
+        channel: match message.channel {
+            FollowUpChannel::Sms => pb::FollowUpChannel::Sms,
+            FollowUpChannel::Mail => pb::FollowUpChannel::Mail,
+        }
+        .into(),
+        account: name::format(&[("channelAccounts", &message.account)]),
+        brand: name::format(&[("brands", &message.brand)]),
+        template: message.template,
+        purpose: message.purpose,
+    }
 }
 
 fn hours(
@@ -253,6 +341,7 @@ fn to_wire(plan: &Plan) -> Result<pb::ContactPlan, StoreError> {
         _ => pb::HolidayRule::Skip,
     };
     let calendar = plan.calendar_id.as_deref();
+    let messages = plan.follow_up_messages()?.into_iter();
     Ok(tagged(pb::ContactPlan {
         name: plan::resource(&plan.code),
         code: plan.code.clone(),
@@ -272,6 +361,7 @@ fn to_wire(plan: &Plan) -> Result<pb::ContactPlan, StoreError> {
         earliest_time: time_text(plan.earliest),
         latest_time: time_text(plan.latest),
         outcome_rules: Some(recurrence::rules_to_wire(&plan.outcome_rules()?)),
+        follow_up_messages: messages.map(message_to_wire).collect(),
         create_time: Some(wire::timestamp(plan.created_at)),
         update_time: Some(wire::timestamp(plan.updated_at)),
         etag: String::new(),

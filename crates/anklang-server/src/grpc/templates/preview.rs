@@ -3,18 +3,17 @@
 use anklang_domain::offer::annual_amount;
 use anklang_domain::{OfferId, ProductVersionId, Violations, name};
 use anklang_proto::anklang::templates::v1 as pb;
-use anklang_render::RenderError;
-use anklang_render::model::OfferData;
+use anklang_render::model::{ContactData, OfferData, OfferRequestData};
+use anklang_render::{Message, MessageTemplate, RenderError};
 use anklang_store::offer::{self, ContentOf, PreviewOf};
 use anklang_store::tenant::Tenant;
-use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, campaign};
 use chrono::Utc;
 use serde_json::Value;
 use tonic::Request;
 
 use super::{Compiled, Name, TemplatesApi, add_errors, compile, find, located, untried};
-use crate::content::{self, ContentError};
+use crate::content::{self, ContentError, Sees, sees};
 use crate::grpc::{ApiError, ApiResult, caller};
 
 /// The most bytes of a document that is shown; clients take 4 MiB in one response unless told
@@ -60,7 +59,11 @@ impl TemplatesApi {
                 .ok_or(ApiError::NotFound(request.name))?,
         };
         tx.commit().await?;
-        let tried = self.app.templates.try_out(move || show(&content, data));
+        let key = wanted.template.key;
+        let tried = self
+            .app
+            .templates
+            .try_out(move || show(&key, &content, data));
         tried.await.map_err(|why| untried(why, ""))?
     }
 }
@@ -69,7 +72,8 @@ fn read(request: &pb::PreviewTemplateRequest) -> ApiResult<Wanted> {
     use pb::preview_template_request::Data;
     let mut violations = Violations::new();
     let template = violations.check("name", Name::parse(&request.name));
-    if template.as_ref().is_some_and(|t| of_key(&t.key).is_some()) {
+    let of_winback = |t: &Name| matches!(sees(&t.key), Sees::WinbackCase(_));
+    if template.as_ref().is_some_and(of_winback) {
         violations.add("name", "is winback's: PreviewWinbackMail shows it");
     }
     let mut number = |field: &str, collection, text: &str| {
@@ -186,11 +190,12 @@ fn over_sample(found: Value) -> Value {
 
 /// Compiles and renders, in a thread that may block.
 fn show(
+    key: &str,
     content: &pb::template::Content,
     mut data: OfferData,
 ) -> ApiResult<pb::PreviewTemplateResponse> {
     let mut violations = Violations::new();
-    let compiled = compile("", content, "", &mut violations);
+    let compiled = compile(key, content, "", &mut violations);
     violations.finish(())?;
     let shown = match compiled {
         None => return Err(ApiError::Internal("no template, no violation".into())),
@@ -199,20 +204,18 @@ fn show(
                 pb::template::Content::Message(m) => m.provider_template.as_ref(),
                 pb::template::Content::Document(_) => None,
             };
-            template
-                .render(&data)
-                .map(|message| pb::PreviewTemplateResponse {
-                    message: Some(pb::MessageContent {
-                        subject: message.subject,
-                        text_body: message.text,
-                        html_body: message.html,
-                        provider_template: provider.map(|provider| pb::ProviderTemplate {
-                            id: provider.id.clone(),
-                            variables: message.variables.into_iter().collect(),
-                        }),
+            rendered(key, &template, data).map(|message| pb::PreviewTemplateResponse {
+                message: Some(pb::MessageContent {
+                    subject: message.subject,
+                    text_body: message.text,
+                    html_body: message.html,
+                    provider_template: provider.map(|provider| pb::ProviderTemplate {
+                        id: provider.id.clone(),
+                        variables: message.variables.into_iter().collect(),
                     }),
-                    ..Default::default()
-                })
+                }),
+                ..Default::default()
+            })
         }
         Some(Compiled::Document(template)) => {
             data.unsubscribe_url = String::new();
@@ -239,6 +242,29 @@ fn show(
         ));
     }
     Ok(shown)
+}
+
+/// A message with the customer and brand of this data, and an example of what else its template sees.
+fn rendered(
+    key: &str,
+    template: &MessageTemplate,
+    data: OfferData,
+) -> Result<Message, RenderError> {
+    match sees(key) {
+        Sees::Offer | Sees::WinbackCase(_) => template.render(&data),
+        Sees::Contact => {
+            let [sample, _] = ContactData::samples();
+            template.render(&data.for_contact(sample.contact))
+        }
+        Sees::OfferRequest => {
+            let [sample, _] = OfferRequestData::samples();
+            template.render(&OfferRequestData {
+                customer: data.customer,
+                brand: data.brand,
+                ..sample
+            })
+        }
+    }
 }
 
 fn refused(error: RenderError) -> ApiError {

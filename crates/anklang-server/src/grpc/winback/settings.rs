@@ -17,6 +17,7 @@ use rust_decimal::prelude::ToPrimitive;
 use tonic::Request;
 
 use super::WinbackApi;
+use crate::grpc::channels::account_of;
 use crate::grpc::listing::Listing;
 use crate::grpc::planning::is_person;
 use crate::grpc::{ApiError, ApiResult, Change, caller, tagged, wire};
@@ -74,7 +75,20 @@ impl WinbackApi {
             violations.add("winback_settings.name", format!("must be {NAME}"));
         }
         let user = user("user", &request.user, &mut violations);
-        let wanted = read(wanted, &mut violations);
+        let account = wanted.offer_mail_account.clone();
+        let mut wanted = read(wanted, &mut violations);
+        if !account.is_empty() {
+            let account = ("winback_settings.offer_mail_account", &account[..]);
+            let found = account_of(
+                &self.app,
+                &mut tx,
+                &tenant,
+                "mail",
+                account,
+                &mut violations,
+            );
+            wanted.offer_mail_account = found.await?.unwrap_or_default();
+        }
         check_names(&mut tx, &tenant, &wanted, &mut violations).await?;
         violations.finish(())?;
         let saved = settings::save(&mut tx, tenant.id, &wanted, &user).await?;
@@ -182,6 +196,8 @@ fn read(wanted: pb::WinbackSettings, violations: &mut Violations) -> Settings {
             order: wanted.order_link,
         },
         offer_mail_to: wanted.offer_mail_to.trim().to_owned(),
+        // Looked up by the caller.
+        offer_mail_account: String::new(),
         nightly: wanted.nightly,
     };
     for Violation { field, reason } in settings.violations().into_vec() {
@@ -318,6 +334,10 @@ fn to_wire(version: &Version) -> pb::WinbackSettings {
         product_link: settings.links.product.clone(),
         order_link: settings.links.order.clone(),
         offer_mail_to: settings.offer_mail_to.clone(),
+        offer_mail_account: match &settings.offer_mail_account[..] {
+            "" => String::new(),
+            id => name::format(&[("channelAccounts", id)]),
+        },
         nightly: settings.nightly,
         changed_by: version.changed_by.clone(),
         update_time: version.created_at.map(wire::timestamp),

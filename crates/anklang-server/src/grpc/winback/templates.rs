@@ -1,6 +1,5 @@
 //! Senders of winback mails and previews of their templates; pools of vouchers in `vouchers.rs`.
 
-use anklang_domain::channel::{Carries, carries};
 use anklang_domain::master::contact;
 use anklang_domain::{Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
@@ -9,13 +8,14 @@ use anklang_store::hold::{Held, hold};
 use anklang_store::tenant::Tenant;
 use anklang_store::winback::template::{self, Sender};
 use anklang_store::winback::voucher;
-use anklang_store::{Conn, channel_account, customer};
+use anklang_store::{Conn, customer};
 use chrono::Utc;
 use tonic::{Request, Response, Status};
 
 use super::read_template;
 use crate::content::{ContentError, Newest};
 use crate::grpc::campaigns::check_word;
+use crate::grpc::channels::account_of;
 use crate::grpc::{ApiError, ApiResult, Change, caller, form, reply, tagged};
 use crate::winback::{Data, PLACEHOLDER, values};
 use crate::work::App;
@@ -146,22 +146,9 @@ impl WinbackTemplatesApi {
     ) -> ApiResult<Option<Sender>> {
         let before = violations.iter().count();
         let field = |name: &str| format!("winback_sender.{name}");
-        let account = name::parse(&wanted.channel_account, ["channelAccounts"]);
-        let account = violations.check(field("channel_account"), account);
-        if let Some([id]) = &account {
-            let own = channel_account::keep(conn, tenant.id, &[id]).await?.pop();
-            let configured = || self.app.accounts.configured_for(tenant, id);
-            let channel = own
-                .map(|own| own.channel)
-                .or_else(|| Some(configured()?.channel().to_owned()));
-            match channel {
-                None => violations.add(field("channel_account"), "does not exist"),
-                Some(channel) if carries(&channel) != Carries::Mails => {
-                    violations.add(field("channel_account"), "must be one of mail");
-                }
-                Some(_) => {}
-            }
-        }
+        let at = field("channel_account");
+        let account = (&at[..], &wanted.channel_account[..]);
+        let account = account_of(&self.app, conn, tenant, "mail", account, violations).await?;
         check_word(violations, &field("purpose"), &wanted.purpose);
         let length = wanted.sender_name.chars().count();
         if length > MAX_NAME || wanted.sender_name.contains(char::is_control) {
@@ -180,7 +167,7 @@ impl WinbackTemplatesApi {
         if violations.iter().count() > before {
             return Ok(None);
         }
-        Ok(account.map(|[account]| Sender {
+        Ok(account.map(|account| Sender {
             brand_code: brand.to_owned(),
             account,
             purpose: wanted.purpose.clone(),

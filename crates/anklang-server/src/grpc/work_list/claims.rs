@@ -182,6 +182,9 @@ impl WorkListApi {
         };
         if change.finish(tx, &response).await? {
             self.app.wake.handover.notify_one();
+            if recorded.message.is_some() {
+                self.app.wake.messages.notify_waiters();
+            }
         }
         Ok(response)
     }

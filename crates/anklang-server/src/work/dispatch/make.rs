@@ -1,6 +1,7 @@
 //! Makes the content of a batch of messages: data, newest templates, documents, links. Those of winback
-//! cases in `winback.rs`.
+//! cases in `winback.rs`, those of planned contacts and notices in `plain.rs`.
 
+mod plain;
 mod winback;
 
 use std::collections::HashMap;
@@ -11,14 +12,14 @@ use anklang_domain::message::Outcome;
 use anklang_domain::unsubscribe::seal;
 use anklang_domain::{MessageId, TenantId};
 use anklang_render::Message;
-use anklang_render::model::OfferData;
-use anklang_store::message::{Batch, Claimed};
+use anklang_store::message::{self, Batch, BelongsTo, Claimed};
 use anklang_store::offer::{self, Content, ContentOf};
 use anklang_store::winback::template::{self, Facts};
 use anklang_store::{Conn, StoreError, tenant, unsubscribe};
 use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Over, Ready};
@@ -32,17 +33,27 @@ pub(super) async fn make_content(
     account: &Account,
     batch: &Batch,
 ) -> Result<(Vec<Ready>, Vec<Over>), StoreError> {
-    let offers: Vec<Uuid> = batch.messages.iter().filter_map(|m| m.offer_id).collect();
-    let of_cases = batch.messages.iter().filter(|m| m.offer_id.is_none());
-    let of_cases: Vec<Uuid> = of_cases.map(|m| m.id).collect();
+    let (mut offers, mut of_cases, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for message in &batch.messages {
+        match message.belongs_to() {
+            BelongsTo::Offer(offer) => offers.push(offer),
+            BelongsTo::WinbackCase => of_cases.push(message.id),
+            BelongsTo::PlannedContact | BelongsTo::Notice => others.push(message.id),
+        }
+    }
     let mut tx = app.store.begin_work(batch.tenant).await?;
     let contents = offer::content(&mut tx, batch.tenant, ContentOf::Offers(&offers)).await?;
     let facts = match of_cases.is_empty() {
         true => Vec::new(),
         false => template::facts(&mut tx, batch.tenant, &of_cases).await?,
     };
+    let others = match others.is_empty() {
+        true => Vec::new(),
+        false => message::content(&mut tx, batch.tenant, &others).await?,
+    };
     let mut brands: Vec<Uuid> = contents.iter().map(|c| c.brand_id).collect();
     brands.extend(facts.iter().map(|f| f.brand_id));
+    brands.extend(others.iter().map(|c| c.brand_id));
     brands.sort_unstable();
     brands.dedup();
     let mut newest: HashMap<String, Newest> = HashMap::new();
@@ -64,18 +75,29 @@ pub(super) async fn make_content(
 
     let contents: HashMap<Uuid, Content> = contents.into_iter().map(|c| (c.offer_id, c)).collect();
     let facts: HashMap<Uuid, Facts> = facts.into_iter().map(|f| (f.message_id, f)).collect();
+    let others: HashMap<Uuid, message::Content> =
+        others.into_iter().map(|c| (c.message_id, c)).collect();
+    let (contents, facts, others) = (&contents, &facts, &others);
     let mut making: FuturesUnordered<_> = batch
         .messages
         .iter()
         .map(|claimed| {
             let newest = &newest[&claimed.message_template];
-            let content = claimed.offer_id.map(|offer| contents.get(&offer));
-            let facts = facts.get(&claimed.id).zip(today);
             let url = links.url(claimed.id);
             async move {
-                let made = match content {
-                    Some(content) => make_one(app, account, claimed, newest, content, url).await,
-                    None => winback::make(app, account, claimed, newest, facts, &url),
+                let made = match claimed.belongs_to() {
+                    BelongsTo::Offer(offer) => {
+                        let content = contents.get(&offer);
+                        make_one(app, account, claimed, newest, content, url).await
+                    }
+                    BelongsTo::WinbackCase => {
+                        let facts = facts.get(&claimed.id).zip(today);
+                        winback::make(app, account, claimed, newest, facts, &url)
+                    }
+                    BelongsTo::PlannedContact | BelongsTo::Notice => {
+                        let content = others.get(&claimed.id);
+                        plain::make(app, account, claimed, newest, content, url)
+                    }
                 };
                 (claimed, made)
             }
@@ -132,12 +154,6 @@ async fn make_one(
         }
         _ => None,
     };
-    let brand = |key: &str| {
-        content.model["brand"][key]
-            .as_str()
-            .unwrap_or("")
-            .to_owned()
-    };
     Ok(proto::Message {
         message_id: claimed.id.to_string(),
         attempt: u32::try_from(claimed.attempt).unwrap_or(0),
@@ -145,11 +161,8 @@ async fn make_one(
             address: claimed.address.clone(),
             name: data.customer.display_name.clone(),
         }),
-        sender: Some(sender(&brand, &data, carried)),
-        reply_to: match carried {
-            Carries::Mails => brand("reply_to"),
-            Carries::Documents | Carries::Texts => String::new(),
-        },
+        sender: Some(sender(&content.model, carried)),
+        reply_to: reply_to(&content.model, carried),
         content: Some(match carried {
             Carries::Mails => proto::message::Content::Mail(mail(
                 rendered,
@@ -204,19 +217,31 @@ fn mail(
     }
 }
 
+/// A field of the brand of a model.
+fn of_brand<'a>(model: &'a Value, field: &str) -> &'a str {
+    model["brand"][field].as_str().unwrap_or("")
+}
+
 /// The brand; its address is one of mails, on other channels the account has one.
-fn sender(brand: &impl Fn(&str) -> String, data: &OfferData, carried: Carries) -> proto::Party {
-    let name = brand("sender_name");
+fn sender(model: &Value, carried: Carries) -> proto::Party {
     proto::Party {
         address: match carried {
-            Carries::Mails => brand("sender_email"),
+            Carries::Mails => of_brand(model, "sender_email").to_owned(),
             Carries::Documents | Carries::Texts => String::new(),
         },
-        name: if name.is_empty() {
-            data.brand.name.clone()
-        } else {
-            name
-        },
+        name: match of_brand(model, "sender_name") {
+            "" => of_brand(model, "name"),
+            name => name,
+        }
+        .to_owned(),
+    }
+}
+
+/// Where answers to mails go.
+fn reply_to(model: &Value, carried: Carries) -> String {
+    match carried {
+        Carries::Mails => of_brand(model, "reply_to").to_owned(),
+        Carries::Documents | Carries::Texts => String::new(),
     }
 }
 

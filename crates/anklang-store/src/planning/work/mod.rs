@@ -19,6 +19,7 @@ pub mod attempt;
 mod bars;
 pub mod change;
 pub mod claim;
+mod follow_up;
 mod next;
 pub mod order;
 pub mod outcome;

@@ -454,6 +454,7 @@ async fn recorded(
         return Ok(Recorded {
             contact: under.contact.clone(),
             warnings,
+            message: None,
         });
     };
     let report = Report {

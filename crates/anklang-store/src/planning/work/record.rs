@@ -12,6 +12,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::claim::found;
+use super::follow_up::{self, FollowedUp};
 use super::rules::{self, Rules, Warning};
 use super::{PURPOSE, Standing, hold, outcome};
 use crate::handover::event::ANNOUNCE_FOLLOW_UP;
@@ -62,6 +63,8 @@ pub struct Recorded {
     pub contact: Contact,
     /// What was unusual about the attempt.
     pub warnings: Vec<Warning>,
+    /// The message to the customer that was queued instead.
+    pub message: Option<Uuid>,
 }
 
 /// Records an attempt under a claim, and ends the claim.
@@ -96,9 +99,21 @@ pub async fn record(
         own: &own,
         outside: warnings.contains(&Warning::OutsideWindow),
     };
-    write(conn, tenant, id, report, &attempt, &fate).await?;
+    let message = rules
+        .messages
+        .iter()
+        .find(|message| Some(message.channel) == fate.follow_up);
+    let followed_up = match message {
+        Some(message) => Some(follow_up::queue(conn, tenant, id, &standing, message).await?),
+        None => None,
+    };
+    write(conn, tenant, id, report, &attempt, &fate, followed_up).await?;
     let contact = found(conn, tenant, id).await?;
-    Ok(Recorded { contact, warnings })
+    Ok(Recorded {
+        contact,
+        warnings,
+        message: followed_up.and_then(FollowedUp::message),
+    })
 }
 
 async fn classified(
@@ -155,8 +170,8 @@ struct Fate {
     any_time: bool,
     /// The role that takes over, `roles/{role}`; empty: as before.
     escalated_to: String,
-    /// How the customer is to be written to; empty: not.
-    follow_up: &'static str,
+    /// How the customer is to be written to.
+    follow_up: Option<FollowUpChannel>,
 }
 
 fn fate(
@@ -214,10 +229,7 @@ fn fate(
             taken_over(&role)
         }
         Next::FollowUp(FollowUp::Channel(channel)) => Fate {
-            follow_up: match channel {
-                FollowUpChannel::Sms => "sms",
-                FollowUpChannel::Mail => "mail",
-            },
+            follow_up: Some(channel),
             ..over("given_up")
         },
         Next::FollowUp(FollowUp::Close) => over("given_up"),
@@ -244,6 +256,7 @@ async fn write(
     report: &Report<'_>,
     attempt: &Attempt<'_>,
     fate: &Fate,
+    followed_up: Option<FollowedUp>,
 ) -> Result<()> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
@@ -273,7 +286,8 @@ async fn write(
                         coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8, d.claimed_at
                  FROM done d
                  LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id),
-             news AS (SELECT $1 AS tenant_id, id AS contact_id, $12 AS channel
+             news AS (SELECT $1 AS tenant_id, id AS contact_id, $12 AS channel,
+                             'messages/' || $13 AS message, $14 AS refused
                       FROM done WHERE $12 <> ''),
              {ANNOUNCE_FOLLOW_UP}
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
@@ -282,7 +296,7 @@ async fn write(
                         'attempt', d.attempts, 'worker', d.worker, 'contact_plan', d.plan_code,
                         'outcome', nullif($7, ''), 'note', nullif($10, ''), 'talk_seconds', $9,
                         'escalated_to', nullif($8, ''), 'follow_up', nullif($12, ''),
-                        'state', $3))
+                        'message', 'messages/' || $13, 'refused', $14, 'state', $3))
              FROM done d
              LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id
              LEFT JOIN phase f ON f.tenant_id = $1 AND f.id = o.phase_id"
@@ -300,7 +314,9 @@ async fn write(
         .bind::<Integer, _>(report.talk_seconds)
         .bind::<Text, _>(report.note)
         .bind::<Bool, _>(attempt.outside)
-        .bind::<Text, _>(fate.follow_up)
+        .bind::<Text, _>(fate.follow_up.map_or("", FollowUpChannel::as_str))
+        .bind::<Nullable<SqlUuid>, _>(followed_up.and_then(FollowedUp::message))
+        .bind::<Nullable<Text>, _>(followed_up.and_then(FollowedUp::refused))
         .fixed()
         .execute(conn)
         .await?;

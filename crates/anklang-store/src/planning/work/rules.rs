@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anklang_domain::TenantId;
-use anklang_domain::planning::{Calendar, EntryTimes, OutcomeRules, Weekdays};
+use anklang_domain::planning::{Calendar, EntryTimes, FollowUpMessage, OutcomeRules, Weekdays};
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 use diesel::QueryableByName;
@@ -109,6 +109,8 @@ pub(super) struct Rules {
     pub(super) hours: EntryTimes,
     pub(super) calendar: Calendar,
     pub(super) outcomes: OutcomeRules,
+    /// How the customer is written to who was not reached.
+    pub(super) messages: Vec<FollowUpMessage>,
 }
 
 /// The rules of a contact: those of its plan, else the defaults.
@@ -128,9 +130,13 @@ pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) 
             Some(calendar) => calendar.rules()?,
             None => Calendar::new(Weekdays::ANY, None, []),
         },
-        outcomes: match plan {
+        outcomes: match &plan {
             Some(plan) => plan.outcome_rules()?,
             None => OutcomeRules::default(),
+        },
+        messages: match &plan {
+            Some(plan) => plan.follow_up_messages()?,
+            None => Vec::new(),
         },
     })
 }

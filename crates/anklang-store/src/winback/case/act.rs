@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::notice::{self, Request};
 use super::{Standing, hold, resource};
 use crate::handover::event::ANNOUNCE_WINBACK_OFFER;
 use crate::planning::calendar;
@@ -100,15 +101,15 @@ fn refused(standing: &Standing, deed: &Deed<'_>, error: ActError) -> StoreError 
     violations.into()
 }
 
-/// Writes what was decided: the case, its history, the customer's history, and the event for webhooks. `offer`
-/// is the one that was made, with its number.
+/// Writes what was decided: the case, its history, the customer's history, the event for webhooks, and the mail
+/// to those who make offers, which it gives. `offer` is the one that was made, with its number.
 pub async fn write(
     conn: &mut Conn,
     tenant: TenantId,
     decided: &Decided,
     deed: &Deed<'_>,
     offer: Option<(OfferId, &str)>,
-) -> Result<()> {
+) -> Result<Option<Uuid>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "WITH changed AS (
@@ -127,7 +128,8 @@ pub async fn write(
                                                  actor, detail)
                  SELECT $1, anklang_uuid7(), id, $10, $11, $3, $12, $13 FROM changed),
              news AS (SELECT $1 AS tenant_id, id AS case_id, customer_id, $12 AS worker,
-                             $13->>'note' AS note, $14 AS mail_to, $15 AS offer
+                             $13->>'note' AS note, $14 AS mail_to, $15 AS offer,
+                             $13->>'message' AS message
                       FROM changed WHERE $10 = 'offer_requested'),
              {ANNOUNCE_WINBACK_OFFER}
              INSERT INTO customer_event (tenant_id, customer_id, kind, resource, details)
@@ -137,9 +139,26 @@ pub async fn write(
         )
     });
     let Some(next) = &decided.next else {
-        return Ok(());
+        return Ok(None);
     };
     let (kind, mut detail) = told(deed, next);
+    let mail = match deed.action {
+        Action::RequestOffer { note } => {
+            let request = Request {
+                worker: deed.worker,
+                note,
+                offer: offer.map(|(_, number)| number),
+            };
+            let Decided {
+                standing, settings, ..
+            } = decided;
+            notice::queue(conn, tenant, standing, settings, request).await?
+        }
+        _ => None,
+    };
+    if let Some(mail) = mail {
+        detail.insert("message".into(), format!("messages/{mail}").into());
+    }
     let offer_name = offer.map(|(_, number)| anklang_domain::name::format(&[("offers", number)]));
     if let Some(name) = offer_name {
         detail.insert("offer".into(), name.into());
@@ -165,7 +184,7 @@ pub async fn write(
         .execute(conn)
         .await?;
     match written {
-        1 => Ok(()),
+        1 => Ok(mail),
         n => Err(StoreError::Stored(format!(
             "{}: {n} lines of history",
             resource(decided.standing.id)

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::handover::v1 as webhooks;
 use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_proto::anklang::messages::v1 as messages;
 use anklang_proto::anklang::offers::v1 as offers;
+use anklang_proto::anklang::reach::v1 as reach;
+use anklang_proto::anklang::templates::v1 as templates;
 use anklang_proto::anklang::winback::v1::{
     self as pb, NoInterestReason, WinbackCaseEventKind as Kind, WinbackCaseState as State,
     WinbackTile as Tile,
 };
 use anklang_testkit::receiver::Receiver;
 use anklang_testkit::{Client, Options, TestServer};
+use mail_parser::MessageParser;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -21,6 +25,8 @@ use super::desk::{
     cents, claim, close, closes, date, day, detail, events, get, id, open, open_in, remark, remind,
     reminds, request_offer, set, shop, sql, wants_offer,
 };
+use crate::mailing::{TENANT, address};
+use crate::probe::{Probe, Settings};
 use crate::refused;
 use crate::utility::{Case, TARGET, Utility, until};
 
@@ -832,7 +838,7 @@ async fn requests_for_offers_are_handed_on() {
         json!({
             "winback_case": name, "customer": "K2", "customer_name": "Karla Kunde2",
             "note": "20 % auf Äpfel", "mail_to": "angebote@linden.example", "worker": "users/anna",
-            "offer": null, "event_time": null,
+            "offer": null, "message": null, "event_time": null,
         })
     );
     let [event] = &events(&client, &name).await[..] else {
@@ -855,6 +861,158 @@ async fn requests_for_offers_are_handed_on() {
     };
     let status = request_offer(&client, wrong).await.unwrap_err();
     refused::names(&status, &["note", "contract", "valid_until_date"]);
+}
+
+#[tokio::test]
+async fn requests_for_offers_are_mailed_to_those_who_make_them() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    let settings = json!({
+        "offer_mail_to": "angebote@linden.example", "offer_mail_account": "mail",
+        "links": {"customer": "https://shop.example/kunden/{number}", "product": "", "order": ""},
+    });
+    set(&server, &settings).await;
+    let name = open(&server, "K2", &[]).await;
+    let tried = pb::RequestWinbackOfferRequest {
+        validate_only: true,
+        ..wants_offer(&name, "anna")
+    };
+    request_offer(&client, tried).await.unwrap();
+    let request = pb::RequestWinbackOfferRequest {
+        request_id: uuid::Uuid::now_v7().to_string(),
+        ..wants_offer(&name, "anna")
+    };
+    let asked = request_offer(&client, request.clone()).await.unwrap();
+    assert_eq!(request_offer(&client, request).await.unwrap(), asked);
+    let mail = detail(&events(&client, &name).await[0], "message");
+    let message = async |name: &str| {
+        let request = messages::GetMessageRequest { name: name.into() };
+        let found = client.messages().get_message(request).await;
+        found.unwrap().into_inner()
+    };
+    until("the mail", async || {
+        message(&mail).await.state() == messages::MessageState::Sent
+    })
+    .await;
+    let sent = message(&mail).await;
+    assert_eq!((sent.notice, &sent.winback_case), (true, &name));
+    assert_eq!(sent.address, "angebote@linden.example");
+
+    let mails = server.sink.received();
+    assert_eq!(mails.len(), 1, "once");
+    assert_eq!(mails[0].rcpt_to, ["angebote@linden.example"]);
+    let parsed = MessageParser::default().parse(&mails[0].data).unwrap();
+    assert_eq!(
+        parsed.subject().unwrap(),
+        "Angebot anfordern: K2 Karla Kunde2"
+    );
+    let from = parsed.from().unwrap().first().unwrap();
+    assert_eq!(from.address().unwrap(), "a@garten.example");
+    assert!(parsed.header_raw("List-Unsubscribe").is_none());
+    let text = parsed.body_text(0).unwrap();
+    for part in [
+        "K2 Karla Kunde2",
+        "20 % auf Äpfel",
+        "anna",
+        "https://shop.example/kunden/K2",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // It is no contact of the customer.
+    let told = "SELECT string_agg(kind, ' ') FROM customer_event WHERE kind NOT LIKE 'order%'";
+    let told = server.database.one(told).await.unwrap();
+    assert_eq!(told, "winback.offer_requested");
+}
+
+#[tokio::test]
+async fn what_comes_of_a_notice_does_not_touch_the_customer() {
+    let config = Settings {
+        config: "[public]\nurl = 'https://post.sw.example/'".into(),
+        ..Default::default()
+    };
+    let probe = Probe::start(2, config).await;
+    super::mails::open_cases(&probe.server, TENANT, "").await;
+    // The worst case: requests go to the customer's own address, and only one contact is left.
+    let settings = format!(
+        "INSERT INTO winback_settings (tenant_id, version, settings)
+         SELECT tenant_id, version + 1, settings || '{}' FROM winback_settings
+         ORDER BY version DESC LIMIT 1",
+        json!({"offer_mail_to": address(0), "offer_mail_account": "probe"})
+    );
+    super::set(&probe.client, super::monthly(), "")
+        .await
+        .unwrap();
+    sql(&probe.server, &settings).await;
+    let budget = messages::UpdateContactBudgetRequest {
+        contact_budget: Some(messages::ContactBudget {
+            max_contacts: 1,
+            window_days: 30,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut calls = probe.client.messages();
+    calls.update_contact_budget(budget).await.unwrap();
+    let template = templates::Template {
+        name: "brands/sw/templates/winback_offer_request.de".into(),
+        content: Some(templates::template::Content::Message(
+            templates::MessageContent {
+                subject: "{{ customer.number }}".into(),
+                text_body: "fine".into(),
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    };
+    let update = templates::UpdateTemplateRequest {
+        template: Some(template),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let saved = probe.client.templates().update_template(update).await;
+    saved.unwrap();
+    let name = super::mails::case_of(&probe.server, "0000").await;
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        request_offer(&probe.client, wants_offer(&name, "anna"))
+            .await
+            .unwrap();
+        sent.push(detail(&events(&probe.client, &name).await[0], "message"));
+    }
+    let state = async |name: &str| {
+        let request = messages::GetMessageRequest { name: name.into() };
+        let found = probe.client.messages().get_message(request).await;
+        found.unwrap().into_inner().state()
+    };
+    for message in &sent {
+        until("the notice", async || {
+            state(message).await == messages::MessageState::Sent
+        })
+        .await;
+    }
+    let of = |i: usize| sent[i].replace("messages/", "");
+    let reports = json!([
+        {"message_id": of(0), "state": "bounced", "code": "550 5.1.1"},
+        {"message_id": of(1), "state": "complained"},
+    ]);
+    probe.report(reports).await;
+    assert_eq!(state(&sent[0]).await, messages::MessageState::Bounced);
+    for (sql, wanted) in [
+        ("SELECT count(*) FROM suppression", "0"),
+        ("SELECT count(*) FROM consent WHERE state <> 'granted'", "0"),
+        (
+            "SELECT count(*) FROM customer_event WHERE kind LIKE 'message.%'",
+            "0",
+        ),
+    ] {
+        assert_eq!(probe.look(sql).await, wanted, "{sql}");
+    }
+    let request = reach::ExplainCustomerRequest {
+        customer: "customers/0000".into(),
+        ..Default::default()
+    };
+    let explained = probe.client.reach().explain_customer(request).await;
+    assert_eq!(explained.unwrap().into_inner().budget.unwrap().used, 0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod analysis;
 mod aside;
 mod changes;
 mod claims;
+mod messages;
 mod orders;
 mod outcomes;
 mod watch;

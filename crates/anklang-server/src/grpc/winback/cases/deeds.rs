@@ -179,11 +179,14 @@ impl WinbackCasesApi {
             None => None,
         };
         let offer = made.as_ref().map(|(id, number)| (*id, &number[..]));
-        act::write(&mut tx, tenant.id, &decided, &deed, offer).await?;
+        let mail = act::write(&mut tx, tenant.id, &decided, &deed, offer).await?;
         let row = case::found(&mut tx, tenant.id, doer.case).await?;
         let response = in_full(&mut tx, &tenant, row).await?;
         if change.finish(tx, &response).await? {
             self.app.wake.handover.notify_one();
+            if mail.is_some() {
+                self.app.wake.messages.notify_waiters();
+            }
         }
         Ok(response)
     }
