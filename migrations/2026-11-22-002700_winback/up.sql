@@ -34,8 +34,7 @@ CREATE INDEX winback_detection_done ON winback_detection (tenant_id, done_at DES
     WHERE done_at IS NOT NULL AND NOT is_trial;
 SELECT anklang_secure('winback_detection');
 
--- What a detection goes by and says of each customer who ever bought. Those of the newest detection that is
--- done and no trial hold; older ones are deleted.
+-- What a detection goes by of each customer who ever bought; deleted when it is over.
 CREATE TABLE winback_figure (
     tenant_id    uuid NOT NULL REFERENCES tenant,
     detection_id uuid NOT NULL,

@@ -490,21 +490,19 @@ pub enum OnOrder {
     WonBack {
         /// The case, closed.
         case: Case,
-        /// Whether the customer was contacted before, on the day of the order at the latest. Without,
-        /// they came back by themselves, and the case counts for nobody.
+        /// Whether the customer was contacted before: on the day of the order at the latest, and at most
+        /// `window_days` earlier. Without, they came back by themselves, and the case counts for nobody.
         after_contact: bool,
     },
     /// The case was closed before.
     Closed,
     /// The order is of the day of finding or older: it was known then.
     Before,
-    /// The order came later than `window_days` after the last contact, or after finding if there was
-    /// none.
-    TooLate,
 }
 
-/// Decides whether an order wins a customer back: it came after the case was found, and within
-/// `window_days` of the last contact. Orders may arrive late and in any order; their day counts.
+/// Decides what an order does to a case: who buys after the case was found is back, and the case over;
+/// within `window_days` of the last contact it counts as won by that. Orders may arrive late and in any
+/// order; their day counts. The model of the statement in the store.
 pub fn on_order(case: &Case, ordered_on: NaiveDate, window_days: u32) -> OnOrder {
     if case.state.is_final() {
         return OnOrder::Closed;
@@ -512,15 +510,15 @@ pub fn on_order(case: &Case, ordered_on: NaiveDate, window_days: u32) -> OnOrder
     if ordered_on <= case.opened_on {
         return OnOrder::Before;
     }
-    let since = case.contacted_on.unwrap_or(case.opened_on);
-    if (ordered_on - since).num_days() > i64::from(window_days) {
-        return OnOrder::TooLate;
-    }
+    let is_within = |day: NaiveDate| {
+        let days = (ordered_on - day).num_days();
+        (0..=i64::from(window_days)).contains(&days)
+    };
     OnOrder::WonBack {
         case: Case {
             hold: None,
             ..case.moved(CaseState::WonBack)
         },
-        after_contact: case.contacted_on.is_some_and(|day| day <= ordered_on),
+        after_contact: case.contacted_on.is_some_and(is_within),
     }
 }

@@ -97,6 +97,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
                 planning::nightly(app, &tenant, Utc::now()).await,
             ),
             (
+                "winback mails that came to nothing",
+                winback::undo_lost(app, &tenant, stop).await,
+            ),
+            (
                 "customers won back",
                 winback::win_back(app, &tenant, stop).await,
             ),

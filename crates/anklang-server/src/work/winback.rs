@@ -19,7 +19,7 @@ use anklang_store::tenant::{self, Tenant};
 use anklang_store::winback::detection::{self, Detection, Model, NewDetection, Part, Tally};
 use anklang_store::winback::judge::{self, Judge, Verdicts};
 use anklang_store::winback::settings::{self, Settings};
-use anklang_store::winback::{figures, won_back};
+use anklang_store::winback::{figures, lost, won_back};
 use anklang_store::{Conn, StoreError};
 use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
 use serde::{Deserialize, Serialize};
@@ -313,7 +313,7 @@ impl Run<'_> {
             judge::begin_chunk(conn, tenant).await?;
         }
         let verdicts = Verdicts {
-            tenant,
+            tenant: &self.tenant,
             detection: id,
             as_of: self.job.as_of,
             rest_days: self.settings.rest_days,
@@ -383,6 +383,23 @@ pub async fn forget(
         let gone = detection::forget_figures(&mut tx, tenant.id, FIGURES_PER_CHUNK).await?;
         tx.commit().await?;
         if i64::try_from(gone).unwrap_or(0) < FIGURES_PER_CHUNK {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Undoes what mails that came to nothing have made of their cases.
+pub async fn undo_lost(
+    app: &App,
+    tenant: &Tenant,
+    stop: &CancellationToken,
+) -> Result<(), StoreError> {
+    while !stop.is_cancelled() {
+        let mut tx = app.store.begin(tenant.id).await?;
+        let undone = lost::undo(&mut tx, tenant, CASES_PER_CHUNK).await?;
+        tx.commit().await?;
+        if i64::try_from(undone).unwrap_or(0) < CASES_PER_CHUNK {
             return Ok(());
         }
     }

@@ -61,8 +61,8 @@ pub(crate) const ANNOUNCE: &str = "
 /// others.
 pub(crate) const ANNOUNCE_MESSAGES: &str = "
     announced AS (
-        INSERT INTO handover_event (tenant_id, type, offer_id, subject, data)
-        SELECT n.tenant_id, 'anklang.message.' || n.kind || '.v1', am.offer_id,
+        INSERT INTO handover_event (tenant_id, type, offer_id, winback_case_id, subject, data)
+        SELECT n.tenant_id, 'anklang.message.' || n.kind || '.v1', am.offer_id, am.winback_case_id,
                'messages/' || am.id,
                jsonb_build_object(
                    'message', 'messages/' || am.id, 'report', n.kind, 'customer', cu.number,
@@ -100,8 +100,8 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
 /// text is not told: an event outlives the customer's data.
 pub(crate) const ANNOUNCE_INBOUND: &str = "
     announced AS (
-        INSERT INTO handover_event (tenant_id, type, offer_id, subject, data)
-        SELECT n.tenant_id, 'anklang.inbound.received.v1', am.offer_id,
+        INSERT INTO handover_event (tenant_id, type, offer_id, winback_case_id, subject, data)
+        SELECT n.tenant_id, 'anklang.inbound.received.v1', am.offer_id, am.winback_case_id,
                'inboundMessages/' || n.id,
                jsonb_build_object(
                    'inbound_message', 'inboundMessages/' || n.id, 'customer', cu.number,

@@ -180,6 +180,8 @@ const LAST_CONTACT: &str = "SELECT x.actor, x.detail->>'template' AS template
     FROM winback_case_event x
     WHERE x.tenant_id = $1 AND x.case_id = e.case_id AND x.kind IN ('mailed', 'offer_requested')
       AND (x.created_at, x.id) < (e.created_at, e.id)
+      AND NOT EXISTS (SELECT FROM winback_mail u WHERE u.tenant_id = $1 AND u.undone
+          AND u.message_id = substr(x.detail->>'message', 10)::uuid)
       AND (e.kind = 'no_interest' OR e.kind = 'won_back' AND k.won_contacted)
     ORDER BY x.created_at DESC, x.id DESC LIMIT 1";
 
@@ -224,7 +226,7 @@ fn sql(group_by: &[Dimension]) -> String {
              JOIN winback_case k ON k.tenant_id = $1 AND k.id = e.case_id
              JOIN customer c ON c.tenant_id = $1 AND c.id = k.customer_id
              LEFT JOIN LATERAL ({LAST_CONTACT}) l ON true
-             LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = e.case_id
+             LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = e.case_id AND NOT w.undone
                   AND w.template = CASE e.kind WHEN 'mailed' THEN e.detail->>'template'
                                    ELSE l.template END
              LEFT JOIN message m ON m.tenant_id = $1 AND m.id = w.message_id AND e.kind = 'mailed'
@@ -241,6 +243,10 @@ fn sql(group_by: &[Dimension]) -> String {
              WHERE e.tenant_id = $1 AND e.created_at >= $2::timestamp AT TIME ZONE $4
                AND e.created_at < ($3 + 1)::timestamp AT TIME ZONE $4
                AND e.kind IN ('mailed', 'offer_requested', 'reminder', 'no_interest', 'won_back')
+               -- A mail that came to nothing is none.
+               AND NOT (e.kind = 'mailed' AND EXISTS (
+                   SELECT FROM winback_mail u WHERE u.tenant_id = $1 AND u.undone
+                     AND u.message_id = substr(e.detail->>'message', 10)::uuid))
                AND {asked_for})
          SELECT GROUPING(d0) = 0 AS is_group, ARRAY[{shown}] AS keys,
                 count(*) FILTER (WHERE kind = 'opened') AS opened,

@@ -156,11 +156,8 @@ pub fn resource(id: Uuid) -> String {
     anklang_domain::name::format(&[("winbackCases", &id.to_string())])
 }
 
-/// The newest order `o` of the customer of the case `k`: in its currency, and not rejected by the ERP.
-const NEWEST: &str = "sales_order o
-        WHERE o.tenant_id = k.tenant_id AND o.customer_id = k.customer_id
-          AND o.state <> 'rejected' AND o.currency = k.currency
-        ORDER BY o.ordered_at DESC, o.id DESC LIMIT 1";
+/// The newest order `o` of the customer of the case `k`, as [`newest_order!`] says.
+const NEWEST: &str = newest_order!("k.customer_id");
 
 /// The code of its brand.
 pub(super) static BRAND: LazyLock<String> = LazyLock::new(|| {

@@ -187,6 +187,9 @@ pub struct Tally {
     pub unchanged: i64,
     /// Customers who would be a case, and had one that was closed too lately.
     pub rested: i64,
+    /// Customers who would be a case, and have bought since the day that was looked at.
+    #[serde(default)]
+    pub returned: i64,
     /// What is missing of the expected revenue, of all cases found.
     pub dropped: Decimal,
     /// Revenue at stake of all cases found, as far as there is a model.
@@ -448,22 +451,15 @@ pub async fn never_bought(conn: &mut Conn, tenant: TenantId, id: OperationId) ->
     Ok(row.n)
 }
 
-/// Forgets figures that are of no use any more, at most `limit`: all but those of the newest detection that
-/// is done, of those under way, and of trials of the last day. Gives how many that were.
+/// Forgets figures of detections that are over, at most `limit`. Gives how many that were.
 pub async fn forget_figures(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<usize> {
     // By their places: they are never changed, and the join with as many others is saved.
     Ok(diesel::sql_query(
-        "WITH kept AS (
-             SELECT id FROM winback_detection
-             WHERE tenant_id = $1 AND done_at IS NOT NULL AND NOT is_trial
-             ORDER BY done_at DESC LIMIT 1),
-         old AS (
+        "WITH old AS (
              SELECT d.id FROM winback_detection d
-             WHERE d.tenant_id = $1 AND d.id NOT IN (SELECT id FROM kept)
-               AND CASE WHEN d.done_at IS NULL THEN NOT EXISTS (
-                            SELECT FROM operation o WHERE o.tenant_id = $1 AND o.id = d.id
-                              AND o.state IN ('queued', 'running'))
-                        ELSE NOT d.is_trial OR d.done_at < now() - interval '1 day' END)
+             WHERE d.tenant_id = $1 AND NOT EXISTS (
+                 SELECT FROM operation o WHERE o.tenant_id = $1 AND o.id = d.id
+                   AND o.state IN ('queued', 'running')))
          DELETE FROM winback_figure
          WHERE tenant_id = $1 AND ctid = ANY (ARRAY(
              SELECT f.place FROM old

@@ -38,36 +38,47 @@ pub struct Look<'a> {
     pub currency: &'a str,
 }
 
-/// Orders that count, with their day; `$1` tenant, `$2` time zone, `$3` currency.
-pub(super) const ORDERS: &str = "SELECT id, customer_id, number, ordered_at,
-        (ordered_at AT TIME ZONE $2)::date AS day
-    FROM sales_order WHERE tenant_id = $1 AND currency = $3 AND state <> 'rejected'";
+/// Orders that count in a currency, with their day; `$1` tenant, `$2` time zone.
+pub(super) fn orders(currency: &str) -> String {
+    format!(
+        "SELECT id, customer_id, number, ordered_at, (ordered_at AT TIME ZONE $2)::date AS day
+         FROM sales_order WHERE tenant_id = $1 AND currency = {currency} AND state <> 'rejected'"
+    )
+}
 
-/// Customers and the days on which they ordered up to `$4`; `only` takes some orders `o`, `lines` joins what
-/// their lines come to.
+/// Customers and the days on which they ordered up to `$4`, in the currency `$3`; `only` takes some orders
+/// `o`, `lines` joins what their lines come to.
 fn days(only: &str, lines: &str) -> String {
+    let orders = orders("$3");
     format!(
         "SELECT o.customer_id, o.day, count(*) AS orders, coalesce(sum(l.revenue), 0) AS revenue
-         FROM ({ORDERS} {only}) o {lines}
+         FROM ({orders} {only}) o {lines}
          WHERE o.day <= $4
          GROUP BY o.customer_id, o.day"
     )
 }
 
 /// The sums of a customer over rows of [`days`]; the earlier period is `$5` to `$6`, the later one
-/// `$7` to `$8`.
+/// `$7` to `$8`. A day that comes to less than nothing is one of returns: it counts as revenue and is
+/// no purchase. Customers who have nothing else are left out by [`BOUGHT`].
 fn sums() -> String {
     let all = money("sum(revenue)");
     let then = money("coalesce(sum(revenue) FILTER (WHERE day BETWEEN $5 AND $6), 0)");
     let now = money("coalesce(sum(revenue) FILTER (WHERE day BETWEEN $7 AND $8), 0)");
     format!(
-        "customer_id, min(day) AS first_order, max(day) AS last_order, sum(orders)::integer AS orders,
+        "customer_id, min(day) FILTER (WHERE revenue >= 0) AS first_order,
+         max(day) FILTER (WHERE revenue >= 0) AS last_order,
+         (sum(orders) FILTER (WHERE revenue >= 0))::integer AS orders,
          {all} AS revenue, {then} AS revenue_then, {now} AS revenue_now,
-         (count(*) - 1)::integer AS repeats,
-         coalesce((sum(revenue) - (min(ARRAY[(day - date '2000-01-01')::numeric, revenue]))[2])
-                  / nullif(count(*) - 1, 0), 0)::float8 AS mean_repeat"
+         (count(*) FILTER (WHERE revenue >= 0) - 1)::integer AS repeats,
+         coalesce((sum(revenue) - (min(ARRAY[(day - date '2000-01-01')::numeric, revenue])
+                                       FILTER (WHERE revenue >= 0))[2])
+                  / nullif(count(*) FILTER (WHERE revenue >= 0) - 1, 0), 0)::float8 AS mean_repeat"
     )
 }
+
+/// Who has bought at all.
+const BOUGHT: &str = "HAVING bool_or(revenue >= 0)";
 
 macro_rules! with_look {
     ($sql:expr, $look:expr) => {
@@ -109,7 +120,7 @@ fn insert(days: &str) -> String {
     format!(
         "INSERT INTO winback_figure (tenant_id, detection_id, customer_id, first_order, last_order,
              orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
-         SELECT $1, $9, {sums} FROM {days} days GROUP BY customer_id"
+         SELECT $1, $9, {sums} FROM {days} days GROUP BY customer_id {BOUGHT}"
     )
 }
 
@@ -244,7 +255,7 @@ pub(super) async fn of_one(
             "LEFT JOIN LATERAL (SELECT sum(quantity * unit_price) AS revenue FROM order_line
                      WHERE tenant_id = $1 AND order_id = o.id) l ON true";
         let (days, sums) = (days("AND customer_id = $9", lines), sums());
-        format!("SELECT {sums} FROM ({days}) days GROUP BY customer_id")
+        format!("SELECT {sums} FROM ({days}) days GROUP BY customer_id {BOUGHT}")
     });
     let found: Vec<Figures> = with_look!(&*SQL, look)
         .bind::<SqlUuid, _>(customer)

@@ -26,7 +26,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::detection::{Model, Tally};
-use super::figures::{Figures, Look, ORDERS};
+use super::figures::{Figures, Look, orders};
 use super::{CLOSED, money, selected};
 use crate::selection::{Prepared, Statement};
 use crate::tenant::Tenant;
@@ -332,9 +332,10 @@ pub async fn lost_groups(
             ))
         };
         let (then, now) = (period("$5 AND $6"), period("$7 AND $8"));
+        let orders = orders("$3");
         format!(
             "SELECT o.customer_id, l.product_group, {then} AS revenue_then, {now} AS revenue_now
-             FROM ({ORDERS} AND customer_id = ANY($4)) o
+             FROM ({orders} AND customer_id = ANY($4)) o
              JOIN order_line l ON l.tenant_id = $1 AND l.order_id = o.id
              WHERE o.day BETWEEN $5 AND $6 OR o.day BETWEEN $7 AND $8
              GROUP BY o.customer_id, l.product_group"
@@ -405,7 +406,7 @@ pub async fn begin_chunk(conn: &mut Conn, tenant: TenantId) -> Result<()> {
 #[derive(Debug, Clone, Copy)]
 pub struct Verdicts<'a> {
     /// The tenant.
-    pub tenant: TenantId,
+    pub tenant: &'a Tenant,
     /// The detection.
     pub detection: OperationId,
     /// Its day.
@@ -432,6 +433,7 @@ impl Verdicts<'_> {
         };
         let (new, refreshed, seen) = (of("opened"), of("refreshed"), of("seen"));
         tally.rested += count(of("rested").len());
+        tally.returned += count(of("returned").len());
         tally.refreshed += count(refreshed.len());
         tally.unchanged += count(seen.len() + of("unchanged").len());
         tally.opened += if is_trial {
@@ -444,7 +446,7 @@ impl Verdicts<'_> {
         for one in self.found {
             if verdicts
                 .get(&one.customer_id)
-                .is_some_and(|v| v != "rested")
+                .is_some_and(|v| v != "rested" && v != "returned")
             {
                 tally.dropped += one.drop_amount;
                 tally.at_stake += one.view.at_stake.unwrap_or_default();
@@ -461,15 +463,15 @@ impl Verdicts<'_> {
              WHERE tenant_id = $1 AND customer_id = ANY($2) AND state NOT IN {CLOSED}
              ORDER BY id FOR UPDATE"
         ))
-        .bind::<SqlUuid, _>(self.tenant.0)
+        .bind::<SqlUuid, _>(self.tenant.id.0)
         .bind::<Array<SqlUuid>, _>(customers)
         .execute(conn)
         .await?;
         Ok(())
     }
 
-    /// What becomes of each: `opened`, `refreshed`, `seen` (again, and nothing differs), `unchanged`
-    /// or `rested`.
+    /// What becomes of each: `opened`, `refreshed`, `seen` (again, and nothing differs), `unchanged`,
+    /// `rested`, or `returned`: without a case, and has bought since.
     async fn compare(&self, conn: &mut Conn) -> Result<HashMap<Uuid, String>> {
         #[derive(QueryableByName)]
         struct Row {
@@ -480,15 +482,22 @@ impl Verdicts<'_> {
         }
         static SQL: LazyLock<String> = LazyLock::new(|| {
             let (stored, wanted) = (columns_of("k"), columns_of("f"));
+            let orders = orders("f.currency");
             format!(
                 "SELECT f.customer_id,
                      CASE WHEN k.id IS NULL AND rest.holds THEN 'rested'
+                          WHEN k.id IS NULL AND EXISTS (
+                              SELECT FROM ({orders} AND customer_id = f.customer_id
+                                  AND ordered_at >= $3::timestamp AT TIME ZONE $2) o
+                              WHERE o.day > $3 AND 0 < (
+                                  SELECT sum(l.quantity * l.unit_price) FROM order_line l
+                                  WHERE l.tenant_id = $1 AND l.order_id = o.id)) THEN 'returned'
                           WHEN k.id IS NULL THEN 'opened'
                           WHEN seen.as_of > $3 THEN 'unchanged'
                           WHEN ROW({stored}) IS DISTINCT FROM ROW({wanted}) THEN 'refreshed'
                           WHEN seen.as_of = $3 THEN 'unchanged'
                           ELSE 'seen' END AS verdict
-                 FROM jsonb_to_recordset($2) {FOUND}
+                 FROM jsonb_to_recordset($5) {FOUND}
                  LEFT JOIN winback_case k ON k.tenant_id = $1 AND k.customer_id = f.customer_id
                       AND k.state NOT IN {CLOSED}
                  LEFT JOIN winback_detection seen ON seen.tenant_id = $1 AND seen.id = k.seen_by
@@ -500,10 +509,11 @@ impl Verdicts<'_> {
         });
         let all: Vec<&Found> = self.found.iter().collect();
         let rows: Vec<Row> = diesel::sql_query(&*SQL)
-            .bind::<SqlUuid, _>(self.tenant.0)
-            .bind::<Jsonb, _>(json(&all)?)
+            .bind::<SqlUuid, _>(self.tenant.id.0)
+            .bind::<Text, _>(self.tenant.time_zone.name())
             .bind::<Date, _>(self.as_of)
             .bind::<Integer, _>(i32::try_from(self.rest_days).unwrap_or(i32::MAX))
+            .bind::<Jsonb, _>(json(&all)?)
             .load(conn)
             .await?;
         let pairs = rows.into_iter().map(|row| (row.customer_id, row.verdict));
@@ -525,7 +535,7 @@ impl Verdicts<'_> {
             )
         });
         diesel::sql_query(&*SQL)
-            .bind::<SqlUuid, _>(self.tenant.0)
+            .bind::<SqlUuid, _>(self.tenant.id.0)
             .bind::<Jsonb, _>(json(found)?)
             .bind::<SqlUuid, _>(self.detection.0)
             .execute(conn)
@@ -542,7 +552,7 @@ impl Verdicts<'_> {
             "UPDATE winback_case SET seen_by = $3
              WHERE tenant_id = $1 AND customer_id = ANY($2) AND state NOT IN {CLOSED}"
         ))
-        .bind::<SqlUuid, _>(self.tenant.0)
+        .bind::<SqlUuid, _>(self.tenant.id.0)
         .bind::<Array<SqlUuid>, _>(customers)
         .bind::<SqlUuid, _>(self.detection.0)
         .execute(conn)
@@ -572,7 +582,7 @@ impl Verdicts<'_> {
             )
         });
         let rows = diesel::sql_query(&*SQL)
-            .bind::<SqlUuid, _>(self.tenant.0)
+            .bind::<SqlUuid, _>(self.tenant.id.0)
             .bind::<Jsonb, _>(json(found)?)
             .bind::<SqlUuid, _>(self.detection.0)
             .bind::<Date, _>(self.as_of)

@@ -5,12 +5,28 @@
 //! rows. Revenue of an order is the sum of its lines; orders in another currency than the settings', and
 //! those that the ERP rejected, do not count. Days are those of the tenant's time zone.
 
+/// The newest order `o` of a customer, whatever its currency: neither rejected by the ERP nor a return,
+/// which comes to less than nothing. `$1` is the tenant.
+macro_rules! newest_order {
+    ($customer:literal) => {
+        concat!(
+            "sales_order o WHERE o.tenant_id = $1 AND o.customer_id = ",
+            $customer,
+            " AND o.state <> 'rejected' AND 0 <= coalesce((
+                  SELECT sum(l.quantity * l.unit_price) FROM order_line l
+                  WHERE l.tenant_id = $1 AND l.order_id = o.id), 0)
+              ORDER BY o.ordered_at DESC, o.id DESC LIMIT 1"
+        )
+    };
+}
+
 pub mod analysis;
 pub mod case;
 pub mod detection;
 pub mod explain;
 pub mod figures;
 pub mod judge;
+pub mod lost;
 pub mod mail;
 pub mod mailing;
 pub mod settings;

@@ -186,11 +186,12 @@ pub struct Facts {
     pub voucher: String,
 }
 
-/// The last order of the customer `cu` that counts, as `o`.
-pub(super) const LAST_ORDER: &str = "LEFT JOIN LATERAL (
-        SELECT id, brand_id, ordered_at FROM sales_order
-        WHERE tenant_id = $1 AND customer_id = cu.id AND state <> 'rejected'
-        ORDER BY ordered_at DESC, number DESC LIMIT 1) o ON true";
+/// The last order of the customer `cu`, as `o`.
+pub(super) const LAST_ORDER: &str = concat!(
+    "LEFT JOIN LATERAL (SELECT o.id, o.brand_id, o.ordered_at FROM ",
+    newest_order!("cu.id"),
+    ") o ON true"
+);
 
 /// The brand of a customer's mails by [`LAST_ORDER`]: that of the last order, or the tenant's only one.
 pub(super) const BRAND: &str = "coalesce(o.brand_id, (

@@ -1,6 +1,5 @@
 //! Cases that customers close by buying again, as [`anklang_domain::winback::on_order`] says: by the first
-//! order after the day of finding that lies within the window of the last contact, or of the finding where
-//! there was none.
+//! order after the day of finding, in the case's own currency.
 //!
 //! All open cases are looked at, not only new orders: an order may arrive late, or get its lines later.
 //! What comes to nothing or less is a return, or has no lines yet, and wins nobody back.
@@ -9,34 +8,35 @@ use std::sync::LazyLock;
 
 use chrono::NaiveDate;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Date, Integer, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Date, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::figures::ORDERS;
+use super::figures::orders;
 use super::settings::Settings;
 use super::{CLOSED, money};
 use crate::tenant::Tenant;
 use crate::{Conn, Result};
 
-/// Joins to the case `k` the order that wins its customer back; `$4` is today, `$5` the window.
+/// Joins to the case `k` the order that wins its customer back; `$3` is today.
 fn winning() -> String {
+    let orders = orders("k.currency");
     format!(
         "CROSS JOIN LATERAL (
              SELECT o.id, o.day, o.number, r.revenue
-             FROM ({ORDERS} AND customer_id = k.customer_id
+             FROM ({orders} AND customer_id = k.customer_id
                      AND ordered_at >= k.opened_on::timestamp AT TIME ZONE $2) o
              CROSS JOIN LATERAL (
                  SELECT sum(l.quantity * l.unit_price) AS revenue FROM order_line l
                  WHERE l.tenant_id = $1 AND l.order_id = o.id) r
-             WHERE o.day > k.opened_on AND o.day <= $4
-               AND o.day - coalesce(k.contacted_on, k.opened_on) <= $5 AND r.revenue > 0
+             WHERE o.day > k.opened_on AND o.day <= $3 AND r.revenue > 0
              ORDER BY o.ordered_at, o.id LIMIT 1) o"
     )
 }
 
-/// Closes cases whose customers have bought again, at most `limit`; gives how many. Whoever works on one of
-/// them is waited for, and what they did is looked at; that somebody holds a case does not matter.
+/// Closes cases whose customers have bought again, at most `limit`; gives how many, and none while another
+/// server does the same. Whoever works on one of them is waited for, and what they did is looked at; that
+/// somebody holds a case does not matter.
 pub async fn close(
     conn: &mut Conn,
     tenant: &Tenant,
@@ -48,7 +48,7 @@ pub async fn close(
         let winning = winning();
         format!(
             "SELECT k.id FROM winback_case k {winning}
-             WHERE k.tenant_id = $1 AND k.state NOT IN {CLOSED} LIMIT $6"
+             WHERE k.tenant_id = $1 AND k.state NOT IN {CLOSED} LIMIT $4"
         )
     });
     static WRITE: LazyLock<String> = LazyLock::new(|| {
@@ -56,12 +56,12 @@ pub async fn close(
         format!(
             "WITH won AS MATERIALIZED (
                  SELECT k.id, k.state, o.id AS order_id, o.number, {revenue} AS revenue,
-                        coalesce(k.contacted_on <= o.day, false) AS contacted
+                        coalesce(o.day - k.contacted_on BETWEEN 0 AND $5, false) AS contacted
                  FROM winback_case k {winning}
-                 WHERE k.tenant_id = $1 AND k.state NOT IN {CLOSED} AND k.id = ANY($6)),
+                 WHERE k.tenant_id = $1 AND k.state NOT IN {CLOSED} AND k.id = ANY($4)),
              closed AS (
                  UPDATE winback_case k
-                 SET state = 'won_back', due_on = NULL, closed_on = $4, held_by = NULL,
+                 SET state = 'won_back', due_on = NULL, closed_on = $3, held_by = NULL,
                      held_until = NULL, claim_id = NULL, won_order_id = won.order_id,
                      won_contacted = won.contacted, won_revenue = won.revenue, updated_at = now()
                  FROM won WHERE k.tenant_id = $1 AND k.id = won.id
@@ -78,13 +78,25 @@ pub async fn close(
         #[diesel(sql_type = SqlUuid)]
         id: Uuid,
     }
+    #[derive(QueryableByName)]
+    struct Turn {
+        #[diesel(sql_type = Bool)]
+        is_ours: bool,
+    }
+    let turn: Turn = diesel::sql_query(
+        "SELECT pg_try_advisory_xact_lock(hashtextextended('won back ' || $1::text, 0)) AS is_ours",
+    )
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .get_result(conn)
+    .await?;
+    if !turn.is_ours {
+        return Ok(0);
+    }
     let window = i32::try_from(settings.win_window_days).unwrap_or(i32::MAX);
     let found: Vec<Row> = diesel::sql_query(&*FIND)
         .bind::<SqlUuid, _>(tenant.id.0)
         .bind::<Text, _>(tenant.time_zone.name())
-        .bind::<Text, _>(&settings.currency)
         .bind::<Date, _>(today)
-        .bind::<Integer, _>(window)
         .bind::<BigInt, _>(limit)
         .load(conn)
         .await?;
@@ -103,10 +115,9 @@ pub async fn close(
     Ok(diesel::sql_query(&*WRITE)
         .bind::<SqlUuid, _>(tenant.id.0)
         .bind::<Text, _>(tenant.time_zone.name())
-        .bind::<Text, _>(&settings.currency)
         .bind::<Date, _>(today)
-        .bind::<Integer, _>(window)
         .bind::<Array<SqlUuid>, _>(&ids)
+        .bind::<Integer, _>(window)
         .execute(conn)
         .await?)
 }

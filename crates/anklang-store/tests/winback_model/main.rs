@@ -1,9 +1,10 @@
 //! Winback in a real database, against what it means: the rule on the orders of CDNOW against plain SQL, a
-//! season, days that follow on each other, orders that win back against the domain's rule, and figures of
-//! histories against counting one by one.
+//! season, days that follow on each other, orders that win back against the domain's rule, mails that came to
+//! nothing, and figures of histories against counting one by one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod analysis;
+mod lost;
 mod rule;
 mod won_back;
 

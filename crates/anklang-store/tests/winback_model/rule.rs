@@ -54,7 +54,7 @@ impl Lab {
                 .await
                 .unwrap();
             let verdicts = Verdicts {
-                tenant: tenant.id,
+                tenant,
                 detection: id,
                 as_of,
                 rest_days: version.settings.rest_days,
@@ -133,7 +133,11 @@ impl Lab {
              FROM weighed
              WHERE orders >= {} AND revenue >= {} AND known >= {}
                AND (t * weight_now - n * weight_then) * 100 >= t * weight_now * {}
-               AND (t * weight_now - n * weight_then) * known >= {} * weight_then * {days}",
+               AND (t * weight_now - n * weight_then) * known >= {} * weight_then * {days}
+               -- Who has bought since is no case any more.
+               AND number NOT IN (SELECT c.number FROM customer c
+                                  JOIN orders o ON o.customer_id = c.id CROSS JOIN bounds
+                                  WHERE o.day > bounds.now_last AND o.amount > 0)",
             rule.least_orders,
             rule.least_revenue,
             rule.least_known_days,

@@ -201,6 +201,7 @@ fn to_wire(detection: &Detection) -> pb::WinbackDetection {
         refreshed_cases: tally.refreshed,
         unchanged_cases: tally.unchanged,
         resting_customers: tally.rested,
+        returned_customers: tally.returned,
         drop: money(tally.dropped),
         at_stake: money(tally.at_stake),
         reasons,

@@ -118,6 +118,9 @@ async fn first(
         LazyLock::new(|| first_sql(true, false)),
         LazyLock::new(|| first_sql(true, true)),
     ];
+    // A case that is no due reminder any more does not come again: there is no place to go on behind.
+    let is_due = |place: &Place| place.due_on.is_some_and(|day| day <= today);
+    let place = place.filter(|(_, place)| tile != Tile::ReminderDue || is_due(place));
     let case = 2 * usize::from(tile == Tile::ReminderDue) + usize::from(place.is_some());
     let found = diesel::sql_query(&SQL[case][..])
         .bind::<SqlUuid, _>(tenant.0)
@@ -135,8 +138,7 @@ async fn first(
     Ok(found.map(|row| row.id))
 }
 
-/// `$6` to `$8` are the place behind which to look. A case that was put off meanwhile has no day: of
-/// reminders those behind it are those that are due later than today, so none.
+/// `$6` to `$8` are the place behind which to look.
 fn first_sql(reminders: bool, behind: bool) -> String {
     let (tile, order) = match reminders {
         // Also as a literal, for the index.

@@ -65,7 +65,8 @@ pub async fn groups(
                     -- The day of a reminder is that of the last one until then.
                     CASE m.from_state WHEN 'reminder' THEN
                         (SELECT (e.detail->>'due_date')::date FROM winback_case_event e
-                         WHERE e.tenant_id = $1 AND e.case_id = m.case_id AND e.kind = 'reminder'
+                         WHERE e.tenant_id = $1 AND e.case_id = m.case_id
+                           AND e.kind IN ('reminder', 'moved') AND e.detail ? 'due_date'
                            AND e.created_at <= $3
                          ORDER BY e.created_at DESC, e.id DESC LIMIT 1) END AS due_then,
                     k.at_stake, k.currency
