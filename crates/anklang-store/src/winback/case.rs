@@ -173,8 +173,8 @@ pub(super) static BRAND: LazyLock<String> = LazyLock::new(|| {
 static SELECT: LazyLock<String> = LazyLock::new(|| {
     let brand = &*BRAND;
     format!(
-        "SELECT k.id, k.customer_id, c.number AS customer_number, {CUSTOMER_NAME} AS customer_name, c.customer_group,
-                k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
+        "SELECT k.id, k.customer_id, c.number AS customer_number, {CUSTOMER_NAME} AS customer_name,
+                c.customer_group, k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
                 k.no_interest, k.closed_on,
                 CASE WHEN k.held_until > now() THEN k.held_by END AS held_by,
                 CASE WHEN k.held_until > now() THEN k.held_until END AS held_until,

@@ -50,8 +50,8 @@ fn money(amount: &str) -> String {
     format!("least(greatest(round({amount}, 2), -9999999999999999.99), 9999999999999999.99)")
 }
 
-/// A saved selection of customers, with what its criteria find as of a point in time; without its ticks. Or why
-/// there is none: it is gone, finds something else, or does not hold any more.
+/// A saved selection of customers, with what its criteria find as of a point in time; without its ticks.
+/// Or why there is none: it is gone, finds something else, or does not hold any more.
 pub async fn selected(
     conn: &mut Conn,
     tenant: &Tenant,
