@@ -74,8 +74,8 @@ impl Lab {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_that_came_to_nothing_leaves_its_case_as_it_was() {
     let lab = Lab::open().await;
-    let pool = "INSERT INTO brand (tenant_id, id, code, name)
-                SELECT id, anklang_uuid7(), 'sw', 'SW' FROM tenant;
+    let pool = "INSERT INTO brand (tenant_id, id, code, name, sender_email)
+                SELECT id, anklang_uuid7(), 'sw', 'SW', 'a@b.example' FROM tenant;
                 INSERT INTO voucher_pool (tenant_id, brand_id, code)
                 SELECT tenant_id, id, 'sommer' FROM brand";
     lab.connect().await.batch_execute(pool).await.unwrap();

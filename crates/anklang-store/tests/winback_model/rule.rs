@@ -90,7 +90,7 @@ impl Lab {
     }
 
     async fn forget(&self) {
-        let sql = "TRUNCATE winback_case, winback_case_event, winback_detection, winback_figure";
+        let sql = "TRUNCATE winback_case, winback_detection CASCADE";
         self.connect().await.batch_execute(sql).await.unwrap();
     }
 

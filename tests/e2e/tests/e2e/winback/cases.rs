@@ -400,7 +400,7 @@ async fn pages_by_every_column_are_the_whole_list_sorted() {
             "SELECT 'winbackCases/' || k.id FROM winback_case k
              JOIN customer c ON c.id = k.customer_id
              LEFT JOIN LATERAL (SELECT * FROM sales_order o WHERE o.customer_id = k.customer_id
-                 AND o.currency = k.currency ORDER BY ordered_at DESC LIMIT 1) o ON true
+                 ORDER BY ordered_at DESC LIMIT 1) o ON true
              LEFT JOIN brand b ON b.id = o.brand_id
              LEFT JOIN sales_order w ON w.id = k.won_order_id
              LEFT JOIN LATERAL (SELECT product_group, sum(quantity * unit_price) AS sum
@@ -581,10 +581,15 @@ async fn a_case_shows_why_and_where_to_look() {
         (case.state(), case.tile()),
         (State::Declining, Tile::Declining)
     );
-    // What the ERP rejected and what is in another currency is not the last order.
+    // What the ERP rejected, and a return, is not the last order.
     let orders = "number,customer_number,brand_code,ordered_at,currency\n\
-        X3,K3,markt,2026-06-01T10:00:00Z,CHF\nY3,K3,markt,2026-05-01T10:00:00Z,EUR\n";
+        X3,K3,markt,2026-06-01T10:00:00Z,EUR\nY3,K3,markt,2026-05-01T10:00:00Z,EUR\n";
     client.import(ImportEntity::Orders, orders).await.unwrap();
+    let lines = "order_number,line,quantity,unit_price\nX3,1,-1,5\n";
+    client
+        .import(ImportEntity::OrderLines, lines)
+        .await
+        .unwrap();
     sql(
         &server,
         "UPDATE sales_order SET state = 'rejected', taken_number = 'Y3' WHERE number = 'Y3'",

@@ -326,7 +326,11 @@ pub async fn populate(server: &TestServer) -> Cases {
              orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
          SELECT c.tenant_id, '{DETECTION}', c.id, '2026-01-01', '2026-03-01', 2, 100, 80, 20, 1, 20
          FROM customer c JOIN tenant t ON t.id = c.tenant_id
-         WHERE t.slug = 'linden' ORDER BY c.number LIMIT 2"
+         WHERE t.slug = 'linden' ORDER BY c.number LIMIT 2;
+         -- Under way: what it goes by is kept.
+         INSERT INTO operation (tenant_id, id, kind, resource, request, run_at)
+         SELECT id, '{DETECTION}', 'DetectWinback', 'winbackDetections/{DETECTION}', '{{}}', '2999-01-01'
+         FROM tenant WHERE slug = 'linden'"
     );
     self::sql(server, &sql).await;
     let (mut free, mut claimed) = (Vec::new(), Vec::new());

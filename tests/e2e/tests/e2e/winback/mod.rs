@@ -135,9 +135,37 @@ pub fn number_is(number: &str) -> selections::Criteria {
     }
 }
 
-/// Two versions of settings and two detections, one of which opens a case of the customer K0001, who has
-/// ordered on 1 May 2025; gives the name of that.
+/// Two versions of settings, the customer W1, who has ordered of the brand `linden` on 1 May 2025 and not since,
+/// and two detections, one of which opens a case; gives the name of that.
 pub async fn populate(client: &Client) -> String {
+    let customer = [
+        (
+            ImportEntity::Customers,
+            "number,kind,last_name\nW1,person,Weg\n",
+        ),
+        (
+            ImportEntity::ContactPoints,
+            "customer_number,channel,address\nW1,mail,weg@post.example\n",
+        ),
+        (
+            ImportEntity::Consents,
+            "customer_number,channel,purpose,state,recorded_at\n\
+             W1,mail,marketing,granted,2025-01-01T00:00:00Z\n",
+        ),
+        (
+            ImportEntity::Orders,
+            "number,customer_number,brand_code,ordered_at,currency\n\
+             W1,W1,linden,2025-05-01T10:00:00Z,EUR\n",
+        ),
+        (
+            ImportEntity::OrderLines,
+            "order_number,line,quantity,unit_price\nW1,1,2,9.90\n",
+        ),
+    ];
+    for (entity, csv) in customer {
+        let sums = client.import(entity, csv).await.unwrap();
+        assert_eq!(sums.errors, [], "{entity:?}");
+    }
     set(client, monthly(), "").await.unwrap();
     let settings = pb::WinbackSettings {
         rest_days: 30,

@@ -64,7 +64,7 @@ fn plan(
             ..Default::default()
         }),
         follow_up_messages: messages,
-        ..weekly("NORD", &["mon"], "2026-01-05", "")
+        ..weekly("NORD", &["mon"], "2026-01-05", "2030-12-31")
     }
 }
 
