@@ -1009,8 +1009,10 @@ pub async fn populate(
         .unwrap();
     // There are several brands: the last order says which.
     let sql = format!(
-        "UPDATE sales_order o SET brand_id = b.id FROM brand b JOIN tenant t ON t.id = b.tenant_id
-         WHERE t.slug = '{slug}' AND b.code = '{brand}' AND o.tenant_id = t.id AND o.number = 'O2'"
+        "UPDATE sales_order o SET brand_id = b.id
+         FROM brand b JOIN tenant t ON t.id = b.tenant_id JOIN customer c ON c.tenant_id = t.id
+         WHERE t.slug = '{slug}' AND b.code = '{brand}' AND c.number = 'K0001'
+           AND o.tenant_id = t.id AND o.customer_id = c.id AND o.number <> 'O1'"
     );
     execute(server, &sql).await;
     let case = case_of(server, "K0001").await;
