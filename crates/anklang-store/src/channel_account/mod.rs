@@ -22,7 +22,7 @@ use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::message::NEVER_HANDED_OVER;
 use crate::planning::plan;
 use crate::selection::{Statement, bound};
-use crate::winback::settings::{self, Settings};
+use crate::winback::settings::{self, Settings as WinbackSettings};
 use crate::{Conn, Result, StoreError};
 
 /// A tenant has at most so many accounts.
@@ -451,7 +451,7 @@ async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str)
     .await?;
     let set = settings::get(conn, tenant).await?.settings;
     if set.offer_mail_account == id {
-        let moved = Settings {
+        let moved = WinbackSettings {
             offer_mail_account: replacement.to_owned(),
             ..set
         };

@@ -174,6 +174,7 @@ pub(super) const REASON: &str = "CASE
          OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date)
     THEN 'the offer is not open any more'
     WHEN w.state IN ('no_interest', 'won_back') THEN 'the case is closed'
+    WHEN v.valid_until < (now() AT TIME ZONE t.time_zone)::date THEN 'the last day of the voucher is over'
     WHEN s.blocked THEN 'the address is blocked'
     WHEN c.state IS DISTINCT FROM 'granted' THEN 'no consent any more' END";
 
@@ -187,6 +188,12 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
         WHERE p.tenant_id = $1 AND p.id = m.phase_id OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT state FROM winback_case
         WHERE tenant_id = $1 AND id = m.winback_case_id OFFSET 0) w ON true
+    -- Of a message of no case nothing is read.
+    LEFT JOIN LATERAL (SELECT p.valid_until FROM winback_mail wm
+        JOIN voucher c ON c.tenant_id = wm.tenant_id AND c.id = wm.voucher_id
+        JOIN voucher_pool p ON p.tenant_id = c.tenant_id AND p.id = c.pool_id
+        WHERE m.winback_case_id IS NOT NULL AND wm.tenant_id = $1 AND wm.message_id = m.id
+        OFFSET 0) v ON true
     LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
         WHERE tenant_id = $1 AND address_hash = m.address_hash
           AND channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END OFFSET 0) s ON true
