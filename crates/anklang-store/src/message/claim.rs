@@ -189,10 +189,10 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
     LEFT JOIN LATERAL (SELECT state FROM winback_case
         WHERE tenant_id = $1 AND id = m.winback_case_id OFFSET 0) w ON true
     -- Of a message of no case nothing is read.
-    LEFT JOIN LATERAL (SELECT p.valid_until FROM winback_mail wm
-        JOIN voucher c ON c.tenant_id = wm.tenant_id AND c.id = wm.voucher_id
-        JOIN voucher_pool p ON p.tenant_id = c.tenant_id AND p.id = c.pool_id
-        WHERE m.winback_case_id IS NOT NULL AND wm.tenant_id = $1 AND wm.message_id = m.id
+    LEFT JOIN LATERAL (SELECT valid_until FROM voucher_pool
+        WHERE m.winback_case_id IS NOT NULL AND tenant_id = $1 AND id = (
+            SELECT pool_id FROM voucher WHERE tenant_id = $1 AND id = (
+                SELECT voucher_id FROM winback_mail WHERE tenant_id = $1 AND message_id = m.id))
         OFFSET 0) v ON true
     LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
         WHERE tenant_id = $1 AND address_hash = m.address_hash
