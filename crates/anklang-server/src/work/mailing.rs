@@ -1,8 +1,8 @@
 //! Mails many winback cases, chunk by chunk.
 //!
 //! First the control group is drawn and everybody else noted, in one transaction: from then on it is
-//! settled who is mailed and who is left alone. Then chunks of those are decided on and queued, by their ids, and
-//! once more those that somebody had in hand
+//! settled who is mailed and who is left alone. Then chunks of those are decided on and queued, in the order
+//! of their ids, and in a second step those that somebody had in hand meanwhile
 //! (`anklang_store::winback::mail`), each in one transaction with its checkpoint. Killed in between, a
 //! chunk is done again as if it had never been; a template goes once to a case, and a voucher to one mail,
 //! by unique keys.

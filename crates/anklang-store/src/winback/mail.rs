@@ -328,8 +328,8 @@ async fn keep_accounts(conn: &mut Conn, tenant: TenantId) -> Result<()> {
 
 /// Brand, sender, address and consent of the customers of the cases `c` of the tenant `$1`, and the word of
 /// the refusal for which they cannot be mailed by the template with the key `$2`, or NULL: the first of
-/// all that is in the way. The address is the best one that is not blocked; only the template with vouchers has a pool.
-/// Behind it comes which cases.
+/// all that is in the way. The address is the best one that is not blocked; only the template with vouchers
+/// has a pool. Behind it comes which cases.
 static REACH: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT x.*, CASE

@@ -1,9 +1,8 @@
 //! Mailings: many cases at once, with a control group, and what that brought.
 //!
-//! Who is in it and who is left alone is one statement, before anything is queued, and after who cannot be
-//! mailed was refused: lots are drawn of the others only. Mailings of a tenant take turns at it, so that each sees
-//! who is left alone for the others. Then the members are
-//! decided on chunk by chunk: a chunk's mails, its refusals and the checkpoint are one transaction, and
+//! Who is in it and who is left alone is one statement, before anything is queued. It refuses who cannot be
+//! mailed, and draws lots of the others only. A tenant's mailings take turns at it, so that each sees who
+//! is left alone for the others. Then the members are decided on chunk by chunk: a chunk's mails, its refusals and the checkpoint are one transaction, and
 //! what is not decided is what is left.
 
 use anklang_domain::TenantId;

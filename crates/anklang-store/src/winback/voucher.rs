@@ -234,32 +234,46 @@ pub struct Taken {
 }
 
 /// Locks the first codes of a pool that nobody has been given.
-const LOCK: &str =
-    "SELECT id, code FROM voucher WHERE tenant_id = $1 AND pool_id = $2 AND given_at IS NULL
+const LOCK: &str = "SELECT id, code FROM voucher
+    WHERE tenant_id = $1 AND pool_id = $2 AND given_at IS NULL
     ORDER BY id LIMIT $3 FOR UPDATE";
 
-/// Locks as many codes, past those that others are just taking. When they do not suffice, these are let go again
-/// and all are waited for in their order: the others may give theirs back, and who waits
-/// for codes of a pool holds none of it.
-async fn lock(conn: &mut Conn, tenant: TenantId, pool: Uuid, wanted: usize) -> Result<Vec<Taken>> {
-    static PASSING: LazyLock<String> = LazyLock::new(|| format!("{LOCK} SKIP LOCKED"));
-    let locked = async |conn: &mut Conn, sql: &str| -> Result<Vec<Taken>> {
-        Ok(diesel::sql_query(sql)
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<SqlUuid, _>(pool)
-            .bind::<BigInt, _>(i64::try_from(wanted).unwrap_or(i64::MAX))
-            .load(conn)
-            .await?)
-    };
+/// As [`LOCK`], past those that others are just taking.
+static PASSING: LazyLock<String> = LazyLock::new(|| format!("{LOCK} SKIP LOCKED"));
+
+async fn lock(
+    conn: &mut Conn,
+    tenant: TenantId,
+    pool: Uuid,
+    wanted: usize,
+    sql: &str,
+) -> Result<Vec<Taken>> {
+    Ok(diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(pool)
+        .bind::<BigInt, _>(i64::try_from(wanted).unwrap_or(i64::MAX))
+        .load(conn)
+        .await?)
+}
+
+/// Locks so many codes, or all that are left. When those that nobody else is taking do not suffice, they
+/// are let go again, and all are waited for in their order: others may give theirs back, and who waits for
+/// a pool holds nothing of it.
+async fn locked(
+    conn: &mut Conn,
+    tenant: TenantId,
+    pool: Uuid,
+    wanted: usize,
+) -> Result<Vec<Taken>> {
     diesel::sql_query("SAVEPOINT vouchers")
         .execute(conn)
         .await?;
-    let mut taken = locked(conn, &PASSING).await?;
+    let mut taken = lock(conn, tenant, pool, wanted, &PASSING).await?;
     if taken.len() < wanted {
         diesel::sql_query("ROLLBACK TO SAVEPOINT vouchers")
             .execute(conn)
             .await?;
-        taken = locked(conn, LOCK).await?;
+        taken = lock(conn, tenant, pool, wanted, LOCK).await?;
     }
     diesel::sql_query("RELEASE SAVEPOINT vouchers")
         .execute(conn)
@@ -276,7 +290,7 @@ pub async fn take(
     customers: &[Uuid],
 ) -> Result<Vec<Taken>> {
     // Locked by a statement of their own, so that the next one finds its rows as they are.
-    let taken = lock(conn, tenant, pool, customers.len()).await?;
+    let taken = locked(conn, tenant, pool, customers.len()).await?;
     let customers: Vec<Uuid> = customers.iter().copied().take(taken.len()).collect();
     diesel::sql_query(
         "UPDATE voucher v SET given_at = now(), customer_id = t.customer_id

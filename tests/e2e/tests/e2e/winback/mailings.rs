@@ -249,7 +249,8 @@ async fn what_a_mailing_cannot_take_is_told_at_once() {
 }
 
 /// All cases as they are: number, state, day to come back, and whether they were contacted today.
-const CASES: &str = "SELECT string_agg(concat_ws(' ', c.number, w.state, w.due_on - current_date,
+const STANDINGS: &str =
+    "SELECT string_agg(concat_ws(' ', c.number, w.state, w.due_on - current_date,
         CASE WHEN w.standard_on IS NOT NULL AND w.contacted_on = w.standard_on THEN 'mailed' END),
         ',' ORDER BY c.number)
     FROM winback_case w JOIN customer c ON c.id = w.customer_id";
@@ -265,7 +266,7 @@ async fn a_mailing_keeps_what_people_have_promised() {
     let (numbers, _) = done(&server, &client, request).await;
     assert_eq!(numbers, "0000 0001 0002 0003 0004 0005 0006 0007");
     assert_eq!(
-        server.database.one(CASES).await.unwrap(),
+        server.database.one(STANDINGS).await.unwrap(),
         "0000 mailed mailed,0001 mailed mailed,0002 reminder -1 mailed,0003 reminder -3 mailed,\
          0004 reminder 5 mailed,0005 offer_requested mailed,0006 offer_requested mailed,\
          0007 mailed mailed"
@@ -439,7 +440,6 @@ async fn a_mailing_that_was_cancelled_compares_those_it_has_come_to() {
                       SELECT case_id FROM winback_mailing_member WHERE is_decided
                       ORDER BY case_id DESC LIMIT 1)";
     let before: i64 = server.database.one(before).await.unwrap().parse().unwrap();
-    assert!(before < 5, "{before}");
     assert_eq!(counts().await, (3, before));
     execute(&server, "UPDATE winback_mailing SET done_at = now()").await;
     assert_eq!(counts().await, (5, 5));
