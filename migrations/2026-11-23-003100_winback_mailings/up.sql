@@ -9,5 +9,12 @@ ALTER TABLE winback_mailing
     ADD COLUMN excluded          text[] NOT NULL DEFAULT '{}',
     ADD CHECK (num_nonnulls(selection_id, selection_version, criteria) IN (0, 3));
 
+-- When the control group was drawn: contacts since then count as made all the same.
+ALTER TABLE winback_mailing ADD COLUMN drawn_at timestamptz;
+-- Who could not be mailed when lots were drawn is refused, and in no group.
+ALTER TABLE winback_mailing_member
+    ADD COLUMN is_drawn boolean NOT NULL DEFAULT true,
+    ADD CHECK (is_drawn OR is_decided AND refusal IS NOT NULL);
+
 -- Analyses count cases by the day as of which they were found.
 CREATE INDEX winback_case_opened ON winback_case (tenant_id, opened_on);

@@ -18,7 +18,9 @@
 //! # Who may
 //! A person holds the case that they work on ([`claim`]) for a time; until it ends nobody else may act on
 //! it, also no campaign. On a case that nobody holds any person of the tenant may act.
-//! Campaigns mail and do nothing else. A template goes out once for each case, whoever sends it.
+//! Campaigns mail and do nothing else. What a person has promised survives their mails: a reminder keeps its
+//! day, and an offer that was asked for is still to be made. A template goes out once for each case, whoever
+//! sends it.
 
 use chrono::{DateTime, Days, NaiveDate, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -421,7 +423,7 @@ pub fn act(
                 ..case.moved(CaseState::OfferRequested)
             }
         }
-        Action::Mail(template) => mailed(case, *template, rules, today)?,
+        Action::Mail(template) => mailed(case, actor, *template, rules, today)?,
         Action::Remind(remind) => Case {
             due_on: Some(reminder(*remind, rules, today)?),
             ..case.moved(CaseState::Reminder)
@@ -438,6 +440,7 @@ fn check_text(text: &str) -> Result<(), ActError> {
 
 fn mailed(
     case: &Case,
+    actor: Actor<'_>,
     template: MailTemplate,
     rules: &CaseRules<'_>,
     today: NaiveDate,
@@ -445,9 +448,14 @@ fn mailed(
     if let Some(on) = case.sent_on(template) {
         return Err(ActError::MailedBefore(on));
     }
+    let is_promised = matches!(case.state, CaseState::Reminder | CaseState::OfferRequested);
+    let moved = match actor {
+        Actor::Campaign if is_promised => case.clone(),
+        _ => case.moved(CaseState::Mailed),
+    };
     let mut next = Case {
         contacted_on: Some(today),
-        ..case.moved(CaseState::Mailed)
+        ..moved
     };
     let (has, sent_on) = match template {
         MailTemplate::Standard => (rules.has_standard, &mut next.standard_on),

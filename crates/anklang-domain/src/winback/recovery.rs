@@ -14,6 +14,7 @@
 //!
 //! over **all** customers who were to be contacted (also those who bought nothing, and those whom the
 //! mail did not reach: leaving them out would compare different people), in the same window for both.
+//! Who could not have been contacted is in neither group: that is known before lots are drawn.
 //! As lots decided who was contacted ([`ControlGroup`](super::ControlGroup)), the groups differ by nothing
 //! but the contact and chance.
 //!
@@ -98,7 +99,7 @@ pub struct Recovered {
 pub enum NoRecovered {
     /// A group is too small to have a spread.
     #[error(
-        "both groups need two customers: {contacted} contacted, {control} in the control group"
+        "both groups need two customers: {contacted} to be contacted, {control} in the control group"
     )]
     TooFew {
         /// Contacted customers.
@@ -176,7 +177,7 @@ impl std::fmt::Display for Recovered {
         let (low, high) = self.interval;
         write!(
             f,
-            "{} contacted customers bought for {:.2}. Judging by {} customers of the same kind who \
+            "{} customers who were to be contacted bought for {:.2}. Judging by {} customers of the same kind who \
              were left alone, they would have bought for {:.2} without it, so {:.2} of it is due to the \
              contact; with {:.0} % confidence between {low:.2} and {high:.2}.",
             self.contacted,

@@ -96,7 +96,6 @@ mutations! {
         pb::winback::v1::NextWinbackCaseRequest,
         pb::winback::v1::ReleaseWinbackCaseRequest,
         pb::winback::v1::GenerateVouchersRequest,
-        pb::winback::v1::MailWinbackCaseRequest,
         pb::winback::v1::MailWinbackCasesRequest,
     }
     changes {
@@ -138,6 +137,7 @@ mutations! {
         pb::selections::v1::UpdateSelectionTicksRequest,
         pb::winback::v1::AddWinbackRemarkRequest,
         pb::winback::v1::CloseWinbackCaseRequest,
+        pb::winback::v1::MailWinbackCaseRequest,
         pb::winback::v1::RemindWinbackCaseRequest,
         pb::winback::v1::RequestWinbackOfferRequest,
     }

@@ -87,7 +87,8 @@ tagged! {
     pb::templates::v1::Template,
     pb::winback::v1::WinbackSettings,
     pb::winback::v1::WinbackCase {
-        tile, held_by, hold_expire_time, customer_link, order_link, last_order_products
+        tile, held_by, hold_expire_time, customer_link, order_link, last_order_products,
+        control_until_date
     },
     pb::winback::v1::VoucherPool { voucher_count, left_count },
     pb::winback::v1::WinbackSender { templates },

@@ -163,7 +163,7 @@ impl OperationsApi {
             "succeeded" => Some(Outcome::Response(match &o.kind[..] {
                 bundle::KIND => any(&super::documents::made_bundle(&self.app, &o).await?),
                 dry_run::KIND => any(&super::campaigns::dry_run::response(&o)?),
-                mailing::KIND => any(&super::winback::mails::mailed(&self.app, &o).await?),
+                mailing::KIND => any(&super::winback::mails::mailed(&o)?),
                 planning::KIND => any(&super::planning::generate::response(&o)?),
                 winback::KIND => any(&super::winback::detection::response(&self.app, &o).await?),
                 _ => any(&super::campaigns::launch_response(&self.app, &o).await?),

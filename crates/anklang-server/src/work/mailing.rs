@@ -1,7 +1,8 @@
 //! Mails many winback cases, chunk by chunk.
 //!
 //! First the control group is drawn and everybody else noted, in one transaction: from then on it is
-//! settled who is mailed and who is left alone. Then chunks of those are decided on and queued
+//! settled who is mailed and who is left alone. Then chunks of those are decided on and queued, in the order
+//! of their ids, and in a second step those that somebody had in hand meanwhile
 //! (`anklang_store::winback::mail`), each in one transaction with its checkpoint. Killed in between, a
 //! chunk is done again as if it had never been; a template goes once to a case, and a voucher to one mail,
 //! by unique keys.
@@ -14,12 +15,12 @@ use anklang_store::listing::List;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
 use anklang_store::winback::case;
-use anklang_store::winback::mail::{self, Order};
+use anklang_store::winback::mail::{self, Order, Refusal};
 use anklang_store::winback::mailing::{self, Mailing, NewMailing, Wanted};
 use anklang_store::{Conn, StoreError};
-use chrono::Utc;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::App;
 use super::launch::{criteria_do_not_hold, keep_lease, progress};
@@ -31,6 +32,11 @@ pub const KIND: &str = "MailWinbackCases";
 
 /// Cases that are decided on in one transaction.
 const PER_CHUNK: i64 = 500;
+
+/// The step in which all are decided on, but for those that somebody has in hand.
+const MAIL: &str = "mail";
+/// The step in which these are.
+const REST: &str = "rest";
 
 /// Reads a filter of cases.
 pub fn filter(text: &str, violations: &mut Violations) -> List {
@@ -67,6 +73,8 @@ pub async fn run(
     let mailing = mailing::get(&mut tx, tenant.id, held.operation.id).await?;
     tx.commit().await?;
     let mailing = mailing.ok_or_else(|| StoreError::Missing("the mailing".into()))?;
+    // Where its step is; after a crash it looks from the beginning for what is not decided.
+    let mut after = None;
     loop {
         if held.operation.cancel_requested {
             return Err(Interrupted::Cancelled);
@@ -76,8 +84,8 @@ pub async fn run(
         }
         let _measured = meters::chunk(&held.operation);
         match &held.operation.step[..] {
-            "mail" => {
-                if mail_chunk(app, held, &tenant, &mailing).await? {
+            MAIL | REST => {
+                if mail_chunk(app, held, &tenant, &mailing, &mut after).await? {
                     return Ok(());
                 }
             }
@@ -107,8 +115,10 @@ async fn draw(
         .map_err(|e| hopeless(format!("the stored filter: {e}")))?;
     let control = ControlGroup::new(mailing.id, mailing.control_percent)
         .map_err(|e| hopeless(format!("the stored share of the control group {e}")))?;
-    let now = Utc::now();
     let mut tx = app.store.begin(tenant.id).await?;
+    // Another mailing may be drawing, and its draw may take long.
+    let turn = mailing::begin_draw(&mut tx, tenant.id);
+    let (now, today) = keep_lease(app, held, turn).await?;
     let selection = mailing::selection(&mut tx, tenant, mailing.id, now).await;
     let selection = selection.map_err(criteria_do_not_hold)?;
     let wanted = Wanted {
@@ -116,11 +126,12 @@ async fn draw(
         tile: mailing.tile(),
         selection: selection.as_ref(),
         list: &list,
-        today: tenant.day(now),
+        today,
     };
     let work = mailing::draw(&mut tx, tenant.id, mailing, wanted, &control);
-    let members = keep_lease(app, held, work).await?;
-    operation::advance(&mut tx, held, progress("mail", 0, members, 0)).await?;
+    let drawn = keep_lease(app, held, work).await?;
+    let to = progress(MAIL, drawn.refused, drawn.members, drawn.refused);
+    operation::advance(&mut tx, held, to).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -131,35 +142,59 @@ async fn mail_chunk(
     held: &mut Leased,
     tenant: &Tenant,
     mailing: &Mailing,
+    after: &mut Option<Uuid>,
 ) -> Result<bool, Interrupted> {
+    let is_rest = held.operation.step == REST;
     let mut tx = app.store.begin(tenant.id).await?;
-    let work = decide(&mut tx, tenant, mailing);
-    let (cases, refused) = keep_lease(app, held, work).await?;
-    let (done, failed) = (held.operation.done + cases, held.operation.failed + refused);
-    let to = progress("mail", done, held.operation.total, failed);
+    let work = decide(&mut tx, tenant, mailing, *after, is_rest);
+    let chunk = keep_lease(app, held, work).await?;
+    let done = held.operation.done + chunk.decided;
+    let failed = held.operation.failed + chunk.refused;
+    let step = match chunk.last {
+        None => REST,
+        Some(_) if is_rest => REST,
+        Some(_) => MAIL,
+    };
+    let to = progress(step, done, held.operation.total, failed);
     operation::advance(&mut tx, held, to).await?;
-    if cases == 0 {
+    let is_over = is_rest && chunk.last.is_none();
+    if is_over {
         mailing::finish(&mut tx, tenant.id, mailing.id).await?;
-        operation::finish(&mut tx, held, End::Succeeded(json!({}))).await?;
+        let ended = mailing::ended(&mut tx, tenant.id, mailing.id);
+        let ended = keep_lease(app, held, ended).await?;
+        operation::finish(&mut tx, held, End::Succeeded(json!(ended))).await?;
     }
     tx.commit().await?;
-    if cases > refused {
+    // Of the rest from the beginning.
+    *after = chunk.last;
+    if chunk.decided > chunk.refused {
         app.wake.messages.notify_waiters();
     }
-    Ok(cases == 0)
+    Ok(is_over)
 }
 
-/// Decides on the next cases; gives how many they were, and how many of them were refused.
+/// What was decided of a chunk.
+struct Chunk {
+    decided: i64,
+    refused: i64,
+    /// The last case that was looked at; `None` when there was none.
+    last: Option<Uuid>,
+}
+
+/// Decides on the next cases. Those that somebody has in hand are refused only when it is the rest.
 async fn decide(
     conn: &mut Conn,
     tenant: &Tenant,
     mailing: &Mailing,
-) -> Result<(i64, i64), StoreError> {
-    let cases = mailing::next(conn, tenant.id, mailing.id, PER_CHUNK).await?;
+    after: Option<Uuid>,
+    is_rest: bool,
+) -> Result<Chunk, StoreError> {
+    let cases = mailing::next(conn, tenant.id, mailing.id, after, PER_CHUNK).await?;
     let order = Order {
         template: mailing.template(),
         actor: Actor::Campaign,
         mailing: Some(mailing.id),
+        claim: None,
     };
     let answers = mail::queue(conn, tenant, &order, &cases).await?;
     // A case that is gone has gone with its customer, and its membership as well.
@@ -171,10 +206,15 @@ async fn decide(
                 answers.get(case).and_then(|answer| answer.as_ref().err()),
             )
         })
+        .filter(|(_, refusal)| is_rest || !refusal.is_some_and(Refusal::is_for_now))
         .collect();
     let decided: Vec<_> = decided.into_iter().collect();
     mailing::decided(conn, tenant.id, mailing.id, &decided).await?;
     let refused = decided.iter().filter(|(_, refusal)| refusal.is_some());
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    Ok((count(decided.len()), count(refused.count())))
+    Ok(Chunk {
+        decided: count(decided.len()),
+        refused: count(refused.count()),
+        last: cases.last().copied(),
+    })
 }

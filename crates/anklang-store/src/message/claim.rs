@@ -174,6 +174,7 @@ pub(super) const REASON: &str = "CASE
          OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date)
     THEN 'the offer is not open any more'
     WHEN w.state IN ('no_interest', 'won_back') THEN 'the case is closed'
+    WHEN v.valid_until < (now() AT TIME ZONE t.time_zone)::date THEN 'the last day of the voucher is over'
     WHEN s.blocked THEN 'the address is blocked'
     WHEN c.state IS DISTINCT FROM 'granted' THEN 'no consent any more' END";
 
@@ -187,6 +188,12 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
         WHERE p.tenant_id = $1 AND p.id = m.phase_id OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT state FROM winback_case
         WHERE tenant_id = $1 AND id = m.winback_case_id OFFSET 0) w ON true
+    -- Of a message of no case nothing is read.
+    LEFT JOIN LATERAL (SELECT valid_until FROM voucher_pool
+        WHERE m.winback_case_id IS NOT NULL AND tenant_id = $1 AND id = (
+            SELECT pool_id FROM voucher WHERE tenant_id = $1 AND id = (
+                SELECT voucher_id FROM winback_mail WHERE tenant_id = $1 AND message_id = m.id))
+        OFFSET 0) v ON true
     LEFT JOIN LATERAL (SELECT true AS blocked FROM suppression
         WHERE tenant_id = $1 AND address_hash = m.address_hash
           AND channel = CASE m.channel WHEN 'sms' THEN 'mobile' ELSE m.channel END OFFSET 0) s ON true

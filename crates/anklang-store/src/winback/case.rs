@@ -40,6 +40,7 @@ use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::planning::work::claim::CUSTOMER_NAME;
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
+use crate::winback::mailing::LEFT_ALONE;
 use crate::{Conn, Result, StoreError};
 
 /// The most products of an order that are shown.
@@ -132,6 +133,8 @@ pub struct Case {
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Date>)]
+    pub control_until: Option<NaiveDate>,
 }
 
 /// A product of an order.
@@ -195,7 +198,10 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
                 k.won_contacted, k.won_revenue,
                 (SELECT f.number FROM offer f
                  WHERE f.tenant_id = k.tenant_id AND f.id = k.offer_id) AS offer_number,
-                k.created_at, k.updated_at
+                k.created_at, k.updated_at,
+                (SELECT max(x.drawn_on + x.window_days) FROM {LEFT_ALONE}
+                   >= (now() AT TIME ZONE (SELECT time_zone FROM tenant WHERE id = $1))::date)
+                    AS control_until
          FROM winback_case k
          JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id
          WHERE k.tenant_id = $1"
@@ -326,6 +332,7 @@ pub static LISTABLE: Listable = Listable {
         ),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
+        Field::nullable("control_until_date", Kind::Date, "control_until"),
     ],
     key: &[
         Sort::key("stake_rank", "::numeric", true),

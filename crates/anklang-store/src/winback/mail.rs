@@ -2,12 +2,12 @@
 //! taken, messages written, cases moved and events noted. It is the same for one and for many.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use anklang_domain::TenantId;
 use anklang_domain::winback::{
     ActError, Acted, Action, Actor, Case, CaseRules, MailTemplate, REMINDER_DAYS, act,
 };
-use chrono::NaiveDate;
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, Bool, Bytea, Date, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -17,6 +17,7 @@ use super::case::{Standing, hold_many};
 use super::template::{self, BRAND, LAST_ORDER};
 use super::voucher::{self, Taken};
 use crate::message::SINGLE;
+use crate::selection::{Statement, bound};
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
@@ -29,6 +30,8 @@ pub struct Order<'a> {
     pub actor: Actor<'a>,
     /// The mailing to which it belongs.
     pub mailing: Option<Uuid>,
+    /// The claim under which the case must be.
+    pub claim: Option<Uuid>,
 }
 
 /// What the rules say, or why not.
@@ -81,6 +84,11 @@ impl Refusal {
             Refusal::PoolOver(_) => "pool_over",
             Refusal::PoolEmpty(_) => "pool_empty",
         }
+    }
+
+    /// Whether it may be over soon.
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Refusal::Act(ActError::Held(_)))
     }
 
     /// The resource that is in the way, unless it is the case, and what about it.
@@ -144,8 +152,6 @@ struct Reach {
     brand_id: Option<Uuid>,
     #[diesel(sql_type = Text)]
     brand_code: String,
-    #[diesel(sql_type = Bool)]
-    has_template: bool,
     #[diesel(sql_type = Nullable<Text>)]
     account: Option<String>,
     #[diesel(sql_type = Bool)]
@@ -156,54 +162,48 @@ struct Reach {
     pool_id: Option<Uuid>,
     #[diesel(sql_type = Text)]
     pool_code: String,
-    #[diesel(sql_type = Nullable<Date>)]
-    pool_until: Option<NaiveDate>,
     #[diesel(sql_type = Nullable<Text>)]
     address: Option<String>,
     #[diesel(sql_type = Nullable<Bytea>)]
     address_hash: Option<Vec<u8>>,
-    #[diesel(sql_type = Bool)]
-    blocked: bool,
-    #[diesel(sql_type = Bool)]
-    consented: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    refusal: Option<String>,
 }
 
 impl Reach {
     /// Whether a mail can go there: where to, and through what.
-    fn check(&self, template: MailTemplate, today: NaiveDate) -> Asked<Through<'_>> {
-        let brand = || self.brand_code.clone();
-        let brand_id = self.brand_id.ok_or(Refusal::NoBrand)?;
-        if !self.has_template {
-            return Err(Refusal::NoTemplate(brand()));
+    fn check(&self) -> Result<Asked<Through<'_>>> {
+        if let Some(word) = &self.refusal {
+            return self.refused(word).map(Err);
         }
-        let account = self.account.as_deref();
-        let account = account.ok_or_else(|| Refusal::NoSender(brand()))?;
-        if self.account_gone {
-            return Err(Refusal::NoAccount(brand()));
-        }
-        let address = self.address.as_deref().ok_or(Refusal::NoAddress)?;
-        if self.blocked {
-            return Err(Refusal::Suppressed);
-        }
-        if !self.consented {
-            return Err(Refusal::NoConsent(self.purpose.clone()));
-        }
-        let pool = match template {
-            MailTemplate::Standard => None,
-            MailTemplate::Voucher => {
-                let pool = self.pool_id.ok_or_else(|| Refusal::NoPool(brand()))?;
-                if self.pool_until.is_some_and(|until| until < today) {
-                    return Err(Refusal::PoolOver(self.pool()));
-                }
-                Some(pool)
-            }
-        };
-        Ok(Through {
+        let parts = self.brand_id.zip(self.account.as_deref());
+        let parts = parts.zip(self.address.as_deref().zip(self.address_hash.as_deref()));
+        let unknown =
+            || StoreError::Stored("a mail without a brand, an account or an address".into());
+        let ((brand_id, account), (address, address_hash)) = parts.ok_or_else(unknown)?;
+        Ok(Ok(Through {
             brand_id,
             account,
             address,
-            address_hash: self.address_hash.as_deref().unwrap_or_default(),
-            pool,
+            address_hash,
+            pool: self.pool_id,
+        }))
+    }
+
+    /// The refusal of a word of [`REACH`].
+    fn refused(&self, word: &str) -> Result<Refusal> {
+        let brand = || self.brand_code.clone();
+        Ok(match word {
+            "no_brand" => Refusal::NoBrand,
+            "no_template" => Refusal::NoTemplate(brand()),
+            "no_sender" if self.account_gone => Refusal::NoAccount(brand()),
+            "no_sender" => Refusal::NoSender(brand()),
+            "no_address" => Refusal::NoAddress,
+            "suppressed" => Refusal::Suppressed,
+            "no_consent" => Refusal::NoConsent(self.purpose.clone()),
+            "no_pool" => Refusal::NoPool(brand()),
+            "pool_over" => Refusal::PoolOver(self.pool()),
+            _ => return Err(StoreError::Stored(format!("refusal {word}"))),
         })
     }
 
@@ -233,6 +233,9 @@ struct Mail<'a> {
 
 /// Queues mails for cases, each or none; what is refused changes nothing. Cases that do not exist are
 /// left out. They are held until the end of the transaction.
+///
+/// # Errors
+/// `Refused` when a case is not under the claim that it must be under.
 pub async fn queue(
     conn: &mut Conn,
     tenant: &Tenant,
@@ -241,7 +244,10 @@ pub async fn queue(
 ) -> Result<Answers> {
     keep_accounts(conn, tenant.id).await?;
     let held = hold_many(conn, tenant.id, cases).await?;
-    let reach = reach(conn, tenant.id, order.template, cases).await?;
+    let which = Statement::new("= ANY(")
+        .bind::<Array<SqlUuid>, _>(cases.to_vec())
+        .sql(")");
+    let reach: Vec<Reach> = reach(tenant.id, order.template, &which).load(conn).await?;
     let reach: HashMap<Uuid, Reach> = reach.into_iter().map(|r| (r.case_id, r)).collect();
     let mut all = HashMap::with_capacity(held.len());
     let mut mails = Vec::with_capacity(held.len());
@@ -298,7 +304,10 @@ fn decide<'a>(
         }
         Err(error) => return Ok(Err(Refusal::Act(error))),
     };
-    let through = reach.check(order.template, today);
+    if let Some(claim) = order.claim {
+        standing.must_be_under(claim)?;
+    }
+    let through = reach.check()?;
     Ok(through.map(|through| (becomes, through)))
 }
 
@@ -317,32 +326,43 @@ async fn keep_accounts(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     Ok(())
 }
 
-/// Brand, sender, address and consent of the customers of cases: the best address that is not blocked.
-async fn reach(
-    conn: &mut Conn,
-    tenant: TenantId,
-    template: MailTemplate,
-    cases: &[Uuid],
-) -> Result<Vec<Reach>> {
-    Ok(diesel::sql_query(format!(
-        "SELECT c.id AS case_id, c.customer_id, b.id AS brand_id, coalesce(b.code, '') AS brand_code,
+/// Brand, sender, address and consent of the customers of the cases `c` of the tenant `$1`, and the word of
+/// the refusal for which they cannot be mailed by the template with the key `$2`, or NULL: the first of
+/// all that is in the way. The address is the best one that is not blocked; only the template with vouchers
+/// has a pool. Behind it comes which cases.
+static REACH: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT x.*, CASE
+             WHEN x.brand_id IS NULL THEN 'no_brand'
+             WHEN NOT x.has_template THEN 'no_template'
+             WHEN x.account IS NULL OR x.account_gone THEN 'no_sender'
+             WHEN x.address IS NULL THEN 'no_address'
+             WHEN x.blocked THEN 'suppressed'
+             WHEN NOT x.consented THEN 'no_consent'
+             WHEN x.needs_pool AND x.pool_id IS NULL THEN 'no_pool'
+             WHEN x.pool_until < x.today THEN 'pool_over' END AS refusal
+         FROM (
+         SELECT c.id AS case_id, c.customer_id, b.id AS brand_id, coalesce(b.code, '') AS brand_code,
                 EXISTS (SELECT FROM template t WHERE t.tenant_id = $1 AND t.brand_id = b.id
-                          AND t.key = $3 AND t.language IN
+                          AND t.key = $2 AND t.language IN
                               (cu.language, split_part(cu.language, '-', 1), 'de')) AS has_template,
                 s.account, EXISTS (SELECT FROM channel_account a WHERE a.tenant_id = $1
                           AND a.id = s.account AND a.deleted_at IS NOT NULL) AS account_gone,
-                coalesce(s.purpose, '') AS purpose, p.id AS pool_id, coalesce(p.code, '') AS pool_code,
-                p.valid_until AS pool_until, cp.address, cp.address_hash,
-                coalesce(cp.blocked, false) AS blocked,
+                coalesce(s.purpose, '') AS purpose, $2 = 'winback_voucher' AS needs_pool,
+                p.id AS pool_id, coalesce(p.code, '') AS pool_code, p.valid_until AS pool_until,
+                (clock_timestamp() AT TIME ZONE z.time_zone)::date AS today,
+                cp.address, cp.address_hash, coalesce(cp.blocked, false) AS blocked,
                 EXISTS (SELECT FROM consent k WHERE k.tenant_id = $1
                           AND k.customer_id = c.customer_id AND k.channel = 'mail'
                           AND k.purpose = s.purpose AND k.state = 'granted') AS consented
          FROM winback_case c
+         JOIN tenant z ON z.id = c.tenant_id
          JOIN customer cu ON cu.tenant_id = c.tenant_id AND cu.id = c.customer_id
          {LAST_ORDER}
          LEFT JOIN brand b ON b.tenant_id = c.tenant_id AND b.id = {BRAND}
          LEFT JOIN winback_sender s ON s.tenant_id = c.tenant_id AND s.brand_id = b.id
          LEFT JOIN voucher_pool p ON p.tenant_id = c.tenant_id AND p.id = s.voucher_pool_id
+              AND $2 = 'winback_voucher'
          LEFT JOIN LATERAL (
              SELECT x.address, x.address_hash, u.address_hash IS NOT NULL AS blocked
              FROM contact_point x
@@ -350,13 +370,17 @@ async fn reach(
                   AND u.address_hash = x.address_hash
              WHERE x.tenant_id = $1 AND x.customer_id = c.customer_id AND x.channel = 'mail'
              ORDER BY blocked, x.position, x.address LIMIT 1) cp ON true
-         WHERE c.tenant_id = $1 AND c.id = ANY($2)"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(cases)
-    .bind::<Text, _>(template::key(template))
-    .load(conn)
-    .await?)
+         WHERE c.tenant_id = $1 AND c.id "
+    )
+});
+
+/// [`REACH`] of certain cases, which is `= ANY(…)` or `IN (…)`.
+pub(super) fn reach(tenant: TenantId, template: MailTemplate, which: &Statement) -> Statement {
+    let binds = [
+        bound::<SqlUuid, _>(tenant.0),
+        bound::<Text, _>(template::key(template)),
+    ];
+    Statement::numbered(&REACH, &binds).append(which).sql(") x")
 }
 
 /// Gives each mail that needs one its voucher; those for which none is left are refused.

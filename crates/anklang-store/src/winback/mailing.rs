@@ -1,7 +1,8 @@
 //! Mailings: many cases at once, with a control group, and what that brought.
 //!
-//! Who is in it and who is left alone is one statement, before anything is queued. Then the members are
-//! decided on chunk by chunk: a chunk's mails, its refusals and the checkpoint are one transaction, and
+//! Who is in it and who is left alone is one statement, before anything is queued. It refuses who cannot be
+//! mailed, and draws lots of the others only. A tenant's mailings take turns at it, so that each sees who
+//! is left alone for the others. Then the members are decided on chunk by chunk: a chunk's mails, its refusals and the checkpoint are one transaction, and
 //! what is not decided is what is left.
 
 use anklang_domain::TenantId;
@@ -15,9 +16,10 @@ use diesel::sql_types::{
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::mail::Refusal;
+use super::mail::{self, Refusal};
 use super::settings::Settings;
 use super::template;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
@@ -249,9 +251,16 @@ pub struct Wanted<'a> {
     pub today: NaiveDate,
 }
 
+/// Mailings `x` whose control group the customer of the case `k` is in; behind it comes as of which day.
+pub(super) const LEFT_ALONE: &str = "winback_control n
+    JOIN winback_mailing x ON x.tenant_id = n.tenant_id AND x.id = n.mailing_id
+    WHERE n.tenant_id = k.tenant_id AND n.customer_id = k.customer_id
+      AND x.drawn_on + x.window_days";
+
 impl Wanted<'_> {
-    /// Something of these cases `r`: open, without this template, and of nobody who is left alone for another
-    /// mailing.
+    /// Something of these cases `r`: open, without this template, of nobody who is left alone for another
+    /// mailing, and on whom no other one that runs has yet to decide: it would mail who is left alone for
+    /// this one.
     fn cases(&self, tenant: TenantId, selected: &'static str) -> Statement {
         let got = match self.template {
             MailTemplate::Standard => "k.standard_on",
@@ -262,11 +271,15 @@ impl Wanted<'_> {
             .sql(got)
             .sql(
                 " IS NULL AND NOT EXISTS (
-                      SELECT FROM winback_control n
-                      JOIN winback_mailing x ON x.tenant_id = n.tenant_id AND x.id = n.mailing_id
-                      WHERE n.tenant_id = k.tenant_id AND n.customer_id = k.customer_id
-                        AND x.drawn_on + x.window_days >= ",
+                      SELECT FROM winback_mailing_member m
+                      JOIN operation p ON p.tenant_id = m.tenant_id AND p.id = m.mailing_id
+                           AND p.state IN ('queued', 'running')
+                      WHERE m.tenant_id = k.tenant_id AND m.customer_id = k.customer_id
+                        AND NOT m.is_decided)
+                  AND NOT EXISTS (SELECT FROM ",
             )
+            .sql(LEFT_ALONE)
+            .sql(" >= ")
             .bind::<Date, _>(self.today)
             .sql(")");
         if let Some(prepared) = self.selection {
@@ -280,41 +293,92 @@ impl Wanted<'_> {
         }
         self.list.matching(selected, base, i64::MAX)
     }
+
+    /// The beginning of a statement about these cases, as `asked`, with the word of the refusal for which they
+    /// cannot be mailed.
+    fn asked(&self, tenant: TenantId) -> Statement {
+        let found = Statement::new("IN (SELECT id FROM found)");
+        Statement::new("WITH found AS MATERIALIZED (")
+            .append(&self.cases(tenant, "r.id"))
+            .sql("), asked AS MATERIALIZED (SELECT case_id, customer_id, refusal FROM (")
+            .append(&mail::reach(tenant, self.template, &found))
+            .sql(") r)")
+    }
 }
 
 #[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    n: i64,
+struct Clock {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+    #[diesel(sql_type = Date)]
+    today: NaiveDate,
 }
 
-/// How many cases a mailing would be about.
-pub async fn count(conn: &mut Conn, tenant: TenantId, wanted: Wanted<'_>) -> Result<i64> {
-    let counted: Count = wanted
-        .cases(tenant, "count(*) AS n")
-        .get_result(conn)
-        .await?;
-    Ok(counted.n)
+/// Lets the draws of a tenant's mailings take turns until the end of the transaction; gives the moment at
+/// which it is this one's, and its day.
+pub async fn begin_draw(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<Utc>, NaiveDate)> {
+    diesel::sql_query(
+        "SELECT pg_advisory_xact_lock(hashtextextended('winback draws ' || $1::text, 0))",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .execute(conn)
+    .await?;
+    clock(conn, tenant).await
+}
+
+/// The moment by the database's clock, and its day in the tenant's time zone.
+pub async fn clock(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<Utc>, NaiveDate)> {
+    let clock: Clock = diesel::sql_query(
+        "SELECT c.now, (c.now AT TIME ZONE t.time_zone)::date AS today
+         FROM tenant t CROSS JOIN (SELECT clock_timestamp() AS now) c WHERE t.id = $1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .get_result(conn)
+    .await?;
+    Ok((clock.now, clock.today))
+}
+
+/// What would become of the cases of a mailing: `mailed` are all who could be, those who are left alone
+/// among them.
+pub async fn foresee(conn: &mut Conn, tenant: TenantId, wanted: Wanted<'_>) -> Result<Vec<Ended>> {
+    let statement = wanted.asked(tenant).sql(
+        " SELECT coalesce(refusal, 'mailed') AS way, count(*) AS n FROM asked GROUP BY 1 ORDER BY 1",
+    );
+    Ok(statement.load(conn).await?)
+}
+
+/// How many members were drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Drawn {
+    /// All, but for those who are left alone.
+    #[diesel(sql_type = BigInt)]
+    pub members: i64,
+    /// Those of them who cannot be mailed.
+    #[diesel(sql_type = BigInt)]
+    pub refused: i64,
 }
 
 /// Draws who is mailed and who is left alone, by the lots of [`ControlGroup`], which is the same by
-/// whatever server and however often. Gives how many are to be mailed.
+/// whatever server and however often. Who cannot be mailed is refused, and in no group. After
+/// [`begin_draw`].
 pub async fn draw(
     conn: &mut Conn,
     tenant: TenantId,
     mailing: &Mailing,
     wanted: Wanted<'_>,
     control: &ControlGroup,
-) -> Result<i64> {
-    let found = wanted.cases(tenant, "r.id, r.customer_id");
-    let drawn: Count = Statement::new("WITH found AS MATERIALIZED (")
-        .append(&found)
-        .sql("), lots AS MATERIALIZED (SELECT id, customer_id, substr(sha256(uuid_send(")
+) -> Result<Drawn> {
+    let drawn: Drawn = wanted
+        .asked(tenant)
+        .sql(
+            ", lots AS MATERIALIZED (
+             SELECT case_id, customer_id, refusal, refusal IS NULL AND substr(sha256(uuid_send(",
+        )
         .bind::<SqlUuid, _>(mailing.id)
         .sql(") || uuid_send(customer_id)), 1, 8) < ")
         .bind::<Bytea, _>(control.threshold().to_vec())
         .sql(
-            " AS alone FROM found), alone AS (
+            " AS alone FROM asked), alone AS (
              INSERT INTO winback_control (tenant_id, mailing_id, customer_id, case_id)
              SELECT ",
         )
@@ -322,34 +386,40 @@ pub async fn draw(
         .sql(", ")
         .bind::<SqlUuid, _>(mailing.id)
         .sql(
-            ", customer_id, id FROM lots WHERE alone),
+            ", customer_id, case_id FROM lots WHERE alone),
          members AS (
-             INSERT INTO winback_mailing_member (tenant_id, mailing_id, case_id, customer_id)
+             INSERT INTO winback_mailing_member (tenant_id, mailing_id, case_id, customer_id,
+                                                 is_decided, is_drawn, refusal)
              SELECT ",
         )
         .bind::<SqlUuid, _>(tenant.0)
         .sql(", ")
         .bind::<SqlUuid, _>(mailing.id)
         .sql(
-            ", id, customer_id FROM lots WHERE NOT alone RETURNING case_id)
-         SELECT count(*) AS n FROM members",
+            ", case_id, customer_id, refusal IS NOT NULL, refusal IS NULL, refusal
+             FROM lots WHERE NOT alone RETURNING refusal)
+         SELECT count(*) AS members, count(refusal) AS refused FROM members",
         )
         .get_result(conn)
         .await?;
-    diesel::sql_query("UPDATE winback_mailing SET drawn_on = $3 WHERE tenant_id = $1 AND id = $2")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<SqlUuid, _>(mailing.id)
-        .bind::<Date, _>(wanted.today)
-        .execute(conn)
-        .await?;
-    Ok(drawn.n)
+    diesel::sql_query(
+        "UPDATE winback_mailing SET drawn_on = $3, drawn_at = clock_timestamp()
+         WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing.id)
+    .bind::<Date, _>(wanted.today)
+    .execute(conn)
+    .await?;
+    Ok(drawn)
 }
 
-/// The next cases that are not decided, at most `limit`, locked.
+/// The next cases behind `after` that are not decided, at most `limit`, locked.
 pub async fn next(
     conn: &mut Conn,
     tenant: TenantId,
     mailing: Uuid,
+    after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<Uuid>> {
     #[derive(QueryableByName)]
@@ -357,14 +427,16 @@ pub async fn next(
         #[diesel(sql_type = SqlUuid)]
         case_id: Uuid,
     }
+    // Behind the last one: the index still has those that were decided just now.
     let rows: Vec<Row> = diesel::sql_query(
         "SELECT case_id FROM winback_mailing_member
-         WHERE tenant_id = $1 AND mailing_id = $2 AND NOT is_decided
+         WHERE tenant_id = $1 AND mailing_id = $2 AND NOT is_decided AND case_id > $4
          ORDER BY case_id LIMIT $3 FOR UPDATE",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(mailing)
     .bind::<BigInt, _>(limit)
+    .bind::<SqlUuid, _>(after.unwrap_or(Uuid::nil()))
     .load(conn)
     .await?;
     Ok(rows.into_iter().map(|row| row.case_id).collect())
@@ -410,7 +482,7 @@ pub async fn finish(conn: &mut Conn, tenant: TenantId, mailing: Uuid) -> Result<
 
 /// How many cases ended in a way: `mailed`, `control`, or the word of a refusal; those not decided are
 /// left out.
-#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName, Serialize, Deserialize)]
 pub struct Ended {
     /// The way.
     #[diesel(sql_type = Text)]
@@ -456,7 +528,7 @@ pub struct Revenue {
     /// The variance of a sample of it; 0 of a single customer.
     #[diesel(sql_type = Double)]
     pub variance: f64,
-    /// Of the control group: those who were mailed all the same since it was drawn.
+    /// Of the control group: those who were contacted all the same, from the draw until the last day.
     #[diesel(sql_type = BigInt)]
     pub mailed: i64,
 }
@@ -472,17 +544,30 @@ impl Revenue {
     }
 }
 
-const REVENUE: &str = "WITH people AS (
+/// Of a mailing that is not done both groups end with the last case on which was decided: chunks go by
+/// `case_id`, so who comes before it has nothing to do with the lots.
+const REVENUE: &str = "WITH mailing AS MATERIALIZED (
+             SELECT x.drawn_at, t.time_zone, CASE
+                    WHEN x.done_at IS NULL THEN (
+                        SELECT case_id FROM winback_mailing_member
+                        WHERE tenant_id = $1 AND mailing_id = $2 AND is_drawn AND is_decided
+                        ORDER BY case_id DESC LIMIT 1)
+                    ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END AS last_case
+             FROM winback_mailing x JOIN tenant t ON t.id = x.tenant_id
+             WHERE x.tenant_id = $1 AND x.id = $2),
+         people AS (
              SELECT customer_id, false AS control FROM winback_mailing_member
-             WHERE tenant_id = $1 AND mailing_id = $2
+             WHERE tenant_id = $1 AND mailing_id = $2 AND is_drawn
+               AND case_id <= (SELECT last_case FROM mailing)
              UNION ALL
              SELECT customer_id, true FROM winback_control
-             WHERE tenant_id = $1 AND mailing_id = $2),
+             WHERE tenant_id = $1 AND mailing_id = $2
+               AND case_id <= (SELECT last_case FROM mailing)),
          bought AS (
              SELECT p.control, p.customer_id, coalesce(sum(l.amount), 0) AS revenue,
                     count(o.id) AS orders
              FROM people p
-             JOIN tenant t ON t.id = $1
+             CROSS JOIN mailing t
              LEFT JOIN sales_order o ON o.tenant_id = $1 AND o.customer_id = p.customer_id
                   AND o.state <> 'rejected' AND o.currency = $5
                   AND o.ordered_at >= ($3::timestamp AT TIME ZONE t.time_zone)
@@ -495,12 +580,12 @@ const REVENUE: &str = "WITH people AS (
                 round(sum(revenue), 2) AS revenue, avg(revenue)::float8 AS mean,
                 coalesce(var_samp(revenue), 0)::float8 AS variance,
                 count(*) FILTER (WHERE control AND EXISTS (
-                    SELECT FROM winback_control k
-                    JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = k.case_id
-                    JOIN winback_mailing x ON x.tenant_id = $1 AND x.id = $2
-                    WHERE k.tenant_id = $1 AND k.mailing_id = $2
-                      AND k.customer_id = bought.customer_id
-                      AND w.created_at >= x.created_at)) AS mailed
+                    SELECT FROM winback_case k
+                    JOIN winback_case_event e ON e.tenant_id = $1 AND e.case_id = k.id
+                         AND e.kind IN ('mailed', 'offer_requested')
+                    JOIN mailing t ON e.created_at >= t.drawn_at
+                         AND e.created_at < (($4 + 1)::timestamp AT TIME ZONE t.time_zone)
+                    WHERE k.tenant_id = $1 AND k.customer_id = bought.customer_id)) AS mailed
          FROM bought GROUP BY 1 ORDER BY 1";
 
 /// What both groups of a mailing bought from a day to a day in the tenant's time zone, those to be mailed

@@ -1,7 +1,7 @@
 //! Voucher codes: pools of brands, each code given out once, ever.
 //!
-//! Codes are taken under locks that others pass by (`SKIP LOCKED`), in the transaction that queues the
-//! mail: a code is given out exactly when its mail is in the ledger. It is never taken back, also when
+//! Codes are taken under locks that others pass by (`SKIP LOCKED`), or wait for when they would not have
+//! enough, in the transaction that queues the mail: a code is given out exactly when its mail is in the ledger. It is never taken back, also when
 //! the mail does not arrive.
 
 use std::sync::LazyLock;
@@ -233,8 +233,56 @@ pub struct Taken {
     pub code: String,
 }
 
-/// Takes codes of a pool for these customers, one for each in their order, as many as there are and
-/// nobody else is just taking. They count as given from the end of the transaction on.
+/// Locks the first codes of a pool that nobody has been given.
+const LOCK: &str = "SELECT id, code FROM voucher
+    WHERE tenant_id = $1 AND pool_id = $2 AND given_at IS NULL
+    ORDER BY id LIMIT $3 FOR UPDATE";
+
+/// As [`LOCK`], past those that others are just taking.
+static PASSING: LazyLock<String> = LazyLock::new(|| format!("{LOCK} SKIP LOCKED"));
+
+async fn lock(
+    conn: &mut Conn,
+    tenant: TenantId,
+    pool: Uuid,
+    wanted: usize,
+    sql: &str,
+) -> Result<Vec<Taken>> {
+    Ok(diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(pool)
+        .bind::<BigInt, _>(i64::try_from(wanted).unwrap_or(i64::MAX))
+        .load(conn)
+        .await?)
+}
+
+/// Locks so many codes, or all that are left. When those that nobody else is taking do not suffice, they
+/// are let go again, and all are waited for in their order: others may give theirs back, and who waits for
+/// a pool holds nothing of it.
+async fn locked(
+    conn: &mut Conn,
+    tenant: TenantId,
+    pool: Uuid,
+    wanted: usize,
+) -> Result<Vec<Taken>> {
+    diesel::sql_query("SAVEPOINT vouchers")
+        .execute(conn)
+        .await?;
+    let mut taken = lock(conn, tenant, pool, wanted, &PASSING).await?;
+    if taken.len() < wanted {
+        diesel::sql_query("ROLLBACK TO SAVEPOINT vouchers")
+            .execute(conn)
+            .await?;
+        taken = lock(conn, tenant, pool, wanted, LOCK).await?;
+    }
+    diesel::sql_query("RELEASE SAVEPOINT vouchers")
+        .execute(conn)
+        .await?;
+    Ok(taken)
+}
+
+/// Takes codes of a pool for these customers, one for each in their order, as many as there are. They
+/// count as given from the end of the transaction on. Who takes of several pools goes by their ids.
 pub async fn take(
     conn: &mut Conn,
     tenant: TenantId,
@@ -242,15 +290,7 @@ pub async fn take(
     customers: &[Uuid],
 ) -> Result<Vec<Taken>> {
     // Locked by a statement of their own, so that the next one finds its rows as they are.
-    let taken: Vec<Taken> = diesel::sql_query(
-        "SELECT id, code FROM voucher WHERE tenant_id = $1 AND pool_id = $2 AND given_at IS NULL
-         ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(pool)
-    .bind::<BigInt, _>(i64::try_from(customers.len()).unwrap_or(i64::MAX))
-    .load(conn)
-    .await?;
+    let taken = locked(conn, tenant, pool, customers.len()).await?;
     let customers: Vec<Uuid> = customers.iter().copied().take(taken.len()).collect();
     diesel::sql_query(
         "UPDATE voucher v SET given_at = now(), customer_id = t.customer_id

@@ -130,7 +130,28 @@ fn a_template_goes_out_once() {
     assert_eq!(campaign(&put_off, &standard), refused);
     let voucher = Action::Mail(MailTemplate::Voucher);
     let both = becomes(campaign(&put_off, &voucher));
-    assert_eq!((both.state, both.due_on), (CaseState::Mailed, None));
+    assert_eq!(both.voucher_on, Some(today()));
+    // A promise survives what campaigns send, and not what people do.
+    assert_eq!(
+        (both.state, both.due_on),
+        (CaseState::Reminder, put_off.due_on)
+    );
+    let by_hand = becomes(by_anna(&put_off, &voucher));
+    assert_eq!((by_hand.state, by_hand.due_on), (CaseState::Mailed, None));
+    for (state, then) in [
+        (CaseState::Declining, CaseState::Mailed),
+        (CaseState::Mailed, CaseState::Mailed),
+        (CaseState::OfferRequested, CaseState::OfferRequested),
+        (CaseState::Reminder, CaseState::Reminder),
+    ] {
+        let before = in_state(state);
+        let mailed = becomes(campaign(&before, &standard));
+        assert_eq!((mailed.state, mailed.due_on), (then, before.due_on));
+        assert_eq!(
+            (mailed.standard_on, mailed.contacted_on),
+            (Some(today()), Some(today()))
+        );
+    }
     assert_eq!(
         campaign(&open(), &Action::Remind(Remind::Default)),
         Err(ActError::OnlyMail)

@@ -71,7 +71,7 @@ fn it_is_welchs_interval() {
     assert!(!found.is_proven() && found.is_small());
     let text = found.to_string();
     assert!(
-        text.contains("8 contacted customers bought for 555.50"),
+        text.contains("8 customers who were to be contacted bought for 555.50"),
         "{text}"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 mod analysis;
 mod claims;
-mod deeds;
+pub(super) mod deeds;
 mod export;
 pub(super) mod read;
 mod sheet;

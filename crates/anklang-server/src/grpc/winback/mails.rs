@@ -17,7 +17,8 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::FromPrimitive;
 use tonic::{Request, Response, Status};
 
-use super::cases::read::{open_tile, tile_to_wire};
+use super::cases::deeds::{check_seen, seen};
+use super::cases::read::{self, open_tile, tile_to_wire};
 use super::read_template;
 use crate::grpc::listing::Listing;
 use crate::grpc::operations::{OperationsApi, any};
@@ -74,26 +75,32 @@ impl WinbackMailsApi {
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
-        let case = name::parse_uuid(&request.name, "winbackCases");
-        let case = violations.check("name", case);
+        let case = read::case(&mut violations, "name", &request.name);
         let template = read_template(request.template(), &mut violations);
         let worker = person(&mut violations, "worker", &request.worker, &["users"]);
-        let ((case, template), worker) =
-            form::complete(violations, case.zip(template).zip(worker))?;
+        let claim = read::claim(&mut violations, &request.claim);
+        let complete = case.zip(template).zip(worker).zip(claim);
+        let (((case, template), worker), claim) = form::complete(violations, complete)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        check_seen(&mut tx, &tenant, case, &change).await?;
         let order = Order {
             template,
             actor: Actor::Person(&worker),
             mailing: None,
+            claim,
         };
         let mut answers = mail::queue(&mut tx, &tenant, &order, &[case]).await?;
         let answer = answers.remove(&case);
         let queued = answer.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
         let queued = queued.map_err(|refusal| refused(&request.name, &refusal))?;
-        let response = to_wire(queued, change.is_trial());
+        let etag = match change.is_trial() {
+            true => None,
+            false => Some(seen(&mut tx, &tenant, case).await?.etag),
+        };
+        let response = to_wire(queued, etag);
         if change.finish(tx, &response).await? {
             self.app.wake.messages.notify_waiters();
         }
@@ -123,7 +130,7 @@ impl WinbackMailsApi {
             let why = format!("must be {least} to {MOST_CONTROL_PERCENT} percent");
             violations.add("control_percent", why);
         }
-        let now = Utc::now();
+        let (now, today) = mailing::clock(&mut tx, tenant.id).await?;
         let selection = match selection {
             Some(id) => {
                 let found = winback::selected(&mut tx, &tenant, id, now).await?;
@@ -142,10 +149,10 @@ impl WinbackMailsApi {
                 tile,
                 selection: prepared.as_ref(),
                 list: &list,
-                today: tenant.day(now),
+                today,
             };
-            let found = mailing::count(&mut tx, tenant.id, wanted).await?;
-            return Ok(trial(found, percent));
+            let foreseen = mailing::foresee(&mut tx, tenant.id, wanted).await?;
+            return Ok(trial(&foreseen, percent));
         }
         let new = NewMailing {
             template,
@@ -272,24 +279,26 @@ fn refused(case: &str, refusal: &Refusal) -> ApiError {
     }
 }
 
-/// A trial shows neither a message that nobody can find nor a code that is not given out.
-fn to_wire(queued: Queued, is_trial: bool) -> pb::MailWinbackCaseResponse {
+/// A trial has no etag, and shows neither a message that nobody can find nor a code that is not given out.
+fn to_wire(queued: Queued, etag: Option<String>) -> pb::MailWinbackCaseResponse {
     let brand = name::format(&[("brands", &queued.brand_code)]);
-    if is_trial {
+    let Some(etag) = etag else {
         return pb::MailWinbackCaseResponse {
             brand,
             ..Default::default()
         };
-    }
+    };
     pb::MailWinbackCaseResponse {
         message: name::format(&[("messages", &queued.message.to_string())]),
         brand,
         voucher_code: queued.voucher.unwrap_or_default(),
+        etag,
     }
 }
 
-/// What a mailing of so many cases would come to, in the mean.
-fn trial(found: i64, percent: f64) -> lro::Operation {
+/// What a mailing of these cases would come to, in the mean.
+fn trial(foreseen: &[Ended], percent: f64) -> lro::Operation {
+    let found = count(foreseen, "mailed");
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -299,7 +308,7 @@ fn trial(found: i64, percent: f64) -> lro::Operation {
     let response = pb::MailWinbackCasesResponse {
         mailed_count: found - control,
         control_count: control,
-        ..Default::default()
+        ..counted(foreseen)
     };
     lro::Operation {
         done: true,
@@ -308,20 +317,26 @@ fn trial(found: i64, percent: f64) -> lro::Operation {
     }
 }
 
-/// What a mailing that is over did.
-pub async fn mailed(app: &App, operation: &Operation) -> ApiResult<pb::MailWinbackCasesResponse> {
-    let (tenant, id) = (operation.tenant(), operation.id);
-    let mut tx = app.store.begin(tenant).await?;
-    let ended = mailing::ended(&mut tx, tenant, id).await?;
-    tx.commit().await?;
-    let refusals = refusals(&ended);
+/// What a mailing that is over did, as its last chunk has counted it.
+pub fn mailed(operation: &Operation) -> ApiResult<pb::MailWinbackCasesResponse> {
+    let stored = operation.response.clone().unwrap_or_default();
+    let ended: Vec<Ended> = serde_json::from_value(stored)
+        .map_err(|e| ApiError::Internal(format!("how a mailing ended: {e}")))?;
     Ok(pb::MailWinbackCasesResponse {
-        mailing: mailing::resource(id),
-        mailed_count: count(&ended, "mailed"),
-        control_count: count(&ended, "control"),
+        mailing: mailing::resource(operation.id),
+        ..counted(&ended)
+    })
+}
+
+fn counted(ended: &[Ended]) -> pb::MailWinbackCasesResponse {
+    let refusals = refusals(ended);
+    pb::MailWinbackCasesResponse {
+        mailing: String::new(),
+        mailed_count: count(ended, "mailed"),
+        control_count: count(ended, "control"),
         refused_count: refusals.iter().map(|refusal| refusal.count).sum(),
         refusals,
-    })
+    }
 }
 
 fn count(ended: &[Ended], way: &str) -> i64 {

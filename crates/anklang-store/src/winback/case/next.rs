@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use anklang_domain::TenantId;
 use anklang_domain::winback::Tile;
 use chrono::NaiveDate;
-use diesel::sql_types::{Array, Date, Nullable, Numeric, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Date, Nullable, Numeric, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::claim::{Claim, Terms, this};
 use super::{BRAND, resource};
 use crate::sql::Fix;
+use crate::winback::mailing::LEFT_ALONE;
 use crate::{Conn, Result, StoreError};
 
 /// Who asks for the next case, and for which.
@@ -28,6 +29,8 @@ pub struct Wanted<'a> {
     pub brands: &'a [String],
     /// Behind this case.
     pub after: Option<Uuid>,
+    /// Also of customers who are left alone for control.
+    pub control: bool,
 }
 
 /// Where a case stands in the order of a tile.
@@ -131,6 +134,7 @@ async fn first(
         .bind::<Nullable<Numeric>, _>(place.map(|(_, place)| place.rank))
         .bind::<Nullable<SqlUuid>, _>(place.map(|(id, _)| *id))
         .bind::<Nullable<Date>, _>(place.and_then(|(_, place)| place.due_on))
+        .bind::<Bool, _>(wanted.control)
         .fixed()
         .get_result(conn)
         .await;
@@ -171,6 +175,7 @@ fn first_sql(reminders: bool, behind: bool) -> String {
                 SELECT c.customer_group FROM customer c
                 WHERE c.tenant_id = $1 AND c.id = k.customer_id) = ANY($3))
            AND (cardinality($4) = 0 OR {brand} = ANY($4))
+           AND ($9 OR NOT EXISTS (SELECT FROM {LEFT_ALONE} >= $5))
          ORDER BY {order} LIMIT 1 FOR UPDATE OF k SKIP LOCKED"
     )
 }

@@ -370,7 +370,7 @@ pub async fn populate(server: &TestServer) -> Cases {
 pub fn makes() -> Vec<(&'static str, Value)> {
     vec![(
         "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
-        json!({"worker": "users/zoe", "tile": "WINBACK_TILE_MAILED"}),
+        json!({"worker": "users/zoe", "tile": "WINBACK_TILE_MAILED", "includeControl": true}),
     )]
 }
 

@@ -452,6 +452,85 @@ async fn who_may_not_be_mailed_is_not() {
 }
 
 #[tokio::test]
+async fn a_mail_goes_by_claim_and_etag() {
+    let server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 1, 1).await;
+    let name = case_of(&server, "0000").await;
+    let seen = super::desk::get(&client, &name).await;
+    let lost = super::desk::claim(&client, &name, "anna").await.unwrap();
+    let claim = super::desk::claim(&client, &name, "anna").await.unwrap();
+    let request = winback::MailWinbackCaseRequest {
+        name: name.clone(),
+        template: Standard.into(),
+        worker: "users/anna".into(),
+        claim: lost.claim,
+        etag: seen.etag.clone(),
+        ..Default::default()
+    };
+    let mail = async |request: &winback::MailWinbackCaseRequest| {
+        let mut calls = client.winback_mails();
+        let mailed = calls.mail_winback_case(request.clone()).await;
+        mailed.map(tonic::Response::into_inner)
+    };
+    let refused = mail(&request).await.unwrap_err();
+    let (subject, description) = refused::precondition(&refused, "PRECONDITION");
+    assert_eq!(subject, name);
+    assert!(description.contains("claim is over"), "{description}");
+    let wrong = winback::MailWinbackCaseRequest {
+        claim: "1".into(),
+        ..request.clone()
+    };
+    refused::names(&mail(&wrong).await.unwrap_err(), &["claim"]);
+    let under = winback::MailWinbackCaseRequest {
+        claim: claim.claim,
+        ..request
+    };
+    let done = mail(&under).await.unwrap();
+    assert_ne!(done.etag, seen.etag);
+    assert_eq!(done.etag, super::desk::get(&client, &name).await.etag);
+    // What it has seen is not so any more.
+    let again = winback::MailWinbackCaseRequest {
+        template: Voucher.into(),
+        ..under
+    };
+    refused::is(
+        &mail(&again).await.unwrap_err(),
+        Code::Aborted,
+        "ETAG_MISMATCH",
+    );
+    let now = winback::MailWinbackCaseRequest {
+        etag: done.etag,
+        ..again
+    };
+    mail(&now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_code_that_somebody_may_give_back_is_waited_for() {
+    let server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 1, 1).await;
+    let other = server.database.connect().await.unwrap();
+    let lock = "BEGIN; SELECT FROM voucher FOR UPDATE";
+    other.batch_execute(lock).await.unwrap();
+    let case = case_of(&server, "0000").await;
+    let mailing = tokio::spawn(async move { mail(&client, &case, Voucher).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    other.batch_execute("ROLLBACK").await.unwrap();
+    let mailed = mailing.await.unwrap().unwrap();
+    assert!(mailed.voucher_code.starts_with("S-"), "{mailed:?}");
+}
+
+#[tokio::test]
 async fn what_changes_before_the_sending_counts() {
     let mut server = TestServer::start_with(Options {
         no_dispatch: true,
@@ -459,19 +538,22 @@ async fn what_changes_before_the_sending_counts() {
     })
     .await
     .unwrap();
-    let client = ready(&server, 3, 0).await;
+    let client = ready(&server, 4, 1).await;
     let mut queued = Vec::new();
     for number in ["0000", "0001", "0002"] {
         let case = case_of(&server, number).await;
         queued.push(mail(&client, &case, Standard).await.unwrap().message);
     }
+    let voucher = mail(&client, &case_of(&server, "0003").await, Voucher).await;
+    queued.push(voucher.unwrap().message);
     let consents = "customer_number,channel,purpose,state,recorded_at\n\
                     0000,mail,marketing,withdrawn,2026-05-01T10:00:00Z\n";
     import(&client, ImportEntity::Consents, consents).await;
     execute(
         &server,
         "UPDATE winback_case w SET state = 'won_back', closed_on = current_date
-         FROM customer c WHERE c.id = w.customer_id AND c.number = '0001'",
+         FROM customer c WHERE c.id = w.customer_id AND c.number = '0001';
+         UPDATE voucher_pool SET valid_until = current_date - 2",
     )
     .await;
     let config = server.config_file();
@@ -482,6 +564,9 @@ async fn what_changes_before_the_sending_counts() {
     until_state(&client, &queued[0], messages::MessageState::Suppressed).await;
     until_state(&client, &queued[1], messages::MessageState::Cancelled).await;
     until_state(&client, &queued[2], messages::MessageState::Sent).await;
+    until_state(&client, &queued[3], messages::MessageState::Suppressed).await;
+    let detail = message(&client, &queued[3]).await.detail;
+    assert_eq!(detail, "the last day of the voucher is over");
     assert_eq!(server.sink.received().len(), 1);
 }
 

@@ -52,6 +52,7 @@ impl WinbackCasesApi {
             groups: &groups,
             brands: &brands,
             after,
+            control: request.include_control,
         };
         let terms = Terms {
             worker: &worker,

@@ -52,14 +52,27 @@ impl Doer {
 }
 
 /// Compares the case with what the caller has seen of it.
-async fn check_seen(conn: &mut Conn, tenant: &Tenant, id: Uuid, change: &Change) -> ApiResult<()> {
+pub(in crate::grpc::winback) async fn check_seen(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    id: Uuid,
+    change: &Change,
+) -> ApiResult<()> {
     if !change.looks() {
         return Ok(());
     }
     hold(conn, tenant.id, Held::WinbackCase(id)).await?;
+    change.check(&case::resource(id), &seen(conn, tenant, id).await?)
+}
+
+/// The case as its etag covers it.
+pub(in crate::grpc::winback) async fn seen(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    id: Uuid,
+) -> ApiResult<pb::WinbackCase> {
     let current = case::found(conn, tenant.id, id).await?;
-    let shown = wire::case(current, tenant.day(Utc::now()));
-    change.check(&case::resource(id), &shown)
+    Ok(wire::case(current, tenant.day(Utc::now())))
 }
 
 impl WinbackCasesApi {

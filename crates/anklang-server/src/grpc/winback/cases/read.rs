@@ -41,7 +41,11 @@ pub(in crate::grpc::winback) fn open_tile(violations: &mut Violations, given: i3
     tile
 }
 
-pub(super) fn case(violations: &mut Violations, field: &str, given: &str) -> Option<Uuid> {
+pub(in crate::grpc::winback) fn case(
+    violations: &mut Violations,
+    field: &str,
+    given: &str,
+) -> Option<Uuid> {
     violations.check(field, name::parse_uuid(given, "winbackCases"))
 }
 
@@ -50,7 +54,10 @@ pub(super) fn worker(violations: &mut Violations, given: &str) -> Option<String>
 }
 
 /// A claim that may be missing. The outer `None` is one that is wrong.
-pub(super) fn claim(violations: &mut Violations, given: &str) -> Option<Option<Uuid>> {
+pub(in crate::grpc::winback) fn claim(
+    violations: &mut Violations,
+    given: &str,
+) -> Option<Option<Uuid>> {
     match given {
         "" => Some(None),
         text => read::claim(violations, text).map(Some),

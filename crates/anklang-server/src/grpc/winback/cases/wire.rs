@@ -72,6 +72,7 @@ pub(super) fn case(row: Case, today: NaiveDate) -> pb::WinbackCase {
         customer_group: row.customer_group,
         held_by: row.held_by.unwrap_or_default(),
         lost_groups: row.lost_groups,
+        control_until_date: row.control_until.map(date),
         last_order_group: row.last_order_group,
         ..Default::default()
     })
