@@ -6,6 +6,7 @@ mod channels;
 mod documents;
 mod handover;
 mod plugins;
+mod roles;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use plugins::{SecretRules, TenantPlugins};
+pub use roles::Roles;
 pub use telemetry::TelemetryConfig;
 
 use crate::seal::SealingKey;
@@ -39,6 +41,10 @@ const OTHER_VARIABLES: [&str; 6] = ["CACHE", "CONFIG", "PG_BIN", "SERVER", "TENA
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What this server does.
+    pub roles: Roles,
+    /// How long calls are still taken when it has been told to stop.
+    pub drain: Duration,
     /// How long running work may take to end.
     pub shutdown_grace: Duration,
     /// Where recipients reach this server, without a slash at its end; empty when they do not.
@@ -65,7 +71,7 @@ pub struct Config {
     pub planning_horizon: u64,
     /// From which hour on, on the clock of the tenant; for winback as well.
     pub planning_hour: u32,
-    /// Whether to send messages.
+    /// Whether to send messages; only a worker does.
     pub dispatch: bool,
     /// Lease of a message.
     pub dispatch_lease: Duration,
@@ -170,6 +176,8 @@ impl Reader {
                 .map_err(|_| "must be an address with a port, e.g. 127.0.0.1:50051");
             self.violations.check("server.listen", parsed)
         });
+        let roles = self.roles();
+        let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let public_url = self.public_url();
         let database_url = self.text("database.url").and_then(|text| {
@@ -214,6 +222,8 @@ impl Reader {
             });
         Some(Config {
             listen: listen?,
+            roles: roles?,
+            drain: Duration::from_secs(drain?),
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             public_url: public_url?,
             database_url: database_url?,
@@ -233,7 +243,7 @@ impl Reader {
             operation_lease: Duration::from_secs(operation_lease?),
             planning_horizon: planning_horizon?,
             planning_hour: u32::try_from(planning_hour?).ok()?,
-            dispatch: dispatch?,
+            dispatch: dispatch? && roles?.worker,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
             channels: channels?,
