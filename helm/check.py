@@ -434,9 +434,24 @@ def leaves(values, path=""):
             yield at
 
 
+def maps(values, path=()):
+    yield path
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in ("config", "resources", "affinity"):
+            yield from maps(value, (*path, key))
+
+
 def described(chart):
     """Schema, README, program and chart speak of the same."""
     schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.validate(merged(chart.defaults, LEAST), schema)
+    for path in maps(chart.defaults):
+        strange = {"strange": 1}
+        for key in reversed(path):
+            strange = {key: strange}
+        strange = merged(chart.defaults, LEAST, strange)
+        valid = jsonschema.Draft7Validator(schema).is_valid(strange)
+        holds(not valid, f"the schema lets unknown keys in at {'.'.join(path)}")
     same(set(schema["properties"]) - {"global"}, set(chart.defaults), "keys of the schema and of values.yaml")
     sections = {key for key, value in chart.settings.items() if isinstance(value, dict)}
     same(set(schema["properties"]["config"]["properties"]), sections, "sections of config and of anklang.toml")
