@@ -88,7 +88,7 @@ async fn servers_of_different_roles_do_a_launch_together() {
 
 #[tokio::test]
 async fn one_that_leaves_says_so_before_it_stops_taking_calls() {
-    const DRAIN: &str = "ANKLANG_SERVER__DRAIN_SECONDS=5";
+    const DRAIN: &str = "ANKLANG_SERVER__DRAIN_SECONDS=15";
     let mut server = TestServer::start_with(Options {
         wrapper: vec!["env".into(), DRAIN.into()],
         ..Default::default()
