@@ -47,6 +47,13 @@ MAIL = {
     },
 }
 
+TOOTS = {
+    "plugin": "social",
+    "sha256": PIN,
+    "process": {"environment": ["TOOTS_TOKEN"]},
+    "config": {"access_token": {"env": "TOOTS_TOKEN"}},
+}
+
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
     "mode": [{"mode": "roles"}, {"mode": "combined"}],
@@ -70,7 +77,7 @@ AXES = {
                 "source": "imageVolume",
                 "imageVolume": {"reference": f"registry.example.com/plugins@sha256:{PIN}", "folder": "lib"},
             },
-            "config": {"channel_accounts": {"mail": MAIL, "second": MAIL}},
+            "config": {"channel_accounts": {"mail": MAIL, "toots": TOOTS}},
         },
         {
             "plugins": {"source": "claim", "claim": {"name": "plugins"}},
@@ -176,6 +183,9 @@ WRONG = [
     ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),
     ({"config": {"channel_accounts": {"mail": {"plugin": "mail", "sha256": "abc"}}}}, "sha256"),
     ({"config": {"channel_accounts": {"Mail": {"plugin": "mail"}}}}, "Mail"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "mail", "config": {"password": "x"}}}}}, "password"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "mail", "config": {"dkim": [{"key": "x"}]}}}}}, "dkim"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "x", "config": {"w": {"callback_token": "x"}}}}}}, "config"),
     ({"plugins": {"source": "claim"}}, "plugins.claim.name"),
     ({"plugins": {"source": "imageVolume"}}, "plugins.imageVolume.reference"),
     ({"plugins": {"source": "imageVolume", "imageVolume": {"reference": "plugins:latest"}}}, "reference"),
