@@ -17,7 +17,7 @@ use std::time::Duration;
 use anklang_domain::Violations;
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use figment::value::{Dict, Value};
+use figment::value::{Dict, Num, Value};
 use secrecy::SecretString;
 
 pub use accounts::AccountConfig;
@@ -159,6 +159,12 @@ impl Config {
 /// A variable's value as TOML would have it, else as text.
 fn parse_value(text: &str) -> Value {
     text.parse().unwrap_or_else(|_| Value::from(text))
+}
+
+/// A whole number; those of files have a sign, those of variables have none.
+fn integer(number: Num) -> Option<i128> {
+    let unsigned = || i128::try_from(number.to_u128()?).ok();
+    number.to_i128().or_else(unsigned)
 }
 
 /// Takes known keys out of the settings; what stays is not known.
@@ -308,10 +314,9 @@ impl Reader {
     fn text(&mut self, path: &str) -> Option<String> {
         match self.take(path) {
             Some(Value::String(_, text)) => Some(text),
-            Some(Value::Num(_, n)) => Some(
-                n.to_i128()
-                    .map_or_else(|| format!("{n:?}"), |n| n.to_string()),
-            ),
+            Some(Value::Num(_, n)) => {
+                Some(integer(n).map_or_else(|| format!("{n:?}"), |n| n.to_string()))
+            }
             Some(_) => {
                 self.violations.add(path, "must be a text");
                 None
@@ -325,7 +330,7 @@ impl Reader {
 
     fn whole(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let number = match self.take(path) {
-            Some(Value::Num(_, n)) => n.to_i128().and_then(|n| u64::try_from(n).ok()),
+            Some(Value::Num(_, n)) => integer(n).and_then(|n| u64::try_from(n).ok()),
             _ => None,
         };
         let found = number.filter(|n| range.contains(n));

@@ -30,6 +30,34 @@ fn the_documented_file_holds_every_default() {
 }
 
 #[test]
+fn numbers_come_from_files_and_variables_alike() {
+    let numbers = |config: Config| {
+        (
+            config.shutdown_grace.as_secs(),
+            config.telemetry.sampling_ratio,
+            config.public_url,
+        )
+    };
+    let file = read(
+        "server.shutdown_grace_seconds = 7\ntelemetry.sampling_ratio = 1",
+        &[],
+    );
+    assert_eq!(numbers(file.expect("numbers")), (7, 1.0, String::new()));
+    let variables = [
+        ("ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS", "7"),
+        ("ANKLANG_TELEMETRY__SAMPLING_RATIO", "0"),
+    ];
+    let variables = read("", &variables).expect("numbers");
+    assert_eq!(numbers(variables), (7, 0.0, String::new()));
+    let found = read("", &[("ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS", "-1")]);
+    assert_eq!(found.expect_err("a number below 0").len(), 1);
+    let digits = read("", &[("ANKLANG_DOCUMENTS__FOLDER", "2026")]).expect("a text");
+    assert!(
+        matches!(digits.documents.store, StoreConfig::Folder(folder) if folder.ends_with("2026"))
+    );
+}
+
+#[test]
 fn only_a_worker_sends() {
     let roles = |roles| {
         let config = read("", &[("ANKLANG_SERVER__ROLES", roles)]).expect("good roles");
