@@ -278,6 +278,8 @@ pub async fn open(
 #[derive(Clone, Default)]
 pub struct Accounts {
     configured: Arc<BTreeMap<String, Arc<Account>>>,
+    /// The ids of the configuration file, also when this server opens none.
+    ids: Arc<[String]>,
     /// Those of tenants.
     pub live: Live,
     /// The plugins that those of tenants can use.
@@ -333,9 +335,19 @@ impl Accounts {
         }
         violations.finish(Accounts {
             configured: Arc::new(configured),
+            ids: configs.keys().cloned().collect(),
             live: Live::default(),
             plugins: Plugins::new(folder),
         })
+    }
+
+    /// Those of a server that opens none, and only knows which ones there are.
+    pub fn unopened(folder: &Path, configs: &BTreeMap<String, AccountConfig>) -> Self {
+        Accounts {
+            ids: configs.keys().cloned().collect(),
+            plugins: Plugins::new(folder),
+            ..Accounts::default()
+        }
     }
 
     /// The account with that id, if the tenant may use it and this server has it open. One of its own
@@ -360,7 +372,7 @@ impl Accounts {
 
     /// The ids of those of the configuration file, whoever may use them.
     pub fn configured_ids(&self) -> Vec<String> {
-        self.configured.keys().cloned().collect()
+        self.ids.to_vec()
     }
 
     /// All that are open.
@@ -371,10 +383,11 @@ impl Accounts {
 
     /// Lets every plugin finish what it has begun, for at most `deadline`.
     pub async fn drain(&self, deadline: Duration) {
-        for account in self.all() {
+        let draining = self.all().map(async |account| {
             if let Err(error) = account.instance.clone().drain(deadline).await {
                 tracing::warn!(account = account.id, %error, "drain");
             }
-        }
+        });
+        join_all(draining).await;
     }
 }

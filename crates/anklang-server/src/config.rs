@@ -6,6 +6,7 @@ mod channels;
 mod documents;
 mod handover;
 mod plugins;
+mod roles;
 mod telemetry;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anklang_domain::Violations;
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use figment::value::{Dict, Value};
+use figment::value::{Dict, Num, Value};
 use secrecy::SecretString;
 
 pub use accounts::AccountConfig;
@@ -24,6 +25,7 @@ pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use plugins::{SecretRules, TenantPlugins};
+pub use roles::Roles;
 pub use telemetry::TelemetryConfig;
 
 use crate::seal::SealingKey;
@@ -39,6 +41,10 @@ const OTHER_VARIABLES: [&str; 6] = ["CACHE", "CONFIG", "PG_BIN", "SERVER", "TENA
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What this server does.
+    pub roles: Roles,
+    /// How long calls are still taken when it has been told to stop.
+    pub drain: Duration,
     /// How long running work may take to end.
     pub shutdown_grace: Duration,
     /// Where recipients reach this server, without a slash at its end; empty when they do not.
@@ -65,7 +71,7 @@ pub struct Config {
     pub planning_horizon: u64,
     /// From which hour on, on the clock of the tenant; for winback as well.
     pub planning_hour: u32,
-    /// Whether to send messages.
+    /// Whether to send messages; only a worker does.
     pub dispatch: bool,
     /// Lease of a message.
     pub dispatch_lease: Duration,
@@ -155,6 +161,12 @@ fn parse_value(text: &str) -> Value {
     text.parse().unwrap_or_else(|_| Value::from(text))
 }
 
+/// A whole number; those of files have a sign, those of variables have none.
+fn integer(number: Num) -> Option<i128> {
+    let unsigned = || i128::try_from(number.to_u128()?).ok();
+    number.to_i128().or_else(unsigned)
+}
+
 /// Takes known keys out of the settings; what stays is not known.
 struct Reader {
     dict: Dict,
@@ -170,6 +182,8 @@ impl Reader {
                 .map_err(|_| "must be an address with a port, e.g. 127.0.0.1:50051");
             self.violations.check("server.listen", parsed)
         });
+        let roles = self.roles();
+        let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let public_url = self.public_url();
         let database_url = self.text("database.url").and_then(|text| {
@@ -214,6 +228,8 @@ impl Reader {
             });
         Some(Config {
             listen: listen?,
+            roles: roles?,
+            drain: Duration::from_secs(drain?),
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             public_url: public_url?,
             database_url: database_url?,
@@ -233,7 +249,7 @@ impl Reader {
             operation_lease: Duration::from_secs(operation_lease?),
             planning_horizon: planning_horizon?,
             planning_hour: u32::try_from(planning_hour?).ok()?,
-            dispatch: dispatch?,
+            dispatch: dispatch? && roles?.worker,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
             channels: channels?,
@@ -298,10 +314,9 @@ impl Reader {
     fn text(&mut self, path: &str) -> Option<String> {
         match self.take(path) {
             Some(Value::String(_, text)) => Some(text),
-            Some(Value::Num(_, n)) => Some(
-                n.to_i128()
-                    .map_or_else(|| format!("{n:?}"), |n| n.to_string()),
-            ),
+            Some(Value::Num(_, n)) => {
+                Some(integer(n).map_or_else(|| format!("{n:?}"), |n| n.to_string()))
+            }
             Some(_) => {
                 self.violations.add(path, "must be a text");
                 None
@@ -315,7 +330,7 @@ impl Reader {
 
     fn whole(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let number = match self.take(path) {
-            Some(Value::Num(_, n)) => n.to_i128().and_then(|n| u64::try_from(n).ok()),
+            Some(Value::Num(_, n)) => integer(n).and_then(|n| u64::try_from(n).ok()),
             _ => None,
         };
         let found = number.filter(|n| range.contains(n));

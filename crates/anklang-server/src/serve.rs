@@ -12,6 +12,7 @@ use anyhow::Context;
 use axum::serve::ListenerExt;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -32,6 +33,12 @@ use crate::{grpc, public, telemetry};
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
 
+/// What plugins get at least to end what they have begun, also when the grace period is over.
+const LAST_DRAIN: Duration = Duration::from_secs(5);
+
+/// What the health service calls the process itself, whatever becomes of its database.
+const LIVE: &str = "live";
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -45,7 +52,10 @@ pub enum StartError {
 
 /// Opens everything. Accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
-    let accounts = Accounts::open(&config.plugins, &config.channel_accounts).await?;
+    let accounts = match config.roles.opens_accounts() {
+        true => Accounts::open(&config.plugins, &config.channel_accounts).await?,
+        false => Accounts::unopened(&config.plugins, &config.channel_accounts),
+    };
     let store =
         Store::new(config.database_url.expose_secret(), config.connections).context("database")?;
     if config.migrate {
@@ -102,7 +112,7 @@ async fn keys(store: &Store, configured: &[SealingKey]) -> anyhow::Result<Keys> 
 pub struct Server {
     /// Where it listens.
     pub addr: SocketAddr,
-    stop: CancellationToken,
+    ending: CancellationToken,
     serving: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -113,18 +123,18 @@ impl Server {
             .await
             .with_context(|| format!("listening on {}", app.config.listen))?;
         let addr = listener.local_addr()?;
-        let stop = app.stopping.clone();
-        let serving = tokio::spawn(serve(app, listener, stop.clone()));
+        let ending = CancellationToken::new();
+        let serving = tokio::spawn(serve(app, listener, ending.clone()));
         Ok(Server {
             addr,
-            stop,
+            ending,
             serving,
         })
     }
 
-    /// Stops taking calls, lets running work end, closes.
+    /// Says that it does not serve any more, stops taking calls, lets running work end, closes.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
+        self.ending.cancel();
         self.serving.await?
     }
 
@@ -140,13 +150,19 @@ impl Server {
     }
 }
 
-async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-    let grace = app.config.shutdown_grace;
-    let workers = start_workers(&app, &stop);
+/// Serves until `ending`, then ends what runs: first health says so and the work in the background begins
+/// nothing new; when balancers had their time, no more calls are taken; then calls and work share one
+/// grace period.
+async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> anyhow::Result<()> {
+    let (grace, stop) = (app.config.shutdown_grace, app.stopping.clone());
+    let workers = start_workers(&app, &ending);
     let (health, health_service) = tonic_health::server::health_reporter();
     // Once before the first call comes: until then nothing is known.
+    health
+        .set_service_status(LIVE, ServingStatus::Serving)
+        .await;
     report_health(&app, &health).await;
-    workers.spawn(watch_health(app.clone(), health, stop.clone()));
+    let watching = tokio::spawn(watch_health(app.clone(), health, ending.clone()));
     let router = routes(&app, health_service)?;
     tracing::info!(addr = %listener.local_addr()?, "serving");
 
@@ -160,34 +176,64 @@ async fn serve(app: App, listener: TcpListener, stop: CancellationToken) -> anyh
         .with_graceful_shutdown(stop.clone().cancelled_owned())
         .into_future();
     tokio::pin!(serving);
-    tokio::select! {
-        result = &mut serving => result.context("serving")?,
-        () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => {
-            tracing::warn!("calls still run after the grace period; closing them");
-        }
-    }
+    let told = async {
+        ending.cancelled().await;
+        let _ = watching.await;
+        tokio::time::sleep(app.config.drain).await;
+    };
+    let served = tokio::select! {
+        result = &mut serving => Some(result),
+        () = told => None,
+    };
+    ending.cancel();
     stop.cancel();
+    let deadline = Instant::now() + grace;
+    let served = match served {
+        Some(result) => Ok(result),
+        None => timeout_at(deadline, &mut serving).await,
+    };
+    match served {
+        Ok(result) => result.context("serving")?,
+        Err(_) => tracing::warn!("calls still run after the grace period; closing them"),
+    }
     workers.close();
-    if tokio::time::timeout(grace, workers.wait()).await.is_err() {
+    if timeout_at(deadline, workers.wait()).await.is_err() {
         tracing::warn!("work still runs after the grace period; it is left to its leases");
     }
-    app.accounts.drain(grace).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    app.accounts.drain(left.max(LAST_DRAIN)).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
+/// Starts what the server's roles do in the background. Each of it finds its work by looking into the
+/// database; that one wakes the other where both are in one process only makes it prompt.
+fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     let workers = TaskTracker::new();
-    for _ in 0..app.config.operation_workers {
-        workers.spawn(operations::run(app.clone(), stop.clone()));
+    let (roles, with) = (app.config.roles, || (app.clone(), ending.clone()));
+    if roles.worker {
+        for _ in 0..app.config.operation_workers {
+            let (app, stop) = with();
+            workers.spawn(operations::run(app, stop));
+        }
+        let (app, stop) = with();
+        workers.spawn(handover::run(app, stop));
     }
-    workers.spawn(sweep::run(app.clone(), stop.clone()));
-    workers.spawn(phases::run(app.clone(), stop.clone()));
-    workers.spawn(handover::run(app.clone(), stop.clone()));
-    workers.spawn(telemetry::backlog::run(app.clone(), stop.clone()));
-    workers.spawn(accounts::run(app.clone(), stop.clone()));
+    if roles.scheduler {
+        let (app, stop) = with();
+        workers.spawn(sweep::run(app, stop));
+        let (app, stop) = with();
+        workers.spawn(phases::run(app, stop));
+    }
+    let (own, stop) = with();
+    workers.spawn(telemetry::backlog::run(own, stop));
+    if roles.opens_accounts() {
+        let (app, stop) = with();
+        workers.spawn(accounts::run(app, stop));
+    }
     for account in app.accounts.configured() {
-        let with = || (app.clone(), Arc::clone(account), stop.clone());
+        let with = || (app.clone(), Arc::clone(account), ending.clone());
+        // Whoever has an account open is told what comes back on it.
         let (own, account, stop) = with();
         workers.spawn(reports::run(own, account, stop));
         if app.config.dispatch {
@@ -198,7 +244,8 @@ fn start_workers(app: &App, stop: &CancellationToken) -> TaskTracker {
         }
     }
     if app.config.dispatch {
-        workers.spawn(moves::run(app.clone(), stop.clone()));
+        let (app, stop) = with();
+        workers.spawn(moves::run(app, stop));
     }
     workers
 }
@@ -214,16 +261,20 @@ async fn report_health(app: &App, health: &tonic_health::server::HealthReporter)
     health.set_service_status("database", status).await;
 }
 
-/// Keeps the report up to date. Stopping counts as not serving.
+/// Keeps the report up to date until `ending`; from then on the server counts as not serving.
 async fn watch_health(
     app: App,
     health: tonic_health::server::HealthReporter,
-    stop: CancellationToken,
+    ending: CancellationToken,
 ) {
+    let look = async || {
+        tokio::time::sleep(HEALTH_EVERY).await;
+        report_health(&app, &health).await;
+    };
     loop {
         tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(HEALTH_EVERY) => report_health(&app, &health).await,
+            () = ending.cancelled() => break,
+            () = look() => {}
         }
     }
     health
@@ -241,6 +292,7 @@ macro_rules! services {
     }};
 }
 
+/// What the server answers: without the role `api`, nothing but how it is.
 fn routes(
     app: &App,
     health: impl tower::Service<
@@ -254,6 +306,27 @@ fn routes(
     + Sync
     + 'static,
 ) -> anyhow::Result<axum::Router> {
+    let api = app.config.roles.api;
+    let routes = match api {
+        true => api_routes(app)?,
+        false => Routes::default(),
+    };
+    let router = routes
+        .add_service(health)
+        .prepare()
+        .into_axum_router()
+        .layer(TraceLayer::new_for_grpc())
+        // Inside of the translation for browsers: there the status is in the trailers.
+        .layer(axum::middleware::from_fn(telemetry::rpc::observe))
+        .layer(tonic_web::GrpcWebLayer::new());
+    // Not under these layers: it is plain HTTP, and its paths are not for logs.
+    Ok(match api {
+        true => router.merge(public::router(app.clone())),
+        false => router,
+    })
+}
+
+fn api_routes(app: &App) -> anyhow::Result<Routes> {
     use proto::anklang as pb;
     let store = || app.store.clone();
     let keys = || Arc::clone(&app.keys);
@@ -294,15 +367,5 @@ fn routes(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .context("reflection")?;
-    Ok(routes
-        .add_service(health)
-        .add_service(reflection)
-        .prepare()
-        .into_axum_router()
-        .layer(TraceLayer::new_for_grpc())
-        // Inside of the translation for browsers: there the status is in the trailers.
-        .layer(axum::middleware::from_fn(telemetry::rpc::observe))
-        .layer(tonic_web::GrpcWebLayer::new())
-        // Not under these layers: it is plain HTTP, and its paths are not for logs.
-        .merge(public::router(app())))
+    Ok(routes.add_service(reflection))
 }

@@ -35,6 +35,8 @@ pub struct Options {
     pub lease_seconds: u64,
     /// Sends nothing: messages stay queued.
     pub no_dispatch: bool,
+    /// What the server does, e.g. ["api"]; everything when empty.
+    pub roles: Vec<&'static str>,
     /// Connections to the database, besides those for imports; 8 when 0.
     pub connections: usize,
     /// Folder of the document store; one of its own when `None`.
@@ -169,6 +171,13 @@ impl TestServer {
         Process::start(&self.wrapper, &self.config_file(), &self.log_file()).await
     }
 
+    /// Starts a further process with other roles, else with the same configuration.
+    pub async fn further_as(&self, roles: &[&str]) -> Result<Process> {
+        let mut wrapper = vec!["env".to_owned(), format!("ANKLANG_SERVER__ROLES={roles:?}")];
+        wrapper.extend(self.wrapper.iter().cloned());
+        Process::start(&wrapper, &self.config_file(), &self.log_file()).await
+    }
+
     /// The id of its process.
     pub fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
@@ -282,7 +291,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         )
     });
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n{roles}\n\
          [database]\nurl = '''{url}'''\nconnections = {connections}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
@@ -291,6 +300,10 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
          {more}\n",
+        roles = match &options.roles[..] {
+            [] => String::new(),
+            roles => format!("roles = {roles:?}"),
+        },
         url = database.url,
         connections = match options.connections {
             0 => 8,

@@ -1,6 +1,7 @@
 //! The commands of the program.
 
 pub mod demo;
+pub mod health;
 pub mod import;
 pub mod plugin;
 
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long, default_value = "Europe/Berlin")]
         time_zone: Tz,
     },
+    /// Ask a running server how it is.
+    Health(health::HealthArgs),
     /// Import master data from CSV files through a running server.
     Import(import::ImportArgs),
     /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
@@ -116,6 +119,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             name,
             time_zone,
         } => add_tenant(config, &slug, name.as_deref(), time_zone).await,
+        Command::Health(args) => health::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Plugin(command) => plugin::run(command).await,

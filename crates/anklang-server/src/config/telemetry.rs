@@ -6,7 +6,7 @@ use figment::value::Value;
 use secrecy::SecretString;
 use url::Url;
 
-use super::Reader;
+use super::{Reader, integer};
 
 /// Where traces and metrics go, and how.
 #[derive(Debug, Clone)]
@@ -42,7 +42,10 @@ impl Reader {
             }
         }
         let sampling_ratio = match self.take("telemetry.sampling_ratio") {
-            Some(Value::Num(_, n)) => n.to_f64().or_else(|| n.to_u32().map(f64::from)),
+            Some(Value::Num(_, n)) => {
+                let whole = || u32::try_from(integer(n)?).ok().map(f64::from);
+                n.to_f64().or_else(whole)
+            }
             _ => None,
         };
         let sampling_ratio = sampling_ratio.filter(|ratio| (0.0..=1.0).contains(ratio));

@@ -21,6 +21,59 @@ fn the_documented_file_holds_every_default() {
     let config = Config::read(None, []).expect("the defaults are complete");
     assert_eq!(config.listen.port(), 50051);
     assert!(config.channel_accounts.is_empty());
+    let Roles {
+        api,
+        worker,
+        scheduler,
+    } = config.roles;
+    assert!(api && worker && scheduler && config.dispatch);
+}
+
+#[test]
+fn numbers_come_from_files_and_variables_alike() {
+    let numbers = |config: Config| {
+        (
+            config.shutdown_grace.as_secs(),
+            config.telemetry.sampling_ratio,
+            config.public_url,
+        )
+    };
+    let file = read(
+        "server.shutdown_grace_seconds = 7\ntelemetry.sampling_ratio = 1",
+        &[],
+    );
+    assert_eq!(numbers(file.expect("numbers")), (7, 1.0, String::new()));
+    let variables = [
+        ("ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS", "7"),
+        ("ANKLANG_TELEMETRY__SAMPLING_RATIO", "0"),
+    ];
+    let variables = read("", &variables).expect("numbers");
+    assert_eq!(numbers(variables), (7, 0.0, String::new()));
+    let found = read("", &[("ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS", "-1")]);
+    assert_eq!(found.expect_err("a number below 0").len(), 1);
+    let digits = read("", &[("ANKLANG_DOCUMENTS__FOLDER", "2026")]).expect("a text");
+    assert!(
+        matches!(digits.documents.store, StoreConfig::Folder(folder) if folder.ends_with("2026"))
+    );
+}
+
+#[test]
+fn only_a_worker_sends() {
+    let roles = |roles| {
+        let config = read("", &[("ANKLANG_SERVER__ROLES", roles)]).expect("good roles");
+        (config.roles, config.dispatch)
+    };
+    let (api, dispatch) = roles("[\"api\"]");
+    assert!(api.api && !api.worker && !api.scheduler && api.opens_accounts() && !dispatch);
+    let (two, dispatch) = roles("[\"scheduler\", \"worker\"]");
+    assert!(!two.api && two.worker && two.scheduler && two.opens_accounts() && dispatch);
+    let (scheduler, dispatch) = roles("[\"scheduler\"]");
+    assert!(scheduler.scheduler && !scheduler.opens_accounts() && !dispatch);
+    for wrong in ["[]", "api", "true"] {
+        let found = read("", &[("ANKLANG_SERVER__ROLES", wrong)]).expect_err(wrong);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, "server.roles");
+    }
 }
 
 #[test]
@@ -60,6 +113,8 @@ fn all_faults_are_reported_at_once() {
         [server]
         listen = 'here'
         port = 1
+        roles = ['api', 'chef', 1]
+        drain_seconds = -1
         [database]
         connections = 0
         migrate = 'maybe'
@@ -111,6 +166,9 @@ fn all_faults_are_reported_at_once() {
         "colour",
         "server.listen",
         "server.port",
+        "server.roles[1]",
+        "server.roles[2]",
+        "server.drain_seconds",
         "server.colour",
         "database.connections",
         "database.migrate",
@@ -147,5 +205,5 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 37, "{found:?}");
+    assert_eq!(fields.len(), 40, "{found:?}");
 }

@@ -67,9 +67,9 @@ fn keyed(row: Waiting) -> ((String, String, String), (i64, f64)) {
 
 /// The rows of the configured accounts, so that they are reported from the beginning.
 fn known(app: &App) -> Rows {
-    let accounts = app.accounts.configured().flat_map(|account| {
+    let accounts = app.accounts.configured_ids().into_iter().flat_map(|id| {
         ["due", "waiting", "sending"]
-            .map(|state| ("messages".to_owned(), account.id.clone(), state.to_owned()))
+            .map(|state| ("messages".to_owned(), id.clone(), state.to_owned()))
     });
     accounts.map(|key| (key, (0, 0.0))).collect()
 }

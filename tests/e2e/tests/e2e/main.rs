@@ -46,6 +46,7 @@ mod refusals;
 mod refused;
 mod relays;
 mod resolving;
+mod roles;
 mod routes;
 mod s3;
 mod selection_work;

@@ -202,6 +202,7 @@ fn every_command_explains_itself() {
         ("serve", &["--config"][..]),
         ("migrate", &["--config", "--down"]),
         ("tenant", &["--name", "--time-zone", "Europe/Berlin"]),
+        ("health", &["--server", "--service"]),
         ("import", &["--server", "--tenant", "contact_points"]),
         ("demo", &["--customers", "--exit"]),
         ("config", &[]),
@@ -343,7 +344,7 @@ async fn it_tells_what_it_serves_and_how_it_is() {
     }
 
     let mut client = HealthClient::new(channel);
-    for service in ["", "database"] {
+    for service in ["", "database", "live"] {
         let request = HealthCheckRequest {
             service: service.into(),
         };

@@ -1,0 +1,174 @@
+{{/* Names. */}}
+{{- define "anklang.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "anklang.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains (include "anklang.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "anklang.name" .) | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "anklang.selector" -}}
+app.kubernetes.io/name: {{ include "anklang.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "anklang.labels" -}}
+{{ include "anklang.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "anklang.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "anklang.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "anklang.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end }}
+
+{{/* A value as TOML. What JSON writes of texts, numbers and flags is TOML as well. */}}
+{{- define "anklang.tomlValue" -}}
+{{- if kindIs "map" . -}}
+{ {{- range $i, $key := keys . | sortAlpha }}{{ if $i }},{{ end }} {{ $key | toJson }} = {{ include "anklang.tomlValue" (get $ $key) }}{{ end }} }
+{{- else if kindIs "slice" . -}}
+[{{ range $i, $value := . }}{{ if $i }}, {{ end }}{{ include "anklang.tomlValue" $value }}{{ end }}]
+{{- else -}}
+{{- toJson . -}}
+{{- end -}}
+{{- end }}
+
+{{/* A table as TOML: its values, then its tables. Not `toToml`, which makes 30.0 of 30. */}}
+{{- define "anklang.toml" -}}
+{{- $path := .path -}}
+{{- $table := .table -}}
+{{- range $key := keys $table | sortAlpha -}}
+{{- $value := get $table $key -}}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ $key | toJson }} = {{ include "anklang.tomlValue" $value }}
+{{- end -}}
+{{- end -}}
+{{- range $key := keys $table | sortAlpha -}}
+{{- $value := get $table $key -}}
+{{- if kindIs "map" $value }}
+{{- $inner := append $path ($key | toJson) }}
+
+[{{ join "." $inner }}]
+{{- include "anklang.toml" (dict "path" $inner "table" $value) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "anklang.config" -}}
+# From the chart's value `config`; environment variables of the pods add what the chart knows.
+{{- include "anklang.toml" (dict "path" list "table" .Values.config) }}
+{{- end }}
+
+{{/* "folder" or "s3" */}}
+{{- define "anklang.documentStore" -}}
+{{- dig "documents" "store" "folder" .Values.config -}}
+{{- end }}
+
+{{- define "anklang.documentClaim" -}}
+{{- default (printf "%s-documents" (include "anklang.fullname" .)) .Values.documents.existingClaim -}}
+{{- end }}
+
+{{/* What no schema can say. */}}
+{{- define "anklang.check" -}}
+{{- $documents := .Values.documents -}}
+{{- if eq (include "anklang.documentStore" .) "folder" -}}
+{{- if not (or $documents.existingClaim $documents.size) -}}
+{{- fail "documents: name a claim in documents.existingClaim, give documents.size, or set config.documents.store to \"s3\"" -}}
+{{- end -}}
+{{- else if not (dig "documents" "s3" "bucket" "" .Values.config) -}}
+{{- fail "config.documents.s3.bucket: is missing" -}}
+{{- end -}}
+{{- if ne .Values.plugins.source "image" -}}
+{{- range $id, $account := .Values.config.channel_accounts -}}
+{{- if not (regexMatch "^[0-9a-f]{64}$" (get $account "sha256" | default "" | toString)) -}}
+{{- fail (printf "config.channel_accounts.%s.sha256: plugins from outside of the image must be pinned (`anklang plugin list` tells their SHA-256)" $id) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq .Values.plugins.source "imageVolume") (not .Values.plugins.imageVolume.reference) -}}
+{{- fail "plugins.imageVolume.reference: is missing" -}}
+{{- end -}}
+{{- if and (eq .Values.plugins.source "claim") (not .Values.plugins.claim.name) -}}
+{{- fail "plugins.claim.name: is missing" -}}
+{{- end -}}
+{{- range list "grpc" "public" -}}
+{{- $gateway := get $.Values.gateway . -}}
+{{- if and $gateway.enabled (not $gateway.parentRefs) -}}
+{{- fail (printf "gateway.%s.parentRefs: name a Gateway" .) -}}
+{{- end -}}
+{{- $ingress := get $.Values.ingress . -}}
+{{- if and $ingress.enabled (not $ingress.host) -}}
+{{- fail (printf "ingress.%s.host: is missing" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $component := (include "anklang.components" . | fromJson).list -}}
+{{- with $component.settings.autoscaling -}}
+{{- if and .enabled (not .cpu) (not .external) -}}
+{{- fail (printf "%s.autoscaling: give cpu or external" $component.name) -}}
+{{- end -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail (printf "%s.autoscaling: minReplicas is more than maxReplicas" $component.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The Deployments, as JSON: name of the component, its roles, its settings over the defaults. */}}
+{{- define "anklang.components" -}}
+{{- $components := list -}}
+{{- $all := dict "combined" (list "api" "worker" "scheduler") "api" (list "api") "worker" (list "worker") "scheduler" (list "scheduler") -}}
+{{- $names := ternary (list "combined") (list "api" "worker" "scheduler") (eq .Values.mode "combined") -}}
+{{- range $name := $names -}}
+{{- $own := get $.Values $name -}}
+{{- $settings := mergeOverwrite (deepCopy $.Values.defaults) (deepCopy $own) -}}
+{{- $components = append $components (dict "name" $name "roles" (get $all $name) "settings" $settings) -}}
+{{- end -}}
+{{- dict "list" $components | toJson -}}
+{{- end }}
+
+{{- define "anklang.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "anklang.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* A variable from a Secret. */}}
+{{- define "anklang.secretEnv" -}}
+- name: {{ .variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .key }}
+{{- end }}

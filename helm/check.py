@@ -1,0 +1,562 @@
+"""Checks the chart: renders it with many values, looks at what comes out, and tries values that are wrong.
+
+    helm/check.py HELM [CRDS]      (scripts/helm-check finds both)
+
+HELM is the program, CRDS a folder with the definitions of the Gateway API. Nothing is installed anywhere.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHART = ROOT / "helm/anklang"
+# The oldest that the chart admits, and those between which fields came that it uses.
+VERSIONS = ["1.27", "1.31", "1.34"]
+PIN = "ab" * 32
+FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+ROLES = {"api", "worker", "scheduler"}
+# Variables of the pods that are no settings of the program.
+OTHER_VARIABLES = {"ANKLANG_CONFIG", "POD_NAME", "POD_NAMESPACE", "OTEL_RESOURCE_ATTRIBUTES", "MORE"}
+
+# The least that the chart wants.
+LEAST = {"database": {"secretName": "anklang-database"}, "documents": {"size": "10Gi"}}
+
+MAIL = {
+    "plugin": "mail",
+    "sha256": PIN,
+    "rate": "100/minute",
+    "config": {
+        "host": "smtp.example.com",
+        "port": 587,
+        "password_file": "/etc/anklang/secrets/smtp/password",
+        "dkim": [{"domain": "example.com", "selector": 'a"b\\c <&>'}],
+    },
+}
+
+TOOTS = {
+    "plugin": "social",
+    "sha256": PIN,
+    "process": {"environment": ["TOOTS_TOKEN"]},
+    "config": {"access_token": {"env": "TOOTS_TOKEN"}},
+}
+
+# What each part of the values may be; combinations are made so that each two occur together.
+AXES = {
+    "mode": [{"mode": "roles"}, {"mode": "combined"}],
+    "documents": [
+        {},
+        {"documents": {"existingClaim": "share"}},
+        {
+            "documents": {"s3SecretName": "bucket", "size": ""},
+            "config": {"documents": {"store": "s3", "s3": {"bucket": "acme", "prefix": "anklang/a"}}},
+        },
+        {
+            "documents": {"size": ""},
+            "config": {"documents": {"store": "s3", "letters_per_print_file": 100000, "s3": {"bucket": "b"}}},
+        },
+        {"documents": {"storageClassName": "nfs", "accessModes": ["ReadWriteOnce"]}},
+    ],
+    "plugins": [
+        {},
+        {
+            "plugins": {
+                "source": "imageVolume",
+                "imageVolume": {"reference": f"registry.example.com/plugins@sha256:{PIN}", "folder": "lib"},
+            },
+            "config": {"channel_accounts": {"mail": MAIL, "toots": TOOTS}},
+        },
+        {
+            "plugins": {"source": "claim", "claim": {"name": "plugins"}},
+            "config": {"channel_accounts": {"mail": MAIL}, "telemetry": {"sampling_ratio": 0.25}},
+        },
+    ],
+    "migrations": [
+        {},
+        {"migrations": {"run": "server"}},
+        {"migrations": {"run": "none"}},
+        {"migrations": {"secretName": "owner", "secretKey": "uri", "serviceAccountName": "migrations"}},
+    ],
+    "network": [
+        {},
+        {"networkPolicy": {"enabled": False}},
+        {
+            "networkPolicy": {
+                "from": [{"namespaceSelector": {"matchLabels": {"team": "sales"}}}],
+                "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 5432}]}],
+            }
+        },
+    ],
+    "reach": [
+        {},
+        {
+            "gateway": {
+                "grpc": {"enabled": True, "parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"]},
+                "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
+            },
+            "service": {"port": 80, "annotations": {"a": "b"}},
+        },
+        {
+            "ingress": {
+                "grpc": {"enabled": True, "host": "a.example.com", "className": "nginx", "tlsSecretName": "tls"},
+                "public": {"enabled": True, "host": "post.example.com", "annotations": {"a": "b"}},
+            }
+        },
+    ],
+    "scaling": [
+        {},
+        {"defaults": {"autoscaling": {"enabled": True}, "maxUnavailable": "25%"}},
+        {
+            "worker": {
+                "autoscaling": {
+                    "enabled": True,
+                    "cpu": 0,
+                    "external": [
+                        {
+                            "metric": {"name": "anklang_messages", "selector": {"matchLabels": {"state": "due"}}},
+                            "target": {"type": "AverageValue", "averageValue": "5000"},
+                        }
+                    ],
+                }
+            },
+            "scheduler": {"replicas": 1, "maxUnavailable": 0},
+        },
+    ],
+    "more": [
+        {},
+        {
+            "sealing": {"secretName": "keys"},
+            "telemetry": {"endpoint": "http://collector:4318", "headersSecretName": "otlp"},
+            "image": {"digest": f"sha256:{PIN}"},
+            "imagePullSecrets": [{"name": "registry"}],
+            "secretFiles": [{"name": "smtp", "secretName": "smtp"}],
+            "extraEnv": [{"name": "MORE", "value": "1"}],
+            "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+            "server": {"address": "[::]", "drainSeconds": 0, "graceSeconds": 3600},
+        },
+        {
+            "serviceAccount": {"create": False},
+            "fullnameOverride": "a-name-that-is-much-too-long-for-what-is-made-of-it-in-a-cluster",
+            "defaults": {
+                "nodeSelector": {"disk": "ssd"},
+                "tolerations": [{"key": "outreach", "operator": "Exists"}],
+                "affinity": {"nodeAffinity": {}},
+                "topologySpreadConstraints": [
+                    {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+                ],
+                "priorityClassName": "high",
+                "podAnnotations": {"a": "b"},
+                "podLabels": {"team": "sales"},
+            },
+        },
+        {"serviceAccount": {"name": "own", "annotations": {"iam": "role"}}, "nameOverride": "outreach"},
+    ],
+}
+
+# Values that must be refused, and a word of the reason.
+WRONG = [
+    ({"database": {"secretName": ""}}, "secretName"),
+    ({"documents": {"size": ""}}, "documents"),
+    ({"documents": {"size": "much"}}, "size"),
+    ({"config": {"documents": {"store": "s3"}}}, "bucket"),
+    ({"config": {"documents": {"store": "ftp"}}}, "store"),
+    ({"config": {"documents": {"s3": {"secret_access_key": "x"}}}}, "secret_access_key"),
+    ({"config": {"database": {"url": "postgres://user:password@host/db"}}}, "url"),
+    ({"config": {"server": {"listen": "127.0.0.1:1"}}}, "listen"),
+    ({"config": {"server": {"roles": ["api"]}}}, "roles"),
+    ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
+    ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
+    ({"config": {"colour": {"red": 1}}}, "colour"),
+    ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),
+    ({"config": {"channel_accounts": {"mail": {"plugin": "mail", "sha256": "abc"}}}}, "sha256"),
+    ({"config": {"channel_accounts": {"Mail": {"plugin": "mail"}}}}, "Mail"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "mail", "config": {"password": "x"}}}}}, "password"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "mail", "config": {"dkim": [{"key": "x"}]}}}}}, "dkim"),
+    ({"config": {"channel_accounts": {"a": {"plugin": "x", "config": {"w": {"callback_token": "x"}}}}}}, "config"),
+    ({"plugins": {"source": "claim"}}, "plugins.claim.name"),
+    ({"plugins": {"source": "imageVolume"}}, "plugins.imageVolume.reference"),
+    ({"plugins": {"source": "imageVolume", "imageVolume": {"reference": "plugins:latest"}}}, "reference"),
+    (
+        {
+            "plugins": {"source": "claim", "claim": {"name": "plugins"}},
+            "config": {"channel_accounts": {"mail": {"plugin": "mail"}}},
+        },
+        "must be pinned",
+    ),
+    ({"plugins": {"claim": {"folder": "../etc"}}}, "folder"),
+    ({"mode": "all"}, "mode"),
+    ({"replicas": 3}, "replicas"),
+    ({"api": {"replicas": -1}}, "replicas"),
+    ({"api": {"replica": 1}}, "replica"),
+    ({"server": {"graceSeconds": "long"}}, "graceSeconds"),
+    ({"image": {"digest": "latest"}}, "digest"),
+    ({"migrations": {"run": "always"}}, "run"),
+    ({"worker": {"autoscaling": {"enabled": True, "cpu": 0}}}, "worker.autoscaling"),
+    ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas"),
+    ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
+    ({"ingress": {"public": {"enabled": True}}}, "ingress.public.host"),
+    ({"telemetry": {"endpoint": "collector:4318"}}, "endpoint"),
+    ({"secretFiles": [{"name": "../etc", "secretName": "x"}]}, "name"),
+]
+
+
+def merged(*parts):
+    """Maps laid over one another."""
+    result = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def pairs(axes):
+    """Choices of one from each axis, so that each two of different axes occur together; few, not fewest."""
+    sizes = [range(len(choices)) for choices in axes]
+    open_ = {
+        (a, i, b, j)
+        for a, b in itertools.combinations(range(len(axes)), 2)
+        for i in sizes[a]
+        for j in sizes[b]
+    }
+    while open_:
+        a, i, b, j = min(open_)
+        row = {a: i, b: j}
+        for axis in range(len(axes)):
+            if axis in row:
+                continue
+
+            def gain(choice):
+                return sum(
+                    ((o, c, axis, choice) if o < axis else (axis, choice, o, c)) in open_ for o, c in row.items()
+                )
+
+            row[axis] = max(sizes[axis], key=gain)
+        open_ -= {(a, row[a], b, row[b]) for a, b in itertools.combinations(range(len(axes)), 2)}
+        yield [axes[axis][row[axis]] for axis in range(len(axes))]
+
+
+class Chart:
+    def __init__(self, helm, crds):
+        self.helm = helm
+        self.folder = tempfile.TemporaryDirectory()
+        self.crds = {}
+        self.fitting = set()
+        for path in sorted(crds.glob("*.yaml")) if crds else []:
+            crd = yaml.load(path.read_text(), FAST)
+            for version in crd["spec"]["versions"]:
+                api = f"{crd['spec']['group']}/{version['name']}"
+                self.crds[(api, crd["spec"]["names"]["kind"])] = version["schema"]["openAPIV3Schema"]
+        self.defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+        self.settings = tomllib.loads((ROOT / "anklang.toml").read_text())
+
+    def run(self, command, values, *arguments, chart=CHART):
+        text = json.dumps(values)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        file = pathlib.Path(self.folder.name) / f"{name}.yaml"
+        file.write_text(text)
+        return subprocess.run(
+            [self.helm, *command, chart, "--values", file, *arguments], capture_output=True, text=True
+        )
+
+    def render(self, values):
+        ran = self.run(["template", "outreach"], values, "--namespace", "sales", "--kube-version", "1.34")
+        if ran.returncode:
+            raise AssertionError(ran.stderr.strip())
+        documents = [d for d in yaml.load_all(ran.stdout, UniqueKeys) if d]
+        self.look(documents, merged(self.defaults, values))
+        return documents
+
+    def look(self, documents, values):
+        """All that must hold of what was rendered."""
+        names = [(d["kind"], d["metadata"]["name"]) for d in documents]
+        same(sorted(names), sorted(set(names)), "names")
+        for document in documents:
+            self.fits(document)
+            for label in document["metadata"]["labels"].values():
+                holds(isinstance(label, str) and len(label) <= 63, f"label {label}")
+        kinds = {}
+        for document in documents:
+            kinds.setdefault(document["kind"], []).append(document)
+        deployments = kinds["Deployment"]
+        pods = [(d, d["spec"]["template"]) for d in deployments + kinds.get("Job", [])]
+        pods += [(d, d) for d in kinds["Pod"]]
+        for owner, pod in pods:
+            self.look_at_pod(owner, pod, documents)
+        self.look_at_roles(deployments, values)
+        self.look_at_references(kinds)
+        config = tomllib.loads(kinds["ConfigMap"][0]["data"]["anklang.toml"])
+        same(config, values["config"], "the configuration as TOML")
+
+    def fits(self, document):
+        # Most documents come again with other values.
+        text = json.dumps(document, sort_keys=True)
+        if text in self.fitting:
+            return
+        self.fitting.add(text)
+        kind = (document["apiVersion"], document["kind"])
+        if kind[0].startswith("gateway."):
+            if self.crds:
+                jsonschema.validate(document, self.crds[kind])
+            return
+        uses_images = any("image" in v for v in volumes(document))
+        for version in VERSIONS:
+            # Volumes of images came with 1.31.
+            if not (uses_images and version == "1.27"):
+                kubernetes_validate.validate(document, version, strict=True)
+
+    def look_at_pod(self, owner, pod, documents):
+        """What the standard "restricted" of pods asks for, and what our program needs."""
+        where = owner["metadata"]["name"]
+        spec = pod["spec"]
+        holds(len(where) <= 52, f"{where}: too long for names of pods")
+        same(spec["automountServiceAccountToken"], False, where)
+        same(spec["enableServiceLinks"], False, where)
+        security = spec["securityContext"]
+        same((security["runAsNonRoot"], security["seccompProfile"]), (True, {"type": "RuntimeDefault"}), where)
+        holds(security["runAsUser"] > 0, where)
+        for forbidden in ["hostNetwork", "hostPID", "hostIPC", "initContainers"]:
+            holds(forbidden not in spec, f"{where}: {forbidden}")
+        (container,) = spec["containers"]
+        own = container["securityContext"]
+        same((own["allowPrivilegeEscalation"], own["readOnlyRootFilesystem"]), (False, True), where)
+        same(own["capabilities"], {"drop": ["ALL"]}, where)
+        holds("requests" in container["resources"], f"{where}: resources")
+        given = [v["name"] for v in container.get("env", [])]
+        same(sorted(given), sorted(set(given)), f"{where}: variables")
+        for name in set(given) - OTHER_VARIABLES:
+            at = self.settings
+            for key in name.removeprefix("ANKLANG_").lower().split("__"):
+                holds(isinstance(at, dict) and key in at, f"{where}: {name} is no setting of anklang.toml")
+                at = at[key]
+        there = {v["name"]: v for v in spec.get("volumes", [])}
+        mounted = {m["name"] for m in container.get("volumeMounts", [])}
+        same(mounted, set(there), f"{where}: volumes")
+        for volume in there.values():
+            holds("hostPath" not in volume, f"{where}: hostPath")
+        made = {d["metadata"]["name"] for d in documents if d["kind"] == "ServiceAccount"}
+        account = spec["serviceAccountName"]
+        hook = owner["metadata"].get("annotations", {}).get("helm.sh/hook", "")
+        holds("pre-install" not in hook or account not in made, f"{where}: {account} is not there yet")
+
+    def look_at_roles(self, deployments, values):
+        roles = []
+        for deployment in deployments:
+            where = deployment["metadata"]["name"]
+            template = deployment["spec"]["template"]
+            (container,) = template["spec"]["containers"]
+            variables = {v["name"]: v.get("value") for v in container["env"]}
+            own = json.loads(variables["ANKLANG_SERVER__ROLES"])
+            roles += own
+            same(template["metadata"]["labels"].get("anklang/api") == "true", "api" in own, where)
+            drain = int(variables["ANKLANG_SERVER__DRAIN_SECONDS"])
+            grace = int(variables["ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS"])
+            # Plugins and telemetry get five seconds each after the grace period.
+            holds(template["spec"]["terminationGracePeriodSeconds"] >= drain + grace + 15, f"{where}: grace")
+            for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
+                same(container[probe]["grpc"]["port"], container["ports"][0]["containerPort"], where)
+            migrates = variables["ANKLANG_DATABASE__MIGRATE"]
+            same(migrates, "true" if values["migrations"]["run"] == "server" else "false", where)
+        same(sorted(roles), sorted(ROLES), "each role once")
+
+    def look_at_references(self, kinds):
+        """Whatever names or selects something, names and selects it."""
+        deployments = {d["metadata"]["name"]: d for d in kinds["Deployment"]}
+        labels = {n: d["spec"]["template"]["metadata"]["labels"] for n, d in deployments.items()}
+
+        def selected(selector):
+            return {n for n, have in labels.items() if selector.items() <= have.items()}
+
+        for name, deployment in deployments.items():
+            same(selected(deployment["spec"]["selector"]["matchLabels"]), {name}, f"selector of {name}")
+        for budget in kinds.get("PodDisruptionBudget", []):
+            name = budget["metadata"]["name"]
+            same(selected(budget["spec"]["selector"]["matchLabels"]), {name}, f"budget {name}")
+        api = {n for n, have in labels.items() if have.get("anklang/api")}
+        services = {}
+        for service in kinds["Service"]:
+            services[service["metadata"]["name"]] = [p["port"] for p in service["spec"]["ports"]]
+            same(selected(service["spec"]["selector"]), api, "pods of a Service")
+        for scaler in kinds.get("HorizontalPodAutoscaler", []):
+            target = deployments[scaler["spec"]["scaleTargetRef"]["name"]]
+            holds("replicas" not in target["spec"], "an upgrade would undo the autoscaler")
+            holds(scaler["spec"]["metrics"], "metrics of an autoscaler")
+        for route in kinds.get("GRPCRoute", []) + kinds.get("HTTPRoute", []):
+            for rule in route["spec"]["rules"]:
+                for backend in rule["backendRefs"]:
+                    holds(backend["port"] in services[backend["name"]], "backend of a route")
+        for ingress in kinds.get("Ingress", []):
+            for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+                holds(path["backend"]["service"]["name"] in services, "backend of an Ingress")
+        maps = {d["metadata"]["name"] for d in kinds["ConfigMap"]}
+        claims = {d["metadata"]["name"] for d in kinds.get("PersistentVolumeClaim", [])}
+        for deployment in deployments.values():
+            for volume in deployment["spec"]["template"]["spec"]["volumes"]:
+                if "configMap" in volume:
+                    holds(volume["configMap"]["name"] in maps, "ConfigMap")
+                if claim := volume.get("persistentVolumeClaim"):
+                    holds(claim["claimName"] in claims | {"share", "plugins"}, f"claim {claim}")
+
+
+class UniqueKeys(FAST):
+    """A key that is there twice is a fault of a template."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        same(sorted(keys), sorted(set(keys)), f"keys at line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+def volumes(document):
+    spec = document.get("spec") or {}
+    return spec.get("template", {}).get("spec", {}).get("volumes", [])
+
+
+def holds(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def same(left, right, what):
+    if left != right:
+        raise AssertionError(f"{what}: {left!r} is not {right!r}")
+
+
+def leaves(values, path=""):
+    for key, value in values.items():
+        at = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and value and at not in ("config", "defaults.resources", "migrations.resources"):
+            yield from leaves(value, at)
+        else:
+            yield at
+
+
+def maps(values, path=()):
+    yield path
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in ("config", "resources", "affinity"):
+            yield from maps(value, (*path, key))
+
+
+def described(chart):
+    """Schema, README, program and chart speak of the same."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    jsonschema.validate(merged(chart.defaults, LEAST), schema)
+    for path in maps(chart.defaults):
+        strange = {"strange": 1}
+        for key in reversed(path):
+            strange = {key: strange}
+        strange = merged(chart.defaults, LEAST, strange)
+        valid = jsonschema.Draft7Validator(schema).is_valid(strange)
+        holds(not valid, f"the schema lets unknown keys in at {'.'.join(path)}")
+    same(set(schema["properties"]) - {"global"}, set(chart.defaults), "keys of the schema and of values.yaml")
+    sections = {key for key, value in chart.settings.items() if isinstance(value, dict)}
+    same(set(schema["properties"]["config"]["properties"]), sections, "sections of config and of anklang.toml")
+    for section, of in schema["properties"]["config"]["properties"].items():
+        for key in of.get("properties", {}):
+            holds(key in chart.settings[section], f"config.{section}.{key} is in no anklang.toml")
+    readme = (CHART / "README.md").read_text()
+    told = set(re.findall(r"^\| `([^`]+)`", readme, re.M))
+    same(told, set(leaves(chart.defaults)), "values in the table of README.md")
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    same(about["appVersion"], cargo["workspace"]["package"]["version"], "appVersion and Cargo.toml")
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    plugins = {p.parent.name for p in (ROOT / "plugins").glob("*/Cargo.toml")}
+    for plugin in plugins - {"abi", "proto", "sdk", "testing"}:
+        holds(f"-p anklang-plugin-{plugin} " in dockerfile, f"the plugin {plugin} is not in the image")
+        holds(f"libanklang_{plugin}.so" in dockerfile, f"the plugin {plugin} is not in the image")
+    holds("anklang-plugin-testing" not in dockerfile, "the plugin for tests is in the image")
+
+
+def notes(chart):
+    """What `helm install` says; `helm template` leaves it out, so it goes into a ConfigMap here."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = pathlib.Path(folder) / "anklang"
+        shutil.copytree(CHART, copied)
+        (copied / "templates/NOTES.txt").rename(copied / "notes.txt")
+        holder = """kind: ConfigMap
+metadata:
+  name: notes
+data:
+  notes: |
+    {{- tpl (.Files.Get "notes.txt") . | nindent 4 }}
+"""
+        (copied / "templates/notes.yaml").write_text(holder)
+        for values, words in [
+            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --"]),
+            (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
+        ]:
+            ran = chart.run(
+                ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],
+                values,
+                "--show-only",
+                "templates/notes.yaml",
+                chart=copied,
+            )
+            holds(ran.returncode == 0, ran.stderr)
+            told = yaml.safe_load(ran.stdout)["data"]["notes"]
+            for word in words:
+                holds(word in told, f"{word} in NOTES.txt: {told}")
+
+
+def main():
+    helm = sys.argv[1]
+    crds = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    chart = Chart(helm, crds)
+    described(chart)
+    notes(chart)
+    linted = chart.run(["lint"], LEAST, "--strict")
+    holds(linted.returncode == 0, linted.stdout + linted.stderr)
+    sets = [merged(LEAST, *row) for row in pairs(list(AXES.values()))]
+    faults = []
+
+    def good(values):
+        try:
+            chart.render(values)
+        except Exception as error:  # each fault counts, whatever it is
+            faults.append(f"{error}\n  with {json.dumps(values)}")
+
+    def bad(case):
+        values, word = case
+        ran = chart.run(["template", "outreach"], merged(LEAST, values), "--kube-version", "1.34")
+        if ran.returncode == 0:
+            faults.append(f"not refused: {json.dumps(values)}")
+        elif word not in ran.stderr:
+            faults.append(f"refused, but not because of {word}: {ran.stderr.strip()}")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(good, sets))
+        list(pool.map(bad, WRONG))
+
+    def checksum(values):
+        rendered = chart.render(merged(LEAST, values))
+        one = next(d for d in rendered if d["kind"] == "Deployment")
+        return one["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+
+    same(checksum({}), checksum({"worker": {"replicas": 9}}), "pods that nothing has changed for")
+    holds(checksum({}) != checksum({"config": {"log": {"filter": "debug"}}}), "pods go on with old settings")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        sys.exit(f"{len(faults)} faults")
+    without = "" if chart.crds else "; routes of the Gateway API were not checked: their definitions are not there"
+    print(f"{len(sets)} combinations rendered and checked against Kubernetes {', '.join(VERSIONS)}")
+    print(f"{len(WRONG)} wrong values refused{without}")
+
+
+if __name__ == "__main__":
+    main()
