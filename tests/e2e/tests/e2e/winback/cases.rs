@@ -254,7 +254,7 @@ fn history(i: usize, steps: &[(i64, usize, i64)], stake: i64, states: &[&str; 6]
 
 /// The fields of the list, with what a naive list would order by; over the case `k`, its customer `c`,
 /// its newest order `o` with brand `b`, and `g`, the leading group.
-const FIELDS: [(&str, &str); 37] = [
+const FIELDS: [(&str, &str); 38] = [
     ("customer", "c.number"),
     (
         "customer_name",
@@ -301,6 +301,7 @@ const FIELDS: [(&str, &str); 37] = [
     ("offer", "NULL::text"),
     ("create_time", "k.created_at"),
     ("update_time", "k.updated_at"),
+    ("control_until_date", "NULL::date"),
 ];
 
 /// Sixty cases of customers with few different values, closed ones and the newest.
@@ -400,7 +401,9 @@ async fn pages_by_every_column_are_the_whole_list_sorted() {
             "SELECT 'winbackCases/' || k.id FROM winback_case k
              JOIN customer c ON c.id = k.customer_id
              LEFT JOIN LATERAL (SELECT * FROM sales_order o WHERE o.customer_id = k.customer_id
-                 ORDER BY ordered_at DESC LIMIT 1) o ON true
+                   AND 0 <= coalesce((SELECT sum(quantity * unit_price) FROM order_line l
+                                      WHERE l.order_id = o.id), 0)
+                 ORDER BY ordered_at DESC, id DESC LIMIT 1) o ON true
              LEFT JOIN brand b ON b.id = o.brand_id
              LEFT JOIN sales_order w ON w.id = k.won_order_id
              LEFT JOIN LATERAL (SELECT product_group, sum(quantity * unit_price) AS sum
