@@ -1,4 +1,4 @@
-//! Claims: who has a case, and for how long. The next one is found by [`super::next`].
+//! Claims: who has a case, and for how long. The next one is found by `next`.
 
 use anklang_domain::TenantId;
 use anklang_domain::winback;
