@@ -90,7 +90,8 @@ impl Lab {
     }
 
     async fn forget(&self) {
-        let sql = "TRUNCATE winback_case, winback_detection CASCADE";
+        let sql = "TRUNCATE winback_case_event, winback_figure;
+                   DELETE FROM winback_case; DELETE FROM winback_detection";
         self.connect().await.batch_execute(sql).await.unwrap();
     }
 
