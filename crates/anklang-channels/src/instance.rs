@@ -22,6 +22,9 @@ pub(crate) const DROPPED_DRAIN: Duration = Duration::from_secs(5);
 /// A question about its health is worth waiting for so long.
 const HEALTH: Duration = Duration::from_secs(30);
 
+/// A callback brings at most so many events; providers put thousands of them into one request.
+const MOST_EVENTS: usize = 100_000;
+
 /// How patient the host is with an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstanceOptions {
@@ -129,12 +132,12 @@ impl Instance {
             return Ok(Vec::new());
         }
         let reply = match self.call(ANK_OP_SEND, &request.encode_to_vec()).await {
-            Ok(reply) => SendReply::decode(&*reply).map_err(|e| format!("unreadable reply: {e}")),
+            Ok(reply) => outcomes(&reply, count),
             Err(CallError::Lost(reason)) => Err(reason),
             Err(not_taken) => return Err(not_taken),
         };
         Ok(match reply {
-            Ok(reply) => matched(reply.outcomes, count),
+            Ok(outcomes) => matched(outcomes, count),
             Err(reason) => vec![Outcome::ambiguous(reason); count],
         })
     }
@@ -143,16 +146,18 @@ impl Instance {
     pub async fn lookup(&self, request: LookupRequest) -> Result<Vec<LookupResult>, CallError> {
         let count = request.message_ids.len();
         self.check_batch(count)?;
-        let reply: LookupReply = self.ask(ANK_OP_LOOKUP, &request).await?;
+        let reply = self.call(ANK_OP_LOOKUP, &request.encode_to_vec()).await?;
+        let reply = match elements(&reply, &[1]) {
+            None => return Err(unreadable()),
+            Some(found) if found > count => LookupReply::default(),
+            Some(_) => read(&reply)?,
+        };
         let unknown = LookupResult {
             kind: Some(lookup_result::Kind::Outcome(Outcome::ambiguous(
                 "the plugin did not say",
             ))),
         };
         let mut results = reply.results;
-        if results.len() > count {
-            results.clear();
-        }
         results.resize(count, unknown.clone());
         for result in &mut results {
             result
@@ -164,7 +169,14 @@ impl Instance {
 
     /// Has the plugin authenticate and translate an HTTP request of its provider.
     pub async fn callback(&self, request: CallbackRequest) -> Result<CallbackReply, CallError> {
-        self.ask(ANK_OP_CALLBACK, &request).await
+        let reply = self.call(ANK_OP_CALLBACK, &request.encode_to_vec()).await?;
+        match elements(&reply, &[2, 3]) {
+            None => Err(unreadable()),
+            Some(found) if found > MOST_EVENTS => {
+                Err(CallError::Lost(format!("{found} events in one callback")))
+            }
+            Some(_) => read(&reply),
+        }
     }
 
     /// Asks whether the channel can send; for at most half a minute.
@@ -260,17 +272,48 @@ impl Instance {
     }
 }
 
+fn unreadable() -> CallError {
+    CallError::Lost("unreadable reply".to_owned())
+}
+
 fn read<R: Message + Default>(reply: &[u8]) -> Result<R, CallError> {
     R::decode(reply).map_err(|e| CallError::Lost(format!("unreadable reply: {e}")))
 }
 
+/// The outcomes of a reply, or why there are none. Which one is too many is unknown, so then all of them are
+/// worth nothing.
+fn outcomes(reply: &[u8], count: usize) -> Result<Vec<Outcome>, String> {
+    match elements(reply, &[1]) {
+        None => Err("unreadable reply".to_owned()),
+        Some(found) if found > count => Err(format!("{found} outcomes for {count} messages")),
+        Some(_) => SendReply::decode(reply)
+            .map(|reply| reply.outcomes)
+            .map_err(|e| format!("unreadable reply: {e}")),
+    }
+}
+
+/// How many elements the lists of a reply have that are these fields; `None` when it cannot be read. Counted
+/// before they are made: an empty one takes two bytes in a reply and a hundred in memory.
+fn elements(mut reply: &[u8], lists: &[usize]) -> Option<usize> {
+    let mut found = 0;
+    while !reply.is_empty() {
+        // A key is a number like a length; its last three bits say of what kind the value is.
+        let key = prost::decode_length_delimiter(&mut reply).ok()?;
+        let length = match key & 7 {
+            0 => prost::decode_length_delimiter(&mut reply).map(|_| 0).ok()?,
+            1 => 8,
+            2 => prost::decode_length_delimiter(&mut reply).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        found += usize::from(lists.contains(&(key >> 3)));
+        reply = reply.get(length..)?;
+    }
+    Some(found)
+}
+
 /// One outcome per message.
 fn matched(mut outcomes: Vec<Outcome>, count: usize) -> Vec<Outcome> {
-    if outcomes.len() > count {
-        // Which one is too many is unknown, so all of them are worth nothing.
-        let reason = format!("{} outcomes for {count} messages", outcomes.len());
-        return vec![Outcome::ambiguous(reason); count];
-    }
     outcomes.resize(count, Outcome { kind: None });
     for outcome in &mut outcomes {
         if outcome.kind.is_none() {
@@ -293,4 +336,36 @@ impl Drop for Owner {
 /// A fresh number for an instance.
 pub(crate) fn number() -> u64 {
     board::next_id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_counted_as_they_would_be_read() {
+        let reply = SendReply {
+            outcomes: vec![Outcome::ambiguous("why"), Outcome { kind: None }],
+        };
+        let mut reply = reply.encode_to_vec();
+        assert_eq!(elements(&reply, &[1]), Some(2));
+        assert_eq!(outcomes(&reply, 2).map(|found| found.len()), Ok(2));
+        assert_eq!(
+            outcomes(&reply, 1),
+            Err("2 outcomes for 1 messages".to_owned())
+        );
+        // Fields of later versions: a number, eight bytes, four bytes, a text.
+        reply.extend([0x38, 0x96, 0x01, 0x41, 1, 2, 3, 4, 5, 6, 7, 8]);
+        reply.extend([0x4d, 1, 2, 3, 4, 0x52, 2, b'a', b'b']);
+        assert_eq!(elements(&reply, &[1]), Some(2));
+        assert_eq!(outcomes(&reply, 2).map(|found| found.len()), Ok(2));
+        // Millions of empty ones are not made, and neither is what breaks off.
+        let many = [0x0a, 0].repeat(8 << 20);
+        assert_eq!(elements(&many, &[1]), Some(8 << 20));
+        assert!(outcomes(&many, 1_000).is_err());
+        for torn in [&[0x0a][..], &[0x0a, 5, 0], &[0x0b], &[0xff; 11]] {
+            assert_eq!(elements(torn, &[1]), None, "{torn:?}");
+        }
+        assert_eq!(elements(&[], &[1]), Some(0));
+    }
 }

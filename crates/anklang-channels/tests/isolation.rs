@@ -163,6 +163,25 @@ async fn what_ends_its_process_costs_the_calls_in_flight_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_a_plugin_has_started_ends_with_it_also_when_it_crashes() {
+    let instance = open(hosted(|_| {})).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let outcome = send(&instance, &format!("orphan:{}", file.display())).await;
+    assert_eq!(kind(&outcome), "ambiguous");
+    let pid = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(pid, "0");
+    // One that ended and that nobody has waited for yet is a zombie.
+    let state = format!("/proc/{pid}/stat");
+    until("the end of what it has started", async || {
+        std::fs::read_to_string(&state).map_or(true, |stat| stat.contains(") Z "))
+    })
+    .await;
+    until_up(&instance).await;
+    assert_eq!(kind(&send(&instance, "x").await), "accepted");
+}
+
+#[tokio::test]
 async fn nothing_is_handed_over_while_there_is_no_process() {
     let instance = open(hosted(|process| {
         process.restart_milliseconds = NEVER;

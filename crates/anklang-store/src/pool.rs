@@ -11,6 +11,7 @@ use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
+use tokio::sync::Mutex;
 
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
@@ -21,6 +22,9 @@ pub type Conn = AsyncPgConnection;
 
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
+
+/// How long the database may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A connection is replaced after so long, and with it the plans that it keeps: they were made for
 /// the tables as they were.
@@ -55,6 +59,8 @@ fn as_tenant(tenant: TenantId, plans: &'static str) -> String {
 pub struct Store {
     pool: Pool<AsyncPgConnection>,
     bulk: managed::Pool<BulkManager>,
+    /// For [`Store::is_alive`] alone, which says how the database is, and not how busy the others are.
+    health: Arc<Mutex<Option<tokio_postgres::Client>>>,
     url: String,
     tenants: Arc<Known>,
 }
@@ -92,6 +98,7 @@ impl Store {
         Ok(Self {
             pool,
             bulk,
+            health: Arc::default(),
             url: url.to_owned(),
             tenants: Arc::default(),
         })
@@ -204,10 +211,19 @@ impl Store {
 
     /// True when the database answers.
     pub async fn is_alive(&self) -> bool {
-        let Ok(mut tx) = self.begin_plain().await else {
-            return false;
+        let mut own = self.health.lock().await;
+        let answer = async {
+            let client = match own.take().filter(|client| !client.is_closed()) {
+                Some(client) => client,
+                None => BulkManager::new(&self.url)?.connect().await?,
+            };
+            client.simple_query("SELECT 1").await?;
+            Ok::<_, StoreError>(client)
         };
-        diesel::sql_query("SELECT 1").execute(&mut tx).await.is_ok()
+        // A connection that does not answer in time is closed by being dropped.
+        let answered = tokio::time::timeout(ANSWER, answer).await;
+        *own = answered.ok().and_then(Result::ok);
+        own.is_some()
     }
 }
 
@@ -232,6 +248,16 @@ impl BulkManager {
             config: url.parse()?,
         })
     }
+
+    async fn connect(&self) -> std::result::Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(tokio_postgres::NoTls).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::warn!(%error, "a connection ended");
+            }
+        });
+        Ok(client)
+    }
 }
 
 impl managed::Manager for BulkManager {
@@ -239,13 +265,7 @@ impl managed::Manager for BulkManager {
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> std::result::Result<Self::Type, Self::Error> {
-        let (client, connection) = self.config.connect(tokio_postgres::NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "a connection for imports ended");
-            }
-        });
-        Ok(client)
+        self.connect().await
     }
 
     async fn recycle(

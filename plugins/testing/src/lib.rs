@@ -269,6 +269,13 @@ impl Testing {
             "throttled" => return Outcome::throttled(milliseconds, "account"),
             "ambiguous" => return Outcome::ambiguous(argument),
             "nothing" => return Outcome { kind: None },
+            // Leaves a program behind whose process id is in this file.
+            "orphan" => {
+                let started = std::process::Command::new("sleep").arg("600").spawn();
+                let pid = started.map_or(0, |child| child.id());
+                let _ = std::fs::write(argument, pid.to_string());
+                std::process::abort();
+            }
             // Only while it is spoiled.
             "spoil" if self.spoiled.as_deref().is_some_and(Path::exists) => {
                 self.break_down(argument);

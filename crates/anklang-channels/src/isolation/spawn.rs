@@ -10,7 +10,9 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -91,7 +93,8 @@ fn command(
         .envs(kept)
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::from(image.file.try_clone()?))
-        // Ctrl-C is for the host, which lets it finish. What it starts itself ends with it.
+        // Ctrl-C is for the host, which lets it finish. What it starts itself is of this group, and ends
+        // with it.
         .process_group(0);
     Ok(command)
 }
@@ -172,6 +175,11 @@ impl Process {
     fn status(&mut self) -> io::Result<Option<ExitStatus>> {
         // Once it was waited for, its number may be another's.
         if self.status.is_none() {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+            if waitid(WaitId::Pid(self.pid), options)?.is_some() {
+                // However it ended: what it has started ends as well. An error says that nothing is left.
+                let _ = kill_process_group(self.pid, Signal::KILL);
+            }
             self.status = self.child.try_wait()?;
         }
         Ok(self.status)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anklang_domain::phase::PhaseState;
 use anklang_store::operation::{self, End, Leased};
+use anklang_store::winback::mailing as mailing_store;
 use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
 use futures::FutureExt;
@@ -161,6 +162,9 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         launch_store::abandon(&mut tx, tenant, phase, state).await?;
     }
     bundle::ended(&mut tx, held, &end).await?;
+    if held.operation.kind == mailing::KIND {
+        mailing_store::abandon(&mut tx, tenant, held.operation.id).await?;
+    }
     operation::finish(&mut tx, held, end).await?;
     tx.commit().await?;
     app.wake.phases.notify_one();

@@ -18,6 +18,7 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
+use crate::hold::{Held, hold};
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::message::NEVER_HANDED_OVER;
 use crate::planning::plan;
@@ -449,6 +450,7 @@ async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str)
     .bind::<Text, _>(replacement)
     .execute(conn)
     .await?;
+    hold(conn, tenant, Held::WinbackSettings).await?;
     let set = settings::get(conn, tenant).await?.settings;
     if set.offer_mail_account == id {
         let moved = settings::Settings {

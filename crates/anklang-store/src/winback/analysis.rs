@@ -210,7 +210,7 @@ fn sql(group_by: &[Dimension]) -> String {
          fact AS (
              SELECT {keys}, 'opened' AS kind, k.id AS case_id, false AS won_contacted,
                     NULL::numeric AS revenue, false AS is_sent, NULL::numeric AS cost,
-                    false AS has_voucher
+                    false AS has_voucher, false AS is_undone
              FROM winback_case k
              JOIN customer c ON c.tenant_id = $1 AND c.id = k.customer_id
              CROSS JOIN LATERAL (
@@ -221,14 +221,18 @@ fn sql(group_by: &[Dimension]) -> String {
              SELECT {keys}, e.kind, k.id, coalesce(k.won_contacted, false),
                     CASE WHEN e.kind = 'won_back' AND k.currency = $8 THEN k.won_revenue END,
                     coalesce(m.state IN ('sent', 'delivered', 'bounced'), false), p.cost,
-                    e.kind = 'mailed' AND w.voucher_id IS NOT NULL
+                    e.kind = 'mailed' AND w.voucher_id IS NOT NULL,
+                    e.kind = 'mailed' AND coalesce(w.undone, false)
              FROM winback_case_event e
              JOIN winback_case k ON k.tenant_id = $1 AND k.id = e.case_id
              JOIN customer c ON c.tenant_id = $1 AND c.id = k.customer_id
              LEFT JOIN LATERAL ({LAST_CONTACT}) l ON true
-             LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = e.case_id AND NOT w.undone
-                  AND w.template = CASE e.kind WHEN 'mailed' THEN e.detail->>'template'
-                                   ELSE l.template END
+             LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = e.case_id
+                  AND CASE WHEN e.kind = 'mailed' AND e.detail ? 'message'
+                           THEN w.message_id = substr(e.detail->>'message', 10)::uuid
+                           ELSE NOT w.undone AND w.template
+                                = CASE e.kind WHEN 'mailed' THEN e.detail->>'template'
+                                  ELSE l.template END END
              LEFT JOIN message m ON m.tenant_id = $1 AND m.id = w.message_id AND e.kind = 'mailed'
              LEFT JOIN price p ON p.id = m.account
              CROSS JOIN LATERAL (
@@ -243,19 +247,16 @@ fn sql(group_by: &[Dimension]) -> String {
              WHERE e.tenant_id = $1 AND e.created_at >= $2::timestamp AT TIME ZONE $4
                AND e.created_at < ($3 + 1)::timestamp AT TIME ZONE $4
                AND e.kind IN ('mailed', 'offer_requested', 'reminder', 'no_interest', 'won_back')
-               -- A mail that came to nothing is none.
-               AND NOT (e.kind = 'mailed' AND EXISTS (
-                   SELECT FROM winback_mail u WHERE u.tenant_id = $1 AND u.undone
-                     AND u.message_id = substr(e.detail->>'message', 10)::uuid))
                AND {asked_for})
          SELECT GROUPING(d0) = 0 AS is_group, ARRAY[{shown}] AS keys,
                 count(*) FILTER (WHERE kind = 'opened') AS opened,
                 count(*) FILTER (WHERE kind = 'mailed') AS mails,
                 count(*) FILTER (WHERE kind = 'offer_requested') AS offer_requests,
-                count(DISTINCT case_id) FILTER (WHERE kind IN ('mailed', 'offer_requested'))
-                    AS contacted,
                 count(DISTINCT case_id) FILTER (
-                    WHERE kind IN ('mailed', 'offer_requested') AND won_contacted) AS recovered,
+                    WHERE kind IN ('mailed', 'offer_requested') AND NOT is_undone) AS contacted,
+                count(DISTINCT case_id) FILTER (
+                    WHERE kind IN ('mailed', 'offer_requested') AND NOT is_undone
+                      AND won_contacted) AS recovered,
                 count(*) FILTER (WHERE kind = 'reminder') AS reminders,
                 count(*) FILTER (WHERE kind = 'no_interest') AS no_interest,
                 count(*) FILTER (WHERE kind = 'won_back') AS won_back,

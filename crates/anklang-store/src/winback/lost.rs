@@ -21,7 +21,8 @@ const LOST: &str = "('failed', 'bounced', 'suppressed')";
 /// Undoes what at most `limit` lost mails have made of their cases; gives how many. Whoever works on one of
 /// the cases is waited for.
 pub async fn undo(conn: &mut Conn, tenant: &Tenant, limit: i64) -> Result<usize> {
-    // A reminder that was mailed away is due at once: its day is not known any more.
+    // A case stays mailed when a mail that went out has made it so, or came after the one that did. A
+    // reminder that was mailed away is due at once: its day is not known any more.
     static WRITE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "WITH lost AS MATERIALIZED (
@@ -46,12 +47,20 @@ pub async fn undo(conn: &mut Conn, tenant: &Tenant, limit: i64) -> Result<usize>
                  GROUP BY k.tenant_id, k.id),
              before AS MATERIALIZED (
                  SELECT kept.*,
-                        CASE WHEN kept.state <> 'mailed' OR standard_on IS NOT NULL
-                                  OR voucher_on IS NOT NULL THEN kept.state
+                        CASE WHEN kept.state <> 'mailed' THEN kept.state
                              ELSE coalesce((
-                                 SELECT e.from_state FROM winback_case_event e
-                                 WHERE e.tenant_id = $1 AND e.case_id = kept.id
-                                   AND e.kind = 'mailed' AND e.from_state <> 'mailed'
+                                 SELECT CASE WHEN EXISTS (
+                                            SELECT FROM winback_case_event l
+                                            JOIN winback_mail w ON w.tenant_id = $1 AND w.message_id
+                                                 = substr(l.detail->>'message', 10)::uuid
+                                            WHERE l.tenant_id = $1 AND l.case_id = kept.id
+                                              AND l.kind = 'mailed' AND NOT w.undone
+                                              AND (l.created_at, l.id) >= (e.created_at, e.id)
+                                              AND w.message_id NOT IN (SELECT id FROM lost))
+                                        THEN 'mailed' ELSE e.from_state END
+                                 FROM winback_case_event e
+                                 WHERE e.tenant_id = $1 AND e.case_id = kept.id AND e.kind = 'mailed'
+                                   AND e.from_state <> 'mailed' AND e.to_state = 'mailed'
                                  ORDER BY e.created_at DESC, e.id DESC LIMIT 1), 'declining') END
                             AS becomes,
                         (SELECT max((e.created_at AT TIME ZONE $3)::date) FROM winback_case_event e

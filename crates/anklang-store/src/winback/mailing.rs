@@ -544,6 +544,23 @@ impl Revenue {
     }
 }
 
+/// Lets those of the control group go on whose others no mailing will decide on any more, as it was cancelled:
+/// those behind the last case that was decided.
+pub async fn abandon(conn: &mut Conn, tenant: TenantId, mailing: Uuid) -> Result<()> {
+    diesel::sql_query(
+        "DELETE FROM winback_control WHERE tenant_id = $1 AND mailing_id = $2
+           AND case_id > coalesce((
+               SELECT case_id FROM winback_mailing_member
+               WHERE tenant_id = $1 AND mailing_id = $2 AND is_drawn AND is_decided
+               ORDER BY case_id DESC LIMIT 1), '00000000-0000-0000-0000-000000000000')",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(mailing)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Of a mailing that is not done both groups end with the last case on which was decided: chunks go by
 /// `case_id`, so who comes before it has nothing to do with the lots.
 const REVENUE: &str = "WITH mailing AS MATERIALIZED (
@@ -583,6 +600,8 @@ const REVENUE: &str = "WITH mailing AS MATERIALIZED (
                     SELECT FROM winback_case k
                     JOIN winback_case_event e ON e.tenant_id = $1 AND e.case_id = k.id
                          AND e.kind IN ('mailed', 'offer_requested')
+                         AND NOT EXISTS (SELECT FROM winback_mail u WHERE u.tenant_id = $1 AND u.undone
+                             AND u.message_id = substr(e.detail->>'message', 10)::uuid)
                     JOIN mailing t ON e.created_at >= t.drawn_at
                          AND e.created_at < (($4 + 1)::timestamp AT TIME ZONE t.time_zone)
                     WHERE k.tenant_id = $1 AND k.customer_id = bought.customer_id)) AS mailed

@@ -47,9 +47,9 @@ impl Lab {
                  told AS (
                      INSERT INTO winback_case_event (tenant_id, id, case_id, kind, from_state, to_state,
                          detail, created_at)
-                     SELECT tenant_id, anklang_uuid7(), id, 'mailed', '{from}', 'mailed',
-                         jsonb_build_object('template', '{template}'),
-                         timestamptz '2026-11-01' + {place} * interval '1 day' FROM mailed)
+                     SELECT tenant_id, anklang_uuid7(), winback_case_id, 'mailed', '{from}', 'mailed',
+                         jsonb_build_object('template', '{template}', 'message', 'messages/' || id),
+                         timestamptz '2026-11-01' + {place} * interval '1 day' FROM written)
                  INSERT INTO winback_mail (tenant_id, message_id, case_id, template, brand_id, voucher_id)
                  SELECT tenant_id, id, winback_case_id, '{template}', (SELECT id FROM brand),
                         (SELECT id FROM coded) FROM written;"
@@ -96,6 +96,13 @@ async fn a_mail_that_came_to_nothing_leaves_its_case_as_it_was() {
     lab.story("both", "mailed", &both).await;
     lab.story("put off", "mailed", &[(standard, "reminder", "failed")])
         .await;
+    // Mailed, put off, and mailed again: that one came to nothing.
+    let put_off_between = [
+        (standard, "declining", "delivered"),
+        (voucher, "reminder", "bounced"),
+    ];
+    lab.story("put off between", "mailed", &put_off_between)
+        .await;
     // Put off again after the mail: the day that somebody named stays.
     lab.story("later", "reminder", &[(standard, "declining", "failed")])
         .await;
@@ -118,7 +125,7 @@ async fn a_mail_that_came_to_nothing_leaves_its_case_as_it_was() {
         }
         undone += some;
     }
-    assert_eq!(undone, 7);
+    assert_eq!(undone, 8);
     let first = day("2026-11-01");
     let stands = async |number| lab.stands(number).await;
     let today = lab.tenant.day(Utc::now());
@@ -137,6 +144,10 @@ async fn a_mail_that_came_to_nothing_leaves_its_case_as_it_was() {
     // Midnight may have passed.
     let due = dates[3].unwrap();
     assert!((today - Days::new(1)..=today).contains(&due), "{due}");
+    let (state, dates, _) = stands("put off between").await;
+    assert_eq!((&state[..], dates[0]), ("reminder", Some(first)));
+    assert_eq!(dates[1..3], [None, Some(first)]);
+    assert!(dates[3].is_some());
     let dates = [None, None, None, Some(day("2026-12-24"))];
     assert_eq!(stands("later").await, ("reminder".into(), dates, 1));
     let dates = [Some(first), None, Some(first), None];

@@ -210,30 +210,6 @@ fn the_fit_finds_what_made_the_data() {
     }
 }
 
-/// How long a fit on a million customers takes: `cargo test --release -p anklang-domain -- --ignored
-/// --nocapture million`.
-#[test]
-#[ignore = "measures"]
-fn a_million_customers_are_fitted() {
-    let truth = BgNbd::new(1.0, 8.0, 1.0, 3.0).unwrap();
-    let mut unit = chance(7);
-    let all: Vec<_> = (0..1_000_000u32)
-        .map(|i| customer(&truth, f64::from(i % 1092) / 7.0 + 1.0, &mut unit))
-        .collect();
-    let begun = std::time::Instant::now();
-    let groups = group_purchases(all.iter().copied());
-    let grouped = begun.elapsed();
-    let (model, fit) = BgNbd::fit(&groups).unwrap();
-    let fitted = begun.elapsed();
-    let expected: f64 = all.iter().map(|one| model.expected(*one, 52.0)).sum();
-    let done = begun.elapsed();
-    eprintln!(
-        "{} groups in {grouped:?}, fitted at {fitted:?}, {expected} expected at {done:?}",
-        groups.len()
-    );
-    eprintln!("{model:?} {fit:?}");
-}
-
 fn any_model() -> impl Strategy<Value = BgNbd> {
     let log = -3.0..3.0f64;
     (log.clone(), log.clone(), log.clone(), log).prop_map(|(r, alpha, a, b)| {

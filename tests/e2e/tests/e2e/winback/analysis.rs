@@ -8,8 +8,9 @@ use anklang_testkit::{Client, Options, TestServer};
 use pb::WinbackTemplate::{Standard, Voucher};
 
 use super::desk::{close, closes, date, day, remind, reminds, request_offer, wants_offer};
-use super::mails::{case_of, execute, mail, mailed, ready, until_state};
+use super::mails::{case_of, execute, mail, ready, until_state};
 use super::orders;
+use super::results::mailed;
 use crate::mailing::{TENANT, import, over, until};
 use crate::refused;
 

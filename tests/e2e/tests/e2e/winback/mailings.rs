@@ -12,7 +12,8 @@ use pb::WinbackTemplate::{Standard, Voucher};
 use tonic::Status;
 
 use super::desk::{asks, get, next_customer};
-use super::mails::{case_of, execute, mailed, ready};
+use super::mails::{case_of, execute, ready};
+use super::results::mailed;
 use super::{number_is, save_selection};
 use crate::mailing::{import, over, until};
 use crate::planning::date;

@@ -7,6 +7,8 @@ mod detection;
 mod export;
 mod mailings;
 pub mod mails;
+mod requests;
+mod results;
 mod together;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
