@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::winback::v1::{
     self as pb, NoInterestReason, WinbackCaseEventKind as Kind, WinbackCaseState as State,

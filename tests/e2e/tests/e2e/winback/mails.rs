@@ -11,11 +11,10 @@ use anklang_proto::anklang::winback::v1 as winback;
 use anklang_proto::google::r#type::Date;
 use anklang_testkit::{Client, Options, TestServer, violations};
 use mail_parser::MessageParser;
-use rand::RngExt;
 use tonic::{Code, Status};
 use winback::WinbackTemplate::{Standard, Voucher};
 
-use crate::mailing::{TENANT, address, import, over, seeded, tenant, until};
+use crate::mailing::{TENANT, address, import, tenant, until};
 use crate::mailjet_fake::{API_KEY, Fake, SECRET_KEY};
 use crate::refused;
 

@@ -1,6 +1,5 @@
 //! Requests for offers: told to webhooks, mailed to those who make them, or made at once.
 
-use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::handover::v1 as webhooks;
 use anklang_proto::anklang::messages::v1 as messages;
 use anklang_proto::anklang::offers::v1 as offers;
