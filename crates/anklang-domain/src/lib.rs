@@ -1,7 +1,8 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
-//! addresses, offers, phases and their dates, contact plans, winback, message outcomes. No I/O, no clock, no async:
-//! time is passed in.
+//! addresses, offers, phases and their dates, contact plans, winback, message outcomes, what callers may do.
+//! No I/O, no clock, no async: time is passed in.
 
+pub mod access;
 pub mod account;
 pub mod channel;
 pub mod forecast;

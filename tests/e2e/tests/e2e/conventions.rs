@@ -1,5 +1,8 @@
 //! What all methods have in common, read from their descriptors: a new one that forgets it fails here.
 
+use std::collections::BTreeSet;
+
+use anklang_domain::access::Permission;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 
 use crate::raw;
@@ -119,10 +122,20 @@ const PARTS: [(&str, &str); 1] = [(
     "it says itself what to add and what to take away",
 )];
 
+/// Methods that are no reading ones by their names, and change nothing that others see.
+const TRYING: [(&str, &str); 1] = [(
+    "anklang.campaigns.v1.DryRunService/DryRunLaunch",
+    "it tells what a launch would do",
+)];
+
 fn mutations() -> impl Iterator<Item = (String, MethodDescriptor)> {
     raw::methods()
-        .filter(|m| !READING.iter().any(|verb| m.name().starts_with(verb)))
+        .filter(|m| !reads(m))
         .map(|m| (raw::path(&m), m))
+}
+
+fn reads(method: &MethodDescriptor) -> bool {
+    READING.iter().any(|verb| method.name().starts_with(verb))
 }
 
 fn is_listed(list: &[(&str, &str)], method: &str) -> bool {
@@ -141,6 +154,15 @@ fn inner(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     }
 }
 
+/// The permission that a method says is needed for it.
+fn declared(method: &MethodDescriptor) -> Option<String> {
+    let pool = method.parent_pool();
+    let extension = pool.get_extension_by_name("anklang.common.v1.permission")?;
+    let options = method.options();
+    let value = options.get_extension(&extension);
+    value.as_str().map(str::to_owned)
+}
+
 /// The resource that an update carries.
 fn resource(method: &MethodDescriptor) -> Option<MessageDescriptor> {
     let fields: Vec<FieldDescriptor> = method.input().fields().collect();
@@ -151,7 +173,7 @@ fn resource(method: &MethodDescriptor) -> Option<MessageDescriptor> {
 #[test]
 fn lists_of_exceptions_name_what_there_is() {
     let known: Vec<String> = mutations().map(|(path, _)| path).collect();
-    for (method, _) in [&OTHERWISE_ONCE[..], &UNSEEN, &PARTS].concat() {
+    for (method, _) in [&OTHERWISE_ONCE[..], &UNSEEN, &PARTS, &TRYING].concat() {
         assert!(known.iter().any(|k| k == method), "no method {method}");
     }
 }
@@ -219,4 +241,29 @@ fn every_list_has_pages_a_filter_and_an_order() {
         assert_eq!(text(&input, "order_by"), !without && !of_google, "{path}");
         assert_eq!(text(&output, "next_page_token"), !without, "{path}");
     }
+}
+
+#[test]
+fn every_method_says_which_permission_it_needs() {
+    let mut needed = BTreeSet::new();
+    for method in raw::methods() {
+        let path = raw::path(&method);
+        let service = method.parent_service();
+        if service.full_name().starts_with("google.") {
+            // No option of ours can be there; the server knows what these need.
+            assert_eq!(service.full_name(), "google.longrunning.Operations");
+            assert_eq!(declared(&method).unwrap_or_default(), "");
+            continue;
+        }
+        let word = declared(&method).unwrap_or_default();
+        let permission = Permission::parse(&word)
+            .unwrap_or_else(|| panic!("{path} needs {word:?}, which is no permission"));
+        let harmless = reads(&method) || is_listed(&TRYING, &path);
+        assert_eq!(permission.is_read(), harmless, "{path} needs {word}");
+        needed.insert(permission);
+    }
+    // Nothing can be allowed that is for nothing.
+    needed.insert(Permission::OperationsWrite);
+    let all: BTreeSet<Permission> = Permission::ALL.iter().copied().collect();
+    assert_eq!(needed, all);
 }
