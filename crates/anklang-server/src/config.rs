@@ -2,6 +2,7 @@
 //! over both. Every fault is found before any is reported.
 
 mod accounts;
+mod auth;
 mod channels;
 mod documents;
 mod handover;
@@ -21,6 +22,7 @@ use figment::value::{Dict, Num, Value};
 use secrecy::SecretString;
 
 pub use accounts::AccountConfig;
+pub use auth::{AuthConfig, AuthMode, IssuerConfig, TokenConfig};
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
@@ -34,7 +36,9 @@ use crate::seal::SealingKey;
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
 
 /// Variables of the program that are no settings.
-const OTHER_VARIABLES: [&str; 6] = ["CACHE", "CONFIG", "PG_BIN", "SERVER", "TENANT", "VENV"];
+const OTHER_VARIABLES: [&str; 7] = [
+    "CACHE", "CONFIG", "PG_BIN", "SERVER", "TENANT", "TOKEN", "VENV",
+];
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long running work may take to end.
     pub shutdown_grace: Duration,
+    /// Who may call.
+    pub auth: AuthConfig,
     /// Where recipients reach this server, without a slash at its end; empty when they do not.
     pub public_url: String,
     /// URL of the database, with its password.
@@ -185,6 +191,7 @@ impl Reader {
         let roles = self.roles();
         let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
+        let auth = self.auth();
         let public_url = self.public_url();
         let database_url = self.text("database.url").and_then(|text| {
             let parsed = text
@@ -231,6 +238,7 @@ impl Reader {
             roles: roles?,
             drain: Duration::from_secs(drain?),
             shutdown_grace: Duration::from_secs(shutdown_grace?),
+            auth: auth?,
             public_url: public_url?,
             database_url: database_url?,
             connections: usize::try_from(connections?).ok()?,
@@ -403,7 +411,8 @@ impl Reader {
                 .lines()
                 .filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
                 .any(|table| table == path);
-            known || path.starts_with("channel_accounts.")
+            let named = ["channel_accounts.", "auth.tokens.", "auth.issuers."];
+            known || named.iter().any(|table| path.starts_with(table))
         }
         walk(&self.dict, "", &mut self.violations);
     }

@@ -2,6 +2,7 @@
 //! the program.
 
 pub mod accounts;
+pub mod auth;
 pub mod callbacks;
 pub mod cli;
 pub mod config;

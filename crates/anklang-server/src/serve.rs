@@ -9,6 +9,7 @@ use anklang_domain::Violations;
 use anklang_proto as proto;
 use anklang_store::{Store, handover as handover_store, migrate};
 use anyhow::Context;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -20,7 +21,8 @@ use tonic_health::ServingStatus;
 use tower_http::trace::TraceLayer;
 
 use crate::accounts::Accounts;
-use crate::config::{Config, DATABASE_KEY};
+use crate::auth::{self, Auth};
+use crate::config::{AuthMode, Config, DATABASE_KEY};
 use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
@@ -79,8 +81,13 @@ pub async fn open(config: Config) -> Result<App, StartError> {
     let keys = Arc::new(keys(&store, &config.sealing).await?);
     let settings = &config.handover;
     let outside = Outside::open(settings.rules.clone(), settings.timeout).context("TLS")?;
+    let auth = Auth::open(&config.auth)?;
+    if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
+        tracing::warn!("auth.mode is none: whoever reaches the port may do everything");
+    }
     Ok(App {
         store,
+        auth,
         documents,
         accounts,
         templates: Templates::new(config.render_threads),
@@ -227,6 +234,7 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     }
     let (own, stop) = with();
     workers.spawn(telemetry::backlog::run(own, stop));
+    workers.spawn(app.auth.clone().run(ending.clone()));
     if roles.opens_accounts() {
         let (app, stop) = with();
         workers.spawn(accounts::run(app, stop));
@@ -315,9 +323,11 @@ fn routes(
         .add_service(health)
         .prepare()
         .into_axum_router()
+        // Innermost: what it refuses is observed, translated and logged like any answer.
+        .layer(from_fn_with_state(app.auth.clone(), auth::check))
         .layer(TraceLayer::new_for_grpc())
         // Inside of the translation for browsers: there the status is in the trailers.
-        .layer(axum::middleware::from_fn(telemetry::rpc::observe))
+        .layer(from_fn(telemetry::rpc::observe))
         .layer(tonic_web::GrpcWebLayer::new());
     // Not under these layers: it is plain HTTP, and its paths are not for logs.
     Ok(match api {

@@ -27,6 +27,10 @@ fn the_documented_file_holds_every_default() {
         scheduler,
     } = config.roles;
     assert!(api && worker && scheduler && config.dispatch);
+    let auth = config.auth;
+    assert_eq!(auth.mode, AuthMode::None);
+    assert!(auth.open_health && !auth.open_reflection);
+    assert!(auth.tokens.is_empty() && auth.issuers.is_empty());
 }
 
 #[test]
@@ -115,6 +119,12 @@ fn all_faults_are_reported_at_once() {
         port = 1
         roles = ['api', 'chef', 1]
         drain_seconds = -1
+        [auth]
+        mode = 'password'
+        open_health = 'yes'
+        tokens = ['anklang_secret']
+        [auth.issuers.Corporate]
+        issuer = 'http://id.example.com'
         [database]
         connections = 0
         migrate = 'maybe'
@@ -170,6 +180,12 @@ fn all_faults_are_reported_at_once() {
         "server.roles[2]",
         "server.drain_seconds",
         "server.colour",
+        "auth.mode",
+        "auth.open_health",
+        "auth.tokens",
+        "auth.issuers.Corporate",
+        "auth.issuers.Corporate.issuer",
+        "auth.issuers.Corporate.audience",
         "database.connections",
         "database.migrate",
         "handover.attempts",
@@ -205,5 +221,5 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 40, "{found:?}");
+    assert_eq!(fields.len(), 46, "{found:?}");
 }

@@ -47,6 +47,12 @@ pub enum ApiError {
     /// The tenant is missing or not known.
     #[error("{0}")]
     TenantRequired(&'static str),
+    /// The caller is not known: no token, or none that is trusted.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The caller is known, and may not do that.
+    #[error("{0}")]
+    PermissionDenied(#[from] Denied),
     /// The `request_id` came before with another request.
     #[error("this request_id came before with another request")]
     RequestIdReused,
@@ -65,6 +71,28 @@ pub enum ApiError {
     /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a caller may not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// Make this call.
+    #[error("{caller} has no permission {permission}")]
+    Permission {
+        /// Who it is.
+        caller: String,
+        /// The permission that is missing.
+        permission: &'static str,
+    },
+    /// Make this call, as nobody has said who may.
+    #[error("the method declares no permission")]
+    Undeclared,
+    /// Act for this tenant, whether there is one or not.
+    #[error("anklang-tenant names no tenant for which you may act")]
+    Tenant,
+    /// Work in this name; holds what it must be.
+    #[error("worker: {0}")]
+    Worker(String),
 }
 
 impl ApiError {
@@ -110,6 +138,12 @@ impl From<ApiError> for Status {
                 message,
                 info(ErrorReason::TenantRequired, []),
             ),
+            ApiError::Unauthenticated(message) => Status::with_error_details(
+                Code::Unauthenticated,
+                message,
+                info(ErrorReason::Unauthenticated, []),
+            ),
+            ApiError::PermissionDenied(denied) => permission_denied(denied),
             ApiError::RequestIdReused => {
                 let mut details = info(ErrorReason::RequestIdReused, []);
                 details.add_bad_request_violation("request_id", "came before with another request");
@@ -140,6 +174,22 @@ impl From<ApiError> for Status {
             ApiError::Internal(message) => internal(&message),
         }
     }
+}
+
+fn permission_denied(denied: Denied) -> Status {
+    let reason = ErrorReason::PermissionDenied;
+    let message = short(denied.to_string());
+    let metadata = |key: &str, value: &str| info(reason, [(key.to_owned(), value.to_owned())]);
+    let details = match denied {
+        Denied::Permission { permission, .. } => metadata("permission", permission),
+        Denied::Worker(must) => {
+            let mut details = metadata("field", "worker");
+            details.add_bad_request_violation("worker", short(must));
+            details
+        }
+        Denied::Undeclared | Denied::Tenant => info(reason, []),
+    };
+    Status::with_error_details(Code::PermissionDenied, message, details)
 }
 
 fn invalid(violations: Violations) -> Status {

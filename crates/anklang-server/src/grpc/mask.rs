@@ -21,7 +21,8 @@ const MAX_PATHS: usize = 100;
 /// IDENTIFIER.
 const FIXED: [i32; 3] = [3, 5, 8];
 
-static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+/// What the protos say, options included.
+pub(crate) static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(anklang_proto::DESCRIPTORS).expect("made when the program was built")
 });
 

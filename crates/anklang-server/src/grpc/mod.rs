@@ -38,6 +38,9 @@ pub mod webhooks;
 pub mod winback;
 pub mod work_list;
 
+use std::sync::Arc;
+
+use anklang_domain::name;
 use anklang_store::Store;
 use anklang_store::tenant::{self, Tenant};
 use tonic::{Request, Response, Status};
@@ -46,25 +49,62 @@ pub use change::Change;
 pub use error::ApiError;
 pub use etag::tagged;
 
+use crate::auth::{Principal, Worker};
+use error::Denied;
+
 /// Metadata key that names the caller's tenant.
 pub const TENANT_KEY: &str = "anklang-tenant";
 
 /// What a handler gives.
 pub type ApiResult<T> = Result<T, ApiError>;
 
-/// The tenant that a call is made for.
+/// Who makes a call.
+fn principal<T>(request: &Request<T>) -> ApiResult<&Principal> {
+    let principal = request.extensions().get::<Arc<Principal>>();
+    // The layer is before all handlers; without it nobody may do anything.
+    principal
+        .map(|principal| &**principal)
+        .ok_or_else(|| ApiError::Internal("nobody has looked who calls".into()))
+}
+
+/// The tenant that a call is made for, of those for which its caller may act. A caller who may act for one
+/// alone need not name it.
 pub async fn caller<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant> {
-    let slug = request
-        .metadata()
-        .get(TENANT_KEY)
-        .ok_or(ApiError::TenantRequired(
+    let tenants = &principal(request)?.tenants;
+    let slug = match request.metadata().get(TENANT_KEY) {
+        Some(value) => value
+            .to_str()
+            .map_err(|_| ApiError::TenantRequired("anklang-tenant must be ASCII"))?,
+        None => tenants.single().ok_or(ApiError::TenantRequired(
             "the metadata key anklang-tenant is missing",
-        ))?
-        .to_str()
-        .map_err(|_| ApiError::TenantRequired("anklang-tenant must be ASCII"))?;
+        ))?,
+    };
+    // Before it is looked up: who may not act for it does not hear whether there is one.
+    if !tenants.has(slug) {
+        return Err(Denied::Tenant.into());
+    }
     tenant::by_slug(store, slug)
         .await?
         .ok_or(ApiError::TenantRequired("anklang-tenant names no tenant"))
+}
+
+/// Refuses a `worker` that is not the caller's own name, for callers who may work in theirs alone. What is no
+/// name of a worker is left to the handler, which tells all that is wrong.
+pub fn check_worker<T>(request: &Request<T>, worker: &str) -> ApiResult<()> {
+    let own = &principal(request)?.worker;
+    let Ok([user]) = name::parse(worker, ["users"]) else {
+        return Ok(());
+    };
+    let must = match own {
+        Worker::Anybody => return Ok(()),
+        Worker::Own(own) if *own == user => return Ok(()),
+        Worker::Own(own) => {
+            let own = name::format(&[("users", own)]);
+            format!("must be {own}, your own name")
+        }
+        Worker::Nobody => "must be your own name, and your token has none".to_owned(),
+    };
+    Err(Denied::Worker(must).into())
 }
 
 /// Turns what a handler gives into what tonic sends.

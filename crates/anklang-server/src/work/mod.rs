@@ -26,6 +26,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::accounts::Accounts;
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::content::Templates;
 use crate::documents::Documents;
@@ -37,6 +38,8 @@ use crate::seal::Keys;
 pub struct App {
     /// The database.
     pub store: Store,
+    /// Who may call.
+    pub auth: Auth,
     /// The documents.
     pub documents: Documents,
     /// The channel accounts.

@@ -23,7 +23,7 @@ use super::read_template;
 use crate::grpc::listing::Listing;
 use crate::grpc::operations::{OperationsApi, any};
 use crate::grpc::work_list::read::person;
-use crate::grpc::{ApiError, ApiResult, Change, caller, form, reply, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, check_worker, form, reply, wire};
 use crate::work::{App, mailing as work};
 
 /// Confidence unless somebody says otherwise.
@@ -72,6 +72,7 @@ impl WinbackMailsApi {
         request: Request<pb::MailWinbackCaseRequest>,
     ) -> ApiResult<pb::MailWinbackCaseResponse> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);

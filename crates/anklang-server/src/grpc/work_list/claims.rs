@@ -12,7 +12,7 @@ use tonic::Request;
 
 use super::super::listing::Listing;
 use super::super::wire::date_time;
-use super::super::{ApiError, ApiResult, Change, caller, form};
+use super::super::{ApiError, ApiResult, Change, caller, check_worker, form};
 use super::{WorkListApi, read, wire};
 
 /// The most skills of a person.
@@ -33,6 +33,7 @@ impl WorkListApi {
         request: Request<pb::ClaimNextContactRequest>,
     ) -> ApiResult<pb::ClaimNextContactResponse> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -96,6 +97,7 @@ impl WorkListApi {
         request: Request<pb::ClaimContactRequest>,
     ) -> ApiResult<pb::ContactClaim> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);

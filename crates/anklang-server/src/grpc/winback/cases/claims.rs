@@ -10,7 +10,7 @@ use tonic::Request;
 
 use super::{WinbackCasesApi, in_full, read, wire};
 use crate::grpc::work_list::read::{claim as claim_of, seconds, words};
-use crate::grpc::{ApiResult, Change, caller, form};
+use crate::grpc::{ApiResult, Change, caller, check_worker, form};
 
 pub(super) const MAX_GROUPS: usize = 100;
 pub(super) const LONGEST_GROUP: usize = 200;
@@ -28,6 +28,7 @@ impl WinbackCasesApi {
         request: Request<pb::NextWinbackCaseRequest>,
     ) -> ApiResult<pb::NextWinbackCaseResponse> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -78,6 +79,7 @@ impl WinbackCasesApi {
         request: Request<pb::ClaimWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCaseClaim> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);

@@ -19,7 +19,7 @@ use super::{WinbackCasesApi, in_full, read, wire};
 use crate::grpc::campaigns::valid_until;
 use crate::grpc::offers::make;
 use crate::grpc::wire::naive_date;
-use crate::grpc::{ApiError, ApiResult, Change, caller, form};
+use crate::grpc::{ApiError, ApiResult, Change, caller, check_worker, form};
 
 /// What all such requests have.
 struct Doer {
@@ -81,6 +81,7 @@ impl WinbackCasesApi {
         request: Request<pb::CloseWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCase> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -104,6 +105,7 @@ impl WinbackCasesApi {
         request: Request<pb::RemindWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCase> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -127,6 +129,7 @@ impl WinbackCasesApi {
         request: Request<pb::AddWinbackRemarkRequest>,
     ) -> ApiResult<pb::WinbackCase> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -165,6 +168,7 @@ impl WinbackCasesApi {
         request: Request<pb::RequestWinbackOfferRequest>,
     ) -> ApiResult<pb::WinbackCase> {
         let tenant = caller(&self.app.store, &request).await?;
+        check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);

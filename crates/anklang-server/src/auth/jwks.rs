@@ -1,0 +1,280 @@
+//! The public keys of an issuer, as it publishes them: fetched, kept, and fetched again.
+//!
+//! They are fetched anew every `refresh_seconds`, and when a token names a key that is not known: by one
+//! call, which others wait for, and for that reason every ten seconds at most. While the issuer does not
+//! answer, those that are known stay good for a day.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as Pooled;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use url::{Host, Url};
+
+use super::key::Key;
+use crate::config::IssuerConfig;
+use crate::grpc::error::ApiError;
+use crate::outside::{client_tls, system_roots};
+
+/// How long fetching may take altogether.
+const TIME: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(10);
+/// The most bytes of an answer.
+const MAX_BODY: usize = 1 << 20;
+/// Between two fetches because of keys that are not known, and after one that failed in the background.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Between two fetches while there is no key at all.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// So long keys are good when they cannot be fetched again.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+type Client = Pooled<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// What is known of an issuer's keys.
+struct Known {
+    keys: Vec<Arc<Key>>,
+    since: Instant,
+}
+
+/// Fetches so far.
+#[derive(Default)]
+struct Fetches {
+    last: Option<Instant>,
+    failed: bool,
+    /// The last one because of a key that was not known.
+    for_unknown: Option<Instant>,
+}
+
+/// What a token's head finds.
+enum Found {
+    /// Keys that may have signed it; none when its key signs in another way.
+    Keys(Vec<Arc<Key>>),
+    /// The issuer has no such key, as far as is known.
+    Unknown,
+    /// No keys are known.
+    Nothing,
+}
+
+/// The keys of one issuer.
+pub struct Jwks {
+    config: IssuerConfig,
+    client: Client,
+    known: RwLock<Option<Known>>,
+    /// Held while fetching.
+    fetches: Mutex<Fetches>,
+}
+
+impl Jwks {
+    /// None yet.
+    pub fn new(config: IssuerConfig) -> anyhow::Result<Self> {
+        let tls = client_tls(system_roots()).context("TLS")?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(TIME));
+        let client = Pooled::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .build(HttpsConnector::from((http, tls)));
+        Ok(Jwks {
+            config,
+            client,
+            known: RwLock::default(),
+            fetches: Mutex::default(),
+        })
+    }
+
+    /// Keys that may have signed a token with this head.
+    pub async fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<Arc<Key>>, ApiError> {
+        if let Found::Keys(keys) = self.look(id, algorithm) {
+            return Ok(keys);
+        }
+        // One call fetches; the others wait, and then find what it found.
+        let mut fetches = self.fetches.lock().await;
+        let recently = |at: Option<Instant>, pause| at.is_some_and(|at| at.elapsed() < pause);
+        let wait = match self.look(id, algorithm) {
+            Found::Keys(keys) => return Ok(keys),
+            Found::Nothing => recently(fetches.last, SHORT_PAUSE),
+            Found::Unknown if recently(fetches.for_unknown, PAUSE) => true,
+            Found::Unknown => {
+                fetches.for_unknown = Some(Instant::now());
+                false
+            }
+        };
+        if !wait {
+            self.fetch(&mut fetches).await;
+        }
+        match self.look(id, algorithm) {
+            Found::Keys(keys) => Ok(keys),
+            Found::Unknown if !fetches.failed => Err(ApiError::Unauthenticated(
+                "the token is signed with a key that its issuer does not have".into(),
+            )),
+            // It may be good.
+            Found::Unknown | Found::Nothing => Err(ApiError::Unavailable(
+                "the token's issuer does not answer, so that it cannot be checked".into(),
+            )),
+        }
+    }
+
+    fn look(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = known.as_ref().filter(|k| k.since.elapsed() < LONGEST) else {
+            return Found::Nothing;
+        };
+        if !known.keys.iter().any(|key| key.is(id)) {
+            return Found::Unknown;
+        }
+        let fitting = known.keys.iter().filter(|key| key.fits(id, algorithm));
+        Found::Keys(fitting.cloned().collect())
+    }
+
+    /// Fetches them again and again.
+    pub async fn keep_fresh(&self) {
+        loop {
+            let failed = {
+                let mut fetches = self.fetches.lock().await;
+                self.fetch(&mut fetches).await;
+                fetches.failed
+            };
+            let pause = match failed {
+                true => self.config.refresh.min(PAUSE),
+                false => self.config.refresh,
+            };
+            sleep(pause).await;
+        }
+    }
+
+    async fn fetch(&self, fetches: &mut Fetches) {
+        // Before as well: whoever calls may hang up meanwhile.
+        fetches.last = Some(Instant::now());
+        let fetched = timeout(TIME, self.published()).await;
+        let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
+        fetches.last = Some(Instant::now());
+        let failed = fetched.is_err();
+        // Only that it changed: a line for each call would be no news.
+        if failed != fetches.failed {
+            let issuer = &self.config.id;
+            match &fetched {
+                Err(error) => tracing::warn!(issuer, "its keys cannot be fetched: {error:#}"),
+                Ok(_) => tracing::info!(issuer, "its keys are fetched again"),
+            }
+        }
+        fetches.failed = failed;
+        if let Ok(keys) = fetched {
+            let since = Instant::now();
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(Known { keys, since });
+        }
+    }
+
+    /// The keys as the issuer publishes them now.
+    async fn published(&self) -> anyhow::Result<Vec<Arc<Key>>> {
+        let url = match &self.config.jwks_url {
+            Some(url) => url.clone(),
+            None => self.discover().await?,
+        };
+        let set: Set = self.get(&url).await?;
+        let keys = set.keys.into_iter();
+        // Each by itself: what one has that is not known here is no fault of the others.
+        let keys = keys.filter_map(|key| Key::read(&serde_json::from_value(key).ok()?));
+        let keys: Vec<_> = keys.map(Arc::new).collect();
+        ensure!(!keys.is_empty(), "{url}: no key that signs tokens");
+        Ok(keys)
+    }
+
+    /// Where the keys are, as OpenID Connect Discovery has it.
+    async fn discover(&self) -> anyhow::Result<Url> {
+        let issuer = &self.config.issuer;
+        let base = issuer.trim_end_matches('/');
+        let url = Url::parse(&format!("{base}/.well-known/openid-configuration"))?;
+        let found: Discovery = self.get(&url).await?;
+        ensure!(
+            found.issuer == *issuer,
+            "{url}: is about another issuer than {issuer}"
+        );
+        let keys = Url::parse(&found.jwks_uri).with_context(|| format!("{url}: jwks_uri"))?;
+        ensure!(
+            may_fetch(&keys, self.config.allow_http),
+            "{url}: jwks_uri must be https"
+        );
+        Ok(keys)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &Url) -> anyhow::Result<T> {
+        self.ask(url).await.with_context(|| url.to_string())
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, url: &Url) -> anyhow::Result<T> {
+        let uri: http::Uri = url.as_str().parse()?;
+        let (head, body) = self.client.get(uri).await?.into_parts();
+        ensure!(head.status.is_success(), "HTTP {}", head.status);
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Whether what is there may be trusted to come from there: by https, or from this machine.
+pub fn may_fetch(url: &Url, allow_http: bool) -> bool {
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_here || (allow_http && url.has_host()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_by_https_or_from_this_machine() {
+        let may = |url: &str, allow| may_fetch(&Url::parse(url).expect("a URL"), allow);
+        for url in [
+            "https://id.example.com/keys",
+            "http://127.0.0.1:8080/keys",
+            "http://[::1]/keys",
+            "http://localhost/keys",
+        ] {
+            assert!(may(url, false), "{url}");
+        }
+        for url in ["http://id.example.com/keys", "http://10.0.0.1/keys"] {
+            assert!(!may(url, false) && may(url, true), "{url}");
+        }
+        for url in ["file:///etc/passwd", "ftp://localhost/keys"] {
+            assert!(!may(url, true), "{url}");
+        }
+    }
+}

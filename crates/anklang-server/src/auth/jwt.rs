@@ -1,0 +1,234 @@
+//! JWTs (RFC 7519) of issuers that the operator trusts, as OpenID Connect has them: signed with a key that the
+//! issuer publishes, meant for this server, and valid now. Their claims say whom they are about, with which
+//! roles and for which tenants.
+
+use std::collections::BTreeSet;
+
+use anklang_domain::access::Role;
+use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::jwks::Jwks;
+use super::{Principal, Tenants};
+use crate::config::IssuerConfig;
+use crate::grpc::error::ApiError;
+
+/// An issuer that is trusted.
+pub struct Issuer {
+    config: IssuerConfig,
+    /// Its keys.
+    pub keys: Jwks,
+}
+
+/// What chooses the issuer, before anything is checked.
+#[derive(Deserialize)]
+struct Claimed {
+    iss: String,
+}
+
+type Claims = Map<String, Value>;
+
+/// Whose token it is, when it is good in every respect.
+pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Principal, ApiError> {
+    let malformed = |_| refused("the token is malformed, or signed in a way that is not accepted");
+    let head = decode_header(token).map_err(malformed)?;
+    if head.alg.family() == AlgorithmFamily::Hmac || head.crit.is_some() {
+        return Err(refused("the token is signed in a way that is not accepted"));
+    }
+    let claimed: Claimed = insecure_decode_claims(token)
+        .map_err(|_| refused("the token is malformed, or names no issuer"))?;
+    let issuer = issuers.iter().find(|i| i.config.issuer == claimed.iss);
+    let issuer = issuer.ok_or_else(|| refused("the token's issuer is not trusted"))?;
+    let keys = issuer.keys.find(head.kid.as_deref(), head.alg).await?;
+    let validation = issuer.validation(head.alg);
+    let mut error = refused("the token's key does not sign that way");
+    for key in keys {
+        match decode::<Claims>(token, &key.key, &validation) {
+            Ok(good) => return Ok(issuer.principal(&good.claims)),
+            Err(why) => error = refused(reason(why.kind())),
+        }
+    }
+    Err(error)
+}
+
+fn refused(why: impl Into<String>) -> ApiError {
+    ApiError::Unauthenticated(why.into())
+}
+
+fn reason(error: &ErrorKind) -> String {
+    let words = match error {
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidAudience => "the token is not meant for this server (aud)",
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
+            return format!("the token's claim {claim} is missing or malformed");
+        }
+        _ => "the token is malformed",
+    };
+    words.to_owned()
+}
+
+impl Issuer {
+    /// One of the settings; nothing is fetched yet.
+    pub fn new(config: IssuerConfig) -> anyhow::Result<Self> {
+        let keys = Jwks::new(config.clone())?;
+        Ok(Issuer { config, keys })
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let config = &self.config;
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = config.leeway_seconds;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&config.issuer]);
+        validation.set_audience(&[&config.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        validation
+    }
+
+    /// Whom the claims are about. What they name that does not exist here counts for nothing.
+    fn principal(&self, claims: &Claims) -> Principal {
+        let config = &self.config;
+        let subject = word(claims, "sub").unwrap_or("?");
+        let roles: BTreeSet<Role> = words(claims, &config.roles_claim)
+            .filter_map(|name| match config.role_names.is_empty() {
+                true => Role::parse(name).ok(),
+                false => config.role_names.get(name).copied(),
+            })
+            .collect();
+        let roles: Vec<Role> = roles.into_iter().collect();
+        let bound = Tenants::of(&config.tenants);
+        let tenants = words(claims, &config.tenant_claim);
+        let tenants = tenants.filter(|slug| !slug.is_empty() && bound.has(slug));
+        let tenants = Tenants::Only(tenants.map(str::to_owned).collect());
+        let worker = word(claims, &config.worker_claim).map(str::to_owned);
+        let name = format!("{}/{subject}", config.id);
+        Principal::new(name, &roles, tenants, worker)
+    }
+}
+
+/// The claim at a path, whose dots lead into objects. A claim whose own name is the path comes first: names
+/// may be URLs.
+fn claim<'a>(claims: &'a Claims, path: &str) -> Option<&'a Value> {
+    claims.get(path).or_else(|| {
+        let (head, rest) = path.split_once('.')?;
+        claim(claims.get(head)?.as_object()?, rest)
+    })
+}
+
+/// A claim that is a text.
+fn word<'a>(claims: &'a Claims, path: &str) -> Option<&'a str> {
+    claim(claims, path)?.as_str()
+}
+
+/// A claim that is a text or a list of texts.
+fn words<'a>(claims: &'a Claims, path: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let found = match claim(claims, path) {
+        Some(Value::Array(values)) => &values[..],
+        Some(value) => std::slice::from_ref(value),
+        None => &[],
+    };
+    found.iter().filter_map(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use anklang_domain::access::Rights;
+    use serde_json::json;
+
+    use super::super::Worker;
+    use super::*;
+
+    fn config() -> IssuerConfig {
+        IssuerConfig {
+            id: "corporate".into(),
+            issuer: "https://id.example.com".into(),
+            audience: "anklang".into(),
+            jwks_url: None,
+            tenant_claim: "anklang_tenants".into(),
+            roles_claim: "anklang_roles".into(),
+            worker_claim: "preferred_username".into(),
+            role_names: BTreeMap::new(),
+            tenants: Vec::new(),
+            leeway_seconds: 60,
+            refresh: Duration::from_secs(300),
+            allow_http: false,
+        }
+    }
+
+    fn principal_of(config: IssuerConfig, claims: &Value) -> Principal {
+        let issuer = Issuer::new(config).expect("TLS");
+        issuer.principal(claims.as_object().expect("claims"))
+    }
+
+    #[test]
+    fn claims_are_found_by_name_and_by_path() {
+        let claims = json!({
+            "roles": "central",
+            "realm_access": {"roles": ["clerk", 7, "auditor"]},
+            "https://example.com/roles": ["service"],
+            "a.b": "first",
+            "a": {"b": "second", "c": {"d": "third"}},
+        });
+        let claims = claims.as_object().expect("claims");
+        let found = |path| words(claims, path).collect::<Vec<_>>();
+        assert_eq!(found("roles"), ["central"]);
+        assert_eq!(found("realm_access.roles"), ["clerk", "auditor"]);
+        assert_eq!(found("https://example.com/roles"), ["service"]);
+        assert_eq!(found("a.b"), ["first"]);
+        assert_eq!(found("a.c.d"), ["third"]);
+        for nothing in ["", ".", "realm_access", "a.c", "a.b.c", "roles.x", "other"] {
+            assert!(found(nothing).is_empty(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn claims_make_a_principal() {
+        let claims = json!({
+            "sub": "4711",
+            "preferred_username": "anna",
+            "anklang_tenants": ["acme", "lindenau"],
+            "anklang_roles": ["clerk", "region", "offline_access"],
+        });
+        let anna = principal_of(config(), &claims);
+        assert_eq!(anna.name, "corporate/4711");
+        assert_eq!(anna.worker, Worker::Own("anna".into()));
+        assert!(anna.tenants.has("acme") && anna.tenants.has("lindenau"));
+        assert!(!anna.tenants.has("other"));
+        assert_eq!(anna.rights, Rights::of(&[Role::Clerk]));
+
+        let bound = IssuerConfig {
+            tenants: vec!["acme".into(), "other".into()],
+            ..config()
+        };
+        let bound = principal_of(bound, &claims);
+        assert_eq!(bound.tenants.single(), Some("acme"));
+
+        let stranger = principal_of(config(), &json!({}));
+        assert_eq!(stranger.rights, Rights::default());
+        assert_eq!(stranger.tenants, Tenants::Only(BTreeSet::new()));
+    }
+
+    #[test]
+    fn names_of_roles_are_translated() {
+        let config = IssuerConfig {
+            roles_claim: "realm_access.roles".into(),
+            role_names: BTreeMap::from([("Vertrieb Zentrale".into(), Role::Central)]),
+            ..config()
+        };
+        let rights = |roles: Value| {
+            let claims = json!({"realm_access": {"roles": roles}});
+            principal_of(config.clone(), &claims).rights
+        };
+        assert_eq!(rights(json!(["Vertrieb Zentrale"])), Rights::all());
+        // Only names that are listed count then.
+        assert_eq!(rights(json!(["central"])), Rights::default());
+    }
+}

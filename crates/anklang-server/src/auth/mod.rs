@@ -1,0 +1,334 @@
+//! Who calls, and what they may do.
+//!
+//! A layer before the handlers turns the bearer token of a call into a [`Principal`], checks that it has the
+//! permission that the method declares, and puts it into the request; `grpc::caller` and
+//! `grpc::check_worker` ask it. A request without one is answered by no handler, so that nothing is open by
+//! mistake: with `auth.mode = "none"` it is somebody who may do everything.
+
+mod jwks;
+mod jwt;
+mod key;
+mod method;
+mod signature;
+mod tokens;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anklang_domain::access::{Permission, Rights, Role};
+use anyhow::Context;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures::future::join_all;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::config::{AuthConfig, AuthMode};
+use crate::grpc::error::{ApiError, Denied};
+
+pub(crate) use jwks::may_fetch;
+use jwt::Issuer;
+use method::Needs;
+use tokens::Tokens;
+pub use tokens::{digest, generate};
+
+/// The longest token, in bytes; longer ones are not looked at.
+const LONGEST_TOKEN: usize = 8 << 10;
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// What it is called when something is refused to it: `tokens/{id}`, or the issuer and its subject.
+    pub name: String,
+    /// In whose name it may work.
+    pub worker: Worker,
+    /// For whom it may act.
+    pub tenants: Tenants,
+    /// What it may do for each of them.
+    pub rights: Rights,
+}
+
+impl Principal {
+    /// One with these roles. `worker` is the user that the token names, if it does.
+    fn new(name: String, roles: &[Role], tenants: Tenants, worker: Option<String>) -> Self {
+        let worker = match worker {
+            _ if roles.iter().any(|role| role.names_any_worker()) => Worker::Anybody,
+            Some(user) => Worker::Own(user),
+            None => Worker::Nobody,
+        };
+        Principal {
+            name,
+            worker,
+            tenants,
+            rights: Rights::of(roles),
+        }
+    }
+
+    /// Whoever calls, when nobody is asked who they are.
+    fn anybody() -> Self {
+        Principal {
+            name: "anybody".into(),
+            worker: Worker::Anybody,
+            tenants: Tenants::All,
+            rights: Rights::all(),
+        }
+    }
+
+    /// Who gave no token, where none is asked for.
+    fn nobody() -> Self {
+        Principal::new("nobody".into(), &[], Tenants::Only(BTreeSet::new()), None)
+    }
+}
+
+/// In whose name a principal may work: what it may write into fields called `worker`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Worker {
+    /// In anybody's.
+    Anybody,
+    /// In its own alone: the id of a user.
+    Own(String),
+    /// In nobody's: it should work in its own, but its token names none.
+    Nobody,
+}
+
+/// Tenants for which a principal may act, by their slugs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenants {
+    /// All of them.
+    All,
+    /// These.
+    Only(BTreeSet<String>),
+}
+
+impl Tenants {
+    /// As settings name them, where none are all.
+    fn of(slugs: &[String]) -> Self {
+        match slugs {
+            [] => Tenants::All,
+            slugs => Tenants::Only(slugs.iter().cloned().collect()),
+        }
+    }
+
+    /// Whether that is one of them.
+    pub fn has(&self, slug: &str) -> bool {
+        match self {
+            Tenants::All => true,
+            Tenants::Only(slugs) => slugs.contains(slug),
+        }
+    }
+
+    /// The one, when it is but one.
+    pub fn single(&self) -> Option<&str> {
+        match self {
+            Tenants::Only(slugs) if slugs.len() == 1 => slugs.first().map(String::as_str),
+            _ => None,
+        }
+    }
+}
+
+/// What callers are checked against. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth(Arc<Checks>);
+
+struct Checks {
+    open_health: bool,
+    open_reflection: bool,
+    /// Whose tokens count; without it nobody is asked for one.
+    trusted: Option<Trusted>,
+    anybody: Arc<Principal>,
+    nobody: Arc<Principal>,
+}
+
+struct Trusted {
+    tokens: Tokens,
+    issuers: Vec<Issuer>,
+}
+
+impl Auth {
+    /// As the settings say. Nothing is fetched yet.
+    pub fn open(config: &AuthConfig) -> anyhow::Result<Auth> {
+        let trusted = match config.mode {
+            AuthMode::None => None,
+            AuthMode::Token => Some(Trusted::new(config).context("auth.issuers")?),
+        };
+        Ok(Auth(Arc::new(Checks {
+            open_health: config.open_health,
+            open_reflection: config.open_reflection,
+            trusted,
+            anybody: Arc::new(Principal::anybody()),
+            nobody: Arc::new(Principal::nobody()),
+        })))
+    }
+
+    /// Keeps the keys of issuers fresh until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let issuers = self.0.trusted.iter().flat_map(|t| &t.issuers);
+        let fresh = join_all(issuers.map(|issuer| issuer.keys.keep_fresh()));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = fresh => {}
+        }
+    }
+
+    /// Who makes this call, if they may.
+    async fn admit(&self, head: &Parts) -> Result<Arc<Principal>, ApiError> {
+        let checks = &*self.0;
+        let Some(trusted) = &checks.trusted else {
+            return Ok(Arc::clone(&checks.anybody));
+        };
+        let needs = method::needs(head.uri.path());
+        let open = match needs {
+            Needs::Health => checks.open_health,
+            Needs::Reflection => checks.open_reflection,
+            Needs::Permission(_) | Needs::Everything => false,
+        };
+        if open {
+            return Ok(Arc::clone(&checks.nobody));
+        }
+        let principal = trusted.principal(bearer(&head.headers)?).await?;
+        let rights = &principal.rights;
+        match needs {
+            Needs::Permission(permission) if !rights.allows(permission) => {
+                Err(Denied::Permission {
+                    caller: principal.name.clone(),
+                    permission: permission.as_str(),
+                }
+                .into())
+            }
+            Needs::Everything if !Permission::ALL.iter().all(|p| rights.allows(*p)) => {
+                Err(Denied::Undeclared.into())
+            }
+            _ => Ok(principal),
+        }
+    }
+}
+
+impl Trusted {
+    fn new(config: &AuthConfig) -> anyhow::Result<Self> {
+        signature::install();
+        let issuers = config.issuers.iter().cloned().map(Issuer::new);
+        Ok(Trusted {
+            tokens: Tokens::new(&config.tokens),
+            issuers: issuers.collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn principal(&self, token: &str) -> Result<Arc<Principal>, ApiError> {
+        if tokens::is_static(token) {
+            return self.tokens.principal(token, chrono::Utc::now());
+        }
+        jwt::principal(&self.issuers, token).await.map(Arc::new)
+    }
+}
+
+/// The token of a call.
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let refused = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let (value, more) = (given.next(), given.next());
+    let Some(value) = value else {
+        return refused("the metadata key authorization is missing: it must be Bearer and a token");
+    };
+    if more.is_some() {
+        return refused("the metadata key authorization came twice");
+    }
+    if value.len() > LONGEST_TOKEN + "Bearer ".len() {
+        return refused("the token is longer than 8 KiB");
+    }
+    let words = value.to_str().ok().and_then(|text| text.split_once(' '));
+    match words {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => {
+            Ok(token)
+        }
+        _ => refused("authorization must be Bearer, a space and a token"),
+    }
+}
+
+/// Lets a call through, with its principal, or answers it: a middleware of axum.
+pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    match auth.admit(&head).await {
+        Ok(principal) => {
+            // It has done its work; nothing behind this shall write it anywhere.
+            head.headers.remove(AUTHORIZATION);
+            head.extensions.insert(principal);
+            next.run(Request::from_parts(head, body)).await
+        }
+        Err(error) => Status::from(error).into_http(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn read(values: &[&str]) -> Result<String, String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let value = HeaderValue::from_str(value).expect("a header");
+            headers.append(AUTHORIZATION, value);
+        }
+        match bearer(&headers) {
+            Ok(token) => Ok(token.to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_token_comes_once_and_as_bearer() {
+        assert_eq!(read(&["Bearer abc.def"]), Ok("abc.def".into()));
+        assert_eq!(read(&["bearer abc"]), Ok("abc".into()));
+        let longest = "a".repeat(LONGEST_TOKEN);
+        let (fits, too_long) = (format!("Bearer {longest}"), format!("Bearer {longest}a"));
+        assert_eq!(read(&[&fits[..]]), Ok(longest));
+        for (values, why) in [
+            (vec![], "is missing"),
+            (vec!["Bearer a", "Bearer a"], "twice"),
+            (vec!["abc"], "must be Bearer"),
+            (vec!["Bearer "], "must be Bearer"),
+            (vec!["Basic YTpi"], "must be Bearer"),
+            (vec![&too_long[..]], "longer than 8 KiB"),
+        ] {
+            let refused = read(&values).expect_err(why);
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn tenants_are_all_one_or_some() {
+        let of = |slugs: &[&str]| {
+            let slugs: Vec<String> = slugs.iter().map(|s| (*s).to_owned()).collect();
+            Tenants::of(&slugs)
+        };
+        let (all, one, two) = (of(&[]), of(&["acme"]), of(&["acme", "lindenau"]));
+        assert!(all.has("acme") && one.has("acme") && two.has("lindenau"));
+        assert!(!one.has("lindenau") && !two.has("") && !one.has("ACME"));
+        assert_eq!(
+            (all.single(), one.single(), two.single()),
+            (None, Some("acme"), None)
+        );
+    }
+
+    #[test]
+    fn who_may_name_any_worker_is_not_bound() {
+        let worker = |roles: &[Role], user: Option<&str>| {
+            let tenants = Tenants::All;
+            Principal::new("x".into(), roles, tenants, user.map(str::to_owned)).worker
+        };
+        let anna = Some("anna");
+        assert_eq!(worker(&[Role::Clerk], anna), Worker::Own("anna".into()));
+        assert_eq!(
+            worker(&[Role::Clerk, Role::Auditor], anna),
+            Worker::Own("anna".into())
+        );
+        assert_eq!(worker(&[Role::Clerk], None), Worker::Nobody);
+        assert_eq!(worker(&[Role::Clerk, Role::Central], anna), Worker::Anybody);
+        assert_eq!(worker(&[Role::Service], None), Worker::Anybody);
+    }
+}

@@ -1,0 +1,135 @@
+//! Static tokens: for systems that have no issuer to get one from. The server knows their hashes alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use ring::error::Unspecified;
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+
+use super::{Principal, Tenants};
+use crate::config::TokenConfig;
+use crate::grpc::error::ApiError;
+
+/// What all of them begin with, so that people and scanners for lost secrets know them.
+const PREFIX: &str = "anklang_";
+/// Random bytes of a token.
+const BYTES: usize = 32;
+/// As many characters in base64.
+const CHARACTERS: usize = 43;
+
+/// A new token.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn generate() -> Result<String, Unspecified> {
+    let mut bytes = [0; BYTES];
+    SystemRandom::new().fill(&mut bytes)?;
+    Ok(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// What the configuration holds of a token.
+pub fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+/// Whether a token is meant to be one of these.
+pub fn is_static(token: &str) -> bool {
+    token.starts_with(PREFIX)
+}
+
+/// Whether a token has the form of those that are made here: others would be guessed.
+fn is_whole(token: &str) -> bool {
+    let random = token.strip_prefix(PREFIX);
+    random.is_some_and(|text| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        text.len() == CHARACTERS && text.bytes().all(fits)
+    })
+}
+
+struct Known {
+    principal: Arc<Principal>,
+    expires: Option<DateTime<Utc>>,
+}
+
+/// Those of the configuration, by hash: what is compared is never the token, so how long it takes tells
+/// nothing.
+pub struct Tokens(HashMap<[u8; 32], Known>);
+
+impl Tokens {
+    /// Those of the settings.
+    pub fn new(tokens: &[TokenConfig]) -> Self {
+        let known = tokens.iter().map(|token| {
+            let name = format!("tokens/{}", token.id);
+            let tenants = Tenants::of(&token.tenants);
+            let principal = Principal::new(name, &token.roles, tenants, None);
+            let known = Known {
+                principal: Arc::new(principal),
+                expires: token.expires,
+            };
+            (token.sha256, known)
+        });
+        Tokens(known.collect())
+    }
+
+    /// Whose token it is.
+    pub fn principal(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>, ApiError> {
+        let refused = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
+        if !is_whole(token) {
+            return refused("the token is malformed: anklang_ and 43 characters were expected");
+        }
+        match self.0.get(&digest(token)) {
+            None => refused("the token is not known"),
+            Some(known) if known.expires.is_some_and(|at| at <= now) => {
+                refused("the token has expired")
+            }
+            Some(known) => Ok(Arc::clone(&known.principal)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anklang_domain::access::Role;
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn made_tokens_are_whole_and_differ() {
+        let (one, other) = (generate().expect("random"), generate().expect("random"));
+        assert_ne!(one, other);
+        for token in [&one, &other] {
+            assert!(is_static(token) && is_whole(token), "{token}");
+        }
+        assert!(!is_whole(&format!("{one}A")) && !is_whole(PREFIX));
+        assert!(!is_whole(&format!("{}ä", one.get(..49).expect("ASCII"))));
+    }
+
+    #[test]
+    fn a_token_counts_until_it_expires() {
+        let now = Utc::now();
+        let (token, other) = (generate().expect("random"), generate().expect("random"));
+        let config = |expires| TokenConfig {
+            id: "crm".into(),
+            sha256: digest(&token),
+            tenants: vec!["acme".into()],
+            roles: vec![Role::Service],
+            expires,
+        };
+        let ask = |expires, token: &str| {
+            let answer = Tokens::new(&[config(expires)]).principal(token, now);
+            answer.map(|p| p.name.clone()).map_err(|e| e.to_string())
+        };
+        assert_eq!(ask(None, &token), Ok("tokens/crm".into()));
+        let second = TimeDelta::seconds(1);
+        assert_eq!(ask(Some(now + second), &token), Ok("tokens/crm".into()));
+        assert_eq!(ask(Some(now), &token), Err("the token has expired".into()));
+        assert_eq!(ask(None, &other), Err("the token is not known".into()));
+        let cut = token.get(..50).expect("ASCII");
+        assert!(ask(None, cut).expect_err("cut").contains("malformed"));
+    }
+}

@@ -1,0 +1,296 @@
+//! The section `auth`: who may call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anklang_domain::access::Role;
+use anklang_domain::account::is_id;
+use chrono::{DateTime, Utc};
+use figment::value::Value;
+use url::Url;
+
+use super::Reader;
+use crate::auth::may_fetch;
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// How callers are known.
+    pub mode: AuthMode,
+    /// Whether `grpc.health.v1` answers without a token.
+    pub open_health: bool,
+    /// Whether reflection answers without a token.
+    pub open_reflection: bool,
+    /// Tokens that are known themselves.
+    pub tokens: Vec<TokenConfig>,
+    /// Who makes tokens that are trusted.
+    pub issuers: Vec<IssuerConfig>,
+}
+
+/// How callers are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// They are not: whoever reaches the port may do everything.
+    None,
+    /// By a token with each call.
+    Token,
+}
+
+/// A token that is known itself.
+#[derive(Debug, Clone)]
+pub struct TokenConfig {
+    /// What it is called.
+    pub id: String,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// For whom it may act; for all tenants when empty.
+    pub tenants: Vec<String>,
+    /// What it is.
+    pub roles: Vec<Role>,
+    /// From when on it does not count any more.
+    pub expires: Option<DateTime<Utc>>,
+}
+
+/// Who makes tokens that are trusted.
+#[derive(Debug, Clone)]
+pub struct IssuerConfig {
+    /// What it is called here.
+    pub id: String,
+    /// What it calls itself.
+    pub issuer: String,
+    /// What it calls this server.
+    pub audience: String,
+    /// Where its keys are; found by discovery when `None`.
+    pub jwks_url: Option<Url>,
+    /// The claim that names tenants.
+    pub tenant_claim: String,
+    /// The claim that names roles.
+    pub roles_claim: String,
+    /// The claim that names the user, as workers are named.
+    pub worker_claim: String,
+    /// Its names of roles; they are ours when empty.
+    pub role_names: BTreeMap<String, Role>,
+    /// Tenants of which its tokens may speak; of all when empty.
+    pub tenants: Vec<String>,
+    /// How far its clock and ours may be apart.
+    pub leeway_seconds: u64,
+    /// How often its keys are fetched.
+    pub refresh: Duration,
+    /// Whether its keys may come by http from other machines.
+    pub allow_http: bool,
+}
+
+impl Reader {
+    pub(super) fn auth(&mut self) -> Option<AuthConfig> {
+        let mode = self.text("auth.mode").and_then(|mode| {
+            let known = match &mode[..] {
+                "none" => Ok(AuthMode::None),
+                "token" => Ok(AuthMode::Token),
+                _ => Err("must be \"none\" or \"token\""),
+            };
+            self.violations.check("auth.mode", known)
+        });
+        let open_health = self.flag("auth.open_health");
+        let open_reflection = self.flag("auth.open_reflection");
+        let token_ids = self.ids("tokens");
+        let issuer_ids = self.ids("issuers");
+        if mode == Some(AuthMode::Token) && token_ids.is_empty() && issuer_ids.is_empty() {
+            self.violations.add(
+                "auth.mode",
+                "\"token\" needs one of auth.tokens or auth.issuers: nobody could call",
+            );
+        }
+        let tokens = token_ids.iter().filter_map(|id| self.token(id));
+        let tokens: Vec<TokenConfig> = tokens.collect();
+        let issuers = issuer_ids.iter().filter_map(|id| self.issuer(id));
+        let issuers: Vec<IssuerConfig> = issuers.collect();
+        for (i, token) in tokens.iter().enumerate() {
+            if tokens.iter().take(i).any(|t| t.sha256 == token.sha256) {
+                let field = format!("auth.tokens.{}.sha256", token.id);
+                self.violations.add(field, "is that of another token");
+            }
+        }
+        for (i, issuer) in issuers.iter().enumerate() {
+            if issuers.iter().take(i).any(|o| o.issuer == issuer.issuer) {
+                let field = format!("auth.issuers.{}.issuer", issuer.id);
+                self.violations.add(field, "is configured already");
+            }
+        }
+        Some(AuthConfig {
+            mode: mode?,
+            open_health: open_health?,
+            open_reflection: open_reflection?,
+            tokens,
+            issuers,
+        })
+    }
+
+    /// The ids of the tables below `auth.<section>`.
+    fn ids(&mut self, section: &str) -> Vec<String> {
+        let path = format!("auth.{section}");
+        let table = match self.dict.get("auth") {
+            Some(Value::Dict(_, auth)) => auth.get(section),
+            _ => None,
+        };
+        let entries: Vec<(String, bool)> = match table {
+            None => return Vec::new(),
+            Some(Value::Dict(_, entries)) => entries
+                .iter()
+                .map(|(id, entry)| (id.clone(), matches!(entry, Value::Dict(..))))
+                .collect(),
+            Some(_) => {
+                self.take(&path);
+                self.violations.add(path, "must be a table");
+                return Vec::new();
+            }
+        };
+        let mut ids = Vec::new();
+        for (id, is_table) in entries {
+            let path = format!("{path}.{id}");
+            if !is_table {
+                self.take(&path);
+                self.violations.add(path, "must be a table");
+                continue;
+            }
+            if !is_id(&id) {
+                self.violations
+                    .add(path, "an id is 1 to 63 of a–z, 0–9 and hyphens");
+            }
+            ids.push(id);
+        }
+        ids
+    }
+
+    fn token(&mut self, id: &str) -> Option<TokenConfig> {
+        let path = |key: &str| format!("auth.tokens.{id}.{key}");
+        let sha256 = self.text(&path("sha256")).and_then(|text| {
+            let mut bytes = [0; 32];
+            let parsed = hex::decode_to_slice(text, &mut bytes)
+                .map(|()| bytes)
+                .map_err(|_| "must be 64 hexadecimal digits, as `anklang token new` prints them");
+            self.violations.check(path("sha256"), parsed)
+        });
+        let tenants = self.slugs(&path("tenants"));
+        let roles = self.words(&path("roles"));
+        if roles.is_empty() {
+            self.violations
+                .add(path("roles"), "must be a list of at least one role");
+        }
+        let roles = roles.iter().enumerate().filter_map(|(i, role)| {
+            let field = format!("{}[{i}]", path("roles"));
+            self.violations.check(field, Role::parse(role))
+        });
+        let roles = roles.collect();
+        let expires = self
+            .optional(&path("expires"), Self::text)
+            .unwrap_or_default();
+        let expires = match &expires[..] {
+            "" => Some(None),
+            text => {
+                let parsed = DateTime::parse_from_rfc3339(text)
+                    .map(|at| Some(at.to_utc()))
+                    .map_err(|_| "must be a time of RFC 3339, e.g. 2027-01-31T00:00:00Z");
+                self.violations.check(path("expires"), parsed)
+            }
+        };
+        Some(TokenConfig {
+            id: id.to_owned(),
+            sha256: sha256?,
+            tenants,
+            roles,
+            expires: expires?,
+        })
+    }
+
+    fn issuer(&mut self, id: &str) -> Option<IssuerConfig> {
+        let path = |key: &str| format!("auth.issuers.{id}.{key}");
+        let allow_http = self.optional(&path("allow_http"), Self::flag);
+        let allow_http = allow_http.unwrap_or_default();
+        let issuer = self.text(&path("issuer"));
+        let audience = self.text(&path("audience"));
+        if audience.as_deref() == Some("") {
+            self.violations.add(path("audience"), "must not be empty");
+        }
+        let jwks_url = self
+            .optional(&path("jwks_url"), Self::text)
+            .filter(|url| !url.is_empty());
+        // Where keys are fetched from is what is trusted.
+        let fetched = match (&jwks_url, &issuer) {
+            (Some(url), _) => Some((path("jwks_url"), url.as_str())),
+            (None, Some(issuer)) => Some((path("issuer"), issuer.as_str())),
+            (None, None) => None,
+        };
+        let fetched = fetched.and_then(|(field, url)| {
+            let parsed = Url::parse(url).ok();
+            let parsed = parsed.filter(|url| may_fetch(url, allow_http));
+            let why = "must be a URL with https; http is for this machine, or with allow_http";
+            self.violations.check(field, parsed.ok_or(why))
+        });
+        if jwks_url.is_some() && issuer.as_deref() == Some("") {
+            self.violations.add(path("issuer"), "must not be empty");
+        }
+        let mut claim = |key: &str, default: &str| {
+            let found = self.optional(&path(key), Self::text);
+            if found.as_deref() == Some("") {
+                self.violations.add(path(key), "must not be empty");
+            }
+            found.unwrap_or_else(|| default.to_owned())
+        };
+        let tenant_claim = claim("tenant_claim", "anklang_tenants");
+        let roles_claim = claim("roles_claim", "anklang_roles");
+        let worker_claim = claim("worker_claim", "preferred_username");
+        let role_names = self.role_names(&path("role_names"));
+        let tenants = self.slugs(&path("tenants"));
+        let leeway = self.optional(&path("leeway_seconds"), |r, k| r.whole(k, 0..=600));
+        let refresh = self.optional(&path("refresh_seconds"), |r, k| r.whole(k, 1..=86_400));
+        Some(IssuerConfig {
+            id: id.to_owned(),
+            issuer: issuer?,
+            audience: audience?,
+            jwks_url: jwks_url.and(fetched),
+            tenant_claim,
+            roles_claim,
+            worker_claim,
+            role_names,
+            tenants,
+            leeway_seconds: leeway.unwrap_or(60),
+            refresh: Duration::from_secs(refresh.unwrap_or(300)),
+            allow_http,
+        })
+    }
+
+    fn role_names(&mut self, path: &str) -> BTreeMap<String, Role> {
+        let names = match self.take(path) {
+            None => return BTreeMap::new(),
+            Some(Value::Dict(_, names)) => names,
+            Some(_) => {
+                let what = "must be a table of names, each with the role that it is";
+                self.violations.add(path, what);
+                return BTreeMap::new();
+            }
+        };
+        let read = names.into_iter().filter_map(|(name, role)| {
+            let role = role.as_str().unwrap_or_default();
+            let role = self
+                .violations
+                .check(format!("{path}.{name}"), Role::parse(role));
+            Some((name, role?))
+        });
+        read.collect()
+    }
+
+    /// Slugs of tenants; what is none would never match.
+    fn slugs(&mut self, path: &str) -> Vec<String> {
+        let slugs = self.words(path);
+        for (i, slug) in slugs.iter().enumerate() {
+            if !is_id(slug) {
+                let what = "must be the slug of a tenant: 1 to 63 of a–z, 0–9 and hyphens";
+                self.violations.add(format!("{path}[{i}]"), what);
+            }
+        }
+        slugs
+    }
+}
+
+#[cfg(test)]
+mod tests;
