@@ -19,10 +19,11 @@ use tokio::io::AsyncSeekExt;
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
 use tokio_util::io::ReaderStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+use super::server_args::{Bearer, Connection, ServerArgs};
 use crate::grpc::TENANT_KEY;
 
 /// Some rows were refused.
@@ -42,14 +43,8 @@ const PRINTED: u64 = 20;
 /// the server says, for some minutes.
 #[derive(clap::Args)]
 pub struct ImportArgs {
-    /// The server.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
-        env = "ANKLANG_SERVER"
-    )]
-    server: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// The tenant, by its slug.
     #[arg(long, env = "ANKLANG_TENANT")]
     tenant: String,
@@ -105,11 +100,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
 async fn import(args: ImportArgs) -> anyhow::Result<i64> {
     let files = files(&args)?;
     let mut report = Report::new(args.errors.as_deref())?;
-    let channel = Endpoint::try_from(args.server.clone())
-        .with_context(|| format!("{} is no URL of a server", args.server))?
-        .connect()
-        .await
-        .with_context(|| format!("no server answers at {}", args.server))?;
+    let server = args.server.connect(None).await?;
     let options = Options {
         delimiter: args.delimiter,
         validate_only: args.validate_only,
@@ -118,7 +109,7 @@ async fn import(args: ImportArgs) -> anyhow::Result<i64> {
     for (entity, path) in files {
         let bar = bar(&path, entity);
         let sums = import_file(
-            channel.clone(),
+            server.clone(),
             &args.tenant,
             entity,
             &path,
@@ -262,7 +253,7 @@ impl Default for Options {
 /// When the connection or the server is lost, the import goes on where the last response says, as
 /// often as it takes while it moves on, and gives up after twelve calls that did not.
 pub async fn import_file(
-    channel: Channel,
+    server: Connection,
     tenant: &str,
     entity: Entity,
     path: &Path,
@@ -281,7 +272,7 @@ pub async fn import_file(
         };
         let before = far.checkpoint.clone();
         let call = Call {
-            channel: channel.clone(),
+            server: server.clone(),
             tenant,
             path,
         };
@@ -341,7 +332,7 @@ impl Broken {
 
 /// One call that sends a file, or the rest of it.
 struct Call<'a> {
-    channel: Channel,
+    server: Connection,
     tenant: &'a str,
     path: &'a Path,
 }
@@ -390,7 +381,7 @@ impl Call<'_> {
         request.metadata_mut().insert(TENANT_KEY, slug);
 
         let base = far.clone();
-        let call = ImportServiceClient::new(self.channel).import(request).await;
+        let call = ImportServiceClient::new(self.server).import(request).await;
         let mut responses = call.map_err(Broken::of)?.into_inner();
         let mut untold = Vec::new();
         loop {
@@ -450,7 +441,8 @@ pub async fn file_for_demo(
         on_rows(response.rows.unsigned_abs());
         Ok(())
     };
-    import_file(channel, tenant, entity, path, &options, progress).await
+    let server = Connection::new(channel, Bearer::none());
+    import_file(server, tenant, entity, path, &options, progress).await
 }
 
 /// A refusal with all that is wrong.

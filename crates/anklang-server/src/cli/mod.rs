@@ -4,6 +4,8 @@ pub mod demo;
 pub mod health;
 pub mod import;
 pub mod plugin;
+pub mod server_args;
+pub mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,6 +69,9 @@ enum Command {
     /// Verify channel plugins, list them, begin a new one.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Make tokens for callers.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print every setting with its default and what it means.
     Config,
     /// The process of a plugin; only the server starts it.
@@ -123,6 +128,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Plugin(command) => plugin::run(command).await,
+        Command::Token(command) => token::run(&command),
         Command::PluginHost => unreachable!("taken care of before"),
         Command::Config => {
             print!("{DEFAULTS}");
