@@ -54,6 +54,15 @@ TOOTS = {
     "config": {"access_token": {"env": "TOOTS_TOKEN"}},
 }
 
+CRM = {"sha256": PIN, "tenants": ["acme"], "roles": ["service"]}
+
+ISSUER = {
+    "issuer": "https://id.example.com",
+    "audience": "anklang",
+    "roles_claim": "realm_access.roles",
+    "role_names": {"Sales HQ": "central"},
+}
+
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
     "mode": [{"mode": "roles"}, {"mode": "combined"}],
@@ -108,6 +117,7 @@ AXES = {
                 "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
             },
             "service": {"port": 80, "annotations": {"a": "b"}},
+            "config": {"auth": {"mode": "token", "tokens": {"crm": CRM}, "issuers": {"corporate": ISSUER}}},
         },
         {
             "ingress": {
@@ -179,6 +189,11 @@ WRONG = [
     ({"config": {"server": {"roles": ["api"]}}}, "roles"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
     ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
+    ({"config": {"auth": {"mode": "password"}}}, "mode"),
+    ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
+    ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
+    ({"config": {"auth": {"tokens": {"crm": {"sha256": "abc", "roles": ["service"]}}}}}, "sha256"),
+    ({"config": {"auth": {"issuers": {"corporate": {"issuer": "https://id.example.com"}}}}}, "audience"),
     ({"config": {"colour": {"red": 1}}}, "colour"),
     ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),
     ({"config": {"channel_accounts": {"mail": {"plugin": "mail", "sha256": "abc"}}}}, "sha256"),
@@ -499,6 +514,7 @@ data:
         for values, words in [
             (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --"]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
+            (LEAST, ["Callers are not authenticated"]),
         ]:
             ran = chart.run(
                 ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],
