@@ -12,21 +12,28 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// Puts the tenant into every call.
+/// Puts the tenant and the caller's token into every call.
 #[derive(Clone)]
-pub struct AsTenant(MetadataValue<Ascii>);
+pub struct Caller {
+    tenant: Option<MetadataValue<Ascii>>,
+    authorization: Option<MetadataValue<Ascii>>,
+}
 
-impl tonic::service::Interceptor for AsTenant {
+impl tonic::service::Interceptor for Caller {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert("anklang-tenant", self.0.clone());
+        let metadata = request.metadata_mut();
+        if let Some(tenant) = &self.tenant {
+            metadata.insert("anklang-tenant", tenant.clone());
+        }
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
+        }
         Ok(request)
     }
 }
 
-/// A channel whose calls name their tenant.
-pub type Calls = InterceptedService<Channel, AsTenant>;
+/// A channel whose calls say who makes them.
+pub type Calls = InterceptedService<Channel, Caller>;
 
 /// The services as one tenant calls them.
 #[derive(Clone)]
@@ -46,11 +53,26 @@ macro_rules! services {
 impl Client {
     /// Connects.
     pub async fn connect(addr: SocketAddr, tenant: &str) -> Result<Self> {
+        Self::connect_as(addr, Some(tenant), None).await
+    }
+
+    /// Connects with a bearer token, which may imply the tenant.
+    pub async fn connect_as(
+        addr: SocketAddr,
+        tenant: Option<&str>,
+        token: Option<&str>,
+    ) -> Result<Self> {
         let channel = Endpoint::try_from(format!("http://{addr}"))?
             .connect()
             .await?;
+        let value = |text: &str| text.parse::<MetadataValue<Ascii>>();
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let caller = Caller {
+            tenant: tenant.map(value).transpose()?,
+            authorization: bearer.as_deref().map(value).transpose()?,
+        };
         Ok(Self {
-            calls: InterceptedService::new(channel, AsTenant(tenant.parse()?)),
+            calls: InterceptedService::new(channel, caller),
         })
     }
 

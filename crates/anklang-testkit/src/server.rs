@@ -17,6 +17,8 @@ use crate::{Client, Database, program};
 pub struct Options {
     /// More TOML for its configuration.
     pub config: String,
+    /// The bearer token that its clients carry.
+    pub token: Option<String>,
     /// More settings of its documents, as TOML lines.
     pub documents: String,
     /// More settings of its plugins, as TOML lines.
@@ -56,6 +58,7 @@ pub struct TestServer {
     pub sink: Sink,
     folder: TempDir,
     documents: PathBuf,
+    token: Option<String>,
     wrapper: Vec<String>,
     process: Option<Process>,
 }
@@ -151,6 +154,7 @@ impl TestServer {
             sink,
             folder,
             documents,
+            token: options.token,
             wrapper: options.wrapper,
             process: None,
         };
@@ -234,7 +238,7 @@ impl TestServer {
             "adding a tenant: {}",
             String::from_utf8_lossy(&added.stderr)
         );
-        Client::connect(self.addr, tenant).await
+        Client::connect_as(self.addr, Some(tenant), self.token.as_deref()).await
     }
 
     /// The folder of the document store.

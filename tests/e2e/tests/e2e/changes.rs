@@ -123,7 +123,7 @@ fn with_etag(method: &str, request: &Value, etag: &str) -> Option<Value> {
 }
 
 /// All that is stored, by table.
-async fn stored(server: &TestServer) -> Vec<(String, String)> {
+pub async fn stored(server: &TestServer) -> Vec<(String, String)> {
     let database = server.database.connect().await.unwrap();
     let tables = database
         .query(
@@ -145,7 +145,7 @@ async fn stored(server: &TestServer) -> Vec<(String, String)> {
     all
 }
 
-async fn is_as_before(server: &TestServer, before: &[(String, String)]) {
+pub async fn is_as_before(server: &TestServer, before: &[(String, String)]) {
     for (before, after) in before.iter().zip(stored(server).await) {
         assert_eq!(before.1, after.1, "{} has changed", after.0);
     }

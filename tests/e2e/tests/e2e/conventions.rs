@@ -155,7 +155,7 @@ fn inner(field: &FieldDescriptor) -> Option<MessageDescriptor> {
 }
 
 /// The permission that a method says is needed for it.
-fn declared(method: &MethodDescriptor) -> Option<String> {
+pub fn declared(method: &MethodDescriptor) -> Option<String> {
     let pool = method.parent_pool();
     let extension = pool.get_extension_by_name("anklang.common.v1.permission")?;
     let options = method.options();

@@ -9,6 +9,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDes
 use serde_json::Value;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
@@ -37,12 +38,31 @@ pub fn input(method: &str) -> MessageDescriptor {
 
 /// A connection for calls of any tenant.
 #[derive(Clone)]
-pub struct Raw(Channel);
+pub struct Raw {
+    channel: Channel,
+    authorization: Option<MetadataValue<Ascii>>,
+}
 
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Self {
         let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
-        Raw(endpoint.connect().await.unwrap())
+        Raw {
+            channel: endpoint.connect().await.unwrap(),
+            authorization: None,
+        }
+    }
+
+    /// The same connection for a caller with a bearer token.
+    pub fn bearing(&self, token: &str) -> Self {
+        self.authorized(&format!("Bearer {token}"))
+    }
+
+    /// The same connection for calls that say so in `authorization`.
+    pub fn authorized(&self, value: &str) -> Self {
+        Raw {
+            channel: self.channel.clone(),
+            authorization: Some(value.parse().unwrap()),
+        }
     }
 
     /// Calls a method, by its name in [`path`]; of a stream the first response counts.
@@ -63,8 +83,13 @@ impl Raw {
                 .metadata_mut()
                 .insert("anklang-tenant", tenant.parse().unwrap());
         }
+        if let Some(authorization) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", authorization.clone());
+        }
         let route: PathAndQuery = format!("/{}", path(&method)).parse().unwrap();
-        let mut grpc = tonic::client::Grpc::new(self.0.clone());
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
         let response = if method.is_server_streaming() {
             let stream = grpc.server_streaming(request, route, Plain).await?;

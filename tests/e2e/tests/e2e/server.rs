@@ -25,11 +25,11 @@ use crate::raw;
 use crate::utility::{FEW, figures, launch, until, with_utility};
 
 /// Wrong usage or configuration.
-const USAGE: i32 = 64;
+pub const USAGE: i32 = 64;
 
 /// Runs the program with a configuration that is wrong, while its port is taken: it must find the
 /// faults before it wants the port.
-fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
+pub fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("anklang.toml");
@@ -54,8 +54,9 @@ fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
     )
 }
 
+/// Checks that exactly these faults are told.
 #[track_caller]
-fn names(said: &str, faults: &[&str]) {
+pub fn names(said: &str, faults: &[&str]) {
     let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("  ")).collect();
     for fault in faults {
         assert!(
@@ -202,8 +203,12 @@ fn every_command_explains_itself() {
         ("serve", &["--config"][..]),
         ("migrate", &["--config", "--down"]),
         ("tenant", &["--name", "--time-zone", "Europe/Berlin"]),
-        ("health", &["--server", "--service"]),
-        ("import", &["--server", "--tenant", "contact_points"]),
+        ("health", &["--server", "--service", "--token"]),
+        (
+            "import",
+            &["--server", "--tenant", "--token", "contact_points"],
+        ),
+        ("token", &["new"]),
         ("demo", &["--customers", "--exit"]),
         ("config", &[]),
     ] {
@@ -403,11 +408,12 @@ async fn without_its_database_it_does_not_serve() {
     client.brands().list_brands(list).await.unwrap();
 }
 
-/// A unary call of gRPC-Web over plain HTTP/1.1: the message and the trailers of the answer.
-async fn grpc_web(
+/// A unary call of gRPC-Web over plain HTTP/1.1, with more headers: the message and the trailers of the
+/// answer.
+pub async fn grpc_web(
     server: &TestServer,
     path: &str,
-    tenant: &str,
+    headers: &str,
     message: &[u8],
 ) -> (Vec<u8>, String) {
     let mut body = vec![0];
@@ -415,7 +421,7 @@ async fn grpc_web(
     body.extend(message);
     let head = format!(
         "POST /{path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/grpc-web+proto\r\n\
-         x-grpc-web: 1\r\nanklang-tenant: {tenant}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+         x-grpc-web: 1\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n",
         server.addr,
         body.len()
     );
@@ -478,11 +484,12 @@ async fn browsers_can_call_it() {
     assert!(utility.contracts.is_empty());
     let get = |name: &str| brands::GetBrandRequest { name: name.into() }.encode_to_vec();
     let path = "anklang.brands.v1.BrandService/GetBrand";
-    let (message, trailers) = grpc_web(&server, path, "linden", &get("brands/linden")).await;
+    let tenant = "anklang-tenant: linden\r\n";
+    let (message, trailers) = grpc_web(&server, path, tenant, &get("brands/linden")).await;
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
     let brand = brands::Brand::decode(&message[..]).unwrap();
     assert_eq!(brand.display_name, "Lindenstrom");
-    let (message, trailers) = grpc_web(&server, path, "linden", &get("brands/none")).await;
+    let (message, trailers) = grpc_web(&server, path, tenant, &get("brands/none")).await;
     assert!(message.is_empty());
     let status = trailers.replace(": ", ":");
     assert!(status.contains("grpc-status:5"), "{trailers}");
