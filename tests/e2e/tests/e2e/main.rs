@@ -21,6 +21,7 @@ mod followups;
 mod generations;
 mod handover;
 mod hold;
+mod identity;
 mod imports;
 mod imports_resumed;
 mod imports_streamed;
