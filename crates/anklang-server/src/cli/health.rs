@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
-use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+
+use super::server_args::ServerArgs;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,27 +15,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Ask a running server how it is (grpc.health.v1). Exit code: 0 it serves, 1 it does not.
 #[derive(clap::Args)]
 pub struct HealthArgs {
-    /// The server.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
-        env = "ANKLANG_SERVER"
-    )]
-    server: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Of what: "" all of it, "live" whether it runs, "database" whether its database answers.
     #[arg(long, default_value = "")]
     service: String,
 }
 
 pub(super) async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
-    let channel = Endpoint::try_from(args.server.clone())
-        .with_context(|| format!("{} is no URL of a server", args.server))?
-        .connect_timeout(PATIENCE)
-        .timeout(PATIENCE)
-        .connect()
-        .await
-        .with_context(|| format!("no server answers at {}", args.server))?;
+    let channel = args.server.connect(Some(PATIENCE)).await?;
     let request = HealthCheckRequest {
         service: args.service,
     };

@@ -19,10 +19,11 @@ use tokio::io::AsyncSeekExt;
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
 use tokio_util::io::ReaderStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+use super::server_args::ServerArgs;
 use crate::grpc::TENANT_KEY;
 
 /// Some rows were refused.
@@ -42,14 +43,8 @@ const PRINTED: u64 = 20;
 /// the server says, for some minutes.
 #[derive(clap::Args)]
 pub struct ImportArgs {
-    /// The server.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "http://127.0.0.1:50051",
-        env = "ANKLANG_SERVER"
-    )]
-    server: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// The tenant, by its slug.
     #[arg(long, env = "ANKLANG_TENANT")]
     tenant: String,
@@ -105,11 +100,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
 async fn import(args: ImportArgs) -> anyhow::Result<i64> {
     let files = files(&args)?;
     let mut report = Report::new(args.errors.as_deref())?;
-    let channel = Endpoint::try_from(args.server.clone())
-        .with_context(|| format!("{} is no URL of a server", args.server))?
-        .connect()
-        .await
-        .with_context(|| format!("no server answers at {}", args.server))?;
+    let channel = args.server.connect(None).await?;
     let options = Options {
         delimiter: args.delimiter,
         validate_only: args.validate_only,

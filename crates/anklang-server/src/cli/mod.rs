@@ -4,6 +4,7 @@ pub mod demo;
 pub mod health;
 pub mod import;
 pub mod plugin;
+mod server_args;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,6 @@ use anklang_store::{Store, migrate, tenant};
 use anyhow::Context;
 use chrono_tz::Tz;
 use clap::{Parser, Subcommand};
-use secrecy::ExposeSecret;
 
 use crate::config::{Config, DEFAULTS};
 use crate::serve::{self, Server, StartError};
@@ -187,7 +187,7 @@ pub async fn signalled() {
 }
 
 fn store(config: &Config) -> anyhow::Result<Store> {
-    Ok(Store::new(config.database_url.expose_secret(), 4)?)
+    Ok(Store::open(config.database.clone(), 4)?)
 }
 
 async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCode> {

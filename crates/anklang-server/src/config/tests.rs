@@ -21,6 +21,7 @@ fn the_documented_file_holds_every_default() {
     let config = Config::read(None, []).expect("the defaults are complete");
     assert_eq!(config.listen.port(), 50051);
     assert!(config.channel_accounts.is_empty());
+    assert!(config.tls.is_none() && !config.plain_text);
     let Roles {
         api,
         worker,
@@ -115,7 +116,14 @@ fn all_faults_are_reported_at_once() {
         port = 1
         roles = ['api', 'chef', 1]
         drain_seconds = -1
+        plain_text = 'yes'
+        [server.tls]
+        certificate = 'server.pem'
+        require_client_certificate = true
+        reload_seconds = 0
         [database]
+        url = 'host=localhost sslmode=prefer'
+        tls_ca = 'authorities.pem'
         connections = 0
         migrate = 'maybe'
         [handover]
@@ -169,7 +177,12 @@ fn all_faults_are_reported_at_once() {
         "server.roles[1]",
         "server.roles[2]",
         "server.drain_seconds",
+        "server.plain_text",
+        "server.tls.certificate",
+        "server.tls.require_client_certificate",
+        "server.tls.reload_seconds",
         "server.colour",
+        "database.tls_ca",
         "database.connections",
         "database.migrate",
         "handover.attempts",
@@ -205,5 +218,5 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 40, "{found:?}");
+    assert_eq!(fields.len(), 45, "{found:?}");
 }
