@@ -49,6 +49,11 @@ impl Client {
         let channel = Endpoint::try_from(format!("http://{addr}"))?
             .connect()
             .await?;
+        Self::over(channel, tenant)
+    }
+
+    /// Over a connection that is there, e.g. by TLS.
+    pub fn over(channel: Channel, tenant: &str) -> Result<Self> {
         Ok(Self {
             calls: InterceptedService::new(channel, AsTenant(tenant.parse()?)),
         })

@@ -17,6 +17,8 @@ use crate::{Client, Database, program};
 pub struct Options {
     /// More TOML for its configuration.
     pub config: String,
+    /// More settings of its database, as TOML lines.
+    pub database_settings: String,
     /// More settings of its documents, as TOML lines.
     pub documents: String,
     /// More settings of its plugins, as TOML lines.
@@ -223,6 +225,12 @@ impl TestServer {
 
     /// A client for a tenant, which is added when it is missing.
     pub async fn client(&self, tenant: &str) -> Result<Client> {
+        self.add_tenant(tenant).await?;
+        Client::connect(self.addr, tenant).await
+    }
+
+    /// Adds a tenant when it is missing.
+    pub async fn add_tenant(&self, tenant: &str) -> Result<()> {
         let mut command = tokio::process::Command::new(&program().anklang);
         let added = command
             .args(["tenant", tenant, "--config"])
@@ -234,7 +242,7 @@ impl TestServer {
             "adding a tenant: {}",
             String::from_utf8_lossy(&added.stderr)
         );
-        Client::connect(self.addr, tenant).await
+        Ok(())
     }
 
     /// The folder of the document store.
@@ -292,7 +300,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
     });
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n{roles}\n\
-         [database]\nurl = '''{url}'''\nconnections = {connections}\n\
+         [database]\nurl = '''{url}'''\nconnections = {connections}\n{more_database}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
          [operations]\nlease_seconds = {lease}\n\
@@ -309,6 +317,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
             0 => 8,
             n => n,
         },
+        more_database = options.database_settings,
         folder = documents.display(),
         documents = options.documents,
         plugins = program().plugins.display(),

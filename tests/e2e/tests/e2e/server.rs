@@ -25,11 +25,11 @@ use crate::raw;
 use crate::utility::{FEW, figures, launch, until, with_utility};
 
 /// Wrong usage or configuration.
-const USAGE: i32 = 64;
+pub const USAGE: i32 = 64;
 
 /// Runs the program with a configuration that is wrong, while its port is taken: it must find the
 /// faults before it wants the port.
-fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
+pub fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("anklang.toml");
@@ -55,7 +55,7 @@ fn refused(config: &str, variables: &[(&str, &str)]) -> (i32, String) {
 }
 
 #[track_caller]
-fn names(said: &str, faults: &[&str]) {
+pub fn names(said: &str, faults: &[&str]) {
     let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("  ")).collect();
     for fault in faults {
         assert!(
@@ -202,8 +202,14 @@ fn every_command_explains_itself() {
         ("serve", &["--config"][..]),
         ("migrate", &["--config", "--down"]),
         ("tenant", &["--name", "--time-zone", "Europe/Berlin"]),
-        ("health", &["--server", "--service"]),
-        ("import", &["--server", "--tenant", "contact_points"]),
+        (
+            "health",
+            &["--server", "--service", "--ca", "--server-name"],
+        ),
+        (
+            "import",
+            &["--server", "--tenant", "--key", "contact_points"],
+        ),
         ("demo", &["--customers", "--exit"]),
         ("config", &[]),
     ] {
