@@ -31,6 +31,7 @@ FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ROLES = {"api", "worker", "scheduler"}
 # Variables of the pods that are no settings of the program.
 OTHER_VARIABLES = {"ANKLANG_CONFIG", "POD_NAME", "POD_NAMESPACE", "OTEL_RESOURCE_ATTRIBUTES", "MORE"}
+OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA", "CERTIFICATE", "KEY"]}
 
 # The least that the chart wants.
 LEAST = {"database": {"secretName": "anklang-database"}, "documents": {"size": "10Gi"}}
@@ -126,6 +127,31 @@ AXES = {
             }
         },
     ],
+    "tls": [
+        {},
+        {"tls": {"secretName": "tls"}},
+        {
+            "tls": {"secretName": "tls", "serverName": "a.example.com", "caKey": "", "clientSecretName": "probe"},
+            "config": {
+                "server": {
+                    "tls": {
+                        "client_ca": "/etc/anklang/secrets/callers/ca.crt",
+                        "require_client_certificate": True,
+                        "reload_seconds": 60,
+                    }
+                }
+            },
+            "secretFiles": [{"name": "callers", "secretName": "callers"}],
+            "database": {"caSecretName": "database-ca"},
+        },
+        {
+            "tls": {"secretName": "tls"},
+            "config": {
+                "server": {"tls": {"client_ca": "/etc/anklang/tls/ca.crt", "require_client_certificate": True}},
+            },
+            "database": {"caSecretName": "database-ca", "caKey": "root.pem"},
+        },
+    ],
     "scaling": [
         {},
         {"defaults": {"autoscaling": {"enabled": True}, "maxUnavailable": "25%"}},
@@ -187,6 +213,12 @@ WRONG = [
     ({"config": {"database": {"url": "postgres://user:password@host/db"}}}, "url"),
     ({"config": {"server": {"listen": "127.0.0.1:1"}}}, "listen"),
     ({"config": {"server": {"roles": ["api"]}}}, "roles"),
+    ({"config": {"server": {"plain_text": False}}}, "plain_text"),
+    ({"config": {"server": {"tls": {"certificate": "/tls.crt"}}}}, "certificate"),
+    ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
+    ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),
+    ({"tls": {"secretName": "tls", "caKey": "../ca.crt"}}, "caKey"),
+    ({"tls": {"secretName": "tls", "serverName": "a b"}}, "serverName"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
     ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
@@ -312,6 +344,8 @@ class Chart:
         for owner, pod in pods:
             self.look_at_pod(owner, pod, documents)
         self.look_at_roles(deployments, values)
+        for owner, pod in pods:
+            self.look_at_tls(owner, pod, values)
         self.look_at_references(kinds)
         config = tomllib.loads(kinds["ConfigMap"][0]["data"]["anklang.toml"])
         same(config, values["config"], "the configuration as TOML")
@@ -381,11 +415,36 @@ class Chart:
             grace = int(variables["ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS"])
             # Plugins and telemetry get five seconds each after the grace period.
             holds(template["spec"]["terminationGracePeriodSeconds"] >= drain + grace + 15, f"{where}: grace")
-            for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
-                same(container[probe]["grpc"]["port"], container["ports"][0]["containerPort"], where)
+            for probe in [container[f"{name}Probe"] for name in ["startup", "liveness", "readiness"]]:
+                if values["tls"]["secretName"]:
+                    same(probe["exec"]["command"][:2], ["anklang", "health"], where)
+                else:
+                    same(probe["grpc"]["port"], container["ports"][0]["containerPort"], where)
             migrates = variables["ANKLANG_DATABASE__MIGRATE"]
             same(migrates, "true" if values["migrations"]["run"] == "server" else "false", where)
         same(sorted(roles), sorted(ROLES), "each role once")
+
+    def look_at_tls(self, owner, pod, values):
+        """Servers speak TLS or plain text on purpose, callers speak the same, and files are mounted."""
+        where = owner["metadata"]["name"]
+        (container,) = pod["spec"]["containers"]
+        variables = {v["name"]: v.get("value") for v in container.get("env", [])}
+        by_tls = values["tls"]["secretName"] != ""
+        if container["args"] == ["serve"]:
+            same("ANKLANG_SERVER__TLS__KEY" in variables, by_tls, f"{where}: TLS")
+            same(variables.get("ANKLANG_SERVER__PLAIN_TEXT"), None if by_tls else "true", f"{where}: plain text")
+        if container["args"] != ["migrate"]:
+            called = variables.get("ANKLANG_SERVER", container["args"][-1])
+            holds(not by_tls or called.startswith("https://"), f"{where}: calls {called}")
+            shows = values["config"].get("server", {}).get("tls", {}).get("require_client_certificate", False)
+            same("ANKLANG_KEY" in variables, shows, f"{where}: a certificate to show")
+        if container["args"][0] != "health":
+            asked = values["database"].get("caSecretName", "") != ""
+            same("ANKLANG_DATABASE__TLS_CA" in variables, asked, f"{where}: authorities of the database")
+        folders = {m["mountPath"] for m in container.get("volumeMounts", [])}
+        for name in ["SERVER__TLS__CERTIFICATE", "SERVER__TLS__KEY", "CA", "CERTIFICATE", "KEY", "DATABASE__TLS_CA"]:
+            if file := variables.get(f"ANKLANG_{name}"):
+                holds(file.rsplit("/", 1)[0] in folders, f"{where}: {file} is not mounted")
 
     def look_at_references(self, kinds):
         """Whatever names or selects something, names and selects it."""
@@ -512,7 +571,8 @@ data:
 """
         (copied / "templates/notes.yaml").write_text(holder)
         for values, words in [
-            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --"]),
+            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
+            (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
             (LEAST, ["Callers are not authenticated"]),
         ]:

@@ -4,11 +4,13 @@
 mod accounts;
 mod auth;
 mod channels;
+mod database;
 mod documents;
 mod handover;
 mod plugins;
 mod roles;
 mod telemetry;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anklang_domain::Violations;
+use anklang_store::Login;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Num, Value};
-use secrecy::SecretString;
 
 pub use accounts::AccountConfig;
 pub use auth::{AuthConfig, AuthMode, IssuerConfig, TokenConfig};
@@ -29,6 +31,7 @@ pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use plugins::{SecretRules, TenantPlugins};
 pub use roles::Roles;
 pub use telemetry::TelemetryConfig;
+pub use tls::TlsConfig;
 
 use crate::seal::SealingKey;
 
@@ -36,8 +39,18 @@ use crate::seal::SealingKey;
 pub const DEFAULTS: &str = include_str!("../../../anklang.toml");
 
 /// Variables of the program that are no settings.
-const OTHER_VARIABLES: [&str; 7] = [
-    "CACHE", "CONFIG", "PG_BIN", "SERVER", "TENANT", "TOKEN", "VENV",
+const OTHER_VARIABLES: [&str; 11] = [
+    "CA",
+    "CACHE",
+    "CERTIFICATE",
+    "CONFIG",
+    "KEY",
+    "PG_BIN",
+    "SERVER",
+    "SERVER_NAME",
+    "TENANT",
+    "TOKEN",
+    "VENV",
 ];
 
 /// All settings.
@@ -45,6 +58,10 @@ const OTHER_VARIABLES: [&str; 7] = [
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Whether it may be plain text where others than this machine can listen.
+    pub plain_text: bool,
+    /// TLS there; plain text when `None`.
+    pub tls: Option<TlsConfig>,
     /// What this server does.
     pub roles: Roles,
     /// How long calls are still taken when it has been told to stop.
@@ -55,8 +72,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Where recipients reach this server, without a slash at its end; empty when they do not.
     pub public_url: String,
-    /// URL of the database, with its password.
-    pub database_url: SecretString,
+    /// How to log in to the database.
+    pub database: Login,
     /// At most so many connections.
     pub connections: usize,
     /// Whether to migrate at the start.
@@ -188,18 +205,14 @@ impl Reader {
                 .map_err(|_| "must be an address with a port, e.g. 127.0.0.1:50051");
             self.violations.check("server.listen", parsed)
         });
+        let plain_text = self.flag("server.plain_text");
+        let tls = self.tls();
         let roles = self.roles();
         let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let auth = self.auth();
         let public_url = self.public_url();
-        let database_url = self.text("database.url").and_then(|text| {
-            let parsed = text
-                .parse::<tokio_postgres::Config>()
-                .map(|_| SecretString::from(text))
-                .map_err(|_| "must be a URL of PostgreSQL or key=value pairs");
-            self.violations.check("database.url", parsed)
-        });
+        let database = self.login();
         let connections = self.whole("database.connections", 4..=1_000);
         let migrate = self.flag("database.migrate");
         let documents = self.documents();
@@ -235,12 +248,14 @@ impl Reader {
             });
         Some(Config {
             listen: listen?,
+            plain_text: plain_text?,
+            tls: tls?,
             roles: roles?,
             drain: Duration::from_secs(drain?),
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             auth: auth?,
             public_url: public_url?,
-            database_url: database_url?,
+            database: database?,
             connections: usize::try_from(connections?).ok()?,
             migrate: migrate?,
             documents: documents?,

@@ -15,6 +15,7 @@ pub mod public;
 pub mod seal;
 pub mod serve;
 pub mod telemetry;
+pub mod tls;
 pub mod webhook;
 pub mod winback;
 pub mod work;

@@ -11,7 +11,6 @@ use anklang_store::{Store, handover as handover_store, migrate};
 use anyhow::Context;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
+use crate::tls::Tls;
 use crate::work::{
     App, accounts, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
 };
@@ -52,14 +52,27 @@ pub enum StartError {
     Other(#[from] anyhow::Error),
 }
 
-/// Opens everything. Accounts first: their settings are checked before anything is touched.
+/// Opens everything. TLS and accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
+    let tls = Tls::open(&config);
     let accounts = match config.roles.opens_accounts() {
-        true => Accounts::open(&config.plugins, &config.channel_accounts).await?,
-        false => Accounts::unopened(&config.plugins, &config.channel_accounts),
+        true => Accounts::open(&config.plugins, &config.channel_accounts).await,
+        false => Ok(Accounts::unopened(
+            &config.plugins,
+            &config.channel_accounts,
+        )),
     };
-    let store =
-        Store::new(config.database_url.expose_secret(), config.connections).context("database")?;
+    let (tls, accounts) = match (tls, accounts) {
+        (Ok(tls), Ok(accounts)) => (tls, accounts),
+        (tls, accounts) => {
+            let mut violations = Violations::new();
+            for found in [tls.err(), accounts.err()].into_iter().flatten() {
+                violations.extend_under("", found);
+            }
+            return Err(violations.into());
+        }
+    };
+    let store = Store::open(config.database.clone(), config.connections).context("database")?;
     if config.migrate {
         let ran = migrate::up(&store).await.context("migrations")?;
         if !ran.is_empty() {
@@ -93,6 +106,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         templates: Templates::new(config.render_threads),
         outside,
         keys,
+        tls,
         config: Arc::new(config),
         wake: Arc::default(),
         stopping: CancellationToken::new(),
@@ -171,7 +185,7 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     report_health(&app, &health).await;
     let watching = tokio::spawn(watch_health(app.clone(), health, ending.clone()));
     let router = routes(&app, health_service)?;
-    tracing::info!(addr = %listener.local_addr()?, "serving");
+    tracing::info!(addr = %listener.local_addr()?, tls = app.tls.is_some(), "serving");
 
     // A small answer must not wait until the client has acknowledged its headers (Nagle).
     let listener = listener.tap_io(|stream| {
@@ -179,9 +193,18 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
             tracing::debug!(%error, "TCP_NODELAY");
         }
     });
-    let serving = axum::serve(listener, router)
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
+    let stopping = stop.clone().cancelled_owned();
+    let serving = match &app.tls {
+        Some(tls) => {
+            workers.spawn(tls.clone().follow(stop.clone()));
+            axum::serve(tls.listen(listener), router)
+                .with_graceful_shutdown(stopping)
+                .into_future()
+        }
+        None => axum::serve(listener, router)
+            .with_graceful_shutdown(stopping)
+            .into_future(),
+    };
     tokio::pin!(serving);
     let told = async {
         ending.cancelled().await;

@@ -1,5 +1,7 @@
 //! What can go wrong in the store.
 
+use std::error::Error as _;
+
 use anklang_domain::Violations;
 use tokio_postgres::error::SqlState;
 
@@ -38,11 +40,13 @@ pub enum StoreError {
     Stored(String),
 }
 
-/// What the database said; the error itself says "db error".
-fn said(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |e| e.message().to_owned())
+/// What the database said, or what came between; the error itself says "db error" and the like.
+pub(crate) fn said(error: &tokio_postgres::Error) -> String {
+    match (error.as_db_error(), error.source()) {
+        (Some(said), _) => said.message().to_owned(),
+        (None, Some(cause)) => format!("{error}: {cause}"),
+        (None, None) => error.to_string(),
+    }
 }
 
 impl StoreError {

@@ -24,6 +24,7 @@ pub mod inbound;
 pub mod infoboard;
 pub mod launch;
 pub mod listing;
+pub mod login;
 pub mod message;
 pub mod migrate;
 pub mod offer;
@@ -49,6 +50,7 @@ mod pool;
 mod sql;
 
 pub use error::StoreError;
+pub use login::Login;
 pub use pool::{Conn, Store, Tx};
 
 /// What a store function gives.

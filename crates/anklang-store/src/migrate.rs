@@ -1,6 +1,6 @@
 //! Migrations, embedded in the binary.
 
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::{Result, Store, StoreError};
@@ -50,7 +50,9 @@ async fn run<T>(
     work: impl FnOnce(&mut AsyncMigrationHarness<AsyncPgConnection>) -> diesel::migration::Result<T>,
 ) -> Result<T> {
     use diesel_async::RunQueryDsl;
-    let mut conn = AsyncPgConnection::establish(store.url())
+    let mut conn = store
+        .login()
+        .establish()
         .await
         .map_err(|e| StoreError::Pool(e.to_string()))?;
     diesel::sql_query("SELECT pg_advisory_lock($1)")

@@ -11,8 +11,10 @@ use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
+use futures::FutureExt;
 use tokio::sync::Mutex;
 
+use crate::login::Login;
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
 use crate::{Result, StoreError};
@@ -61,20 +63,31 @@ pub struct Store {
     bulk: managed::Pool<BulkManager>,
     /// For [`Store::is_alive`] alone, which says how the database is, and not how busy the others are.
     health: Arc<Mutex<Option<tokio_postgres::Client>>>,
-    url: String,
+    login: Login,
     tenants: Arc<Known>,
 }
 
 impl Store {
-    /// A store on a database by its URL (`postgres://…` or `key=value` pairs), with at most
-    /// `connections` connections and a few more for imports; none is opened yet.
+    /// As [`Store::open`], by a URL whose `sslmode` does not verify.
     pub fn new(url: &str, connections: usize) -> Result<Self> {
+        Self::open(Login::read(url)?, connections)
+    }
+
+    /// A store on a database, with at most `connections` connections and a few more for imports; none is
+    /// opened yet.
+    pub fn open(login: Login, connections: usize) -> Result<Self> {
         // A connection that was closed is not given out again; a query to find out about others
         // would cost each transaction a round trip.
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
+        let own = login.clone();
+        config.custom_setup = Box::new(move |_| {
+            let login = own.clone();
+            async move { login.establish().await }.boxed()
+        });
+        // Where it leads is up to the login.
         let manager =
-            AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config(url, config);
+            AsyncDieselConnectionManager::<AsyncPgConnection>::new_with_config("", config);
         let pool = Pool::builder(manager)
             .max_size(connections)
             .wait_timeout(Some(WAIT_FOR_CONNECTION))
@@ -89,7 +102,7 @@ impl Store {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|e| StoreError::Pool(e.to_string()))?;
-        let bulk = managed::Pool::builder(BulkManager::new(url)?)
+        let bulk = managed::Pool::builder(BulkManager(login.clone()))
             .max_size(BULK_CONNECTIONS)
             .create_timeout(Some(WAIT_FOR_CONNECTION))
             .runtime(deadpool::Runtime::Tokio1)
@@ -99,7 +112,7 @@ impl Store {
             pool,
             bulk,
             health: Arc::default(),
-            url: url.to_owned(),
+            login,
             tenants: Arc::default(),
         })
     }
@@ -204,9 +217,9 @@ impl Store {
         &self.tenants
     }
 
-    /// The URL that it was made with.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// How it logs in.
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
     }
 
     /// True when the database answers.
@@ -215,7 +228,7 @@ impl Store {
         let answer = async {
             let client = match own.take().filter(|client| !client.is_closed()) {
                 Some(client) => client,
-                None => BulkManager::new(&self.url)?.connect().await?,
+                None => driven(&self.login).await?,
             };
             client.simple_query("SELECT 1").await?;
             Ok::<_, StoreError>(client)
@@ -237,35 +250,28 @@ pub(crate) async fn begin_bulk(
     Ok(tx)
 }
 
+/// A connection that is driven in the background.
+async fn driven(
+    login: &Login,
+) -> std::result::Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = login.connect().await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a connection ended");
+        }
+    });
+    Ok(client)
+}
+
 /// Opens connections for imports.
-pub(crate) struct BulkManager {
-    config: tokio_postgres::Config,
-}
-
-impl BulkManager {
-    fn new(url: &str) -> Result<Self> {
-        Ok(BulkManager {
-            config: url.parse()?,
-        })
-    }
-
-    async fn connect(&self) -> std::result::Result<tokio_postgres::Client, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(tokio_postgres::NoTls).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::warn!(%error, "a connection ended");
-            }
-        });
-        Ok(client)
-    }
-}
+pub(crate) struct BulkManager(Login);
 
 impl managed::Manager for BulkManager {
     type Type = tokio_postgres::Client;
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> std::result::Result<Self::Type, Self::Error> {
-        self.connect().await
+        driven(&self.0).await
     }
 
     async fn recycle(

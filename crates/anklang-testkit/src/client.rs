@@ -65,6 +65,11 @@ impl Client {
         let channel = Endpoint::try_from(format!("http://{addr}"))?
             .connect()
             .await?;
+        Self::over(channel, tenant, token)
+    }
+
+    /// Over a connection that is there, e.g. by TLS.
+    pub fn over(channel: Channel, tenant: Option<&str>, token: Option<&str>) -> Result<Self> {
         let value = |text: &str| text.parse::<MetadataValue<Ascii>>();
         let bearer = token.map(|token| format!("Bearer {token}"));
         let caller = Caller {

@@ -19,6 +19,8 @@ pub struct Options {
     pub config: String,
     /// The bearer token that its clients carry.
     pub token: Option<String>,
+    /// More settings of its database, as TOML lines.
+    pub database_settings: String,
     /// More settings of its documents, as TOML lines.
     pub documents: String,
     /// More settings of its plugins, as TOML lines.
@@ -211,7 +213,7 @@ impl TestServer {
         self.spawn().await
     }
 
-    /// Asks the process to stop (SIGTERM) and waits until it has, for at most 30 seconds.
+    /// Asks the process to stop (SIGTERM) and waits until it has, for at most a minute.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         let mut process = self.process.take().context("it runs")?;
         process.signal("TERM")?;
@@ -222,11 +224,17 @@ impl TestServer {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         drop(process);
-        bail!("still there 60 seconds after SIGTERM: {}", self.log())
+        bail!("still there a minute after SIGTERM: {}", self.log())
     }
 
     /// A client for a tenant, which is added when it is missing.
     pub async fn client(&self, tenant: &str) -> Result<Client> {
+        self.add_tenant(tenant).await?;
+        Client::connect_as(self.addr, Some(tenant), self.token.as_deref()).await
+    }
+
+    /// Adds a tenant when it is missing.
+    pub async fn add_tenant(&self, tenant: &str) -> Result<()> {
         let mut command = tokio::process::Command::new(&program().anklang);
         let added = command
             .args(["tenant", tenant, "--config"])
@@ -238,7 +246,7 @@ impl TestServer {
             "adding a tenant: {}",
             String::from_utf8_lossy(&added.stderr)
         );
-        Client::connect_as(self.addr, Some(tenant), self.token.as_deref()).await
+        Ok(())
     }
 
     /// The folder of the document store.
@@ -296,7 +304,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
     });
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_grace_seconds = 20\n{roles}\n\
-         [database]\nurl = '''{url}'''\nconnections = {connections}\n\
+         [database]\nurl = '''{url}'''\nconnections = {connections}\n{more_database}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
          [operations]\nlease_seconds = {lease}\n\
@@ -313,6 +321,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
             0 => 8,
             n => n,
         },
+        more_database = options.database_settings,
         folder = documents.display(),
         documents = options.documents,
         plugins = program().plugins.display(),

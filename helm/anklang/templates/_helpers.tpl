@@ -106,6 +106,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and (dig "server" "tls" "" .Values.config) (not .Values.tls.secretName) -}}
+{{- fail "tls.secretName: is missing, but config.server.tls is not" -}}
+{{- end -}}
 {{- if and (eq .Values.plugins.source "imageVolume") (not .Values.plugins.imageVolume.reference) -}}
 {{- fail "plugins.imageVolume.reference: is missing" -}}
 {{- end -}}
@@ -162,6 +165,51 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
+{{- end }}
+
+{{/* How commands in a pod know the servers, as variables; `server` is where they call them. */}}
+{{- define "anklang.clientEnv" -}}
+{{- with .root.Values.tls -}}
+- name: ANKLANG_SERVER
+  value: {{ $.server }}
+- name: ANKLANG_SERVER_NAME
+  value: {{ default (printf "%s.%s.svc" (include "anklang.fullname" $.root) $.root.Release.Namespace) .serverName }}
+{{- with .caKey }}
+- name: ANKLANG_CA
+  value: /etc/anklang/tls/{{ . }}
+{{- end }}
+{{- if dig "server" "tls" "require_client_certificate" false $.root.Values.config }}
+{{- $folder := ternary "client" "tls" (ne .clientSecretName "") }}
+- name: ANKLANG_CERTIFICATE
+  value: /etc/anklang/{{ $folder }}/tls.crt
+- name: ANKLANG_KEY
+  value: /etc/anklang/{{ $folder }}/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Secrets of TLS that pods mount: names of the folders, as JSON. */}}
+{{- define "anklang.tlsFolders" -}}
+{{- $folders := dict -}}
+{{- with .Values.tls -}}
+{{- if .secretName -}}
+{{- $_ := set $folders "tls" .secretName -}}
+{{- if .clientSecretName -}}
+{{- $_ := set $folders "client" .clientSecretName -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $folders | toJson -}}
+{{- end }}
+
+{{/* A probe. Kubernetes' own probes of gRPC speak no TLS, and one of TCP would say nothing of the database. */}}
+{{- define "anklang.probe" -}}
+{{- if .root.Values.tls.secretName -}}
+exec:
+  command: [anklang, health, --service, {{ .service | quote }}]
+{{- else -}}
+grpc: {port: 50051{{ with .service }}, service: {{ . }}{{ end }}}
+{{- end -}}
 {{- end }}
 
 {{/* A variable from a Secret. */}}

@@ -14,7 +14,6 @@ use anklang_store::{Store, migrate, tenant};
 use anyhow::Context;
 use chrono_tz::Tz;
 use clap::{Parser, Subcommand};
-use secrecy::ExposeSecret;
 
 use crate::config::{Config, DEFAULTS};
 use crate::serve::{self, Server, StartError};
@@ -193,7 +192,7 @@ pub async fn signalled() {
 }
 
 fn store(config: &Config) -> anyhow::Result<Store> {
-    Ok(Store::new(config.database_url.expose_secret(), 4)?)
+    Ok(Store::open(config.database.clone(), 4)?)
 }
 
 async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCode> {

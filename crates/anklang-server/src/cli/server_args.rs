@@ -1,13 +1,17 @@
-//! The server that a command calls, and the token that it shows there.
+//! How commands reach a running server, and the token that they show there.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+
+use crate::outside::system_roots;
+use crate::tls::read_authorities;
 
 /// Calls to a server, each with the token if there is one.
 pub type Connection = InterceptedService<Channel, Bearer>;
@@ -15,7 +19,7 @@ pub type Connection = InterceptedService<Channel, Bearer>;
 // What to call, and as whom. No doc comment: it would be that of the commands.
 #[derive(clap::Args)]
 pub struct ServerArgs {
-    /// The server.
+    /// The server; https:// when it speaks TLS.
     #[arg(
         long,
         value_name = "URL",
@@ -26,13 +30,38 @@ pub struct ServerArgs {
     /// The token, where the server asks for one. Better in the variable: others see the command line.
     #[arg(long, env = "ANKLANG_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// The authorities that sign the server's certificate, in PEM; otherwise those of the system.
+    #[arg(long, value_name = "FILE", env = "ANKLANG_CA")]
+    ca: Option<PathBuf>,
+    /// The name in the server's certificate, when the URL has another one.
+    #[arg(long, value_name = "NAME", env = "ANKLANG_SERVER_NAME")]
+    server_name: Option<String>,
+    /// A certificate to show to the server, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ANKLANG_CERTIFICATE",
+        requires = "key"
+    )]
+    certificate: Option<PathBuf>,
+    /// The certificate's key, in PEM.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ANKLANG_KEY",
+        requires = "certificate"
+    )]
+    key: Option<PathBuf>,
 }
 
 impl ServerArgs {
-    /// Connects. With `patience` that and each call may take no longer.
+    /// Connects. With `patience`, connecting and each call may take so long.
     pub async fn connect(&self, patience: Option<Duration>) -> anyhow::Result<Connection> {
         let mut endpoint = Endpoint::try_from(self.server.clone())
             .with_context(|| format!("{} is no URL of a server", self.server))?;
+        if endpoint.uri().scheme_str() == Some("https") {
+            endpoint = endpoint.tls_config(self.tls(patience)?).context("TLS")?;
+        }
         if let Some(patience) = patience {
             endpoint = endpoint.connect_timeout(patience).timeout(patience);
         }
@@ -42,6 +71,30 @@ impl ServerArgs {
         let channel = channel.with_context(|| format!("no server answers at {}", self.server))?;
         Ok(InterceptedService::new(channel, bearer))
     }
+
+    fn tls(&self, patience: Option<Duration>) -> anyhow::Result<ClientTlsConfig> {
+        let authorities = match &self.ca {
+            Some(file) => read_authorities(file)
+                .map_err(anyhow::Error::msg)
+                .context("--ca")?,
+            None => system_roots(),
+        };
+        let mut tls = ClientTlsConfig::new().trust_anchors(authorities.roots);
+        if let Some(name) = &self.server_name {
+            tls = tls.domain_name(name);
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        if let Some(patience) = patience {
+            tls = tls.timeout(patience);
+        }
+        Ok(tls)
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| file.display().to_string())
 }
 
 /// Shows a token in every call.

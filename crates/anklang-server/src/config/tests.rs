@@ -21,6 +21,7 @@ fn the_documented_file_holds_every_default() {
     let config = Config::read(None, []).expect("the defaults are complete");
     assert_eq!(config.listen.port(), 50051);
     assert!(config.channel_accounts.is_empty());
+    assert!(config.tls.is_none() && !config.plain_text);
     let Roles {
         api,
         worker,
@@ -119,6 +120,11 @@ fn all_faults_are_reported_at_once() {
         port = 1
         roles = ['api', 'chef', 1]
         drain_seconds = -1
+        plain_text = 'yes'
+        [server.tls]
+        certificate = 'server.pem'
+        require_client_certificate = true
+        reload_seconds = 0
         [auth]
         mode = 'password'
         open_health = 'yes'
@@ -126,6 +132,8 @@ fn all_faults_are_reported_at_once() {
         [auth.issuers.Corporate]
         issuer = 'http://id.example.com'
         [database]
+        url = 'host=localhost sslmode=prefer'
+        tls_ca = 'authorities.pem'
         connections = 0
         migrate = 'maybe'
         [handover]
@@ -179,6 +187,10 @@ fn all_faults_are_reported_at_once() {
         "server.roles[1]",
         "server.roles[2]",
         "server.drain_seconds",
+        "server.plain_text",
+        "server.tls.certificate",
+        "server.tls.require_client_certificate",
+        "server.tls.reload_seconds",
         "server.colour",
         "auth.mode",
         "auth.open_health",
@@ -186,6 +198,7 @@ fn all_faults_are_reported_at_once() {
         "auth.issuers.Corporate",
         "auth.issuers.Corporate.issuer",
         "auth.issuers.Corporate.audience",
+        "database.tls_ca",
         "database.connections",
         "database.migrate",
         "handover.attempts",
@@ -221,5 +234,5 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 46, "{found:?}");
+    assert_eq!(fields.len(), 51, "{found:?}");
 }

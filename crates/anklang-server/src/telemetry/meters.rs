@@ -20,6 +20,7 @@ pub(super) struct Meters {
     deliveries: Counter<u64>,
     reports: Counter<u64>,
     callbacks: Counter<u64>,
+    handshakes: Counter<u64>,
 }
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
@@ -57,6 +58,11 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .u64_counter("anklang.channel.callbacks")
             .with_description("Requests of providers")
             .with_unit("{request}")
+            .build(),
+        handshakes: meter
+            .u64_counter("anklang.tls.handshakes")
+            .with_description("What became of TLS handshakes on the server's port")
+            .with_unit("{handshake}")
             .build(),
     }
 });
@@ -141,6 +147,13 @@ pub fn callback(account: &str, status: u16) {
         KeyValue::new("http.response.status_code", i64::from(status)),
     ];
     METERS.callbacks.add(1, &attributes);
+}
+
+/// Counts a TLS handshake by what became of it.
+pub fn handshake(outcome: &'static str) {
+    METERS
+        .handshakes
+        .add(1, &[KeyValue::new("outcome", outcome)]);
 }
 
 /// A chunk of an operation under way.

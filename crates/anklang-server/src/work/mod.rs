@@ -32,6 +32,7 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::Keys;
+use crate::tls::Tls;
 
 /// What handlers and workers share. Cheap to clone.
 #[derive(Clone)]
@@ -50,6 +51,8 @@ pub struct App {
     pub outside: Outside,
     /// What seals secrets and page tokens.
     pub keys: Arc<Keys>,
+    /// What the port speaks TLS with; plain text when `None`.
+    pub tls: Option<Tls>,
     /// The settings.
     pub config: Arc<Config>,
     /// Wakes whoever waits for work; looking anyhow is what finds it.

@@ -59,6 +59,7 @@ mod story;
 mod telemetry;
 mod templates;
 mod tenants;
+mod tls;
 mod unsubscribe;
 mod utility;
 mod winback;

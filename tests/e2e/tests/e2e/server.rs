@@ -203,10 +203,13 @@ fn every_command_explains_itself() {
         ("serve", &["--config"][..]),
         ("migrate", &["--config", "--down"]),
         ("tenant", &["--name", "--time-zone", "Europe/Berlin"]),
-        ("health", &["--server", "--service", "--token"]),
+        (
+            "health",
+            &["--server", "--service", "--token", "--ca", "--server-name"],
+        ),
         (
             "import",
-            &["--server", "--tenant", "--token", "contact_points"],
+            &["--server", "--tenant", "--token", "--key", "contact_points"],
         ),
         ("token", &["new"]),
         ("demo", &["--customers", "--exit"]),

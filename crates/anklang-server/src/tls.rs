@@ -1,0 +1,142 @@
+//! TLS on the server's port. Guarantees:
+//!
+//! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
+//!   connections that are there go on, new ones get the new certificate (see [`Tls::follow`]).
+//! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
+
+mod files;
+mod listener;
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+
+use anklang_domain::Violations;
+use axum::serve::Listener;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use listener::TlsListener;
+
+use crate::config::{Config, TlsConfig};
+use files::Files;
+
+/// What the port speaks TLS with. Cheap to clone.
+#[derive(Clone)]
+pub struct Tls {
+    settings: Arc<TlsConfig>,
+    files: Arc<Files>,
+    current: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// Reads the files, or tells all that is wrong with them. `None` is plain text, which somebody must
+    /// have asked for when others than this machine can listen.
+    pub fn open(config: &Config) -> Result<Option<Tls>, Violations> {
+        let Some(settings) = &config.tls else {
+            let mut violations = Violations::new();
+            if !config.plain_text && !config.listen.ip().to_canonical().is_loopback() {
+                violations.add(
+                    "server.plain_text",
+                    format!(
+                        "must be true to serve without TLS on {}, which is not loopback; or give \
+                         server.tls.certificate",
+                        config.listen
+                    ),
+                );
+            }
+            return violations.finish(None);
+        };
+        let files = Files::read(settings)?;
+        let current = files.server_config(settings)?;
+        Ok(Some(Tls {
+            settings: Arc::new(settings.clone()),
+            files: Arc::new(files),
+            current: watch::Sender::new(Arc::new(current)),
+        }))
+    }
+
+    /// Speaks TLS with whoever connects.
+    pub fn listen<L>(&self, listener: L) -> TlsListener<L>
+    where
+        L: Listener<Addr: Debug + 'static>,
+    {
+        TlsListener::new(listener, self.current.subscribe())
+    }
+
+    /// Looks at the files again and again until `stop`, and goes on with what is new and fits. Else what
+    /// was before stays, and the log says so once.
+    pub async fn follow(mut self, stop: CancellationToken) {
+        let mut told = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.settings.reload) => {}
+            }
+            match self.look().await {
+                Ok(news) => {
+                    if news {
+                        tracing::info!("TLS goes on with new files");
+                    }
+                    told = None;
+                }
+                Err(violations) if told.as_ref() == Some(&violations) => {}
+                Err(violations) => {
+                    tracing::error!(%violations, "TLS goes on with the files as they were before");
+                    told = Some(violations);
+                }
+            }
+        }
+    }
+
+    /// Whether there was anything new.
+    async fn look(&mut self) -> Result<bool, Violations> {
+        let (settings, before) = (Arc::clone(&self.settings), Arc::clone(&self.files));
+        let looked = tokio::task::spawn_blocking(move || -> Result<_, Violations> {
+            let files = Files::read(&settings)?;
+            if files == *before {
+                return Ok(None);
+            }
+            let current = files.server_config(&settings)?;
+            Ok(Some((files, current)))
+        });
+        let Some((files, current)) = looked.await.unwrap_or(Ok(None))? else {
+            return Ok(false);
+        };
+        self.files = Arc::new(files);
+        self.current.send_replace(Arc::new(current));
+        Ok(true)
+    }
+}
+
+/// The certificates of a PEM file.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("has no certificate in PEM".into()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(format!("is not in PEM: {error}")),
+    }
+}
+
+/// The authorities of a PEM file.
+fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        authorities
+            .add(certificate)
+            .map_err(|error| format!("has a certificate that is none: {error}"))?;
+    }
+    Ok(authorities)
+}
+
+/// Reads the authorities of a PEM file.
+pub(crate) fn read_authorities(path: &Path) -> Result<RootCertStore, String> {
+    authorities(&files::read(path)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Whoever connects, after the handshake.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::telemetry::meters;
+
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many handshakes at the same time. When there are more, the oldest is given up: whoever comes later
+/// would else wait for callers who say nothing.
+const AT_ONCE: usize = 1_024;
+
+/// Connections of another listener, each when its handshake is done. Handshakes run in tasks of their own.
+pub struct TlsListener<L: Listener> {
+    inner: L,
+    current: watch::Receiver<Arc<ServerConfig>>,
+    handshakes: JoinSet<Option<Connected<L>>>,
+    /// Those that are not over, the oldest first.
+    running: VecDeque<AbortHandle>,
+}
+
+type Connected<L> = (TlsStream<<L as Listener>::Io>, <L as Listener>::Addr);
+
+impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
+    pub(super) fn new(inner: L, current: watch::Receiver<Arc<ServerConfig>>) -> Self {
+        TlsListener {
+            inner,
+            current,
+            handshakes: JoinSet::new(),
+            running: VecDeque::new(),
+        }
+    }
+
+    fn begin(&mut self, io: L::Io, addr: L::Addr) {
+        if self.running.len() >= AT_ONCE
+            && let Some(oldest) = self.running.pop_front()
+        {
+            oldest.abort();
+        }
+        let acceptor = TlsAcceptor::from(self.current.borrow().clone());
+        let task = self.handshakes.spawn(async move {
+            let (outcome, stream) = match timeout(PATIENCE, acceptor.accept(io)).await {
+                Ok(Ok(stream)) => ("done", Some(stream)),
+                Ok(Err(error)) => {
+                    tracing::debug!(?addr, %error, "a TLS handshake failed");
+                    ("failed", None)
+                }
+                Err(_) => ("late", None),
+            };
+            meters::handshake(outcome);
+            stream.map(|stream| (stream, addr))
+        });
+        self.running.push_back(task);
+    }
+}
+
+impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
+    type Io = TlsStream<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            tokio::select! {
+                (io, addr) = self.inner.accept() => self.begin(io, addr),
+                Some(ended) = self.handshakes.join_next() => {
+                    self.running.retain(|task| !task.is_finished());
+                    match ended {
+                        Ok(Some(connected)) => return connected,
+                        Ok(None) => {}
+                        Err(error) if error.is_cancelled() => meters::handshake("given up"),
+                        Err(error) => tracing::error!(%error, "a TLS handshake"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.inner.local_addr()
+    }
+}

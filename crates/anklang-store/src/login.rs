@@ -1,0 +1,249 @@
+//! How to log in to the database: its URL, and TLS to it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::said;
+use crate::{Result, StoreError};
+
+/// Values of `sslmode` that tokio-postgres does not know: for it they are `require`.
+const VERIFYING: [(&str, Check); 2] = [("verify-ca", Check::Chain), ("verify-full", Check::Name)];
+
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// What is looked at of the database's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// Nothing: what is sent is encrypted for whoever answers.
+    Nothing,
+    /// That an authority has signed it, for whatever host.
+    Chain,
+    /// That an authority has signed it, for the host that the URL names.
+    Name,
+}
+
+/// A URL of the database, with its password, and whom to trust there. `sslmode` means what it does for
+/// libpq: `disable`, `prefer` (the default), `require`, `verify-ca`, `verify-full`. But authorities are
+/// not named by the URL, and with `prefer` TLS that fails is not tried again without.
+#[derive(Clone)]
+pub struct Login {
+    config: Config,
+    check: Check,
+    tls: MakeRustlsConnect,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        self.config.fmt(f)
+    }
+}
+
+impl Login {
+    /// Reads a URL (`postgres://…`) or `key=value` pairs. When its `sslmode` verifies, nobody is trusted
+    /// yet: see [`Login::trusting`].
+    pub fn read(url: &str) -> Result<Login> {
+        let (config, check) = parse(url)?;
+        Login::new(config, check, RootCertStore::empty())
+    }
+
+    /// Trusts certificates of these authorities alone. `require` is as `verify-ca` then, as for libpq.
+    pub fn trusting(self, authorities: RootCertStore) -> Result<Login> {
+        let check = match self.check {
+            Check::Nothing => Check::Chain,
+            check => check,
+        };
+        Login::new(self.config, check, authorities)
+    }
+
+    fn new(config: Config, check: Check, authorities: RootCertStore) -> Result<Login> {
+        let provider = Arc::new(ring::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| StoreError::Pool(error.to_string()))?;
+        let builder =
+            match check {
+                Check::Name => builder.with_root_certificates(authorities),
+                Check::Chain | Check::Nothing => builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(AnyName {
+                        authorities: (check == Check::Chain).then_some(authorities),
+                        algorithms,
+                    })),
+            };
+        let mut tls = builder.with_no_client_auth();
+        if config.get_ssl_negotiation() == SslNegotiation::Direct {
+            tls.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
+        Ok(Login {
+            config,
+            check,
+            tls: MakeRustlsConnect::new(tls),
+        })
+    }
+
+    /// Whether it never goes without TLS.
+    pub fn encrypts(&self) -> bool {
+        self.config.get_ssl_mode() == SslMode::Require
+    }
+
+    /// Whether it looks at the database's certificate.
+    pub fn verifies(&self) -> bool {
+        self.check != Check::Nothing
+    }
+
+    /// Opens a connection, which has to be driven.
+    pub(crate) async fn connect(
+        &self,
+    ) -> std::result::Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
+        self.config.connect(self.tls.clone()).await
+    }
+
+    /// Opens a connection for diesel.
+    pub(crate) async fn establish(&self) -> ConnectionResult<AsyncPgConnection> {
+        let connected = self.connect().await;
+        let (client, connection) =
+            connected.map_err(|error| ConnectionError::BadConnection(said(&error)))?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    }
+}
+
+/// Reads what tokio-postgres knows, and the values of `sslmode` that it does not.
+fn parse(url: &str) -> std::result::Result<(Config, Check), tokio_postgres::Error> {
+    let unknown = match url.parse() {
+        Ok(config) => return Ok((config, Check::Nothing)),
+        Err(error) => error,
+    };
+    for (mode, check) in VERIFYING {
+        for (at, _) in url.match_indices(mode) {
+            let mut known = url.to_owned();
+            known.replace_range(at..at + mode.len(), "require");
+            // Elsewhere than at `sslmode` it would not help.
+            if let Ok(config) = known.parse() {
+                return Ok((config, check));
+            }
+        }
+    }
+    Err(unknown)
+}
+
+/// Takes a certificate whatever host it is for: of these authorities, or of anybody.
+#[derive(Debug)]
+struct AnyName {
+    authorities: Option<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        if let Some(authorities) = &self.authorities {
+            verify_server_cert_signed_by_trust_anchor(
+                &ParsedCertificate::try_from(end_entity)?,
+                authorities,
+                intermediates,
+                now,
+                self.algorithms.all,
+            )?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_those_of_libpq() {
+        for (url, encrypts, verifies) in [
+            ("postgres://a:b@db/anklang", false, false),
+            ("postgres://a:b@db/anklang?sslmode=disable", false, false),
+            ("postgres://a:b@db/anklang?sslmode=prefer", false, false),
+            ("postgres://a:b@db/anklang?sslmode=require", true, false),
+            ("postgres://a:b@db/anklang?sslmode=verify-ca", true, true),
+            (
+                "postgres://a:b@db/anklang?sslmode=verify-full&connect_timeout=5",
+                true,
+                true,
+            ),
+            (
+                "host=db user=a sslmode = 'verify-full' dbname=x",
+                true,
+                true,
+            ),
+            // A password is one, whatever it says.
+            ("host=db password=verify-full", false, false),
+            ("host=db password=verify-full sslmode=require", true, false),
+            ("host=db password=verify-full sslmode=verify-ca", true, true),
+        ] {
+            let login = Login::read(url).expect(url);
+            assert_eq!(
+                (login.encrypts(), login.verifies()),
+                (encrypts, verifies),
+                "{url}"
+            );
+        }
+        let (config, check) =
+            parse("host=db password=verify-full sslmode=verify-full").expect("good");
+        assert_eq!(config.get_password(), Some(&b"verify-full"[..]));
+        assert_eq!(check, Check::Name);
+        for url in [
+            "host=db sslmode=verify",
+            "host=db colour=verify-full",
+            "verify-ca",
+        ] {
+            assert!(Login::read(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let login = Login::read("postgres://anklang:geheim@db/anklang").expect("a URL");
+        assert!(!format!("{login:?}").contains("geheim"), "{login:?}");
+    }
+}
