@@ -24,7 +24,9 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Num, Value};
 
 pub use accounts::AccountConfig;
-pub use auth::{AuthConfig, AuthMode, IssuerConfig, TokenConfig};
+pub use auth::{
+    AuthConfig, AuthMode, CertificateConfig, CertificateName, IssuerConfig, TokenConfig,
+};
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
@@ -210,7 +212,7 @@ impl Reader {
         let roles = self.roles();
         let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
-        let auth = self.auth();
+        let auth = self.auth(tls.as_ref());
         let public_url = self.public_url();
         let database = self.login();
         let connections = self.whole("database.connections", 4..=1_000);
@@ -426,7 +428,12 @@ impl Reader {
                 .lines()
                 .filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
                 .any(|table| table == path);
-            let named = ["channel_accounts.", "auth.tokens.", "auth.issuers."];
+            let named = [
+                "channel_accounts.",
+                "auth.tokens.",
+                "auth.issuers.",
+                "auth.certificates.",
+            ];
             known || named.iter().any(|table| path.starts_with(table))
         }
         walk(&self.dict, "", &mut self.violations);

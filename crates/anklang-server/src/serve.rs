@@ -26,7 +26,7 @@ use crate::content::Templates;
 use crate::documents::Documents;
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-use crate::tls::Tls;
+use crate::tls::{Peer, Tls};
 use crate::work::{
     App, accounts, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
 };
@@ -197,6 +197,8 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     let serving = match &app.tls {
         Some(tls) => {
             workers.spawn(tls.clone().follow(stop.clone()));
+            // Only these connections say whom they are with: in plain text nobody shows a certificate.
+            let router = router.into_make_service_with_connect_info::<Peer>();
             axum::serve(tls.listen(listener), router)
                 .with_graceful_shutdown(stopping)
                 .into_future()

@@ -3,9 +3,11 @@
 //! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
 //!   connections that are there go on, new ones get the new certificate (see [`Tls::follow`]).
 //! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
+//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, and it was good then.
 
 mod files;
 mod listener;
+mod peer;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -20,6 +22,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use listener::TlsListener;
+pub use peer::{Names, Peer};
+pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
 use files::Files;

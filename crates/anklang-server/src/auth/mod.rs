@@ -1,10 +1,12 @@
 //! Who calls, and what they may do.
 //!
-//! A layer before the handlers turns the bearer token of a call into a [`Principal`], checks that it has the
-//! permission that the method declares, and puts it into the request; `grpc::caller` and
+//! A layer before the handlers turns the bearer token of a call, or without one the certificate of its
+//! connection, into a [`Principal`], checks that it has the permission that the method declares, and puts it
+//! into the request; `grpc::caller` and
 //! `grpc::check_worker` ask it. A request without one is answered by no handler, so that nothing is open by
 //! mistake: with `auth.mode = "none"` it is somebody who may do everything.
 
+mod certificates;
 mod jwks;
 mod jwt;
 mod key;
@@ -30,6 +32,7 @@ use tonic::Status;
 use crate::config::{AuthConfig, AuthMode};
 use crate::grpc::error::{ApiError, Denied};
 
+use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
 use jwt::Issuer;
 use method::Needs;
@@ -42,7 +45,8 @@ const LONGEST_TOKEN: usize = 8 << 10;
 /// Who calls.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// What it is called when something is refused to it: `tokens/{id}`, or the issuer and its subject.
+    /// What it is called when something is refused to it: `tokens/{id}`, `certificates/{id}`, or the issuer and
+    /// its subject.
     pub name: String,
     /// In whose name it may work.
     pub worker: Worker,
@@ -53,7 +57,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// One with these roles. `worker` is the user that the token names, if it does.
+    /// One with these roles. `worker` is the user that the token or certificate names, if it
+    /// does.
     fn new(name: String, roles: &[Role], tenants: Tenants, worker: Option<String>) -> Self {
         let worker = match worker {
             _ if roles.iter().any(|role| role.names_any_worker()) => Worker::Anybody,
@@ -78,7 +83,7 @@ impl Principal {
         }
     }
 
-    /// Who gave no token, where none is asked for.
+    /// Whoever calls what is open to all.
     fn nobody() -> Self {
         Principal::new("nobody".into(), &[], Tenants::Only(BTreeSet::new()), None)
     }
@@ -91,7 +96,7 @@ pub enum Worker {
     Anybody,
     /// In its own alone: the id of a user.
     Own(String),
-    /// In nobody's: it should work in its own, but its token names none.
+    /// In nobody's: it should work in its own, but its token or certificate names none.
     Nobody,
 }
 
@@ -137,7 +142,7 @@ pub struct Auth(Arc<Checks>);
 struct Checks {
     open_health: bool,
     open_reflection: bool,
-    /// Whose tokens count; without it nobody is asked for one.
+    /// Whose tokens and certificates count; without it nobody is asked for one.
     trusted: Option<Trusted>,
     anybody: Arc<Principal>,
     nobody: Arc<Principal>,
@@ -146,6 +151,7 @@ struct Checks {
 struct Trusted {
     tokens: Tokens,
     issuers: Vec<Issuer>,
+    certificates: Certificates,
 }
 
 impl Auth {
@@ -189,7 +195,7 @@ impl Auth {
         if open {
             return Ok(Arc::clone(&checks.nobody));
         }
-        let principal = trusted.principal(bearer(&head.headers)?).await?;
+        let principal = trusted.caller(head).await?;
         let rights = &principal.rights;
         match needs {
             Needs::Permission(permission) if !rights.allows(permission) => {
@@ -214,7 +220,16 @@ impl Trusted {
         Ok(Trusted {
             tokens: Tokens::new(&config.tokens),
             issuers: issuers.collect::<Result<_, _>>()?,
+            certificates: Certificates::new(&config.certificates),
         })
+    }
+
+    /// Whose call it is. Where there is a token, it decides, whatever certificate was shown.
+    async fn caller(&self, head: &Parts) -> Result<Arc<Principal>, ApiError> {
+        match bearer(&head.headers)? {
+            Some(token) => self.principal(token).await,
+            None => self.certificates.principal(head.extensions.get()),
+        }
     }
 
     async fn principal(&self, token: &str) -> Result<Arc<Principal>, ApiError> {
@@ -225,13 +240,13 @@ impl Trusted {
     }
 }
 
-/// The token of a call.
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+/// The token of a call, if it has one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let refused = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let (value, more) = (given.next(), given.next());
     let Some(value) = value else {
-        return refused("the metadata key authorization is missing: it must be Bearer and a token");
+        return Ok(None);
     };
     if more.is_some() {
         return refused("the metadata key authorization came twice");
@@ -242,7 +257,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let words = value.to_str().ok().and_then(|text| text.split_once(' '));
     match words {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => {
-            Ok(token)
+            Ok(Some(token))
         }
         _ => refused("authorization must be Bearer, a space and a token"),
     }
@@ -268,27 +283,27 @@ mod tests {
 
     use super::*;
 
-    fn read(values: &[&str]) -> Result<String, String> {
+    fn read(values: &[&str]) -> Result<Option<String>, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             let value = HeaderValue::from_str(value).expect("a header");
             headers.append(AUTHORIZATION, value);
         }
         match bearer(&headers) {
-            Ok(token) => Ok(token.to_owned()),
+            Ok(token) => Ok(token.map(str::to_owned)),
             Err(error) => Err(error.to_string()),
         }
     }
 
     #[test]
     fn a_token_comes_once_and_as_bearer() {
-        assert_eq!(read(&["Bearer abc.def"]), Ok("abc.def".into()));
-        assert_eq!(read(&["bearer abc"]), Ok("abc".into()));
+        assert_eq!(read(&["Bearer abc.def"]), Ok(Some("abc.def".into())));
+        assert_eq!(read(&["bearer abc"]), Ok(Some("abc".into())));
+        assert_eq!(read(&[]), Ok(None));
         let longest = "a".repeat(LONGEST_TOKEN);
         let (fits, too_long) = (format!("Bearer {longest}"), format!("Bearer {longest}a"));
-        assert_eq!(read(&[&fits[..]]), Ok(longest));
+        assert_eq!(read(&[&fits[..]]), Ok(Some(longest)));
         for (values, why) in [
-            (vec![], "is missing"),
             (vec!["Bearer a", "Bearer a"], "twice"),
             (vec!["abc"], "must be Bearer"),
             (vec!["Bearer "], "must be Bearer"),

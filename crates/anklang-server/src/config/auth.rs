@@ -1,5 +1,7 @@
 //! The section `auth`: who may call.
 
+mod certificates;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,8 +11,10 @@ use chrono::{DateTime, Utc};
 use figment::value::Value;
 use url::Url;
 
-use super::Reader;
+use super::{Reader, TlsConfig};
 use crate::auth::may_fetch;
+
+pub use certificates::{CertificateConfig, CertificateName};
 
 /// Who may call.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct AuthConfig {
     pub tokens: Vec<TokenConfig>,
     /// Who makes tokens that are trusted.
     pub issuers: Vec<IssuerConfig>,
+    /// Whose certificates count.
+    pub certificates: Vec<CertificateConfig>,
 }
 
 /// How callers are known.
@@ -32,7 +38,7 @@ pub struct AuthConfig {
 pub enum AuthMode {
     /// They are not: whoever reaches the port may do everything.
     None,
-    /// By a token with each call.
+    /// By a token with each call, or by the certificate of their connection.
     Token,
 }
 
@@ -81,7 +87,8 @@ pub struct IssuerConfig {
 }
 
 impl Reader {
-    pub(super) fn auth(&mut self) -> Option<AuthConfig> {
+    /// `tls` is what `server.tls` was read as.
+    pub(super) fn auth(&mut self, tls: Option<&Option<TlsConfig>>) -> Option<AuthConfig> {
         let mode = self.text("auth.mode").and_then(|mode| {
             let known = match &mode[..] {
                 "none" => Ok(AuthMode::None),
@@ -94,16 +101,20 @@ impl Reader {
         let open_reflection = self.flag("auth.open_reflection");
         let token_ids = self.ids("tokens");
         let issuer_ids = self.ids("issuers");
-        if mode == Some(AuthMode::Token) && token_ids.is_empty() && issuer_ids.is_empty() {
+        let certificate_ids = self.ids("certificates");
+        let known = [&token_ids, &issuer_ids, &certificate_ids];
+        if mode == Some(AuthMode::Token) && known.iter().all(|ids| ids.is_empty()) {
             self.violations.add(
                 "auth.mode",
-                "\"token\" needs one of auth.tokens or auth.issuers: nobody could call",
+                "\"token\" needs one of auth.tokens, auth.issuers or auth.certificates: nobody could \
+                 call",
             );
         }
         let tokens = token_ids.iter().filter_map(|id| self.token(id));
         let tokens: Vec<TokenConfig> = tokens.collect();
         let issuers = issuer_ids.iter().filter_map(|id| self.issuer(id));
         let issuers: Vec<IssuerConfig> = issuers.collect();
+        let certificates = self.certificates(&certificate_ids, tls);
         for (i, token) in tokens.iter().enumerate() {
             if tokens.iter().take(i).any(|t| t.sha256 == token.sha256) {
                 let field = format!("auth.tokens.{}.sha256", token.id);
@@ -122,6 +133,7 @@ impl Reader {
             open_reflection: open_reflection?,
             tokens,
             issuers,
+            certificates,
         })
     }
 
@@ -171,16 +183,7 @@ impl Reader {
             self.violations.check(path("sha256"), parsed)
         });
         let tenants = self.slugs(&path("tenants"));
-        let roles = self.words(&path("roles"));
-        if roles.is_empty() {
-            self.violations
-                .add(path("roles"), "must be a list of at least one role");
-        }
-        let roles = roles.iter().enumerate().filter_map(|(i, role)| {
-            let field = format!("{}[{i}]", path("roles"));
-            self.violations.check(field, Role::parse(role))
-        });
-        let roles = roles.collect();
+        let roles = self.role_list(&path("roles"));
         let expires = self
             .optional(&path("expires"), Self::text)
             .unwrap_or_default();
@@ -277,6 +280,20 @@ impl Reader {
             Some((name, role?))
         });
         read.collect()
+    }
+
+    /// Roles, at least one.
+    fn role_list(&mut self, path: &str) -> Vec<Role> {
+        let roles = self.words(path);
+        if roles.is_empty() {
+            self.violations
+                .add(path, "must be a list of at least one role");
+        }
+        let roles = roles.iter().enumerate().filter_map(|(i, role)| {
+            let field = format!("{path}[{i}]");
+            self.violations.check(field, Role::parse(role))
+        });
+        roles.collect()
     }
 
     /// Slugs of tenants; what is none would never match.

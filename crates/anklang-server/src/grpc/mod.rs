@@ -102,7 +102,9 @@ pub fn check_worker<T>(request: &Request<T>, worker: &str) -> ApiResult<()> {
             let own = name::format(&[("users", own)]);
             format!("must be {own}, your own name")
         }
-        Worker::Nobody => "must be your own name, and your token has none".to_owned(),
+        Worker::Nobody => {
+            "must be your own name, and your token or certificate has none".to_owned()
+        }
     };
     Err(Denied::Worker(must).into())
 }

@@ -7,8 +7,8 @@ use anklang_domain::Violations;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, ServerConfig};
 
 use super::{authorities, certificates};
@@ -70,6 +70,10 @@ impl Files {
         let (field, reason) = match made {
             Ok(mut config) => {
                 config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+                if self.client_ca.is_some() {
+                    // Resumed, a session would bring a certificate that has run out since.
+                    config.session_storage = Arc::new(NoServerSessionStorage {});
+                }
                 return Ok(config);
             }
             Err(Error::InvalidCertificate(error)) => (CERTIFICATE, format!("is none: {error}")),

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
 
@@ -212,4 +213,42 @@ async fn more_silent_callers_than_there_are_places_keep_nobody_waiting() {
     let greeted = timeout(Duration::from_secs(5), greeted).await;
     assert_eq!(greeted.expect("nobody is waited for"), "hello");
     drop(silent);
+}
+
+#[tokio::test]
+async fn where_certificates_are_asked_for_no_session_is_resumed() {
+    let mine = made();
+    let authority = mine.authority.clone();
+    for (client_ca, second) in [
+        (None, HandshakeKind::Resumed),
+        (Some(authority.into_bytes()), HandshakeKind::Full),
+    ] {
+        let files = Files {
+            certificate: mine.certificate.clone().into(),
+            key: mine.key.clone().into(),
+            client_ca,
+        };
+        let config = files.server_config(&settings(false)).expect("they fit");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let trusted = authorities(mine.authority.as_bytes()).expect("an authority");
+        let client = crate::outside::client_tls(trusted).expect("a client");
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let (ours, theirs) = duplex(64 * 1024);
+            let acceptor = acceptor.clone();
+            let answering = tokio::spawn(async move {
+                let mut stream = acceptor.accept(theirs).await.expect("a handshake");
+                stream.write_all(b"hello").await.expect("a caller reads");
+                stream.shutdown().await.expect("a caller reads");
+            });
+            let name = ServerName::try_from("localhost").expect("a name");
+            let mut stream = connector.connect(name, ours).await.expect("a handshake");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.expect("a greeting");
+            answering.await.expect("it answers");
+            kinds.push(stream.get_ref().1.handshake_kind());
+        }
+        assert_eq!(kinds, [Some(HandshakeKind::Full), Some(second)]);
+    }
 }

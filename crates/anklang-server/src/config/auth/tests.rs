@@ -146,3 +146,118 @@ fn what_is_told_apart_must_differ() {
         ["auth.mode"]
     );
 }
+
+/// What callers' certificates need.
+const TLS: &str = "
+    [server.tls]
+    certificate = 'tls.crt'
+    key = 'tls.key'
+    client_ca = 'ca.crt'
+";
+
+#[test]
+fn certificates_are_read() {
+    let file = format!(
+        "{TLS}
+        [auth]
+        mode = 'token'
+        [auth.certificates.crm]
+        spiffe_id = 'spiffe://example.org/ns/crm/*'
+        roles = ['service']
+        [auth.certificates.desk]
+        subject = 'CN=desk,O=Acme'
+        tenants = ['acme']
+        roles = ['clerk', 'auditor']
+        worker = 'anna'
+        [auth.certificates.importer]
+        spiffe_id = 'spiffe://example.org/ns/crm/importer'
+        subject = ''
+        roles = ['service']
+        worker = ''"
+    );
+    let auth = read(&file).expect("all is right");
+    let names: Vec<_> = auth.certificates.iter().map(|c| c.name.clone()).collect();
+    let prefix = "spiffe://example.org/ns/crm/";
+    assert_eq!(
+        names,
+        [
+            CertificateName::SpiffePrefix(prefix.into()),
+            CertificateName::Subject("CN=desk,O=Acme".into()),
+            CertificateName::SpiffeId(format!("{prefix}importer")),
+        ]
+    );
+    let [crm, desk, importer] = &auth.certificates[..] else {
+        panic!("{:?}", auth.certificates);
+    };
+    assert!(crm.tenants.is_empty() && crm.worker.is_none() && importer.worker.is_none());
+    assert_eq!(desk.tenants, ["acme"]);
+    assert_eq!(desk.roles, [Role::Clerk, Role::Auditor]);
+    assert_eq!(desk.worker.as_deref(), Some("anna"));
+}
+
+#[test]
+fn wrong_certificates_are_all_told_at_once() {
+    let wrong = "
+        [auth.certificates]
+        flat = 'CN=flat'
+        [auth.certificates.a]
+        spiffe_id = 'spiffe://example.org/a/'
+        roles = ['king']
+        colour = 'blue'
+        [auth.certificates.b]
+        subject = 'CN=b, O=Acme'
+        tenants = ['Acme Energie']
+        [auth.certificates.both]
+        spiffe_id = 'spiffe://example.org/both'
+        subject = 'CN=both'
+        roles = ['service']
+        [auth.certificates.c]
+        spiffe_id = 'spiffe://example.org/twins/*'
+        roles = ['service']
+        [auth.certificates.d]
+        spiffe_id = 'spiffe://example.org/twins/*'
+        roles = ['auditor']
+        [auth.certificates.e]
+        subject = 'CN=twin'
+        roles = ['service']
+        [auth.certificates.f]
+        subject = 'CN=twin'
+        roles = ['auditor']
+        [auth.certificates.neither]
+        roles = ['service']
+        worker = ['anna']
+        [auth.certificates.star]
+        spiffe_id = 'spiffe://example.org/ns*'
+        roles = ['service']
+        [auth.certificates.way]
+        subject = 'cn=way'
+        roles = ['service']";
+    let mut faults = [
+        "auth.certificates.a.colour",
+        "auth.certificates.a.roles[0]",
+        "auth.certificates.a.spiffe_id",
+        "auth.certificates.b.roles",
+        "auth.certificates.b.subject",
+        "auth.certificates.b.tenants[0]",
+        "auth.certificates.both",
+        "auth.certificates.d.spiffe_id",
+        "auth.certificates.f.subject",
+        "auth.certificates.flat",
+        "auth.certificates.neither",
+        "auth.certificates.neither.worker",
+        "auth.certificates.star.spiffe_id",
+        "auth.certificates.way.subject",
+    ]
+    .to_vec();
+    let sorted = |file: &str| {
+        let mut found = read(file).expect_err("nothing is right here");
+        found.sort();
+        found
+    };
+    assert_eq!(sorted(&format!("{TLS}{wrong}")), faults);
+    // Without TLS, and with TLS that asks for no certificates.
+    faults.insert(0, "auth.certificates");
+    assert_eq!(sorted(wrong), faults);
+    let none = TLS.replace("ca.crt", "");
+    assert_eq!(sorted(&format!("{none}{wrong}")), faults);
+}

@@ -1,0 +1,159 @@
+//! Callers who are known by their certificates, those of the settings.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::ConnectInfo;
+
+use super::{Principal, Tenants};
+use crate::config::{CertificateConfig, CertificateName};
+use crate::grpc::error::ApiError;
+use crate::tls::{Names, Peer};
+
+type ByName = HashMap<String, Arc<Principal>>;
+
+/// Who is who, by what certificates say.
+#[derive(Default)]
+pub struct Certificates {
+    spiffe_ids: ByName,
+    /// By what a SPIFFE ID begins with, slash included: the longest first.
+    prefixes: Vec<(String, Arc<Principal>)>,
+    subjects: ByName,
+}
+
+impl Certificates {
+    /// Those of the settings.
+    pub fn new(certificates: &[CertificateConfig]) -> Self {
+        let mut known = Certificates::default();
+        for certificate in certificates {
+            let name = format!("certificates/{}", certificate.id);
+            let tenants = Tenants::of(&certificate.tenants);
+            let worker = certificate.worker.clone();
+            let principal = Principal::new(name, &certificate.roles, tenants, worker);
+            let principal = Arc::new(principal);
+            match certificate.name.clone() {
+                CertificateName::SpiffeId(id) => {
+                    known.spiffe_ids.insert(id, principal);
+                }
+                CertificateName::SpiffePrefix(prefix) => known.prefixes.push((prefix, principal)),
+                CertificateName::Subject(subject) => {
+                    known.subjects.insert(subject, principal);
+                }
+            }
+        }
+        known
+            .prefixes
+            .sort_by_key(|(prefix, _)| Reverse(prefix.len()));
+        known
+    }
+
+    /// Who calls over a connection, without a token.
+    pub fn principal(
+        &self,
+        connection: Option<&ConnectInfo<Peer>>,
+    ) -> Result<Arc<Principal>, ApiError> {
+        let names = connection.and_then(|ConnectInfo(peer)| peer.names());
+        let why = match names.map(|names| self.find(names)) {
+            Some(Some(principal)) => return Ok(Arc::clone(principal)),
+            Some(None) => {
+                "the caller's certificate is mapped to nobody, and the metadata key authorization is \
+                 missing"
+            }
+            None => "the metadata key authorization is missing: it must be Bearer and a token",
+        };
+        Err(ApiError::Unauthenticated(why.to_owned()))
+    }
+
+    /// Whose certificate says that. A SPIFFE ID counts before the subject.
+    fn find(&self, names: &Names) -> Option<&Arc<Principal>> {
+        let by_id = names.spiffe_id.as_ref().and_then(|id| {
+            let below = || {
+                self.prefixes
+                    .iter()
+                    .find(|(prefix, _)| id.starts_with(prefix))
+            };
+            self.spiffe_ids.get(id).or_else(|| Some(&below()?.1))
+        });
+        by_id.or_else(|| self.subjects.get(names.subject.as_ref()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anklang_domain::access::Role;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_found_by_what_fits_best() {
+        let config = |id: &str, name| CertificateConfig {
+            id: id.into(),
+            name,
+            tenants: Vec::new(),
+            roles: vec![Role::Service],
+            worker: None,
+        };
+        let spiffe = |path: &str| format!("spiffe://example.org/{path}");
+        let known = Certificates::new(&[
+            config("all", CertificateName::SpiffePrefix(spiffe(""))),
+            config("crm", CertificateName::SpiffePrefix(spiffe("ns/crm/"))),
+            config("ns", CertificateName::SpiffePrefix(spiffe("ns/"))),
+            config(
+                "importer",
+                CertificateName::SpiffeId(spiffe("ns/crm/importer")),
+            ),
+            config(
+                "subject",
+                CertificateName::Subject("CN=importer,O=Acme".into()),
+            ),
+        ]);
+        let find = |spiffe_id: Option<&str>, subject: &str| {
+            let names = Names {
+                spiffe_id: spiffe_id.map(str::to_owned),
+                subject: Some(subject.into()),
+            };
+            known.find(&names).map(|principal| principal.name.clone())
+        };
+        for (path, id) in [
+            ("ns/crm/importer", "importer"),
+            ("ns/crm/importer2", "crm"),
+            ("ns/crm/importer/a", "crm"),
+            ("ns/crm", "ns"),
+            ("ns/crm2/importer", "ns"),
+            ("ns", "all"),
+        ] {
+            // Its subject is another's, which does not count then.
+            let found = find(Some(&spiffe(path)), "CN=importer,O=Acme");
+            assert_eq!(found, Some(format!("certificates/{id}")), "{path}");
+        }
+        let acme = "CN=importer,O=Acme";
+        for spiffe_id in [None, Some("spiffe://example.com/a")] {
+            let found = find(spiffe_id, acme);
+            assert_eq!(found.as_deref(), Some("certificates/subject"));
+        }
+        for (spiffe_id, subject) in [
+            (Some("spiffe://example.org"), "CN=other"),
+            (Some("spiffe://example.organ/ns/crm"), ""),
+            (None, "O=Acme,CN=importer"),
+            (None, "CN=Importer,O=Acme"),
+            (None, "CN=importer"),
+            (None, ""),
+        ] {
+            assert_eq!(find(spiffe_id, subject), None, "{spiffe_id:?} {subject}");
+        }
+    }
+
+    #[test]
+    fn nothing_shown_is_told_from_what_is_mapped_to_nobody() {
+        let known = Certificates::default();
+        let refused = |connection: Option<&ConnectInfo<Peer>>| {
+            known.principal(connection).expect_err("nobody").to_string()
+        };
+        assert!(refused(None).contains("it must be Bearer and a token"));
+        let without = ConnectInfo(Peer::without_certificate());
+        assert!(refused(Some(&without)).contains("it must be Bearer and a token"));
+        let unknown = ConnectInfo(Peer::showing(Names::default()));
+        assert!(refused(Some(&unknown)).contains("mapped to nobody"));
+    }
+}

@@ -1,0 +1,221 @@
+//! Whom a connection is with: what the certificate says that a caller has shown.
+
+use std::fmt::{Debug, Write};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::Name;
+
+use super::TlsListener;
+
+/// The scheme of SPIFFE IDs, with what follows it.
+const SPIFFE: &str = "spiffe://";
+
+/// Who is at the other end of a connection by TLS. Read once for each connection, cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peer(Option<Arc<Names>>);
+
+/// What a certificate says about whose it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The SPIFFE ID.
+    pub spiffe_id: Option<String>,
+    /// The subject, as RFC 4514 writes it.
+    pub subject: Option<String>,
+}
+
+impl Peer {
+    /// What the certificate says that was shown and verified; `None` without one.
+    pub fn names(&self) -> Option<&Names> {
+        self.0.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn without_certificate() -> Self {
+        Peer(None)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn showing(names: Names) -> Self {
+        Peer(Some(Arc::new(names)))
+    }
+}
+
+impl<L> Connected<IncomingStream<'_, TlsListener<L>>> for Peer
+where
+    L: Listener<Addr: Debug + 'static>,
+{
+    fn connect_info(stream: IncomingStream<'_, TlsListener<L>>) -> Self {
+        // rustls has refused what no authority of `server.tls.client_ca` has signed.
+        let (_, session) = stream.io().get_ref();
+        let own = session.peer_certificates().and_then(|chain| chain.first());
+        Peer(own.map(|der| Arc::new(Names::read(der).unwrap_or_default())))
+    }
+}
+
+impl Names {
+    /// Those of a certificate. `None` when it cannot be read, or is no good SVID and wants to be one.
+    fn read(der: &[u8]) -> Option<Names> {
+        let certificate = Certificate::from_der(der).ok()?.tbs_certificate;
+        let names = certificate.get::<SubjectAltName>().ok()?;
+        let names = names.iter().flat_map(|(_, names)| &names.0);
+        let uris = names.filter_map(|name| match name {
+            GeneralName::UniformResourceIdentifier(uri) => Some(AsRef::<str>::as_ref(uri)),
+            _ => None,
+        });
+        let uris: Vec<&str> = uris.collect();
+        let spiffe_id = match &uris[..] {
+            uris if !uris.iter().any(|uri| is_spiffe(uri)) => None,
+            // An SVID has one URI and no other.
+            [id] if is_spiffe_id(id) => Some((*id).to_owned()),
+            _ => return None,
+        };
+        Some(Names {
+            spiffe_id,
+            subject: Some(print(&certificate.subject)?),
+        })
+    }
+}
+
+fn is_spiffe(uri: &str) -> bool {
+    let scheme = uri.get(..SPIFFE.len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(SPIFFE))
+}
+
+/// Whether that is a SPIFFE ID, as its specification writes it.
+pub(crate) fn is_spiffe_id(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(SPIFFE) else {
+        return false;
+    };
+    let of_domain =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
+    let of_path = |b: u8| b.is_ascii_uppercase() || of_domain(b);
+    let mut segments = rest.split('/');
+    let domain = segments.next().unwrap_or_default();
+    text.len() <= 2_048
+        && (1..=255).contains(&domain.len())
+        && domain.bytes().all(of_domain)
+        && segments.all(|s| !matches!(s, "" | "." | "..") && s.bytes().all(of_path))
+}
+
+/// A subject as those of certificates are written, or `None` when it is none.
+pub(crate) fn subject(text: &str) -> Option<String> {
+    print(&Name::from_str(text).ok()?)
+}
+
+fn print(name: &Name) -> Option<String> {
+    let mut text = String::new();
+    // `to_string` would panic where a value cannot be written.
+    write!(text, "{name}").ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair, SanType};
+
+    use super::*;
+
+    const IMPORTER: &str = "spiffe://example.org/ns/crm/sa/importer";
+
+    fn read(uris: &[&str], subject: &[(DnType, DnValue)]) -> Option<Names> {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        for uri in uris {
+            let uri = (*uri).try_into().expect("ASCII");
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
+        params.distinguished_name = DistinguishedName::new();
+        for (kind, value) in subject {
+            params.distinguished_name.push(kind.clone(), value.clone());
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Names::read(certificate.der())
+    }
+
+    #[test]
+    fn an_svid_has_one_uri() {
+        let id = |uris: &[&str]| read(uris, &[]).map(|names| names.spiffe_id);
+        assert_eq!(id(&[]), Some(None));
+        assert_eq!(id(&[IMPORTER]), Some(Some(IMPORTER.into())));
+        let other = "https://crm.example.org/";
+        assert_eq!(id(&[other]), Some(None));
+        assert_eq!(id(&[other, "urn:crm"]), Some(None));
+        for wrong in [
+            &[IMPORTER, "spiffe://example.org/ns/crm/sa/boss"][..],
+            &[IMPORTER, IMPORTER],
+            &[IMPORTER, other],
+            &[other, IMPORTER],
+            &["SPIFFE://example.org/a"],
+            &["spiffe://example.org/a/../b"],
+        ] {
+            assert_eq!(id(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Names::read(b"no certificate"), None);
+    }
+
+    #[test]
+    fn spiffe_ids_are_as_the_specification_writes_them() {
+        for good in [IMPORTER, "spiffe://a", "spiffe://a-b_c.9/A/..."] {
+            assert!(is_spiffe_id(good), "{good}");
+        }
+        for wrong in [
+            "",
+            "spiffe:",
+            "spiffe://",
+            "spiffe:///a",
+            "spiffe://a/",
+            "spiffe://a//b",
+            "spiffe://a/./b",
+            "spiffe://a/b/..",
+            "spiffe://A/b",
+            "spiffe://a:1/b",
+            "spiffe://u@a/b",
+            "spiffe://a/b?c",
+            "spiffe://a/b#c",
+            "spiffe://a/%62",
+            "spiffe://a/*",
+            "spiffe://a/ü",
+            "https://a/b",
+        ] {
+            assert!(!is_spiffe_id(wrong), "{wrong}");
+        }
+        assert!(!is_spiffe_id(&format!("spiffe://a/{}", "b".repeat(2_048))));
+    }
+
+    #[test]
+    fn a_subject_is_written_in_one_way() {
+        let utf8 = |text: &str| DnValue::Utf8String(text.to_owned());
+        let printable = DnValue::PrintableString("Acme".try_into().expect("printable"));
+        for (organization, name, written) in [
+            (utf8("Acme"), utf8("importer"), "CN=importer,O=Acme"),
+            (printable, utf8("importer"), "CN=importer,O=Acme"),
+            (utf8("Acme, Inc."), utf8("a+b"), "CN=a\\+b,O=Acme\\, Inc."),
+            (
+                utf8("Acme"),
+                utf8("boss,O=Other"),
+                "CN=boss\\,O=Other,O=Acme",
+            ),
+            (utf8("Zähler"), utf8(" a "), "CN=\\ a\\ ,O=Zähler"),
+        ] {
+            let named = [
+                (DnType::OrganizationName, organization),
+                (DnType::CommonName, name),
+            ];
+            let read = read(&[], &named).and_then(|names| names.subject);
+            assert_eq!(read.as_deref(), Some(written));
+            assert_eq!(subject(written).as_deref(), Some(written));
+        }
+        let other = "cn=importer,O=Acme";
+        assert_eq!(subject(other).as_deref(), Some("CN=importer,O=Acme"));
+        for wrong in ["importer", "CN=importer, O=Acme", "CN=a\\xb", "colour=blue"] {
+            assert_eq!(subject(wrong), None, "{wrong}");
+        }
+    }
+}
