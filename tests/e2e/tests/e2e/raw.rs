@@ -46,8 +46,13 @@ pub struct Raw {
 impl Raw {
     pub async fn connect(addr: SocketAddr) -> Self {
         let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
+        Raw::over(endpoint.connect().await.unwrap())
+    }
+
+    /// Over a connection that is there, e.g. by TLS.
+    pub fn over(channel: Channel) -> Self {
         Raw {
-            channel: endpoint.connect().await.unwrap(),
+            channel,
             authorization: None,
         }
     }

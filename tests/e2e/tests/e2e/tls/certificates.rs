@@ -42,8 +42,12 @@ impl Authority {
     /// A certificate for these names.
     pub fn sign_for(&self, names: &[&str]) -> Signed {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.sign_as(CertificateParams::new(names).unwrap())
+    }
+
+    /// A certificate that says this.
+    pub fn sign_as(&self, params: CertificateParams) -> Signed {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Signed {
             certificate: certificate.pem(),

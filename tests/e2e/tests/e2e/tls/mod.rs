@@ -1,6 +1,6 @@
 //! TLS on the server's port: who is let in, what is spoken, and how certificates are exchanged.
 
-mod certificates;
+pub mod certificates;
 mod database;
 mod exchange;
 
@@ -41,7 +41,7 @@ async fn serving(mount: &Mount, more: &str) -> TestServer {
 }
 
 /// Where callers go who trust an authority, and may show a certificate.
-fn endpoint(addr: SocketAddr, trusted: &Authority, shown: Option<&Signed>) -> Endpoint {
+pub fn endpoint(addr: SocketAddr, trusted: &Authority, shown: Option<&Signed>) -> Endpoint {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&trusted.pem));
     if let Some(shown) = shown {
         tls = tls.identity(Identity::from_pem(&shown.certificate, &shown.key));
@@ -51,7 +51,7 @@ fn endpoint(addr: SocketAddr, trusted: &Authority, shown: Option<&Signed>) -> En
 }
 
 /// Whether a call over a connection of its own is answered.
-async fn answers(endpoint: Endpoint) -> bool {
+pub async fn answers(endpoint: Endpoint) -> bool {
     let Ok(channel) = endpoint.connect().await else {
         return false;
     };
