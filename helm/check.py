@@ -64,6 +64,9 @@ ISSUER = {
     "role_names": {"Sales HQ": "central"},
 }
 
+IMPORTER = {"spiffe_id": "spiffe://example.org/ns/crm/sa/importer", "tenants": ["acme"], "roles": ["service"]}
+DESK = {"subject": "CN=desk,O=Acme", "roles": ["clerk"], "worker": "anna"}
+
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
     "mode": [{"mode": "roles"}, {"mode": "combined"}],
@@ -148,6 +151,7 @@ AXES = {
             "tls": {"secretName": "tls"},
             "config": {
                 "server": {"tls": {"client_ca": "/etc/anklang/tls/ca.crt", "require_client_certificate": True}},
+                "auth": {"mode": "token", "certificates": {"importer": IMPORTER, "desk": DESK}},
             },
             "database": {"caSecretName": "database-ca", "caKey": "root.pem"},
         },
@@ -226,6 +230,11 @@ WRONG = [
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
     ({"config": {"auth": {"tokens": {"crm": {"sha256": "abc", "roles": ["service"]}}}}}, "sha256"),
     ({"config": {"auth": {"issuers": {"corporate": {"issuer": "https://id.example.com"}}}}}, "audience"),
+    ({"config": {"auth": {"certificates": {"importer": IMPORTER}}}}, "client_ca"),
+    ({"config": {"auth": {"certificates": {"desk": {"subject": "CN=desk"}}}}}, "roles"),
+    ({"config": {"auth": {"certificates": {"desk": {**DESK, "spiffe_id": "spiffe://a/b"}}}}}, "desk"),
+    ({"config": {"auth": {"certificates": {"crm": {"roles": ["service"]}}}}}, "crm"),
+    ({"config": {"auth": {"certificates": {"crm": {**IMPORTER, "spiffe_id": "crm"}}}}}, "spiffe_id"),
     ({"config": {"colour": {"red": 1}}}, "colour"),
     ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),
     ({"config": {"channel_accounts": {"mail": {"plugin": "mail", "sha256": "abc"}}}}, "sha256"),

@@ -109,6 +109,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (dig "server" "tls" "" .Values.config) (not .Values.tls.secretName) -}}
 {{- fail "tls.secretName: is missing, but config.server.tls is not" -}}
 {{- end -}}
+{{- if and (dig "auth" "certificates" "" .Values.config) (not (dig "server" "tls" "client_ca" "" .Values.config)) -}}
+{{- fail "config.server.tls.client_ca: is missing, but config.auth.certificates is not" -}}
+{{- end -}}
 {{- if and (eq .Values.plugins.source "imageVolume") (not .Values.plugins.imageVolume.reference) -}}
 {{- fail "plugins.imageVolume.reference: is missing" -}}
 {{- end -}}
