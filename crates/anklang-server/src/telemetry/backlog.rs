@@ -71,7 +71,8 @@ fn keyed(row: Waiting) -> ((String, String, String), (i64, f64)) {
     ((row.what, row.of, row.state), (row.count, row.oldest))
 }
 
-/// The rows of the configured accounts, so that they are reported from the beginning.
+/// The rows of the configured accounts and of all kinds of operations, so that they are reported from the
+/// beginning.
 fn known(app: &App) -> Rows {
     let of = |what: &'static str, id: &str, state: &'static str| {
         ((what.to_owned(), id.to_owned(), state.to_owned()), (0, 0.0))
@@ -83,7 +84,10 @@ fn known(app: &App) -> Rows {
         messages.into_iter().chain(standing)
     });
     let tenants = ["held", "failing", "paused"].map(|state| of("accounts", TENANTS, state));
-    accounts.chain(tenants).collect()
+    let operations = KINDS
+        .iter()
+        .flat_map(|kind| ["queued", "running"].map(|state| of("operations", kind, state)));
+    accounts.chain(tenants).chain(operations).collect()
 }
 
 fn register(latest: &Latest) {
