@@ -122,21 +122,16 @@ impl Telemetry {
 
     /// Sends what is left, for at most `grace` and at most five seconds.
     pub async fn shutdown(self, grace: Duration) {
-        let Telemetry {
-            traces,
-            metrics,
-            scraped,
-        } = self;
-        drop(scraped);
+        drop(self.scraped);
+        let (Some(traces), Some(metrics)) = (self.traces, self.metrics) else {
+            // Nothing is sent.
+            return;
+        };
         let limit = grace.min(LONGEST_FLUSH);
         // Threads of their own: nothing waits for one whose receiver hangs.
         let (traced, measured) = tokio::join!(
-            in_thread(limit, move || {
-                traces.is_none_or(|traces| traces.shutdown_with_timeout(limit).is_ok())
-            }),
-            in_thread(limit, move || {
-                metrics.is_none_or(|metrics| metrics.shutdown().is_ok())
-            }),
+            in_thread(limit, move || traces.shutdown_with_timeout(limit).is_ok()),
+            in_thread(limit, move || metrics.shutdown().is_ok()),
         );
         if !(traced && measured) {
             tracing::warn!("the last telemetry was not delivered");
