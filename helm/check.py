@@ -2,7 +2,8 @@
 
     helm/check.py HELM [CRDS]      (scripts/helm-check finds both)
 
-HELM is the program, CRDS a folder with the definitions of the Gateway API. Nothing is installed anywhere.
+HELM is the program, CRDS a folder with the definitions of the Gateway API and of the Prometheus operator. Nothing
+is installed anywhere.
 """
 
 import copy
@@ -175,6 +176,29 @@ AXES = {
             "scheduler": {"replicas": 1, "maxUnavailable": 0},
         },
     ],
+    "metrics": [
+        {},
+        {"metrics": {"enabled": True}},
+        {
+            "metrics": {
+                "enabled": True,
+                "port": 9100,
+                "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            },
+            "serviceMonitor": {"enabled": True, "interval": "1m", "labels": {"release": "prometheus"}},
+            "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}, "alertLabels": {"team": "sales"}},
+            "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Outreach"}},
+        },
+        {
+            "metrics": {"enabled": True},
+            "prometheusRule": {
+                "enabled": True,
+                "matchers": 'cluster="one", job="anklang"',
+                "thresholds": {"oldestDueSeconds": 60, "failedCallsPercent": 0.5},
+                "alertLabels": {"severity": "page"},
+            },
+        },
+    ],
     "more": [
         {},
         {
@@ -265,6 +289,16 @@ WRONG = [
     ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
     ({"ingress": {"public": {"enabled": True}}}, "ingress.public.host"),
     ({"telemetry": {"endpoint": "collector:4318"}}, "endpoint"),
+    ({"config": {"telemetry": {"prometheus_listen": "0.0.0.0:1"}}}, "prometheus_listen"),
+    ({"metrics": {"enabled": True, "port": 50051}}, "port"),
+    ({"metrics": {"enabled": True, "port": 80}}, "port"),
+    ({"serviceMonitor": {"enabled": True}}, "serviceMonitor.enabled"),
+    ({"prometheusRule": {"enabled": True}}, "prometheusRule.enabled"),
+    ({"dashboards": {"enabled": True}}, "dashboards.enabled"),
+    ({"metrics": {"enabled": True}, "serviceMonitor": {"enabled": True, "interval": "often"}}, "interval"),
+    ({"prometheusRule": {"matchers": "anklang"}}, "matchers"),
+    ({"prometheusRule": {"matchers": 'a="b"} or {c="d"'}}, "matchers"),
+    ({"prometheusRule": {"thresholds": {"failedCallsPercent": 101}}}, "failedCallsPercent"),
     ({"secretFiles": [{"name": "../etc", "secretName": "x"}]}, "name"),
 ]
 
@@ -312,7 +346,8 @@ class Chart:
         self.crds = {}
         self.fitting = set()
         for path in sorted(crds.glob("*.yaml")) if crds else []:
-            crd = yaml.load(path.read_text(), FAST)
+            # Python wants the flags of a pattern before all else, Go does not.
+            crd = yaml.load(path.read_text().replace("^(?i)", "(?i)^"), FAST)
             for version in crd["spec"]["versions"]:
                 api = f"{crd['spec']['group']}/{version['name']}"
                 self.crds[(api, crd["spec"]["names"]["kind"])] = version["schema"]["openAPIV3Schema"]
@@ -356,7 +391,9 @@ class Chart:
         for owner, pod in pods:
             self.look_at_tls(owner, pod, values)
         self.look_at_references(kinds)
-        config = tomllib.loads(kinds["ConfigMap"][0]["data"]["anklang.toml"])
+        self.look_at_metrics(kinds, values)
+        (config,) = [d["data"]["anklang.toml"] for d in kinds["ConfigMap"] if "anklang.toml" in d["data"]]
+        config = tomllib.loads(config)
         same(config, values["config"], "the configuration as TOML")
 
     def fits(self, document):
@@ -366,7 +403,7 @@ class Chart:
             return
         self.fitting.add(text)
         kind = (document["apiVersion"], document["kind"])
-        if kind[0].startswith("gateway."):
+        if kind[0].startswith(("gateway.", "monitoring.")):
             if self.crds:
                 jsonschema.validate(document, self.crds[kind])
             return
@@ -455,6 +492,46 @@ class Chart:
             if file := variables.get(f"ANKLANG_{name}"):
                 holds(file.rsplit("/", 1)[0] in folders, f"{where}: {file} is not mounted")
 
+    def look_at_metrics(self, kinds, values):
+        """Prometheus finds each pod at the port where it listens, and is asked for what there is."""
+        port, on = values["metrics"]["port"], values["metrics"]["enabled"]
+        for deployment in kinds["Deployment"]:
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            variables = {v["name"]: v.get("value") for v in container["env"]}
+            listen = f"{values['server']['address']}:{port}" if on else None
+            same(variables.get("ANKLANG_TELEMETRY__PROMETHEUS_LISTEN"), listen, "where metrics are")
+            ports = {p["name"]: p["containerPort"] for p in container["ports"]}
+            same(ports.get("metrics"), port if on else None, "the port of metrics")
+        services = [s for s in kinds["Service"] if s["spec"]["ports"][0]["name"] == "metrics"]
+        same(len(services), int(on), "Services of metrics")
+        open_ = [
+            rule["ports"][0]["port"]
+            for policy in kinds.get("NetworkPolicy", [])
+            for rule in policy["spec"].get("ingress", [])
+        ]
+        same(port in open_, on and values["networkPolicy"]["enabled"], "who scrapes is let in")
+        for monitor in kinds.get("ServiceMonitor", []):
+            wanted = monitor["spec"]["selector"]["matchLabels"].items()
+            found = [s for s in kinds["Service"] if wanted <= s["metadata"]["labels"].items()]
+            same(found, services, "Services of a ServiceMonitor")
+            same([e["port"] for e in monitor["spec"]["endpoints"]], ["metrics"], "ports of a ServiceMonitor")
+        for rules in kinds.get("PrometheusRule", []):
+            (group,) = rules["spec"]["groups"]
+            job = values["prometheusRule"]["matchers"] or f'namespace="sales", job="{services[0]["metadata"]["name"]}"'
+            for rule in group["rules"]:
+                asks_of(rule["expr"], rule["alert"])
+                same(rule["expr"].count("{" + job), rule["expr"].count("{"), f"{rule['alert']}: series of others")
+                holds(rule["labels"]["severity"] and rule["annotations"]["summary"], rule["alert"])
+            same(len({r["alert"] for r in group["rules"]}), len(group["rules"]), "names of alerts")
+        boards = [d for d in kinds["ConfigMap"] if d["metadata"]["labels"].get("grafana_dashboard") == "1"]
+        files = list((CHART / "dashboards").glob("*.json"))
+        same(len(boards), len(files) if values["dashboards"]["enabled"] else 0, "dashboards")
+        for board in boards:
+            for text in board["data"].values():
+                for panel in json.loads(text)["panels"]:
+                    for target in panel.get("targets", []):
+                        asks_of(target["expr"], panel["title"])
+
     def look_at_references(self, kinds):
         """Whatever names or selects something, names and selects it."""
         deployments = {d["metadata"]["name"]: d for d in kinds["Deployment"]}
@@ -472,7 +549,8 @@ class Chart:
         services = {}
         for service in kinds["Service"]:
             services[service["metadata"]["name"]] = [p["port"] for p in service["spec"]["ports"]]
-            same(selected(service["spec"]["selector"]), api, "pods of a Service")
+            of_metrics = service["spec"]["ports"][0]["name"] == "metrics"
+            same(selected(service["spec"]["selector"]), set(labels) if of_metrics else api, "pods of a Service")
         for scaler in kinds.get("HorizontalPodAutoscaler", []):
             target = deployments[scaler["spec"]["scaleTargetRef"]["name"]]
             holds("replicas" not in target["spec"], "an upgrade would undo the autoscaler")
@@ -506,6 +584,26 @@ class UniqueKeys(FAST):
 def volumes(document):
     spec = document.get("spec") or {}
     return spec.get("template", {}).get("spec", {}).get("volumes", [])
+
+
+def exposed():
+    """The series of helm/metrics.txt: those of histograms have a suffix."""
+    lines = (ROOT / "helm/metrics.txt").read_text().splitlines()
+    for name, kind in (line.split() for line in lines if not line.startswith("#")):
+        yield from [f"{name}_{part}" for part in ["bucket", "sum", "count"]] if kind == "histogram" else [name]
+
+
+EXPOSED = set(exposed())
+
+
+def asks_of(expression, where):
+    """An expression of PromQL asks of metrics that there are, and is balanced."""
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    for one, other in ["()", "{}", "[]"]:
+        same(bare.count(one), bare.count(other), f"{where}: {one}{other}")
+    names = set(re.findall(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*\{", bare))
+    holds(names, f"{where} asks for nothing")
+    same(names - EXPOSED, set(), f"{where}: names that are not in helm/metrics.txt")
 
 
 def holds(condition, what):
@@ -638,7 +736,7 @@ def main():
         print(fault, file=sys.stderr)
     if faults:
         sys.exit(f"{len(faults)} faults")
-    without = "" if chart.crds else "; routes of the Gateway API were not checked: their definitions are not there"
+    without = "" if chart.crds else "; routes and monitors were not checked: their definitions are not there"
     print(f"{len(sets)} combinations rendered and checked against Kubernetes {', '.join(VERSIONS)}")
     print(f"{len(WRONG)} wrong values refused{without}")
 

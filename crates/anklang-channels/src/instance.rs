@@ -219,6 +219,21 @@ impl Instance {
         }
     }
 
+    /// What log lines call it.
+    pub fn number(&self) -> u64 {
+        self.owner.shared.number
+    }
+
+    /// How often the plugin failed, or did not open, and was tried again later.
+    pub fn failures(&self) -> u64 {
+        self.owner.shared.failures()
+    }
+
+    /// Whether the plugin failed too often, and is left alone for a while.
+    pub fn is_left_alone(&self) -> bool {
+        self.owner.shared.is_left_alone()
+    }
+
     /// The id of the plugin's process, while it has one.
     pub fn process(&self) -> Option<u32> {
         let session = self.owner.shared.session().ok()?;

@@ -38,6 +38,8 @@ struct State {
     spec: Arc<Spec>,
     generation: u64,
     now: Now,
+    /// How often a session failed, or did not open.
+    failures: u64,
     /// Where events go; nowhere when it is closed.
     hub: Option<Hub>,
 }
@@ -81,6 +83,7 @@ impl Shared {
                 spec: Arc::clone(&spec),
                 generation: 0,
                 now,
+                failures: 0,
                 hub: Some(hub),
             }),
             leaving: Mutex::default(),
@@ -111,6 +114,21 @@ impl Shared {
             }
             Now::Closed => Err(CallError::Closed),
         }
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    /// Whether the circuit breaker is open.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        matches!(
+            &self.state().now,
+            Now::Down {
+                next: Next::TryIn(_),
+                ..
+            }
+        )
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -240,6 +258,7 @@ impl Shared {
         if state.generation != generation || matches!(state.now, Now::Closed) {
             return false;
         }
+        state.failures += 1;
         let (plugin, instance) = (&state.spec.plugin.manifest().id, self.number);
         match next {
             Next::StartIn(wait) => {

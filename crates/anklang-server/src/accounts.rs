@@ -44,6 +44,9 @@ const OPTIONS: InstanceOptions = InstanceOptions {
 /// One that does not say within this time whether it can look messages up is taken to be able to.
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 
+/// What measurements call all accounts of tenants.
+pub const TENANTS: &str = "tenants";
+
 /// At most so often an account that fails is asked why.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
@@ -223,7 +226,7 @@ impl Account {
     /// What measurements call it: few words, so those of tenants have one.
     pub fn label(&self) -> &str {
         match self.tenant {
-            Some(_) => "tenants",
+            Some(_) => TENANTS,
             None => &self.id,
         }
     }

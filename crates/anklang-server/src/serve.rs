@@ -285,7 +285,9 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
 
 /// Looks at the database and reports it and the server.
 async fn report_health(app: &App, health: &tonic_health::server::HealthReporter) {
-    let status = if app.store.is_alive().await {
+    let answers = app.store.is_alive().await;
+    telemetry::meters::database(answers);
+    let status = if answers {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing

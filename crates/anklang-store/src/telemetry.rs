@@ -32,13 +32,13 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
 /// How much of one kind waits, over all tenants.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
 pub struct Waiting {
-    /// messages, operations or deliveries.
+    /// messages, operations, deliveries or accounts.
     #[diesel(sql_type = Text)]
     pub what: String,
-    /// The account of messages, `tenants` for all accounts of tenants; the kind of operations.
+    /// The account, also of messages, `tenants` for all accounts of tenants; the kind of operations.
     #[diesel(sql_type = Text)]
     pub of: String,
-    /// due, waiting or sending; queued or running; pending or dead.
+    /// due, waiting or sending; queued or running; pending or dead; held, failing or paused.
     #[diesel(sql_type = Text)]
     pub state: String,
     /// So many.
@@ -82,7 +82,19 @@ pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
          FROM handover_delivery WHERE state IN ('pending', 'delivering')
          UNION ALL
          SELECT 'deliveries', '', 'dead', count(*), 0
-         FROM handover_delivery WHERE state = 'dead'",
+         FROM handover_delivery WHERE state = 'dead'
+         UNION ALL
+         SELECT 'accounts', CASE WHEN a.id IS NULL THEN p.account ELSE 'tenants' END, s.state,
+                count(*), 0
+         FROM account_pace p
+         LEFT JOIN channel_account a ON a.tenant_id = p.tenant_id AND a.id = p.account
+         CROSS JOIN LATERAL (SELECT 'held' AS state WHERE p.held_until > now()
+                             UNION ALL
+                             SELECT 'failing' WHERE p.failing_since IS NOT NULL) s
+         WHERE a.deleted_at IS NULL GROUP BY 2, 3
+         UNION ALL
+         SELECT 'accounts', 'tenants', 'paused', count(*), 0
+         FROM channel_account WHERE paused AND deleted_at IS NULL",
     )
     .load(&mut tx)
     .await?;

@@ -112,6 +112,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (dig "auth" "certificates" "" .Values.config) (not (dig "server" "tls" "client_ca" "" .Values.config)) -}}
 {{- fail "config.server.tls.client_ca: is missing, but config.auth.certificates is not" -}}
 {{- end -}}
+{{- range list "serviceMonitor" "prometheusRule" "dashboards" -}}
+{{- if and (get $.Values .).enabled (not $.Values.metrics.enabled) -}}
+{{- fail (printf "%s.enabled: is of no use without metrics.enabled" .) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq .Values.plugins.source "imageVolume") (not .Values.plugins.imageVolume.reference) -}}
 {{- fail "plugins.imageVolume.reference: is missing" -}}
 {{- end -}}
@@ -222,4 +227,8 @@ grpc: {port: 50051{{ with .service }}, service: {{ . }}{{ end }}}
     secretKeyRef:
       name: {{ .name }}
       key: {{ .key }}
+{{- end }}
+
+{{- define "anklang.alertLabels" -}}
+{{- toYaml (mergeOverwrite (dict "severity" .severity) .root.Values.prometheusRule.alertLabels) -}}
 {{- end }}

@@ -161,6 +161,9 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     };
     let telemetry = Telemetry::start(&config.telemetry)?;
     telemetry::init_logs(&config.log_filter, config.log_json, &telemetry);
+    if let Some(addr) = telemetry.scraped() {
+        tracing::info!(%addr, "metrics for Prometheus");
+    }
     let grace = config.shutdown_grace;
     let app = match serve::open(config).await {
         Ok(app) => app,

@@ -1,5 +1,6 @@
 //! The section `telemetry`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use figment::value::Value;
@@ -11,8 +12,10 @@ use super::{Reader, integer};
 /// Where traces and metrics go, and how.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// Base URL of the receiver; nothing is gathered without one.
+    /// Base URL of the receiver of OTLP.
     pub endpoint: Option<Url>,
+    /// Where Prometheus scrapes metrics.
+    pub prometheus_listen: Option<SocketAddr>,
     /// Name of the service; that of the standard variables, else "anklang", when empty.
     pub service_name: String,
     /// Attributes of the resource.
@@ -30,6 +33,7 @@ pub struct TelemetryConfig {
 impl Reader {
     pub(super) fn telemetry(&mut self) -> Option<TelemetryConfig> {
         let endpoint = self.endpoint();
+        let prometheus_listen = self.prometheus_listen();
         let service_name = self.text("telemetry.service_name");
         let resource = self.pairs("telemetry.resource");
         let headers = self.pairs("telemetry.headers").into_iter();
@@ -57,6 +61,7 @@ impl Reader {
         let timeout = self.whole("telemetry.timeout_seconds", 1..=300);
         Some(TelemetryConfig {
             endpoint: endpoint?,
+            prometheus_listen: prometheus_listen?,
             service_name: service_name?,
             resource,
             headers,
@@ -82,6 +87,18 @@ impl Reader {
             );
         }
         url.map(Some)
+    }
+
+    fn prometheus_listen(&mut self) -> Option<Option<SocketAddr>> {
+        let path = "telemetry.prometheus_listen";
+        let text = self.text(path)?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        let parsed = text
+            .parse()
+            .map_err(|_| "must be an address with a port, e.g. 0.0.0.0:9464");
+        self.violations.check(path, parsed).map(Some)
     }
 
     /// A list of `key=value`.

@@ -156,6 +156,7 @@ fn all_faults_are_reported_at_once() {
         access_key_id = 'only this'
         [telemetry]
         endpoint = 'localhost:4317'
+        prometheus_listen = ':9464'
         sampling_ratio = 2
         headers = ['authorization']
         [channels]
@@ -217,6 +218,7 @@ fn all_faults_are_reported_at_once() {
         "channels.lookups",
         "channels.stop_words[1]",
         "telemetry.endpoint",
+        "telemetry.prometheus_listen",
         "telemetry.sampling_ratio",
         "telemetry.headers[0]",
         "channel_accounts.Relay",
@@ -234,5 +236,5 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 51, "{found:?}");
+    assert_eq!(fields.len(), 52, "{found:?}");
 }

@@ -13,8 +13,11 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::AsyncInstrument;
 use tokio_util::sync::CancellationToken;
 
-use super::meters::meter;
+use super::instances;
+use super::meters::{self, meter};
+use crate::accounts::TENANTS;
 use crate::work::App;
+use crate::work::operations::KINDS;
 
 /// Count and age by (what, of, state). A row that was once there stays with zeros: that nothing
 /// waits any more is news.
@@ -29,15 +32,18 @@ impl Latest {
     }
 }
 
-/// Keeps the gauges up to date until told to stop; at once over when nothing is exported.
+/// Keeps the gauges up to date until told to stop; at once over when nobody wants metrics.
 pub async fn run(app: App, stop: CancellationToken) {
     let config = &app.config.telemetry;
-    if super::endpoint(config).is_none() {
+    if !super::is_measured(config) {
         return;
     }
     let latest = Latest::default();
     register(&latest);
     register_pools(app.store.clone());
+    instances::register(&app.accounts);
+    let ids = app.accounts.configured_ids();
+    meters::begin(ids.iter().map(|id| &id[..]).chain([TENANTS]), &KINDS);
     // Twice per export, so that what is exported is not older than half of the interval.
     let mut ticks = tokio::time::interval(config.interval / 2);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -65,29 +71,60 @@ fn keyed(row: Waiting) -> ((String, String, String), (i64, f64)) {
     ((row.what, row.of, row.state), (row.count, row.oldest))
 }
 
-/// The rows of the configured accounts, so that they are reported from the beginning.
+/// The rows of the configured accounts and of all kinds of operations, so that they are reported from the
+/// beginning.
 fn known(app: &App) -> Rows {
-    let accounts = app.accounts.configured_ids().into_iter().flat_map(|id| {
-        ["due", "waiting", "sending"]
-            .map(|state| ("messages".to_owned(), id.clone(), state.to_owned()))
+    let of = |what: &'static str, id: &str, state: &'static str| {
+        ((what.to_owned(), id.to_owned(), state.to_owned()), (0, 0.0))
+    };
+    let ids = app.accounts.configured_ids();
+    let accounts = ids.iter().flat_map(|id| {
+        let messages = ["due", "waiting", "sending"].map(|state| of("messages", id, state));
+        let standing = ["held", "failing"].map(|state| of("accounts", id, state));
+        messages.into_iter().chain(standing)
     });
-    accounts.map(|key| (key, (0, 0.0))).collect()
+    let tenants = ["held", "failing", "paused"].map(|state| of("accounts", TENANTS, state));
+    let operations = KINDS
+        .iter()
+        .flat_map(|kind| ["queued", "running"].map(|state| of("operations", kind, state)));
+    accounts.chain(tenants).chain(operations).collect()
 }
 
 fn register(latest: &Latest) {
-    for (name, unit, what, of) in [
-        ("anklang.messages", "{message}", "messages", "account"),
-        ("anklang.operations", "{operation}", "operations", "kind"),
+    for (name, unit, what, of, description) in [
+        (
+            "anklang.messages",
+            "{message}",
+            "messages",
+            "account",
+            "Messages that are not over",
+        ),
+        (
+            "anklang.accounts",
+            "{account}",
+            "accounts",
+            "account",
+            "Accounts, for each tenant, that are held by their channel, cannot send, or are paused",
+        ),
+        (
+            "anklang.operations",
+            "{operation}",
+            "operations",
+            "kind",
+            "Operations that are not over",
+        ),
         (
             "anklang.handover.deliveries",
             "{delivery}",
             "deliveries",
             "",
+            "Deliveries of events that are not over, and dead ones",
         ),
     ] {
         let latest = latest.clone();
         meter()
             .i64_observable_gauge(name)
+            .with_description(description)
             .with_unit(unit)
             .with_callback(move |observer| {
                 for ((_, key, state), (count, _)) in of_kind(&latest, what) {
@@ -98,29 +135,33 @@ fn register(latest: &Latest) {
             })
             .build();
     }
-    for (name, what, of, states) in [
+    for (name, what, of, states, description) in [
         (
             "anklang.messages.oldest_due_age",
             "messages",
             "account",
             &["due"][..],
+            "Since when the oldest due message could have been sent",
         ),
         (
             "anklang.operations.oldest_pending_age",
             "operations",
             "kind",
             &["queued", "running"],
+            "Since when the oldest operation that nobody holds could have been taken up",
         ),
         (
             "anklang.handover.oldest_pending_age",
             "deliveries",
             "",
             &["pending"],
+            "Age of the oldest pending delivery",
         ),
     ] {
         let latest = latest.clone();
         meter()
             .f64_observable_gauge(name)
+            .with_description(description)
             .with_unit("s")
             .with_callback(move |observer| oldest(&latest, what, of, states, observer))
             .build();
@@ -159,6 +200,7 @@ fn register_pools(store: Store) {
     let (used, waiting) = (store.clone(), store.clone());
     meter()
         .i64_observable_gauge("db.client.connection.count")
+        .with_description("Open connections to the database")
         .with_unit("{connection}")
         .with_callback(move |observer| {
             for p in used.pools() {
@@ -171,6 +213,7 @@ fn register_pools(store: Store) {
         .build();
     meter()
         .i64_observable_gauge("db.client.connection.pending_requests")
+        .with_description("Who waits for a connection to the database")
         .with_unit("{request}")
         .with_callback(move |observer| {
             for p in waiting.pools() {
@@ -180,6 +223,7 @@ fn register_pools(store: Store) {
         .build();
     meter()
         .i64_observable_gauge("db.client.connection.max")
+        .with_description("The most connections to the database")
         .with_unit("{connection}")
         .with_callback(move |observer| {
             for p in store.pools() {

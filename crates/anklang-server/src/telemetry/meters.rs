@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
 use anklang_domain::message::Next;
 use anklang_store::operation::Operation;
-use opentelemetry::metrics::{Counter, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
 use opentelemetry::{KeyValue, global};
 
 use super::TARGET;
@@ -16,12 +16,25 @@ use super::TARGET;
 pub(super) struct Meters {
     pub(super) rpc: Histogram<f64>,
     chunk: Histogram<f64>,
+    operations: Counter<u64>,
+    sends: Histogram<f64>,
     messages: Counter<u64>,
     deliveries: Counter<u64>,
     reports: Counter<u64>,
     callbacks: Counter<u64>,
     handshakes: Counter<u64>,
+    database: Gauge<u64>,
 }
+
+/// Boundaries of durations in seconds.
+const SECONDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
+/// What becomes of messages, of attempts to deliver, and of runs of operations.
+const MESSAGES: [&str; 5] = ["sent", "failed", "ambiguous", "delayed", "lost"];
+const DELIVERIES: [&str; 3] = ["taken", "failed", "dead"];
+const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "given_back"];
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
     let meter = meter();
@@ -35,9 +48,18 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .f64_histogram("anklang.operation.chunk.duration")
             .with_description("Duration of a chunk of an operation, from its begin to its commit")
             .with_unit("s")
-            .with_boundaries(vec![
-                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
-            ])
+            .with_boundaries(SECONDS.to_vec())
+            .build(),
+        operations: meter
+            .u64_counter("anklang.operation.outcomes")
+            .with_description("What became of runs of operations")
+            .with_unit("{run}")
+            .build(),
+        sends: meter
+            .f64_histogram("anklang.channel.send.duration")
+            .with_description("Duration of handing a few messages over to a channel")
+            .with_unit("s")
+            .with_boundaries(SECONDS.to_vec())
             .build(),
         messages: meter
             .u64_counter("anklang.message.outcomes")
@@ -64,6 +86,10 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .with_description("What became of TLS handshakes on the server's port")
             .with_unit("{handshake}")
             .build(),
+        database: meter
+            .u64_gauge("anklang.database.up")
+            .with_description("Whether the database answers this server")
+            .build(),
     }
 });
 
@@ -83,6 +109,49 @@ pub(super) fn process() {
         .build();
 }
 
+/// Counts from zero what alerts are about: the first of its kind is a rise then.
+pub(super) fn begin<'a>(accounts: impl Iterator<Item = &'a str>, kinds: &[&'static str]) {
+    for account in accounts {
+        for outcome in MESSAGES {
+            count_messages(account, outcome, 0);
+        }
+    }
+    for kind in kinds {
+        for outcome in OPERATIONS {
+            count_operation(kind, outcome, 0);
+        }
+    }
+    for outcome in DELIVERIES {
+        count_delivery(outcome, 0);
+    }
+}
+
+/// Whether the database answers.
+pub fn database(answers: bool) {
+    METERS.database.record(u64::from(answers), &[]);
+}
+
+/// Counts a run of an operation by how it ended.
+pub fn operation(kind: &str, outcome: &'static str) {
+    count_operation(kind, outcome, 1);
+}
+
+fn count_operation(kind: &str, outcome: &'static str, count: u64) {
+    let attributes = [
+        KeyValue::new("kind", kind.to_owned()),
+        KeyValue::new("outcome", outcome),
+    ];
+    METERS.operations.add(count, &attributes);
+}
+
+/// Notes how long handing messages over to a channel took.
+pub fn handed_over(account: &str, begun: Instant) {
+    let attribute = KeyValue::new("account", account.to_owned());
+    METERS
+        .sends
+        .record(begun.elapsed().as_secs_f64(), &[attribute]);
+}
+
 /// Counts what became of messages.
 pub fn messages<'a>(account: &str, ended: impl Iterator<Item = &'a Next>) {
     let mut counts = [0, 0, 0, 0];
@@ -94,9 +163,10 @@ pub fn messages<'a>(account: &str, ended: impl Iterator<Item = &'a Next>) {
             Next::Queued { .. } => 3,
         }] += 1;
     }
-    let outcomes = ["sent", "failed", "ambiguous", "delayed"];
-    for (outcome, count) in outcomes.into_iter().zip(counts) {
-        count_messages(account, outcome, count);
+    for (outcome, count) in MESSAGES.into_iter().zip(counts) {
+        if count > 0 {
+            count_messages(account, outcome, count);
+        }
     }
 }
 
@@ -106,13 +176,11 @@ pub fn rescued(account: &str, unknown: usize) {
 }
 
 fn count_messages(account: &str, outcome: &'static str, count: u64) {
-    if count > 0 {
-        let attributes = [
-            KeyValue::new("account", account.to_owned()),
-            KeyValue::new("outcome", outcome),
-        ];
-        METERS.messages.add(count, &attributes);
-    }
+    let attributes = [
+        KeyValue::new("account", account.to_owned()),
+        KeyValue::new("outcome", outcome),
+    ];
+    METERS.messages.add(count, &attributes);
 }
 
 /// Counts an attempt to deliver an event. What was not even sent is none.
@@ -123,9 +191,13 @@ pub fn delivery(outcome: &Delivered, next: &NextDelivery) {
         (Delivered::Taken, _) => "taken",
         (Delivered::Failed { .. }, _) => "failed",
     };
+    count_delivery(outcome, 1);
+}
+
+fn count_delivery(outcome: &'static str, count: u64) {
     METERS
         .deliveries
-        .add(1, &[KeyValue::new("outcome", outcome)]);
+        .add(count, &[KeyValue::new("outcome", outcome)]);
 }
 
 /// Counts what a channel told: reports by what came of them, and messages that came in.

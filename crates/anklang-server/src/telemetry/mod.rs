@@ -1,5 +1,6 @@
 //! Telemetry: one trace from the call through the operation and the dispatcher into the plugin, and
-//! metrics; both leave by OTLP (HTTP with protobuf). Without an endpoint nothing is gathered.
+//! metrics; both leave by OTLP (HTTP with protobuf), metrics also for Prometheus to scrape. What nobody
+//! wants is not gathered.
 //!
 //! `tracing` stays the API: spans of the target [`TARGET`] are exported, and only they. Log lines
 //! are not: they may quote what a mail server said, and so an address. Nothing that is exported
@@ -11,12 +12,15 @@
 
 pub mod backlog;
 mod export;
+mod instances;
 mod logs;
 pub mod meters;
 pub mod plugins;
+mod prometheus;
 pub mod rpc;
 pub mod spans;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -36,6 +40,7 @@ use uuid::Uuid;
 
 pub use logs::init as init_logs;
 
+use self::prometheus::Endpoint;
 use crate::config::TelemetryConfig;
 
 /// Target of the spans and events that are exported, and not logged.
@@ -50,11 +55,10 @@ const LONGEST_SPAN_DELAY: Duration = Duration::from_secs(5);
 
 /// What exports; or nothing does.
 #[derive(Default)]
-pub struct Telemetry(Option<Providers>);
-
-struct Providers {
-    traces: SdkTracerProvider,
-    metrics: SdkMeterProvider,
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+    scraped: Option<Endpoint>,
 }
 
 /// Where to: the setting, else the standard variable.
@@ -64,75 +68,63 @@ pub fn endpoint(config: &TelemetryConfig) -> Option<Url> {
     given.or_else(|| variable().and_then(|text| Url::parse(&text).ok()))
 }
 
+/// Whether anybody wants metrics.
+fn is_measured(config: &TelemetryConfig) -> bool {
+    endpoint(config).is_some() || config.prometheus_listen.is_some()
+}
+
 impl Telemetry {
-    /// Begins to export when there is an endpoint. Before anything is measured or traced.
+    /// Begins to export where that is wanted. Before anything is measured or traced.
     pub fn start(config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
-        let Some(endpoint) = endpoint(config) else {
-            return match std::env::var(ENDPOINT_VARIABLE) {
-                Ok(text) if !text.is_empty() => Err(anyhow!("{ENDPOINT_VARIABLE} is no URL")),
-                _ => Ok(Telemetry::default()),
-            };
-        };
-        let client = export::Client::new(config.timeout)?;
-        let headers = || {
-            let headers = config.headers.iter();
-            headers
-                .map(|(k, v)| (k.clone(), v.expose_secret().to_owned()))
-                .collect()
-        };
-        let spans = SpanExporter::builder()
-            .with_http()
-            .with_http_client(client.clone())
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(at(&endpoint, "v1/traces"))
-            .with_headers(headers())
-            .with_timeout(config.timeout)
-            .build()
-            .context("telemetry")?;
-        let metrics = MetricExporter::builder()
-            .with_http()
-            .with_http_client(client)
-            .with_protocol(Protocol::HttpBinary)
-            .with_endpoint(at(&endpoint, "v1/metrics"))
-            .with_headers(headers())
-            .with_timeout(config.timeout)
-            .build()
-            .context("telemetry")?;
+        let endpoint = endpoint(config);
+        let given = std::env::var(ENDPOINT_VARIABLE).is_ok_and(|text| !text.is_empty());
+        if endpoint.is_none() && given {
+            return Err(anyhow!("{ENDPOINT_VARIABLE} is no URL"));
+        }
+        if !is_measured(config) {
+            return Ok(Telemetry::default());
+        }
         let resource = resource(config);
-        let batches = BatchConfigBuilder::default()
-            .with_scheduled_delay(config.interval.min(LONGEST_SPAN_DELAY))
-            .build();
-        let processor = BatchSpanProcessor::builder(spans)
-            .with_batch_config(batches)
-            .build();
-        let sampler = Sampler::TraceIdRatioBased(config.sampling_ratio);
-        let traces = SdkTracerProvider::builder()
-            .with_span_processor(processor)
-            .with_sampler(Sampler::ParentBased(Box::new(sampler)))
-            .with_resource(resource.clone())
-            .build();
-        let reader = PeriodicReader::builder(metrics)
-            .with_interval(config.interval)
-            .build();
-        let metrics = SdkMeterProvider::builder()
-            .with_reader(reader)
-            .with_resource(resource)
-            .build();
-        global::set_tracer_provider(traces.clone());
+        let mut metrics = SdkMeterProvider::builder().with_resource(resource.clone());
+        let mut traces = None;
+        if let Some(endpoint) = endpoint {
+            let (provider, reader) = otlp(config, &endpoint, resource)?;
+            metrics = metrics.with_reader(reader);
+            global::set_tracer_provider(provider.clone());
+            traces = Some(provider);
+        }
+        let mut scraped = None;
+        if let Some(listen) = config.prometheus_listen {
+            let (reader, endpoint) = prometheus::start(listen)?;
+            metrics = metrics.with_reader(reader);
+            scraped = Some(endpoint);
+        }
+        let metrics = metrics.build();
         global::set_meter_provider(metrics.clone());
         meters::process();
-        Ok(Telemetry(Some(Providers { traces, metrics })))
+        Ok(Telemetry {
+            traces,
+            metrics: Some(metrics),
+            scraped,
+        })
+    }
+
+    /// Where Prometheus scrapes.
+    pub fn scraped(&self) -> Option<SocketAddr> {
+        self.scraped.as_ref().map(|endpoint| endpoint.addr)
     }
 
     /// What makes spans.
     fn tracer(&self) -> Option<SdkTracer> {
-        let providers = self.0.as_ref()?;
-        Some(providers.traces.tracer("anklang"))
+        let traces = self.traces.as_ref()?;
+        Some(traces.tracer("anklang"))
     }
 
     /// Sends what is left, for at most `grace` and at most five seconds.
     pub async fn shutdown(self, grace: Duration) {
-        let Some(Providers { traces, metrics }) = self.0 else {
+        drop(self.scraped);
+        let (Some(traces), Some(metrics)) = (self.traces, self.metrics) else {
+            // Nothing is sent.
             return;
         };
         let limit = grace.min(LONGEST_FLUSH);
@@ -145,6 +137,55 @@ impl Telemetry {
             tracing::warn!("the last telemetry was not delivered");
         }
     }
+}
+
+/// What sends spans, and what reads metrics and sends them, by OTLP.
+fn otlp(
+    config: &TelemetryConfig,
+    endpoint: &Url,
+    resource: Resource,
+) -> anyhow::Result<(SdkTracerProvider, PeriodicReader<MetricExporter>)> {
+    let client = export::Client::new(config.timeout)?;
+    let headers = || {
+        let headers = config.headers.iter();
+        headers
+            .map(|(k, v)| (k.clone(), v.expose_secret().to_owned()))
+            .collect()
+    };
+    let spans = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client.clone())
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(at(endpoint, "v1/traces"))
+        .with_headers(headers())
+        .with_timeout(config.timeout)
+        .build()
+        .context("telemetry")?;
+    let metrics = MetricExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(at(endpoint, "v1/metrics"))
+        .with_headers(headers())
+        .with_timeout(config.timeout)
+        .build()
+        .context("telemetry")?;
+    let batches = BatchConfigBuilder::default()
+        .with_scheduled_delay(config.interval.min(LONGEST_SPAN_DELAY))
+        .build();
+    let processor = BatchSpanProcessor::builder(spans)
+        .with_batch_config(batches)
+        .build();
+    let sampler = Sampler::TraceIdRatioBased(config.sampling_ratio);
+    let traces = SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+        .with_resource(resource)
+        .build();
+    let reader = PeriodicReader::builder(metrics)
+        .with_interval(config.interval)
+        .build();
+    Ok((traces, reader))
 }
 
 async fn in_thread(limit: Duration, work: impl FnOnce() -> bool + Send + 'static) -> bool {

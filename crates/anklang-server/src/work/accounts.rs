@@ -90,7 +90,7 @@ impl Keeper {
             Ok(found) if found.requeued + found.unknown > 0 => {
                 let (requeued, unknown) = (found.requeued, found.unknown);
                 tracing::warn!(requeued, unknown, "rescued messages of tenants' accounts");
-                telemetry::meters::rescued("tenants", unknown);
+                telemetry::meters::rescued(accounts::TENANTS, unknown);
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "rescuing messages of tenants' accounts"),

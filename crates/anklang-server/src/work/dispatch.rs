@@ -310,8 +310,12 @@ async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
         messages,
         traceparent: spans::traceparent(&span),
     };
+    let begun = Instant::now();
     let outcomes = match account.instance.send(request).instrument(span).await {
-        Ok(outcomes) => outcomes.into_iter().map(read_outcome).collect(),
+        Ok(outcomes) => {
+            meters::handed_over(account.label(), begun);
+            outcomes.into_iter().map(read_outcome).collect()
+        }
         Err(refused) => not_submitted(&refused, claimed.len()),
     };
     let over = claimed.into_iter().zip(outcomes);

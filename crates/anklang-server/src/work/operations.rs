@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{App, bundle, dry_run, launch, mailing, planning, winback};
-use crate::telemetry::spans;
+use crate::telemetry::{meters, spans};
 
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The kinds of operations that this server can do.
-const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     launch::KIND,
     dry_run::KIND,
     bundle::KIND,
@@ -99,7 +99,7 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     };
     let Err(interrupted) = result else {
         tracing::info!(operation = %id, kind, "operation succeeded");
-        spans::operation_ended("succeeded", false);
+        run_ended(&kind, "succeeded", false);
         return;
     };
     if matches!(interrupted, Interrupted::Stopping | Interrupted::StoodBack) {
@@ -107,18 +107,22 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     } else {
         tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
     }
-    match &interrupted {
-        Interrupted::Stopping | Interrupted::StoodBack => {
-            spans::operation_ended("given_back", false);
-        }
-        Interrupted::Cancelled => spans::operation_ended("cancelled", false),
-        Interrupted::Hopeless { .. } => spans::operation_ended("failed", true),
-        Interrupted::Store(_) | Interrupted::Other(_) => spans::operation_ended("retried", true),
-    }
+    let (outcome, failed) = match &interrupted {
+        Interrupted::Stopping | Interrupted::StoodBack => ("given_back", false),
+        Interrupted::Cancelled => ("cancelled", false),
+        Interrupted::Hopeless { .. } => ("failed", true),
+        Interrupted::Store(_) | Interrupted::Other(_) => ("retried", true),
+    };
+    run_ended(&kind, outcome, failed);
     if let Err(error) = settle(app, &held, interrupted).await {
         // Its lease will run out, and somebody else will take it up.
         tracing::warn!(operation = %id, %error, "operation left to its lease");
     }
+}
+
+fn run_ended(kind: &str, outcome: &'static str, failed: bool) {
+    spans::operation_ended(outcome, failed);
+    meters::operation(kind, outcome);
 }
 
 /// A panic must not take the worker with it; the transaction under way rolls back.

@@ -1,0 +1,322 @@
+//! Metrics for Prometheus: what a scrape gets, and that its numbers are those of what was done.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_testkit::{Options, TestServer};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::collector::Collector;
+use crate::exposition::Scrape;
+use crate::mailing::{self, TENANT, until};
+
+/// All names with their types; dashboards and alerts ask for these alone (`helm/check.py`).
+const LISTED: &str = include_str!("../../../../helm/metrics.txt");
+/// Those that are only there when it happened.
+const ON_OCCASION: [&str; 3] = [
+    "anklang_channel_callbacks_total",
+    "anklang_channel_reports_total",
+    "anklang_tls_handshakes_total",
+];
+const CUSTOMERS: usize = 20;
+
+/// What a server answers to HTTP: its head and its body.
+async fn http(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_lowercase(), body.to_owned())
+}
+
+async fn text(addr: SocketAddr) -> String {
+    let (head, body) = http(addr, "GET", "/metrics").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(
+        head.contains("content-type: text/plain; version=0.0.4"),
+        "{head}"
+    );
+    body
+}
+
+async fn scrape(addr: SocketAddr) -> Scrape {
+    Scrape::read(&text(addr).await)
+}
+
+/// A server that is scraped, and where; `more` are other settings of telemetry.
+async fn server(more: &str) -> (TestServer, SocketAddr) {
+    let options = Options {
+        config: format!(
+            "[telemetry]\nprometheus_listen = '127.0.0.1:0'\nexport_interval_seconds = 1\n\
+             resource = ['deployment.environment.name=\"e2e\" \\']\n{more}\n[log]\nformat = 'json'\n"
+        ),
+        ..Default::default()
+    };
+    let server = TestServer::start_with(options).await.unwrap();
+    let log = server.log();
+    let mut lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = lines.find(|line| line["fields"]["message"] == "metrics for Prometheus");
+    let addr = line.unwrap()["fields"]["addr"].as_str().unwrap().to_owned();
+    (server, addr.parse().unwrap())
+}
+
+/// A customer whose data nobody can take for something else.
+async fn with_marked(client: &anklang_testkit::Client) {
+    let files = [
+        (
+            ImportEntity::Customers,
+            "number,kind,last_name\nGEHEIM-4711,person,Markiert\n",
+        ),
+        (
+            ImportEntity::ContactPoints,
+            "customer_number,channel,address\nGEHEIM-4711,mail,marke@verborgen.example\n",
+        ),
+        (
+            ImportEntity::Consents,
+            "customer_number,channel,purpose,state,recorded_at\n\
+             GEHEIM-4711,mail,marketing,granted,2025-05-01T10:00:00Z\n",
+        ),
+        (
+            ImportEntity::Contracts,
+            "number,customer_number,brand_code,division,supply_status,annual_quantity_kwh,\
+             product_number,product_version_code\nGV-4711,GEHEIM-4711,sw,electricity,AU,3000,P,OLD\n",
+        ),
+    ];
+    for (entity, csv) in files {
+        mailing::import(client, entity, csv).await;
+    }
+}
+
+#[tokio::test]
+async fn a_scrape_tells_what_was_done_and_of_nobody() {
+    let collector = Collector::start().await;
+    let (server, metrics) = server(&format!("endpoint = '{}'", collector.url())).await;
+    let client = mailing::tenant(&server, CUSTOMERS).await;
+    with_marked(&client).await;
+    let begun = client
+        .campaigns()
+        .launch_campaign(mailing::request(""))
+        .await;
+    let over = mailing::over(&client, &begun.unwrap().into_inner().name).await;
+    let campaign = mailing::launched(&over).campaign.unwrap().name;
+    mailing::until_over(&client, &campaign).await;
+    let all = CUSTOMERS + 1;
+    assert_eq!(server.sink.count(), all as u64);
+
+    let sent = [("account", "mail"), ("outcome", "sent")];
+    until("the messages", async || {
+        scrape(metrics)
+            .await
+            .value("anklang_message_outcomes_total", &sent)
+            == Some(all as f64)
+    })
+    .await;
+    let done = [("kind", "LaunchCampaign"), ("outcome", "succeeded")];
+    until("the operation", async || {
+        scrape(metrics)
+            .await
+            .value("anklang_operation_outcomes_total", &done)
+            == Some(1.0)
+    })
+    .await;
+    // The gauges were looked up once more since.
+    let nothing_due = [("account", "mail"), ("state", "due")];
+    until("nothing that is due", async || {
+        let found = scrape(metrics).await;
+        found.value("anklang_messages", &nothing_due) == Some(0.0)
+            && found
+                .value("anklang_handover_deliveries", &[("state", "dead")])
+                .is_some()
+    })
+    .await;
+
+    let found = scrape(metrics).await;
+    let launches = [
+        ("rpc_method", "LaunchCampaign"),
+        ("rpc_grpc_status_code", "0"),
+    ];
+    let launch = |part: &str| format!("rpc_server_duration_milliseconds_{part}");
+    assert_eq!(found.value(&launch("count"), &launches), Some(1.0));
+    assert!(found.value(&launch("sum"), &launches).unwrap() > 0.0);
+    // At most eight messages are handed over at once.
+    let handed_over = "anklang_channel_send_duration_seconds_count";
+    let handed_over = found.value(handed_over, &[("account", "mail")]).unwrap();
+    assert!((3.0..=all as f64).contains(&handed_over), "{handed_over}");
+    for (name, labels, value) in [
+        (
+            "anklang_message_outcomes_total",
+            vec![("account", "mail"), ("outcome", "failed")],
+            0.0,
+        ),
+        (
+            "anklang_operation_outcomes_total",
+            vec![("kind", "LaunchCampaign"), ("outcome", "failed")],
+            0.0,
+        ),
+        (
+            "anklang_handover_attempts_total",
+            vec![("outcome", "dead")],
+            0.0,
+        ),
+        (
+            "anklang_plugin_instances",
+            vec![("account", "mail"), ("state", "up")],
+            1.0,
+        ),
+        (
+            "anklang_plugin_instances",
+            vec![("account", "mail"), ("state", "left_alone")],
+            0.0,
+        ),
+        (
+            "anklang_plugin_failures_total",
+            vec![("account", "mail")],
+            0.0,
+        ),
+        ("anklang_database_up", vec![], 1.0),
+        (
+            "db_client_connection_max",
+            vec![("db_client_connection_pool_name", "main")],
+            8.0,
+        ),
+        (
+            "target_info",
+            vec![("deployment_environment_name", "\"e2e\" \\")],
+            1.0,
+        ),
+    ] {
+        assert_eq!(found.value(name, &labels), Some(value), "{name} {labels:?}");
+    }
+    // The same goes out by OTLP.
+    until("the export", async || {
+        let sent = ["account=mail", "outcome=sent"];
+        collector.value("anklang.message.outcomes", &sent) == Some(all as f64)
+    })
+    .await;
+    is_as_listed(&found);
+
+    let body = text(metrics).await.to_lowercase();
+    for personal in [
+        "kunde",
+        "post.example",
+        "muster",
+        "geheim",
+        "markiert",
+        "verborgen",
+        "gv-4711",
+        "sw.example",
+        TENANT,
+    ] {
+        assert!(!body.contains(personal), "{personal} in {body}");
+    }
+}
+
+/// What is exposed is in the list, with its type, and what is in the list is exposed.
+fn is_as_listed(found: &Scrape) {
+    let lines = LISTED.lines().filter(|line| !line.starts_with('#'));
+    let listed: BTreeMap<String, String> = lines
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect();
+    let there = |(name, _): &(&String, &String)| {
+        !ON_OCCASION.contains(&&name[..]) || found.types.contains_key(*name)
+    };
+    let expected: BTreeMap<_, _> = listed.iter().filter(there).collect();
+    let exposed: BTreeMap<_, _> = found.types.iter().collect();
+    assert_eq!(exposed, expected);
+}
+
+#[tokio::test]
+async fn nothing_but_metrics_is_there_and_they_are_nowhere_else() {
+    let (server, metrics) = server("").await;
+    for (method, path, status) in [
+        ("GET", "/", "404"),
+        ("GET", "/metrics/", "404"),
+        ("GET", "/u/x", "404"),
+        ("POST", "/metrics", "405"),
+        ("POST", "/grpc.health.v1.Health/Check", "404"),
+    ] {
+        let (head, body) = http(metrics, method, path).await;
+        assert!(
+            head.starts_with(&format!("http/1.1 {status}")),
+            "{path}: {head}"
+        );
+        assert_eq!(body, "", "{path}");
+    }
+    let (_, body) = http(server.addr, "GET", "/metrics").await;
+    assert!(!body.contains("# TYPE"), "{body}");
+}
+
+#[tokio::test]
+async fn a_plugin_that_dies_is_counted_and_up_again() {
+    let (server, metrics) = server("").await;
+    let [plugin] = server.plugin_processes()[..] else {
+        panic!("not one plugin: {:?}", server.plugin_processes())
+    };
+    let killed = Command::new("kill")
+        .args(["-KILL", &plugin.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    until("its failure", async || {
+        let failures = scrape(metrics)
+            .await
+            .value("anklang_plugin_failures_total", &[("account", "mail")]);
+        failures.is_some_and(|count| count >= 1.0)
+    })
+    .await;
+    until("it is up", async || {
+        let up = [("account", "mail"), ("state", "up")];
+        scrape(metrics).await.value("anklang_plugin_instances", &up) == Some(1.0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn accounts_that_do_not_send_are_counted_by_why() {
+    let (server, metrics) = server("").await;
+    for tenant in [TENANT, "nachbar"] {
+        server.add_tenant(tenant).await.unwrap();
+    }
+    let owner = server.database.connect().await.unwrap();
+    let held = "INSERT INTO account_pace (tenant_id, account, held_until, held_since)
+                SELECT id, 'mail', now() + interval '1 hour', now() FROM tenant";
+    owner.batch_execute(held).await.unwrap();
+    let failing = format!(
+        "UPDATE account_pace SET failing_since = now()
+         WHERE tenant_id = (SELECT id FROM tenant WHERE slug = '{TENANT}')"
+    );
+    owner.batch_execute(&failing).await.unwrap();
+    let is = async |state: &str, account: &str, count: f64| {
+        let labels = [("account", account), ("state", state)];
+        scrape(metrics).await.value("anklang_accounts", &labels) == Some(count)
+    };
+    until("both held", async || is("held", "mail", 2.0).await).await;
+    until("one fails", async || is("failing", "mail", 1.0).await).await;
+    assert!(is("paused", "tenants", 0.0).await);
+    let over = "UPDATE account_pace SET held_until = now(), failing_since = NULL";
+    owner.batch_execute(over).await.unwrap();
+    until("none held", async || is("held", "mail", 0.0).await).await;
+    until("none fails", async || is("failing", "mail", 0.0).await).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_port_for_metrics_is_taken_does_not_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = taken.local_addr().unwrap();
+    let options = Options {
+        config: format!("[telemetry]\nprometheus_listen = '{addr}'\n"),
+        ..Default::default()
+    };
+    let error = TestServer::start_with(options).await.err().unwrap();
+    let error = error.to_string();
+    assert!(error.contains("telemetry.prometheus_listen"), "{error}");
+    assert!(error.contains(&addr.to_string()), "{error}");
+}
