@@ -20,7 +20,7 @@ use crate::report::{peak_memory, reset_peak_memory, timed};
 /// Lines of an order.
 const LINES: usize = 4;
 /// Days of the order history.
-const DAYS: usize = 1_095;
+const DAYS: u16 = 1_095;
 /// Days of a period.
 const PERIOD: i32 = 182;
 
@@ -28,7 +28,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Detects, once with all cases to be opened and once with nothing to change; then by hand.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    fill(bench).await.context("orders")?;
+    let lines = fill(bench).await.context("orders")?;
     let settings = pb::WinbackSettings {
         currency_code: "EUR".into(),
         least_orders: 2,
@@ -82,7 +82,6 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     };
     let (sums, cases) = by_hand(bench, &first.found).await.context("by hand")?;
 
-    let lines = bench.lines;
     let what = format!("sums of {} customers", first.customers);
     let of = ("the same rows by INSERT … SELECT into the same table", sums);
     bench.report.add(&what, lines, first.sums, of);
@@ -118,31 +117,51 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Orders of the customers over three years, of [`LINES`] lines each: between one and twice the mean for a
-/// customer; three of ten have bought nothing for half a year.
-async fn fill(bench: &Bench) -> Result<()> {
-    let mean = (bench.lines / LINES / bench.accounts).max(1);
-    let most = 2 * mean - 1;
+/// Orders of the customers as the models have them, so that both fits have something to find: a customer
+/// comes at any time of three years, buys with a rate of their own (exponential) and after each repeat drops
+/// out with a chance of their own (Beta 1, 3); the [`LINES`] lines of an order have the prices of a customer
+/// (Gamma-Gamma with p 8, q 4, γ 15). Gives how many lines there are: about those that are wanted.
+async fn fill(bench: &Bench) -> Result<usize> {
+    // With five orders for each customer, eight purchases a year are the rate; found by trying.
+    let orders = bench.lines as f64 / (LINES * bench.accounts) as f64;
+    let rate = 8.0 * orders / 5.0;
+    let years = f64::from(DAYS) / 365.0;
     // Keys hold by the way the rows are made; looking each up takes longer than all else.
     let sql = format!(
         "SET session_replication_role = replica;
+         SET work_mem = '256MB';
+         SELECT setseed(0.5);
+         CREATE TEMP TABLE buyer AS
+         SELECT *, 1 + ln(1 - random()) / ln(1 - drops) AS repeats FROM (
+             SELECT tenant_id, id, row_number() OVER (ORDER BY number) - 1 AS place,
+                    random() * {years} AS lasts, -ln(1 - random()) * {rate} AS rate,
+                    greatest(1 - (1 - random()) ^ (1 / 3.0), 1e-9) AS drops,
+                    -ln((1 - random()) * (1 - random()) * (1 - random()) * (1 - random())) / 15 AS value
+             FROM customer) c;
          INSERT INTO sales_order (tenant_id, id, number, customer_id, ordered_at, currency)
-         SELECT c.tenant_id, anklang_uuid7(), 'W' || c.place || '-' || n, c.id,
-                now() - make_interval(days => ((c.place * 7919 + n * n * 104729) % {DAYS}
-                    + CASE WHEN c.place % 10 < 3 THEN {PERIOD} ELSE 0 END)::integer), 'EUR'
-         FROM (SELECT tenant_id, id, row_number() OVER (ORDER BY number) - 1 AS place
-               FROM customer) c
-         CROSS JOIN LATERAL generate_series(1, 1 + c.place * 2654435761 % {most}) n;
-         INSERT INTO order_line (tenant_id, order_id, line, product_group, quantity, unit_price)
-         SELECT o.tenant_id, o.id, l, 'Gruppe ' || (o.place + l * l) % 40, 1 + o.place % 3,
-                5 + (o.place * 31 + l * 17) % 5000 / 100.0
-         FROM (SELECT tenant_id, id, row_number() OVER () AS place FROM sales_order) o
-         CROSS JOIN generate_series(1, {LINES}) l;
-         SET session_replication_role = DEFAULT"
+         SELECT tenant_id, anklang_uuid7(), 'W' || place || '-' || n, id,
+                now() - make_interval(secs => (lasts - at) * 365 * 86400), 'EUR'
+         FROM (
+             SELECT b.*, n, sum(CASE n WHEN 0 THEN 0 ELSE -ln(1 - random()) / greatest(rate, 1e-9) END)
+                        OVER (PARTITION BY place ORDER BY n) AS at
+             FROM buyer b
+             CROSS JOIN LATERAL generate_series(0, least(repeats,
+                 rate * lasts + 6 * sqrt(rate * lasts) + 6)::integer) n) purchase
+         WHERE at < lasts"
     );
     bench.db.batch_execute(&sql).await?;
+    let lines = format!(
+        "INSERT INTO order_line (tenant_id, order_id, line, product_group, quantity, unit_price)
+         SELECT o.tenant_id, o.id, l, 'Gruppe ' || (b.place + l * l) % 40, 1,
+                round((0.01 - ln((1 - random()) * (1 - random())) / b.value)::numeric, 2)
+         FROM sales_order o JOIN buyer b ON b.id = o.customer_id
+         CROSS JOIN generate_series(1, {LINES}) l"
+    );
+    let lines = bench.db.execute(&lines, &[]).await?;
+    let rest = "DROP TABLE buyer; SET session_replication_role = DEFAULT; RESET work_mem";
+    bench.db.batch_execute(rest).await?;
     bench.db.batch_execute("VACUUM ANALYZE").await?;
-    Ok(())
+    Ok(usize::try_from(lines)?)
 }
 
 /// A detection, and how long its steps took.
