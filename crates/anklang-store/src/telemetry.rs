@@ -6,7 +6,7 @@
 //! million messages cost nothing extra, and no statement has to think of it.
 
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Double, Text};
+use diesel::sql_types::{Array, BigInt, Double, Text};
 use diesel_async::RunQueryDsl;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
 
@@ -44,14 +44,16 @@ pub struct Waiting {
     /// So many.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
-    /// For how long the oldest could have been taken up, in seconds; 0 for what is under way.
+    /// For how long the oldest could have been taken up, in seconds; 0 for what is under way. Deliveries
+    /// to webhooks that are paused, held or failing could not.
     #[diesel(sql_type = Double)]
     pub oldest: f64,
 }
 
 /// What waits, by kind and state. One statement, which reads the partial indexes of what is not
-/// over and gives up after ten seconds.
-pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
+/// over and gives up after ten seconds. `configured` are the accounts of the configuration file: how one
+/// stood that is gone is nobody's concern.
+pub async fn backlog(store: &Store, configured: &[String]) -> Result<Vec<Waiting>> {
     let mut tx = store.begin_worker().await?;
     diesel::sql_query("SELECT set_config('statement_timeout', '10s', true)")
         .execute(&mut tx)
@@ -78,7 +80,23 @@ pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
          FROM operation WHERE state IN ('queued', 'running') GROUP BY 2, 3
          UNION ALL
          SELECT 'deliveries', '', 'pending', count(*),
-                coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+                -- As they are claimed (handover/queue.rs): the first of each webhook.
+                coalesce((SELECT extract(epoch FROM now() - min(first.next_attempt_at))
+                    FROM webhook w CROSS JOIN LATERAL (
+                        SELECT d.next_attempt_at FROM handover_delivery d
+                        WHERE d.tenant_id = w.tenant_id AND d.webhook_id = w.id
+                          AND d.state = 'pending' AND d.next_attempt_at <= now()
+                          AND NOT EXISTS (SELECT FROM handover_delivery before
+                              WHERE before.tenant_id = d.tenant_id AND before.webhook_id = d.webhook_id
+                                AND before.offer_id = d.offer_id AND before.seq < d.seq
+                                AND before.state IN ('pending', 'delivering'))
+                          AND NOT EXISTS (SELECT FROM handover_delivery before
+                              WHERE before.tenant_id = d.tenant_id AND before.webhook_id = d.webhook_id
+                                AND before.order_id = d.order_id AND before.seq < d.seq
+                                AND before.state IN ('pending', 'delivering'))
+                        ORDER BY d.next_attempt_at, d.seq LIMIT 1) first
+                    WHERE NOT w.paused AND w.deleted_at IS NULL AND w.failing_since IS NULL
+                      AND (w.held_until IS NULL OR w.held_until <= now())), 0)::float8
          FROM handover_delivery WHERE state IN ('pending', 'delivering')
          UNION ALL
          SELECT 'deliveries', '', 'dead', count(*), 0
@@ -90,12 +108,14 @@ pub async fn backlog(store: &Store) -> Result<Vec<Waiting>> {
          LEFT JOIN channel_account a ON a.tenant_id = p.tenant_id AND a.id = p.account
          CROSS JOIN LATERAL (SELECT 'held' AS state WHERE p.held_until > now()
                              UNION ALL
-                             SELECT 'failing' WHERE p.failing_since IS NOT NULL) s
-         WHERE a.deleted_at IS NULL GROUP BY 2, 3
+                             SELECT 'failing' WHERE p.failing_since IS NOT NULL
+                                                AND a.paused IS NOT TRUE) s
+         WHERE a.deleted_at IS NULL AND (a.id IS NOT NULL OR p.account = ANY($1)) GROUP BY 2, 3
          UNION ALL
          SELECT 'accounts', 'tenants', 'paused', count(*), 0
          FROM channel_account WHERE paused AND deleted_at IS NULL",
     )
+    .bind::<Array<Text>, _>(configured)
     .load(&mut tx)
     .await?;
     tx.commit().await?;

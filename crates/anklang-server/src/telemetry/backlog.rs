@@ -5,7 +5,8 @@
 //! was.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anklang_store::Store;
 use anklang_store::telemetry::{Waiting, backlog};
@@ -23,12 +24,24 @@ use crate::work::operations::KINDS;
 /// waits any more is news.
 type Rows = BTreeMap<(String, String, String), (i64, f64)>;
 
+/// So long a look may take: for a connection, and for the statement.
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
+
+/// What was found last, and until when that is news: the database may also never answer.
 #[derive(Clone, Default)]
-struct Latest(Arc<Mutex<Option<Rows>>>);
+struct Latest(Arc<Mutex<Option<(Instant, Rows)>>>);
 
 impl Latest {
-    fn rows(&self) -> MutexGuard<'_, Option<Rows>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set(&self, found: Option<(Instant, Rows)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    fn rows(&self) -> Rows {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*found {
+            Some((until, rows)) if Instant::now() < *until => rows.clone(),
+            _ => Rows::new(),
+        }
     }
 }
 
@@ -45,23 +58,25 @@ pub async fn run(app: App, stop: CancellationToken) {
     let ids = app.accounts.configured_ids();
     meters::begin(ids.iter().map(|id| &id[..]).chain([TENANTS]), &KINDS);
     // Twice per export, so that what is exported is not older than half of the interval.
-    let mut ticks = tokio::time::interval(config.interval / 2);
+    let every = config.interval / 2;
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut known = known(&app);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            // What waits goes on changing while the server drains.
+            () = stop.cancelled() => return latest.set(None),
             _ = ticks.tick() => {}
         }
-        match backlog(&app.store).await {
+        match backlog(&app.store, &ids).await {
             Ok(rows) => {
                 known.values_mut().for_each(|row| *row = (0, 0.0));
                 known.extend(rows.into_iter().map(keyed));
-                *latest.rows() = Some(known.clone());
+                latest.set(Some((Instant::now() + every + LONGEST_LOOK, known.clone())));
             }
             Err(error) => {
                 tracing::warn!(%error, "measuring what waits");
-                *latest.rows() = None;
+                latest.set(None);
             }
         }
     }
@@ -155,7 +170,7 @@ fn register(latest: &Latest) {
             "deliveries",
             "",
             &["pending"],
-            "Age of the oldest pending delivery",
+            "Since when the oldest due delivery could have been made, of webhooks that take any",
         ),
     ] {
         let latest = latest.clone();
@@ -169,8 +184,8 @@ fn register(latest: &Latest) {
 }
 
 fn of_kind(latest: &Latest, what: &str) -> Rows {
-    let rows = latest.rows().clone().unwrap_or_default();
-    rows.into_iter().filter(|(key, _)| key.0 == what).collect()
+    let rows = latest.rows().into_iter();
+    rows.filter(|(key, _)| key.0 == what).collect()
 }
 
 /// The highest age of each account or kind.
@@ -231,4 +246,23 @@ fn register_pools(store: Store) {
             }
         })
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_news_any_more_is_not_reported() {
+        let due = ["messages", "mail", "due"].map(str::to_owned).into();
+        let rows = Rows::from([(due, (3, 1.5))]);
+        let latest = Latest::default();
+        assert!(of_kind(&latest, "messages").is_empty());
+        let now = Instant::now();
+        latest.set(Some((now + Duration::from_secs(600), rows.clone())));
+        assert_eq!(of_kind(&latest, "messages"), rows);
+        assert!(of_kind(&latest, "operations").is_empty());
+        latest.set(Some((now, rows)));
+        assert!(of_kind(&latest, "messages").is_empty());
+    }
 }

@@ -51,7 +51,13 @@ async fn scrape(addr: SocketAddr) -> Scrape {
 
 /// A server that is scraped, and where; `more` are other settings of telemetry.
 async fn server(more: &str) -> (TestServer, SocketAddr) {
+    server_of(Vec::new(), more).await
+}
+
+/// One of these roles; all without any.
+async fn server_of(roles: Vec<&'static str>, more: &str) -> (TestServer, SocketAddr) {
     let options = Options {
+        roles,
         config: format!(
             "[telemetry]\nprometheus_listen = '127.0.0.1:0'\nexport_interval_seconds = 1\n\
              resource = ['deployment.environment.name=\"e2e\" \\']\n{more}\n[log]\nformat = 'json'\n"
@@ -294,17 +300,83 @@ async fn accounts_that_do_not_send_are_counted_by_why() {
          WHERE tenant_id = (SELECT id FROM tenant WHERE slug = '{TENANT}')"
     );
     owner.batch_execute(&failing).await.unwrap();
+    // One that nobody has any more, and one that its tenant has paused.
+    let others = format!(
+        "INSERT INTO channel_account (tenant_id, id, display_name, plugin, channel, config, paused,
+                                      ambiguous, batch, calls)
+         SELECT id, 'own', 'Own', 'mail', 'mail', '{{}}', true, 'resend', 50, 4
+         FROM tenant WHERE slug = '{TENANT}';
+         INSERT INTO account_pace (tenant_id, account, failing_since)
+         SELECT id, unnest(ARRAY['gone', 'own']), now() FROM tenant WHERE slug = '{TENANT}'"
+    );
+    owner.batch_execute(&others).await.unwrap();
     let is = async |state: &str, account: &str, count: f64| {
         let labels = [("account", account), ("state", state)];
         scrape(metrics).await.value("anklang_accounts", &labels) == Some(count)
     };
     until("both held", async || is("held", "mail", 2.0).await).await;
     until("one fails", async || is("failing", "mail", 1.0).await).await;
-    assert!(is("paused", "tenants", 0.0).await);
+    until("one is paused", async || is("paused", "tenants", 1.0).await).await;
+    assert!(is("failing", "tenants", 0.0).await);
+    let gone = [("account", "gone")];
+    assert_eq!(scrape(metrics).await.value("anklang_accounts", &gone), None);
     let over = "UPDATE account_pace SET held_until = now(), failing_since = NULL";
     owner.batch_execute(over).await.unwrap();
     until("none held", async || is("held", "mail", 0.0).await).await;
     until("none fails", async || is("failing", "mail", 0.0).await).await;
+}
+
+#[tokio::test]
+async fn only_deliveries_that_could_be_made_are_late() {
+    // Nobody makes them.
+    let (server, metrics) = server_of(vec!["api"], "").await;
+    server.add_tenant(TENANT).await.unwrap();
+    let owner = server.database.connect().await.unwrap();
+    let late = "WITH hook AS (
+                    INSERT INTO webhook (tenant_id, id, display_name, url)
+                    SELECT id, gen_random_uuid(), 'ERP', 'http://127.0.0.1:9/' FROM tenant
+                    RETURNING tenant_id, id),
+                event AS (
+                    INSERT INTO handover_event (tenant_id, type, subject, data)
+                    SELECT id, 'test', 'test', '{}' FROM tenant RETURNING id, seq)
+                INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq, next_attempt_at)
+                SELECT hook.tenant_id, hook.id, event.id, event.seq, now() - interval '1 hour'
+                FROM hook, event";
+    owner.batch_execute(late).await.unwrap();
+    let name = "anklang_handover_oldest_pending_age_seconds";
+    let age = async || scrape(metrics).await.value(name, &[]);
+    let is_late = async || age().await.is_some_and(|age| age >= 3_600.0);
+    until("a late one", async || is_late().await).await;
+    for (why, over) in [
+        ("paused = true", "paused = false"),
+        ("failing_since = now()", "failing_since = NULL"),
+        (
+            "held_until = now() + interval '1 hour'",
+            "held_until = NULL",
+        ),
+    ] {
+        let hook = async |set: &str| {
+            let set = format!("UPDATE webhook SET {set}");
+            owner.batch_execute(&set).await.unwrap();
+        };
+        hook(why).await;
+        until(why, async || age().await == Some(0.0)).await;
+        hook(over).await;
+        until(over, async || is_late().await).await;
+    }
+    // One before it, of the same offer, is to be tried again later.
+    let before = "WITH event AS (
+                      INSERT INTO handover_event (tenant_id, type, subject, data)
+                      SELECT id, 'test', 'test', '{}' FROM tenant RETURNING id)
+                  INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq, next_attempt_at)
+                  SELECT w.tenant_id, w.id, event.id, 0, now() + interval '1 hour'
+                  FROM webhook w, event;
+                  UPDATE handover_delivery SET offer_id = tenant_id";
+    owner.batch_execute(before).await.unwrap();
+    until("it waits", async || age().await == Some(0.0)).await;
+    let found = scrape(metrics).await;
+    let pending = found.value("anklang_handover_deliveries", &[("state", "pending")]);
+    assert_eq!(pending, Some(2.0));
 }
 
 #[tokio::test]
