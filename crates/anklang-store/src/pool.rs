@@ -13,6 +13,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 use futures::FutureExt;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::login::Login;
 use crate::telemetry::{self, PoolUse};
@@ -62,7 +63,7 @@ pub struct Store {
     pool: Pool<AsyncPgConnection>,
     bulk: managed::Pool<BulkManager>,
     /// For [`Store::is_alive`] alone, which says how the database is, and not how busy the others are.
-    health: Arc<Mutex<Option<tokio_postgres::Client>>>,
+    health: Arc<Mutex<Option<Probe>>>,
     login: Login,
     tenants: Arc<Known>,
 }
@@ -226,12 +227,15 @@ impl Store {
     pub async fn is_alive(&self) -> bool {
         let mut own = self.health.lock().await;
         let answer = async {
-            let client = match own.take().filter(|client| !client.is_closed()) {
-                Some(client) => client,
-                None => driven(&self.login).await?,
+            let probe = match own.take().filter(|probe| !probe.client.is_closed()) {
+                Some(probe) => probe,
+                None => {
+                    let (client, driver) = driven(&self.login).await?;
+                    Probe { client, driver }
+                }
             };
-            client.simple_query("SELECT 1").await?;
-            Ok::<_, StoreError>(client)
+            probe.client.simple_query("SELECT 1").await?;
+            Ok::<_, StoreError>(probe)
         };
         // A connection that does not answer in time is closed by being dropped.
         let answered = tokio::time::timeout(ANSWER, answer).await;
@@ -250,17 +254,30 @@ pub(crate) async fn begin_bulk(
     Ok(tx)
 }
 
-/// A connection that is driven in the background.
+/// A connection that is driven in the background, and what drives it.
 async fn driven(
     login: &Login,
-) -> std::result::Result<tokio_postgres::Client, tokio_postgres::Error> {
+) -> std::result::Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error> {
     let (client, connection) = login.connect().await?;
-    tokio::spawn(async move {
+    let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::warn!(%error, "a connection ended");
         }
     });
-    Ok(client)
+    Ok((client, driver))
+}
+
+/// The connection of [`Store::is_alive`]. Dropped, it is closed, also while an answer is awaited; without
+/// its client alone, its driver would go on to wait for that.
+struct Probe {
+    client: tokio_postgres::Client,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 /// Opens connections for imports.
@@ -271,7 +288,7 @@ impl managed::Manager for BulkManager {
     type Error = tokio_postgres::Error;
 
     async fn create(&self) -> std::result::Result<Self::Type, Self::Error> {
-        driven(&self.0).await
+        Ok(driven(&self.0).await?.0)
     }
 
     async fn recycle(
