@@ -107,17 +107,25 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     } else {
         tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
     }
-    let (outcome, failed) = match &interrupted {
-        Interrupted::Stopping | Interrupted::StoodBack => ("given_back", false),
+    let ended = match &interrupted {
+        Interrupted::Stopping
+        | Interrupted::StoodBack
+        | Interrupted::Store(StoreError::LeaseLost) => ("given_back", false),
         Interrupted::Cancelled => ("cancelled", false),
         Interrupted::Hopeless { .. } => ("failed", true),
         Interrupted::Store(_) | Interrupted::Other(_) => ("retried", true),
     };
-    run_ended(&kind, outcome, failed);
-    if let Err(error) = settle(app, &held, interrupted).await {
+    let settled = settle(app, &held, interrupted).await;
+    if let Err(error) = &settled {
         // Its lease will run out, and somebody else will take it up.
         tracing::warn!(operation = %id, %error, "operation left to its lease");
     }
+    let (outcome, failed) = match settled {
+        Ok(()) => ended,
+        Err(StoreError::LeaseLost) => ("given_back", false),
+        Err(_) => ("retried", true),
+    };
+    run_ended(&kind, outcome, failed);
 }
 
 fn run_ended(kind: &str, outcome: &'static str, failed: bool) {
