@@ -11,6 +11,7 @@ use figment::value::Value;
 use rust_decimal::Decimal;
 
 use super::Reader;
+use crate::accounts::TENANTS;
 
 /// Settings of a channel account.
 #[derive(Clone)]
@@ -97,6 +98,12 @@ impl Reader {
             self.violations.add(
                 format!("channel_accounts.{id}"),
                 "an id is 1 to 63 of a–z, 0–9 and hyphens",
+            );
+        }
+        if id == TENANTS {
+            self.violations.add(
+                format!("channel_accounts.{id}"),
+                "measurements call all accounts of tenants so; take another id",
             );
         }
         let plugin = self.text(&path("plugin"));

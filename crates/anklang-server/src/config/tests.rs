@@ -238,3 +238,14 @@ fn all_faults_are_reported_at_once() {
     }
     assert_eq!(fields.len(), 52, "{found:?}");
 }
+
+#[test]
+fn no_account_has_the_name_that_metrics_have_for_those_of_tenants() {
+    let taken = read("[channel_accounts.tenants]\nplugin = 'mail'", &[]);
+    let faults = taken.expect_err("the id is taken");
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].0, "channel_accounts.tenants");
+    assert!(faults[0].1.contains("another id"), "{faults:?}");
+    let free = read("[channel_accounts.tenants-mail]\nplugin = 'mail'", &[]);
+    assert!(free.is_ok(), "{free:?}");
+}
