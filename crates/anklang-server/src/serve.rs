@@ -95,7 +95,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
     let settings = &config.handover;
     let outside = Outside::open(settings.rules.clone(), settings.timeout).context("TLS")?;
     let auth = Auth::open(&config.auth)?;
-    if config.auth.mode == AuthMode::None && !config.listen.ip().is_loopback() {
+    if config.auth.mode == AuthMode::None && !config.listen.ip().to_canonical().is_loopback() {
         tracing::warn!("auth.mode is none: whoever reaches the port may do everything");
     }
     Ok(App {
@@ -259,7 +259,9 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     }
     let (own, stop) = with();
     workers.spawn(telemetry::backlog::run(own, stop));
-    workers.spawn(app.auth.clone().run(ending.clone()));
+    if roles.api {
+        workers.spawn(app.auth.clone().run(ending.clone()));
+    }
     if roles.opens_accounts() {
         let (app, stop) = with();
         workers.spawn(accounts::run(app, stop));

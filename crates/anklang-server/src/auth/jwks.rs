@@ -97,13 +97,27 @@ impl Jwks {
 
     /// Keys that may have signed a token with this head.
     pub async fn find(
-        &self,
+        self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<Vec<Arc<Key>>, ApiError> {
         if let Found::Keys(keys) = self.look(id, algorithm) {
             return Ok(keys);
         }
+        // In a task of its own: whoever hangs up must not break off what others wait for.
+        let (this, id) = (Arc::clone(self), id.map(str::to_owned));
+        let found = tokio::spawn(async move { this.find_anew(id.as_deref(), algorithm).await });
+        found
+            .await
+            .unwrap_or_else(|error| Err(ApiError::Internal(format!("fetching keys: {error}"))))
+    }
+
+    /// The same, and fetches them first if they may be others by now.
+    async fn find_anew(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<Arc<Key>>, ApiError> {
         // One call fetches; the others wait, and then find what it found.
         let mut fetches = self.fetches.lock().await;
         let recently = |at: Option<Instant>, pause| at.is_some_and(|at| at.elapsed() < pause);
@@ -160,8 +174,6 @@ impl Jwks {
     }
 
     async fn fetch(&self, fetches: &mut Fetches) {
-        // Before as well: whoever calls may hang up meanwhile.
-        fetches.last = Some(Instant::now());
         let fetched = timeout(TIME, self.published()).await;
         let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
         fetches.last = Some(Instant::now());

@@ -3,6 +3,7 @@
 //! roles and for which tenants.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anklang_domain::access::Role;
 use jsonwebtoken::dangerous::insecure_decode_claims;
@@ -20,7 +21,7 @@ use crate::grpc::error::ApiError;
 pub struct Issuer {
     config: IssuerConfig,
     /// Its keys.
-    pub keys: Jwks,
+    pub keys: Arc<Jwks>,
 }
 
 /// What chooses the issuer, before anything is checked.
@@ -75,7 +76,7 @@ fn reason(error: &ErrorKind) -> String {
 impl Issuer {
     /// One of the settings; nothing is fetched yet.
     pub fn new(config: IssuerConfig) -> anyhow::Result<Self> {
-        let keys = Jwks::new(config.clone())?;
+        let keys = Arc::new(Jwks::new(config.clone())?);
         Ok(Issuer { config, keys })
     }
 

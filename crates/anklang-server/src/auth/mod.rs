@@ -21,11 +21,11 @@ use anklang_domain::access::{Permission, Rights, Role};
 use anyhow::Context;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -263,9 +263,20 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     }
 }
 
+/// Whether it is a call of gRPC. Browsers show certificates of their own accord, and send what a page of anybody
+/// has them send; this type they send only where the server lets them, which it does nowhere.
+fn is_call(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// Lets a call through, with its principal, or answers it: a middleware of axum.
 pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
+    if !is_call(&head.headers) {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
     match auth.admit(&head).await {
         Ok(principal) => {
             // It has done its work; nothing behind this shall write it anywhere.

@@ -110,6 +110,11 @@ impl Reader {
                  call",
             );
         }
+        if mode == Some(AuthMode::None) && known.iter().any(|ids| !ids.is_empty()) {
+            let forgotten = "must be \"token\" where tokens, issuers or certificates are configured: with \
+                             \"none\" nobody is asked for them";
+            self.violations.add("auth.mode", forgotten);
+        }
         let tokens = token_ids.iter().filter_map(|id| self.token(id));
         let tokens: Vec<TokenConfig> = tokens.collect();
         let issuers = issuer_ids.iter().filter_map(|id| self.issuer(id));

@@ -145,6 +145,10 @@ fn what_is_told_apart_must_differ() {
         read("auth.mode = 'token'").expect_err("nobody could call"),
         ["auth.mode"]
     );
+    // With "none" nobody would be asked for it.
+    let forgotten = format!("[auth.tokens.crm]\nsha256 = '{HASH}'\nroles = ['service']");
+    let found = read(&forgotten).expect_err("the mode was forgotten");
+    assert_eq!(found, ["auth.mode"]);
 }
 
 /// What callers' certificates need.

@@ -1,5 +1,7 @@
 //! A small OIDC issuer: it publishes keys, as it is told, and counts who asks for them.
 
+use std::time::Duration;
+
 use anklang_testkit::receiver::{Call, Receiver, Reply};
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -26,6 +28,15 @@ impl Issuer {
     /// Publishes these keys from now on.
     pub fn publishes(&self, keys: &[&Key]) {
         self.0.now_answers(published(jwks(keys)));
+    }
+
+    /// Publishes these keys from now on, and takes its time for it.
+    pub fn publishes_after(&self, after: Duration, keys: &[&Key]) {
+        let mut usual = published(jwks(keys));
+        self.0.now_answers(move |call| Reply {
+            after,
+            ..usual(call)
+        });
     }
 
     /// Publishes these from now on, whatever they are.

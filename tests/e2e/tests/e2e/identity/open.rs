@@ -1,12 +1,15 @@
 //! The doors of a server besides gRPC's calls: health, reflection, browsers, recipients and providers, the
 //! program's own commands.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use anklang_proto::anklang::brands::v1 as brands;
 use anklang_testkit::{TestServer, program};
 use prost::Message;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request as HttpRequest, StatusCode};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -16,7 +19,7 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
-use super::{guarded, knows, list, new_token, nobody};
+use super::{UPDATE, guarded, knows, list, new_token, nobody};
 use crate::probe::http;
 use crate::server::grpc_web;
 
@@ -244,4 +247,28 @@ async fn the_program_imports_with_a_token() {
         assert!(!said.contains(&service), "{said}");
     }
     assert_eq!(list(&auditor, None).await.unwrap(), ["linden", "new"]);
+}
+
+/// Browsers show certificates of their own accord, to a page of anybody.
+#[tokio::test]
+async fn what_any_page_can_send_is_no_call() {
+    let token = new_token();
+    let (server, _) = guarded("", &knows("crm", &token, &["linden"], &["central"])).await;
+    let status = async |content_type: Option<&str>| {
+        let mut channel = channel(server.addr).await;
+        let mut request = HttpRequest::post(format!("http://{}/{UPDATE}", server.addr))
+            .header("authorization", format!("Bearer {token}"));
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let request = request.body(tonic::body::Body::empty()).unwrap();
+        poll_fn(|cx| channel.poll_ready(cx)).await.unwrap();
+        channel.call(request).await.unwrap().status()
+    };
+    for content_type in [None, Some("text/plain"), Some("multipart/form-data")] {
+        let told = status(content_type).await;
+        assert_eq!(told, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{content_type:?}");
+    }
+    // The message is missing, but it is a call.
+    assert_eq!(status(Some("application/grpc")).await, StatusCode::OK);
 }

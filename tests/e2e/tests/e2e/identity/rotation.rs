@@ -80,6 +80,22 @@ async fn keys_change_while_calls_run() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_does_not_keep_others_from_new_keys() {
+    let (old, new) = (Key::ed25519("2026"), Key::ed25519("2027"));
+    let issuer = Issuer::publishing(&[&old]).await;
+    let (_server, raw) = guarded("", &issuer.trusted("idp", "")).await;
+    let claims = issuer.claims(&["auditor"]);
+    list(&raw.bearing(&old.sign(&claims)), None).await.unwrap();
+    issuer.publishes_after(Duration::from_millis(700), &[&old, &new]);
+    let asked = issuer.asked_where();
+    let caller = raw.bearing(&new.sign(&claims));
+    let hasty = tokio::time::timeout(Duration::from_millis(300), list(&caller, None)).await;
+    assert!(hasty.is_err(), "{hasty:?}");
+    assert_eq!(issuer.asked_where(), asked + 1);
+    list(&caller, None).await.unwrap();
+}
+
+#[tokio::test]
 async fn keys_that_are_withdrawn_sign_no_more() {
     let (old, new) = (Key::ed25519("2026"), Key::p256("2027"));
     let issuer = Issuer::publishing(&[&old, &new]).await;
