@@ -509,17 +509,23 @@ pub enum OnOrder {
 }
 
 /// Decides what an order does to a case: who buys after the case was found is back, and the case over;
-/// within `window_days` of the last contact it counts as won by that. Orders may arrive late and in any
-/// order; their day counts. The model of the statement in the store.
-pub fn on_order(case: &Case, ordered_on: NaiveDate, window_days: u32) -> OnOrder {
+/// within `window_days` of a contact it counts as won by that. `contacts` are the days on which an offer was
+/// asked for or a mail queued that did not come to nothing and waits no more. Orders may arrive late and in
+/// any order; their day counts. The model of the statement in the store.
+pub fn on_order(
+    case: &Case,
+    contacts: &[NaiveDate],
+    ordered_on: NaiveDate,
+    window_days: u32,
+) -> OnOrder {
     if case.state.is_final() {
         return OnOrder::Closed;
     }
     if ordered_on <= case.opened_on {
         return OnOrder::Before;
     }
-    let is_within = |day: NaiveDate| {
-        let days = (ordered_on - day).num_days();
+    let is_within = |day: &NaiveDate| {
+        let days = (ordered_on - *day).num_days();
         (0..=i64::from(window_days)).contains(&days)
     };
     OnOrder::WonBack {
@@ -527,6 +533,6 @@ pub fn on_order(case: &Case, ordered_on: NaiveDate, window_days: u32) -> OnOrder
             hold: None,
             ..case.moved(CaseState::WonBack)
         },
-        after_contact: case.contacted_on.is_some_and(is_within),
+        after_contact: contacts.iter().any(is_within),
     }
 }

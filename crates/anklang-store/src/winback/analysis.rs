@@ -12,6 +12,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Date, Numeric, Text, Uuid as SqlUui
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 
+use super::CONTACT;
 use super::case::BRAND;
 use crate::sql::without_jit;
 use crate::{Conn, Result, analysis};
@@ -175,15 +176,20 @@ pub async fn analyse(
     Analysis::of(rows, question.limit)
 }
 
-/// The last contact `l` before the event `e` by which the case `k` was closed, where that counts for it.
-const LAST_CONTACT: &str = "SELECT x.actor, x.detail->>'template' AS template
-    FROM winback_case_event x
-    WHERE x.tenant_id = $1 AND x.case_id = e.case_id AND x.kind IN ('mailed', 'offer_requested')
-      AND (x.created_at, x.id) < (e.created_at, e.id)
-      AND NOT EXISTS (SELECT FROM winback_mail u WHERE u.tenant_id = $1 AND u.undone
-          AND u.message_id = substr(x.detail->>'message', 10)::uuid)
-      AND (e.kind = 'no_interest' OR e.kind = 'won_back' AND k.won_contacted)
-    ORDER BY x.created_at DESC, x.id DESC LIMIT 1";
+/// The last contact `l` before the event `e` by which the case `k` was closed, where that counts for it. Of one
+/// that was won back it is the last one until the day of the order.
+fn last_contact() -> String {
+    format!(
+        "SELECT x.actor, x.detail->>'template' AS template
+         FROM winback_case_event x
+         WHERE x.tenant_id = $1 AND x.case_id = e.case_id AND {CONTACT}
+           AND (x.created_at, x.id) < (e.created_at, e.id)
+           AND (e.kind = 'no_interest' OR e.kind = 'won_back' AND k.won_contacted AND NOT EXISTS (
+               SELECT FROM sales_order o WHERE o.tenant_id = $1 AND o.id = k.won_order_id
+                 AND (o.ordered_at AT TIME ZONE $4)::date < (x.created_at AT TIME ZONE $4)::date))
+         ORDER BY x.created_at DESC, x.id DESC LIMIT 1"
+    )
+}
 
 fn sql(group_by: &[Dimension]) -> String {
     let keys = analysis::keys(MAX_DIMENSIONS, |i| group_by.get(i).map(|d| d.of()));
@@ -193,6 +199,7 @@ fn sql(group_by: &[Dimension]) -> String {
     };
     let names = each(|i| format!("d{i}"));
     let shown = each(|i| format!("coalesce(d{i}, '')"));
+    let last_contact = last_contact();
     // Facts `f` of cases `k` with customers `c` that are asked for.
     let asked_for = format!(
         "(cardinality($5) = 0 OR f.worker = ANY($5))
@@ -226,7 +233,7 @@ fn sql(group_by: &[Dimension]) -> String {
              FROM winback_case_event e
              JOIN winback_case k ON k.tenant_id = $1 AND k.id = e.case_id
              JOIN customer c ON c.tenant_id = $1 AND c.id = k.customer_id
-             LEFT JOIN LATERAL ({LAST_CONTACT}) l ON true
+             LEFT JOIN LATERAL ({last_contact}) l ON true
              LEFT JOIN winback_mail w ON w.tenant_id = $1 AND w.case_id = e.case_id
                   AND CASE WHEN e.kind = 'mailed' AND e.detail ? 'message'
                            THEN w.message_id = substr(e.detail->>'message', 10)::uuid

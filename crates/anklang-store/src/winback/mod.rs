@@ -45,6 +45,13 @@ use crate::{Conn, Result, StoreError};
 /// Cases that nothing leaves.
 const CLOSED: &str = "('no_interest', 'won_back')";
 
+/// Whether the event `x` of a case of the tenant `$1` is a contact: a request for an offer, or a mail. One that
+/// came to nothing, still waits, or waited until its case was closed has contacted nobody.
+const CONTACT: &str = "x.kind IN ('mailed', 'offer_requested') AND NOT EXISTS (
+    SELECT FROM winback_mail w JOIN message m ON m.tenant_id = $1 AND m.id = w.message_id
+    WHERE w.tenant_id = $1 AND w.message_id = substr(x.detail->>'message', 10)::uuid
+      AND (w.undone OR m.attempt = 0 AND m.state IN ('queued', 'cancelled')))";
+
 /// An amount as it is stored: two decimals, half away from zero, and at most what the column holds.
 fn money(amount: &str) -> String {
     format!("least(greatest(round({amount}, 2), -9999999999999999.99), 9999999999999999.99)")

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::figures::orders;
 use super::settings::Settings;
-use super::{CLOSED, money};
+use super::{CLOSED, CONTACT, money};
 use crate::tenant::Tenant;
 use crate::{Conn, Result};
 
@@ -56,13 +56,11 @@ pub async fn close(
         format!(
             "WITH won AS MATERIALIZED (
                  SELECT k.id, k.state, o.id AS order_id, o.number, {revenue} AS revenue,
-                        coalesce(o.day - k.contacted_on BETWEEN 0 AND $5, false) AND NOT EXISTS (
-                            -- A mail that still waits has contacted nobody.
-                            SELECT FROM winback_mail w
-                            JOIN message m ON m.tenant_id = $1 AND m.id = w.message_id
-                            WHERE w.tenant_id = $1 AND w.case_id = k.id AND NOT w.undone
-                              AND (w.created_at AT TIME ZONE $2)::date = k.contacted_on
-                              AND m.state = 'queued' AND m.attempt = 0) AS contacted
+                        EXISTS (
+                            SELECT FROM winback_case_event x
+                            WHERE x.tenant_id = $1 AND x.case_id = k.id AND {CONTACT}
+                              AND o.day - (x.created_at AT TIME ZONE $2)::date BETWEEN 0 AND $5
+                        ) AS contacted
                  FROM winback_case k {winning}
                  WHERE k.tenant_id = $1 AND k.state NOT IN {CLOSED} AND k.id = ANY($4)),
              closed AS (

@@ -78,6 +78,8 @@ struct Story {
     currency: &'static str,
     steps: Vec<Step>,
     reason: Option<&'static str>,
+    /// When the last of the orders won the customer back.
+    bought: Option<DateTime<Utc>>,
     won_contacted: bool,
     revenue: Decimal,
 }
@@ -142,7 +144,15 @@ fn story(roll: &mut impl FnMut(u64) -> u64) -> Story {
         currency: if roll(5) == 0 { "CHF" } else { "EUR" },
         is_rejected: roll(5) == 0,
     });
-    let orders = orders.collect();
+    let mut orders: Vec<Order> = orders.collect();
+    // It may be known late, when people have done something since.
+    let bought = (end == 1).then(|| at - TimeDelta::minutes(i64::try_from(roll(9_000)).unwrap()));
+    orders.extend(bought.map(|at| Order {
+        at,
+        brand: usize::try_from(roll(4)).ok().filter(|b| *b < 3),
+        currency: "EUR",
+        is_rejected: false,
+    }));
     Story {
         group: pick(roll, &GROUPS),
         orders,
@@ -150,13 +160,14 @@ fn story(roll: &mut impl FnMut(u64) -> u64) -> Story {
         currency: if roll(6) == 0 { "CHF" } else { "EUR" },
         steps,
         reason: (end == 0).then(|| pick(roll, &REASONS)),
+        bought,
         // What arrives late is no answer.
         won_contacted: end == 1 && is_contacted && roll(4) > 0,
         revenue: Decimal::new(i64::try_from(roll(100_000)).unwrap() + 1, 2),
     }
 }
 
-fn uuid(kind: u128, n: usize) -> String {
+pub(crate) fn uuid(kind: u128, n: usize) -> String {
     let id = uuid::Uuid::from_u128((kind << 100) + n as u128);
     format!("'{id}'")
 }
@@ -227,25 +238,34 @@ fn rows(tenant: &str, stories: &[Story]) -> String {
         } else {
             "'2026-12-01'"
         };
-        let (contacted, revenue) = match won {
-            true => (s.won_contacted.to_string(), s.revenue.to_string()),
-            false => ("NULL".into(), "NULL".into()),
+        let (contacted, revenue, order) = match won {
+            true => (
+                s.won_contacted.to_string(),
+                s.revenue.to_string(),
+                uuid(4, orders),
+            ),
+            false => ("NULL".into(), "NULL".into(), "NULL".into()),
         };
         sql += &format!(
             "INSERT INTO winback_case (tenant_id, id, customer_id, state, opened_on, opened_by, seen_by,
                  no_interest, closed_on, revenue_then, revenue_now, known_days, season, expected, actual,
-                 drop_amount, drop_percent, last_order, currency, won_contacted, won_revenue)
+                 drop_amount, drop_percent, last_order, currency, won_contacted, won_revenue,
+                 won_order_id)
              VALUES ({t}, {case}, {customer}, '{state}', '{}', {case}, {case}, {}, {closed}, 1, 0, 1, 1,
-                     1, 0, 1, 100, '2026-01-01', '{}', {contacted}, {revenue});",
+                     1, 0, 1, 100, '2026-01-01', '{}', {contacted}, {revenue}, {order});",
             s.opened,
             quoted(s.reason),
             s.currency,
         );
         for step in &s.steps {
             events += 1;
-            let detail = match step.template {
-                "" => "{}".into(),
-                template => format!("{{\"template\": \"{template}\"}}"),
+            let detail = match (step.template, &step.mail) {
+                ("", _) => "{}".into(),
+                (template, None) => format!("{{\"template\": \"{template}\"}}"),
+                (template, Some(_)) => format!(
+                    "{{\"template\": \"{template}\", \"message\": \"messages/{}\"}}",
+                    uuid(6, events).trim_matches('\'')
+                ),
             };
             sql += &format!(
                 "INSERT INTO winback_case_event (tenant_id, id, case_id, kind, actor, detail, created_at)
@@ -324,7 +344,8 @@ fn facts(stories: &[Story]) -> Vec<Fact<'_>> {
             reason: "",
             mail: None,
         });
-        let mut last: Option<&Step> = None;
+        let of_zone = |at: DateTime<Utc>| at.with_timezone(&ZONE).date_naive();
+        let mut contacts: Vec<&Step> = Vec::new();
         for step in &s.steps {
             let counts = match step.kind {
                 "remark" => continue,
@@ -332,6 +353,11 @@ fn facts(stories: &[Story]) -> Vec<Fact<'_>> {
                 "no_interest" => true,
                 _ => false,
             };
+            let in_time = |contact: &&&Step| match (step.kind, s.bought) {
+                ("won_back", Some(bought)) => of_zone(contact.at) <= of_zone(bought),
+                _ => true,
+            };
+            let last = contacts.iter().rev().find(in_time).copied();
             let contact = last.filter(|_| counts);
             // The mail whose template and brand count.
             let of = if step.kind == "mailed" {
@@ -343,7 +369,7 @@ fn facts(stories: &[Story]) -> Vec<Fact<'_>> {
             facts.push(Fact {
                 case,
                 kind: step.kind,
-                day: step.at.with_timezone(&ZONE).date_naive(),
+                day: of_zone(step.at),
                 worker: match step.kind {
                     "won_back" => contact.map_or("", |contact| contact.actor),
                     _ => step.actor,
@@ -356,8 +382,11 @@ fn facts(stories: &[Story]) -> Vec<Fact<'_>> {
                 },
                 mail: step.mail.as_ref(),
             });
-            if ["mailed", "offer_requested"].contains(&step.kind) {
-                last = Some(step);
+            // What waits, or waited until the case was closed, has contacted nobody.
+            let waits = |mail: &Mail| ["queued", "cancelled"].contains(&mail.state);
+            let is_contact = ["mailed", "offer_requested"].contains(&step.kind);
+            if is_contact && !step.mail.as_ref().is_some_and(waits) {
+                contacts.push(step);
             }
         }
     }

@@ -4,15 +4,51 @@ use anklang_domain::winback::{Case, OnOrder, Settings, on_order};
 use anklang_store::winback::won_back;
 use chrono::{Days, NaiveDate};
 
+use crate::analysis::uuid;
 use crate::{Lab, day};
 
 /// The day on which all is looked at.
 const TODAY: &str = "2026-11-22";
 
-/// A customer with a case, and when they ordered, with the amounts in cents.
+/// How a mail stands: state and attempts of its message.
+type Mail = (&'static str, i32);
+
+/// A mail that waits to be sent.
+const WAITS: Mail = ("queued", 0);
+
+/// Those that came to nothing are the last two.
+const MAILS: [Mail; 6] = [
+    ("sent", 1),
+    ("ambiguous", 1),
+    // It may have arrived before it was queued again.
+    ("queued", 1),
+    WAITS,
+    ("suppressed", 0),
+    ("bounced", 1),
+];
+
+/// Something that was done to reach a customer.
+struct Deed {
+    on: NaiveDate,
+    /// Of a mail; empty for a request for an offer.
+    template: &'static str,
+    mail: Option<Mail>,
+}
+
+impl Deed {
+    fn waits(&self) -> bool {
+        self.mail == Some(WAITS)
+    }
+
+    fn is_undone(&self) -> bool {
+        self.mail.is_some_and(|mail| MAILS[4..].contains(&mail))
+    }
+}
+
+/// A customer with a case, what was done, and when they ordered, with the amounts in cents.
 struct Story {
     opened: NaiveDate,
-    contacted: Option<NaiveDate>,
+    deeds: Vec<Deed>,
     orders: Vec<(NaiveDate, i64)>,
 }
 
@@ -32,7 +68,16 @@ fn stories() -> Vec<Story> {
     let mut stories = Vec::new();
     for _ in 0..400 {
         let opened = base + Days::new(roll(40));
-        let contacted = (roll(2) == 0).then(|| opened + Days::new(roll(50)));
+        let mut deeds = Vec::new();
+        for template in ["", "standard", "voucher"] {
+            if roll(3) == 0 {
+                deeds.push(Deed {
+                    on: opened + Days::new(roll(50)),
+                    template,
+                    mail: (!template.is_empty()).then(|| MAILS[usize::try_from(roll(6)).unwrap()]),
+                });
+            }
+        }
         let orders = (0..roll(4)).map(|_| {
             let on = base + Days::new(roll(190));
             // Some are returns, or come to nothing.
@@ -41,17 +86,31 @@ fn stories() -> Vec<Story> {
         let orders = orders.collect();
         stories.push(Story {
             opened,
-            contacted,
+            deeds,
             orders,
         });
     }
     stories
 }
 
-/// The day of the winning order, and whether it came after a contact.
-fn expected(story: &Story, window: u32) -> Option<(NaiveDate, bool)> {
+impl Story {
+    /// The days on which the customer was contacted.
+    fn contacts(&self) -> Vec<NaiveDate> {
+        let counts = |deed: &&Deed| !deed.is_undone() && !deed.waits();
+        self.deeds.iter().filter(counts).map(|d| d.on).collect()
+    }
+
+    /// The last day of all that did not come to nothing, as the case has it.
+    fn last(&self) -> Option<NaiveDate> {
+        let stays = |deed: &&Deed| !deed.is_undone();
+        self.deeds.iter().filter(stays).map(|d| d.on).max()
+    }
+}
+
+/// The day of the winning order, and whether it came after one of these contacts.
+fn expected(story: &Story, contacts: &[NaiveDate], window: u32) -> Option<(NaiveDate, bool)> {
     let case = Case {
-        contacted_on: story.contacted,
+        contacted_on: story.last(),
         ..Case::open(story.opened)
     };
     let mut days: Vec<NaiveDate> = story
@@ -62,10 +121,49 @@ fn expected(story: &Story, window: u32) -> Option<(NaiveDate, bool)> {
         .collect();
     days.sort_unstable();
     days.into_iter()
-        .find_map(|on| match on_order(&case, on, window) {
+        .find_map(|on| match on_order(&case, contacts, on, window) {
             OnOrder::WonBack { after_contact, .. } => Some((on, after_contact)),
             _ => None,
         })
+}
+
+/// The history of the case of the customer K`i`, and its mails.
+fn history(i: usize, story: &Story) -> String {
+    let case =
+        format!("winback_case k JOIN customer c ON c.id = k.customer_id WHERE c.number = 'K{i}'");
+    let mut sql = String::new();
+    for (n, deed) in story.deeds.iter().enumerate() {
+        // Just after midnight in Berlin: still the day before in UTC.
+        let time = format!("'{} 00:30 Europe/Berlin'", deed.on);
+        let Some((state, attempt)) = deed.mail else {
+            sql += &format!(
+                "INSERT INTO winback_case_event (tenant_id, id, case_id, kind, created_at)
+                 SELECT k.tenant_id, anklang_uuid7(), k.id, 'offer_requested', {time} FROM {case};"
+            );
+            continue;
+        };
+        let (message, template) = (uuid(8, i * 3 + n), deed.template);
+        let undone = deed.is_undone();
+        let voucher = match template {
+            "voucher" => uuid(9, i),
+            _ => "NULL".into(),
+        };
+        sql += &format!(
+            "INSERT INTO winback_case_event (tenant_id, id, case_id, kind, detail, created_at)
+             SELECT k.tenant_id, anklang_uuid7(), k.id, 'mailed',
+                 jsonb_build_object('template', '{template}', 'message', 'messages/' || {message}),
+                 {time} FROM {case};
+             INSERT INTO message (tenant_id, id, phase_id, winback_case_id, customer_id, channel, account,
+                 address, address_hash, purpose, state, attempt)
+             SELECT k.tenant_id, {message}, {message}, k.id, c.id, 'mail', 'mail', 'x', '', 'x',
+                 '{state}', {attempt} FROM {case};
+             INSERT INTO winback_mail (tenant_id, message_id, case_id, template, brand_id, voucher_id,
+                 undone, created_at)
+             SELECT k.tenant_id, {message}, k.id, '{template}', {message}, {voucher}, {undone}, {time}
+             FROM {case};"
+        );
+    }
+    sql
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,9 +185,7 @@ async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
     lab.orders(&orders).await;
     let owner = lab.connect().await;
     for (i, story) in stories.iter().enumerate() {
-        let contacted = story
-            .contacted
-            .map_or("NULL".into(), |on| format!("'{on}'"));
+        let contacted = story.last().map_or("NULL".into(), |on| format!("'{on}'"));
         // Some are held by somebody, and some wait for a reminder.
         let (state, due) = if i % 3 == 0 {
             ("reminder", "'2027-01-01'")
@@ -111,6 +207,12 @@ async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
         );
         owner.batch_execute(&sql).await.unwrap();
     }
+    // Brands and vouchers that there are not would be refused.
+    let mut histories = "SET session_replication_role = replica;".to_owned();
+    for (i, story) in stories.iter().enumerate() {
+        histories += &history(i, story);
+    }
+    lab.connect().await.batch_execute(&histories).await.unwrap();
     // Rejected and foreign orders do not count.
     owner
         .batch_execute(
@@ -160,11 +262,20 @@ async fn cases_are_won_back_by_the_orders_that_the_rule_names() {
     }
     assert_eq!(won.len(), closed);
     let mut all = std::collections::BTreeMap::new();
+    let mut earlier = 0;
     for (number, story) in numbers.iter().zip(&stories) {
-        if let Some(how) = expected(story, settings.win_window_days) {
-            all.insert(number.clone(), how);
-        }
+        let window = settings.win_window_days;
+        let Some(how) = expected(story, &story.contacts(), window) else {
+            continue;
+        };
+        // By a contact before the last day, whose mail waits still, or which is after the order.
+        let last = story.last();
+        let is_after = last.is_some_and(|on| on > how.0);
+        let waits = story.deeds.iter().any(|d| Some(d.on) == last && d.waits());
+        earlier += usize::from(how.1 && (is_after || waits));
+        all.insert(number.clone(), how);
     }
+    assert!(earlier > 0, "{earlier}");
     assert!(all.len() > 50 && all.len() < 350, "{}", all.len());
     assert!(all.values().any(|how| how.1) && all.values().any(|how| !how.1));
     assert_eq!(won, all);

@@ -287,26 +287,32 @@ fn texts_are_neither_empty_nor_endless() {
 #[test]
 fn who_buys_again_is_back_and_within_the_window_by_the_contact() {
     let case = open();
-    assert_eq!(on_order(&case, day("2026-11-20"), 30), OnOrder::Before);
+    assert_eq!(on_order(&case, &[], day("2026-11-20"), 30), OnOrder::Before);
     let OnOrder::WonBack {
         case: won,
         after_contact,
-    } = on_order(&case, day("2027-12-20"), 30)
+    } = on_order(&case, &[], day("2027-12-20"), 30)
     else {
         panic!("any later order closes the case");
     };
     assert_eq!((won.state, after_contact), (CaseState::WonBack, false));
-    assert_eq!(on_order(&won, day("2026-12-20"), 30), OnOrder::Closed);
+    assert_eq!(on_order(&won, &[], day("2026-12-20"), 30), OnOrder::Closed);
     // An order from before the contact is not due to it, and none that comes long after.
     let mailed = becomes(by_anna(&case, &Action::Mail(MailTemplate::Standard)));
-    let contact = |on: &str| match on_order(&mailed, day(on), 30) {
+    let after = |contacts: &[NaiveDate], on: &str| match on_order(&mailed, contacts, day(on), 30) {
         OnOrder::WonBack { after_contact, .. } => Some(after_contact),
         _ => None,
     };
+    let contact = |on: &str| after(&[today()], on);
     assert_eq!(contact("2026-12-23"), Some(true));
     assert_eq!(contact("2026-12-24"), Some(false));
     assert_eq!(contact("2026-11-23"), Some(true));
     assert_eq!(contact("2026-11-22"), Some(false));
+    // Another contact takes nothing from an earlier one.
+    let both = [today(), day("2026-12-20")];
+    assert_eq!(after(&both, "2026-12-01"), Some(true));
+    assert_eq!(after(&both, "2027-01-10"), Some(true));
+    assert_eq!(after(&both, "2027-01-20"), Some(false));
     let lost = in_state(CaseState::NoInterest);
-    assert_eq!(on_order(&lost, day("2026-11-25"), 30), OnOrder::Closed);
+    assert_eq!(on_order(&lost, &[], day("2026-11-25"), 30), OnOrder::Closed);
 }

@@ -13,7 +13,8 @@ use rand::RngExt;
 use tonic::{Code, Status};
 use winback::WinbackTemplate::{Standard, Voucher};
 
-use super::mails::{execute, mail, ready, require_control};
+use super::desk::{date, day, get};
+use super::mails::{case_of, execute, mail, ready, require_control};
 use crate::mailing::{TENANT, import, over, seeded, until};
 use crate::refused;
 
@@ -298,4 +299,66 @@ async fn what_it_brought_is_told_against_the_control_group() {
     };
     let status = client.winback_mails().report_winback_mailing(unknown).await;
     assert_eq!(status.unwrap_err().code(), Code::NotFound);
+}
+
+/// A standard mail went out, a voucher waits, and the customer buys.
+#[tokio::test]
+async fn a_mail_that_waits_takes_nothing_from_a_contact_before() {
+    let mut server = TestServer::start_with(Options {
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 2, 2).await;
+    let contacted = case_of(&server, "0000").await;
+    let waiting = case_of(&server, "0001").await;
+    mail(&client, &contacted, Standard).await.unwrap();
+    execute(
+        &server,
+        "UPDATE message SET state = 'sent', attempt = 1;
+         UPDATE winback_mail SET created_at = created_at - interval '5 days';
+         UPDATE winback_case_event SET created_at = created_at - interval '5 days';
+         UPDATE winback_case SET standard_on = standard_on - 5, contacted_on = contacted_on - 5",
+    )
+    .await;
+    mail(&client, &contacted, Voucher).await.unwrap();
+    mail(&client, &waiting, Voucher).await.unwrap();
+    let now = chrono::Utc::now().to_rfc3339();
+    let bought = [
+        ("W0", "0000", &now[..], "40", "Obst"),
+        ("W1", "0001", &now[..], "30", "Obst"),
+    ];
+    super::orders(&client, &bought).await;
+    // Who comes back is looked for when a server begins.
+    server.restart().await.unwrap();
+    let won = "SELECT count(*) FROM winback_case WHERE state = 'won_back'";
+    until("both are won back", async || {
+        server.database.one(won).await.unwrap() == "2"
+    })
+    .await;
+    let client = Client::connect(server.addr, TENANT).await.unwrap();
+    assert!(get(&client, &contacted).await.won_after_contact);
+    assert!(!get(&client, &waiting).await.won_after_contact);
+    // It counts for the mail that went out.
+    let request = winback::AnalyseWinbackRequest {
+        first_date: Some(date(day(-21))),
+        last_date: Some(date(day(1))),
+        group_by: vec![winback::WinbackDimension::Template.into()],
+        ..Default::default()
+    };
+    let found = client.winback_cases().analyse_winback(request).await;
+    let groups = found.unwrap().into_inner().groups;
+    let won = groups.iter().map(|group| {
+        let figures = group.figures.as_ref().unwrap();
+        (group.template(), figures.won_back_count)
+    });
+    assert_eq!(
+        won.collect::<Vec<_>>(),
+        [
+            (winback::WinbackTemplate::Unspecified, 1),
+            (Standard, 1),
+            (Voucher, 0)
+        ]
+    );
 }
