@@ -315,6 +315,8 @@ impl ChannelsApi {
             return Ok(done);
         }
         let [id] = form::complete(violations, id)?;
+        // Before the account, as whoever changes them.
+        hold(&mut tx, tenant.id, Hold::WinbackSettings).await?;
         let current = self.held(&mut tx, &tenant, &id).await?;
         change.check(&request.name, &settings::to_wire(&current))?;
         if let Some(replacement) = &replacement {

@@ -18,7 +18,6 @@ use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::hold::{Held, hold};
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::message::NEVER_HANDED_OVER;
 use crate::planning::plan;
@@ -358,8 +357,8 @@ struct Use {
     settings: bool,
 }
 
-/// Deletes an account, which the caller holds. With a replacement, what waits for it moves there by and
-/// by ([`watch::replaced`]), and its row stays until then.
+/// Deletes an account, which the caller holds, and before it the winback settings. With a replacement, what
+/// waits for it moves there by and by ([`watch::replaced`]), and its row stays until then.
 ///
 /// # Errors
 /// `Refused` while something uses the account that does not move.
@@ -450,7 +449,6 @@ async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str)
     .bind::<Text, _>(replacement)
     .execute(conn)
     .await?;
-    hold(conn, tenant, Held::WinbackSettings).await?;
     let set = settings::get(conn, tenant).await?.settings;
     if set.offer_mail_account == id {
         let moved = settings::Settings {

@@ -64,8 +64,9 @@ impl WinbackApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        // Before the account that they name, as whoever deletes that.
+        hold(&mut tx, tenant.id, Held::WinbackSettings).await?;
         if change.looks() {
-            hold(&mut tx, tenant.id, Held::WinbackSettings).await?;
             let current = tagged(to_wire(&settings::get(&mut tx, tenant.id).await?));
             let called = std::mem::take(&mut wanted.name);
             wanted = change.settle(NAME, Some(current), wanted, false)?;

@@ -15,6 +15,8 @@ use super::desk::{
     asks, case, claim, close, closes, events, get, next, next_customer, open, open_in, remark,
     remind, reminds, request_offer, shop, sql, wants_offer,
 };
+use crate::accounts;
+use crate::mailing::until;
 use crate::refused;
 
 const WORKERS: usize = 20;
@@ -419,4 +421,60 @@ async fn of_many_ends_one_counts() {
     let reason = get(&client, &name).await.no_interest_reason();
     assert_eq!(ended, vec![reason; WORKERS / 4]);
     assert_eq!(events(&client, &name).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_change_while_their_account_is_replaced() {
+    let server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    for id in ["eins", "zwei"] {
+        accounts::create(&client, id, "mail", accounts::relay(&server.sink)).await;
+    }
+    let settings = pb::WinbackSettings {
+        offer_mail_to: "angebote@linden.example".into(),
+        offer_mail_account: accounts::name("eins"),
+        ..super::monthly()
+    };
+    super::set(&client, settings, "").await.unwrap();
+    // Whoever deletes the account waits for it, and is there when it is changed in the settings.
+    let holding = server.database.connect().await.unwrap();
+    let hold = "BEGIN; SELECT FROM channel_account WHERE id = 'eins' FOR UPDATE";
+    holding.batch_execute(hold).await.unwrap();
+    let waiting = async |n: usize| {
+        let waiting = format!(
+            "SELECT count(*) >= {n} FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        );
+        until("they wait", async || {
+            server.database.one(&waiting).await.unwrap() == "t"
+        })
+        .await;
+    };
+    let replacing = {
+        let client = client.clone();
+        tokio::spawn(
+            async move { accounts::delete(&client, "eins", &accounts::name("zwei")).await },
+        )
+    };
+    waiting(1).await;
+    let changing = {
+        let client = client.clone();
+        let request = pb::UpdateWinbackSettingsRequest {
+            winback_settings: Some(pb::WinbackSettings {
+                reminder_days: 12,
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["reminder_days".into()],
+            }),
+            ..Default::default()
+        };
+        tokio::spawn(async move { client.winback().update_winback_settings(request).await })
+    };
+    waiting(2).await;
+    holding.batch_execute("COMMIT").await.unwrap();
+    replacing.await.unwrap().unwrap();
+    let changed = changing.await.unwrap().unwrap().into_inner();
+    assert_eq!(changed.reminder_days, 12);
+    assert_eq!(changed.offer_mail_account, accounts::name("zwei"));
 }
