@@ -593,7 +593,8 @@ def exposed():
         yield from [f"{name}_{part}" for part in ["bucket", "sum", "count"]] if kind == "histogram" else [name]
 
 
-EXPOSED = set(exposed())
+# And what Prometheus says itself of whom it scrapes.
+EXPOSED = {*exposed(), "up"}
 
 
 def asks_of(expression, where):
