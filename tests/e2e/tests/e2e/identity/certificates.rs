@@ -308,6 +308,8 @@ fn certificates_that_nobody_checks_are_not_taken() {
     assert!(said.contains("server.tls.client_ca"), "{said}");
 
     let wrong = "
+        [auth]
+        mode = 'token'
         [auth.certificates.both]
         spiffe_id = 'spiffe://example.org/a'
         subject = 'CN=a'

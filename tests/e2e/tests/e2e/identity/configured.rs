@@ -86,10 +86,10 @@ fn a_server_that_nobody_could_call_does_not_start() {
     let (code, said) = not_started("", &[("ANKLANG_AUTH__MODE", "token")]);
     assert_eq!(code, USAGE, "{said}");
     names(&said, &["auth.mode: "]);
-    // Faults of what is not in use are faults.
+    // Whoever knows tokens and forgets to ask for them would be open to all.
     let (code, said) = not_started("[auth.tokens.crm]\nroles = ['service']\n", &[]);
     assert_eq!(code, USAGE, "{said}");
-    names(&said, &["auth.tokens.crm.sha256: "]);
+    names(&said, &["auth.mode: ", "auth.tokens.crm.sha256: "]);
 }
 
 /// What `anklang token new` prints: the token, and the lines for the configuration.
