@@ -595,6 +595,9 @@ async fn an_order_that_arrives_late_wins_back() {
     let owner = server.database.connect().await.unwrap();
     let work = "UPDATE winback_case k SET state = 'offer_requested', contacted_on = '2025-07-05'
                 FROM customer c WHERE c.id = k.customer_id AND c.number = '1';
+                INSERT INTO winback_case_event (tenant_id, id, case_id, kind, to_state, created_at)
+                SELECT tenant_id, anklang_uuid7(), id, 'offer_requested', state, '2025-07-05T10:00:00Z'
+                FROM winback_case WHERE state = 'offer_requested';
                 UPDATE winback_case k SET held_by = 'users/bea', held_until = now() + interval '1 hour',
                     claim_id = anklang_uuid7()
                 FROM customer c WHERE c.id = k.customer_id AND c.number = '2'";
