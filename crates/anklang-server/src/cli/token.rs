@@ -85,9 +85,13 @@ mod tests {
         let token = generate().expect("random");
         let lines = args.lines(&token);
         assert!(!lines.contains(&token));
-        let read = Config::read(Some(&lines), []).expect("a configuration");
-        let [found] = &read.auth.tokens[..] else {
-            panic!("{:?}", read.auth.tokens);
+        let read = |lines: &str| {
+            let file = format!("[auth]\nmode = 'token'\n{lines}");
+            Config::read(Some(&file), []).expect("a configuration")
+        };
+        let known = read(&lines);
+        let [found] = &known.auth.tokens[..] else {
+            panic!("{:?}", known.auth.tokens);
         };
         assert_eq!((&found.id, found.sha256), (&args.id, digest(&token)));
         assert_eq!((&found.tenants, &found.roles), (&args.tenants, &args.roles));
@@ -98,9 +102,9 @@ mod tests {
             expires: None,
             ..args
         };
-        let read = Config::read(Some(&all.lines(&token)), []).expect("a configuration");
         assert!(
-            read.auth
+            read(&all.lines(&token))
+                .auth
                 .tokens
                 .iter()
                 .all(|t| t.tenants.is_empty() && t.expires.is_none())

@@ -126,7 +126,9 @@ fn all_faults_are_told_at_once() {
 #[test]
 fn what_is_told_apart_must_differ() {
     let file = format!(
-        "[auth.tokens.a]
+        "[auth]
+        mode = 'token'
+        [auth.tokens.a]
         sha256 = '{HASH}'
         roles = ['service']
         [auth.tokens.b]
@@ -202,6 +204,8 @@ fn certificates_are_read() {
 #[test]
 fn wrong_certificates_are_all_told_at_once() {
     let wrong = "
+        [auth]
+        mode = 'token'
         [auth.certificates]
         flat = 'CN=flat'
         [auth.certificates.a]
