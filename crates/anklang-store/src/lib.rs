@@ -9,6 +9,7 @@ pub mod attribute;
 pub mod brand;
 pub mod budget;
 pub mod bundle;
+pub mod call;
 pub mod campaign;
 pub mod channel_account;
 pub mod channel_route;

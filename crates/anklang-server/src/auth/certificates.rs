@@ -113,7 +113,9 @@ mod tests {
                 spiffe_id: spiffe_id.map(str::to_owned),
                 subject: Some(subject.into()),
             };
-            known.find(&names).map(|principal| principal.name.clone())
+            known
+                .find(&names)
+                .map(|principal| principal.name.to_string())
         };
         for (path, id) in [
             ("ns/crm/importer", "importer"),

@@ -199,7 +199,7 @@ mod tests {
             "anklang_roles": ["clerk", "region", "offline_access"],
         });
         let anna = principal_of(config(), &claims);
-        assert_eq!(anna.name, "corporate/4711");
+        assert_eq!(&*anna.name, "corporate/4711");
         assert_eq!(anna.worker, Worker::Own("anna".into()));
         assert!(anna.tenants.has("acme") && anna.tenants.has("lindenau"));
         assert!(!anna.tenants.has("other"));

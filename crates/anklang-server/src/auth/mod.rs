@@ -15,10 +15,14 @@ mod signature;
 mod tokens;
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use anklang_domain::access::{Permission, Rights, Role};
-use anyhow::Context;
+use anklang_store::call::Call;
+use anyhow::Context as _;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -26,6 +30,7 @@ use futures::future::join_all;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -47,7 +52,7 @@ const LONGEST_TOKEN: usize = 8 << 10;
 pub struct Principal {
     /// What it is called when something is refused to it: `tokens/{id}`, `certificates/{id}`, or the issuer and
     /// its subject.
-    pub name: String,
+    pub name: Arc<str>,
     /// In whose name it may work.
     pub worker: Worker,
     /// For whom it may act.
@@ -66,7 +71,7 @@ impl Principal {
             None => Worker::Nobody,
         };
         Principal {
-            name,
+            name: name.into(),
             worker,
             tenants,
             rights: Rights::of(roles),
@@ -200,7 +205,7 @@ impl Auth {
         match needs {
             Needs::Permission(permission) if !rights.allows(permission) => {
                 Err(Denied::Permission {
-                    caller: principal.name.clone(),
+                    caller: principal.name.to_string(),
                     permission: permission.as_str(),
                 }
                 .into())
@@ -281,10 +286,43 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
         Ok(principal) => {
             // It has done its work; nothing behind this shall write it anywhere.
             head.headers.remove(AUTHORIZATION);
+            let call = Call {
+                caller: Arc::clone(&principal.name),
+                method: head.uri.path().into(),
+            };
             head.extensions.insert(principal);
-            next.run(Request::from_parts(head, body)).await
+            let request = Request::from_parts(head, body);
+            let response = call.clone().scope(next.run(request)).await;
+            response.map(|body| Body::new(Answer { body, call }))
         }
         Err(error) => Status::from(error).into_http(),
+    }
+}
+
+/// A response's body on its way: what a stream does while it is read is work for its call.
+struct Answer {
+    body: Body,
+    call: Call,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Answer { body, call } = &mut *self;
+        call.sync_scope(|| Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

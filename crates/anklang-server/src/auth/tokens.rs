@@ -122,7 +122,9 @@ mod tests {
         };
         let ask = |expires, token: &str| {
             let answer = Tokens::new(&[config(expires)]).principal(token, now);
-            answer.map(|p| p.name.clone()).map_err(|e| e.to_string())
+            answer
+                .map(|p| p.name.to_string())
+                .map_err(|e| e.to_string())
         };
         assert_eq!(ask(None, &token), Ok("tokens/crm".into()));
         let second = TimeDelta::seconds(1);

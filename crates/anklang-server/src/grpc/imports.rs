@@ -21,6 +21,7 @@ use anklang_domain::master::{
 };
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
+use anklang_store::call::carried;
 use anklang_store::import::{CHUNK, Fault, Load, Numbered, Read, Session, Sums};
 use pb::import_request::Part;
 use tokio::sync::{mpsc, oneshot};
@@ -70,7 +71,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
             requests: request.into_inner(),
             answers: Answers(responses),
         };
-        tokio::spawn(serve(self.store.clone(), tenant.id, client));
+        tokio::spawn(carried(serve(self.store.clone(), tenant.id, client)));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -326,7 +327,7 @@ impl<R: Load> Writer<R> {
             let (tell_next, told) = oneshot::channel();
             let before = std::mem::replace(&mut self.told, told);
             let (writer, answers) = (session.writer(), self.answers.clone());
-            self.writing.push_back(tokio::spawn(async move {
+            self.writing.push_back(tokio::spawn(carried(async move {
                 let wanted = || !answers.0.is_closed();
                 let written = writer.write(chunk, &wanted).await;
                 let written = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
@@ -337,7 +338,7 @@ impl<R: Load> Writer<R> {
                 // Nobody listens any more when the call has ended.
                 let _ = tell_next.send(sums);
                 Ok(())
-            }));
+            })));
         }
         Ok(())
     }

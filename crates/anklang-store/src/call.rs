@@ -1,0 +1,48 @@
+//! The call that work is done for: who made it, and which. It is there all the way down without being passed, as
+//! the trace is; work of the server's own has none. Nothing is allowed or hidden by it.
+
+use std::future::Future;
+use std::sync::Arc;
+
+/// A call under way. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who made it, as `Principal::name` says: `tokens/{id}`, `certificates/{id}`, an issuer and its subject,
+    /// `anybody`.
+    pub caller: Arc<str>,
+    /// Its path, `/{package}.{service}/{method}`.
+    pub method: Arc<str>,
+}
+
+tokio::task_local! {
+    static CURRENT: Call;
+}
+
+impl Call {
+    /// The call that the running task works for. Tasks that it spawns have none unless they are run in
+    /// [`Call::scope`].
+    pub fn current() -> Option<Call> {
+        CURRENT.try_with(Call::clone).ok()
+    }
+
+    /// Runs work for this call.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// Runs work for this call that does not wait: one poll of a stream.
+    pub fn sync_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+}
+
+/// Work that is to be spawned, for the call that the running task works for, if there is one.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let call = Call::current();
+    async move {
+        match call {
+            Some(call) => call.scope(work).await,
+            None => work.await,
+        }
+    }
+}
