@@ -5,6 +5,7 @@ mod cases;
 pub mod desk;
 mod detection;
 mod export;
+mod lists;
 mod mailings;
 pub mod mails;
 mod requests;
