@@ -11,6 +11,7 @@ pub mod mails;
 mod requests;
 mod results;
 mod together;
+mod vouchers;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::selections::v1 as selections;
