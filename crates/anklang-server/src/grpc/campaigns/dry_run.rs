@@ -8,7 +8,8 @@ use anklang_store::operation::{self, NewOperation, Operation};
 use chrono::Utc;
 use tonic::{Request, Response, Status};
 
-use super::launch::{check_templates, read_launch};
+use super::launch::check_templates;
+use super::launch::read::read_launch;
 use super::{CampaignsApi, LONGEST_VALIDITY};
 use crate::grpc::audience::exclusion;
 use crate::grpc::listing::Listing;
