@@ -15,13 +15,14 @@ use anklang_proto::anklang::messages::v1::{
     self as messages, AttemptOutcome, Message, MessageState,
 };
 use anklang_proto::anklang::selections::v1 as selections;
-use anklang_proto::anklang::templates::v1 as templates;
+use anklang_proto::anklang::templates::v1::{self as templates, template::Content};
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::r#type::Date;
 use chrono::{Datelike, Days, Utc};
 use prost::Message as _;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use tonic::Status;
 
 use crate::{Client, TestServer};
 
@@ -102,21 +103,11 @@ pub async fn tenant(server: &TestServer, customers: usize) -> Client {
     for (entity, csv) in files {
         import(&client, entity, csv).await;
     }
-    let slip = templates::Template {
-        name: format!("brands/sw/templates/{SLIP}.de"),
-        content: Some(templates::template::Content::Document(
-            templates::DocumentContent {
-                typst_source: "Angebot #sys.inputs.offer.number".into(),
-            },
-        )),
-        ..Default::default()
-    };
-    let request = templates::UpdateTemplateRequest {
-        template: Some(slip),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(request).await.unwrap();
+    let name = format!("brands/sw/templates/{SLIP}.de");
+    let slip = Content::Document(templates::DocumentContent {
+        typst_source: "Angebot #sys.inputs.offer.number".into(),
+    });
+    save_template(&client, &name, slip).await.unwrap();
     client
 }
 
@@ -124,6 +115,40 @@ pub async fn tenant(server: &TestServer, customers: usize) -> Client {
 pub async fn import(client: &Client, entity: ImportEntity, csv: impl Into<Vec<u8>>) {
     let sums = client.import(entity, csv).await.unwrap();
     assert_eq!((sums.failed, sums.done), (0, true), "{sums:?}");
+}
+
+/// Saves a template: `brands/{brand}/templates/{key}.{language}`.
+pub async fn save_template(
+    client: &Client,
+    name: &str,
+    content: Content,
+) -> Result<templates::Template, Status> {
+    let request = templates::UpdateTemplateRequest {
+        template: Some(templates::Template {
+            name: name.into(),
+            content: Some(content),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    let saved = client.templates().update_template(request).await?;
+    Ok(saved.into_inner())
+}
+
+/// Saves a message template of a subject and a text.
+pub async fn save_message(
+    client: &Client,
+    name: &str,
+    subject: &str,
+    text: &str,
+) -> Result<templates::Template, Status> {
+    let message = templates::MessageContent {
+        subject: subject.into(),
+        text_body: text.into(),
+        ..Default::default()
+    };
+    save_template(client, name, Content::Message(message)).await
 }
 
 /// A launch to all customers.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anklang_proto::anklang::channels::v1 as channels;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::messages::v1::{AttemptOutcome, Message, MessageState};
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_testkit::{Client, Options, TestServer};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::mailing::{
     SLIP, begin, import, launched, ledger, over, request, tenant, until, until_over,
 };
+use crate::probe::tell_channel;
 
 fn time(time: Option<prost_types::Timestamp>) -> DateTime<Utc> {
     let time = time.unwrap();
@@ -91,27 +91,6 @@ async fn two_servers_and_a_restart_stay_below_one_rate() {
     let account = account.into_inner();
     assert_eq!((&account.rate[..], account.burst), ("120/minute", 4));
     assert_eq!(account.hold_until_time, None);
-}
-
-/// What the channel "testing" does is what the text of a message says.
-async fn tell_channel(client: &Client, text: &str) {
-    let template = templates::Template {
-        name: "brands/sw/templates/order.de".into(),
-        content: Some(templates::template::Content::Message(
-            templates::MessageContent {
-                subject: "Auftrag".into(),
-                text_body: text.into(),
-                ..Default::default()
-            },
-        )),
-        ..Default::default()
-    };
-    let update = templates::UpdateTemplateRequest {
-        template: Some(template),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(update).await.unwrap();
 }
 
 async fn account(client: &Client) -> channels::ChannelAccount {

@@ -10,7 +10,6 @@ use anklang_local::smtp::{Fault, Faults, Matching};
 use anklang_proto::anklang::channels::v1 as channels;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::messages::v1::{AttemptOutcome, Message, MessageState};
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_testkit::{Client, Options, TestServer, program};
 use rand::RngExt;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::mailing::{
     SLIP, TENANT, attempts, balanced, check_rows, import, launch, launched, ledger, make_due, over,
     request, seeded, tenant, until, until_figures, until_over,
 };
+use crate::probe::tell_channel;
 
 const MEMBERS: usize = 24;
 
@@ -65,28 +65,8 @@ impl World {
     }
 
     /// What the text of a message says, the plugin does.
-    async fn tell(&self, text: String) {
-        let template = templates::Template {
-            name: "brands/sw/templates/order.de".into(),
-            content: Some(templates::template::Content::Message(
-                templates::MessageContent {
-                    subject: "Auftrag".into(),
-                    text_body: text,
-                    ..Default::default()
-                },
-            )),
-            ..Default::default()
-        };
-        let update = templates::UpdateTemplateRequest {
-            template: Some(template),
-            allow_missing: true,
-            ..Default::default()
-        };
-        self.client
-            .templates()
-            .update_template(update)
-            .await
-            .unwrap();
+    async fn tell(&self, text: &str) {
+        tell_channel(&self.client, text).await;
     }
 
     /// Launches to all customers through the account.
@@ -214,7 +194,7 @@ async fn a_plugin_that_fails_costs_what_it_had_and_nothing_else() {
     ];
     for (fault, state, detail) in faults {
         std::fs::write(world.folder.path().join("record"), "").unwrap();
-        world.tell(to_one(fault)).await;
+        world.tell(&to_one(fault)).await;
         let campaign = world.launch().await;
         // Another account goes on meanwhile.
         let mails = launch(&world.client, SLIP).await;
@@ -238,7 +218,7 @@ async fn a_plugin_that_fails_costs_what_it_had_and_nothing_else() {
 async fn a_plugin_that_hangs_is_killed_and_started_again() {
     for fault in ["stuck", "spin"] {
         let world = World::new("failures = 100\nhang_milliseconds = 3000", "").await;
-        world.tell(to_one(fault)).await;
+        world.tell(&to_one(fault)).await;
         let campaign = world.launch().await;
         let mails = launch(&world.client, SLIP).await;
         until_over(&world.client, &campaign).await;
@@ -261,7 +241,7 @@ async fn one_that_fails_too_often_is_left_alone_and_says_so() {
     .await;
     let spoiled = world.folder.path().join("spoiled");
     std::fs::write(&spoiled, "").unwrap();
-    world.tell(to_one("spoil:abort")).await;
+    world.tell(&to_one("spoil:abort")).await;
     let campaign = world.launch().await;
     until("the breaker", async || {
         let account = world.account().await;

@@ -7,14 +7,13 @@ use std::path::PathBuf;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::messages::v1::{self as messages, Message, MessageState};
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_testkit::{Client, Options, TestServer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::mailing::{self, TENANT, import, launched, over, request, tenant};
+use crate::mailing::{self, TENANT, import, launched, over, request, save_message, tenant};
 
 /// How a probe differs from the usual one.
 #[derive(Debug, Default)]
@@ -194,23 +193,8 @@ pub async fn reachable(client: &Client, customers: usize) {
 
 /// Says what the channel does with messages from now on.
 pub async fn tell_channel(client: &Client, text: &str) {
-    let template = templates::Template {
-        name: "brands/sw/templates/order.de".into(),
-        content: Some(templates::template::Content::Message(
-            templates::MessageContent {
-                subject: "Auftrag".into(),
-                text_body: text.into(),
-                ..Default::default()
-            },
-        )),
-        ..Default::default()
-    };
-    let update = templates::UpdateTemplateRequest {
-        template: Some(template),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(update).await.unwrap();
+    let name = "brands/sw/templates/order.de";
+    save_message(client, name, "Auftrag", text).await.unwrap();
 }
 
 /// A customer's history, oldest first.

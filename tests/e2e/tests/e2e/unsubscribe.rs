@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use anklang_local::smtp::Received;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::messages::v1::MessageState;
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_testkit::{Client, Options, TestServer};
 use mail_parser::MessageParser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::mailing::{SLIP, address, launch, ledger, request, tenant, until_over};
+use crate::mailing::{SLIP, address, launch, ledger, request, save_message, tenant, until_over};
 
 const BASE: &str = "https://post.sw.example/anklang";
 
@@ -213,23 +212,8 @@ async fn links_that_were_not_made_here_do_nothing() {
 async fn without_a_public_address_mails_have_no_link() {
     let server = TestServer::start().await.unwrap();
     let client = tenant(&server, 1).await;
-    let template = templates::Template {
-        name: "brands/sw/templates/plain.de".into(),
-        content: Some(templates::template::Content::Message(
-            templates::MessageContent {
-                subject: "Hallo".into(),
-                text_body: "[{{ unsubscribe_url }}]".into(),
-                ..Default::default()
-            },
-        )),
-        ..Default::default()
-    };
-    let update = templates::UpdateTemplateRequest {
-        template: Some(template),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(update).await.unwrap();
+    let (name, text) = ("brands/sw/templates/plain.de", "[{{ unsubscribe_url }}]");
+    save_message(&client, name, "Hallo", text).await.unwrap();
     let mut request = request(SLIP);
     request.outbound.as_mut().unwrap().message_template = "plain".into();
     let operation = client.campaigns().launch_campaign(request).await.unwrap();

@@ -4,11 +4,11 @@ mod calls;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::selections::v1 as selections;
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_testkit::{Client, TestServer};
 use serde_json::json;
 
 use crate::documents::bundled;
+use crate::mailing::save_message;
 use crate::utility::{Case, FEW, Utility, criteria, launch, offers_of, until_sent, with_utility};
 
 pub use calls::{named, new_channels};
@@ -314,21 +314,7 @@ async fn save_preset(client: &Client) -> String {
 }
 
 async fn save_template(client: &Client, key: &str) {
-    let request = templates::UpdateTemplateRequest {
-        template: Some(templates::Template {
-            name: format!("brands/linden/templates/{key}.de"),
-            content: Some(templates::template::Content::Message(
-                templates::MessageContent {
-                    subject: "Hallo".into(),
-                    text_body: "Hallo {{ customer.last_name }}".into(),
-                    html_body: String::new(),
-                    ..Default::default()
-                },
-            )),
-            ..Default::default()
-        }),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(request).await.unwrap();
+    let name = format!("brands/linden/templates/{key}.de");
+    let text = "Hallo {{ customer.last_name }}";
+    save_message(client, &name, "Hallo", text).await.unwrap();
 }

@@ -65,17 +65,9 @@ pub async fn save_template(
         Voucher => "winback_voucher",
         _ => "winback_standard",
     };
-    let request = templates::UpdateTemplateRequest {
-        template: Some(templates::Template {
-            name: format!("brands/{brand}/templates/{key}.de"),
-            content: Some(templates::template::Content::Message(message)),
-            ..Default::default()
-        }),
-        allow_missing: true,
-        ..Default::default()
-    };
-    let saved = client.templates().update_template(request).await?;
-    Ok(saved.into_inner())
+    let name = format!("brands/{brand}/templates/{key}.de");
+    let content = templates::template::Content::Message(message);
+    crate::mailing::save_template(client, &name, content).await
 }
 
 /// A message of our own.

@@ -4,7 +4,6 @@ use anklang_proto::anklang::handover::v1 as webhooks;
 use anklang_proto::anklang::messages::v1 as messages;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::anklang::reach::v1 as reach;
-use anklang_proto::anklang::templates::v1 as templates;
 use anklang_proto::anklang::winback::v1::{
     self as pb, WinbackCaseEventKind as Kind, WinbackCaseState as State,
 };
@@ -17,7 +16,7 @@ use super::cases::history_of;
 use super::desk::{
     date, day, detail, events, get, open, request_offer, set, shop, sql, wants_offer,
 };
-use crate::mailing::{TENANT, address};
+use crate::mailing::{TENANT, address, save_message};
 use crate::probe::{Probe, Settings};
 use crate::refused;
 use crate::utility::{Case, TARGET, Utility, until};
@@ -191,24 +190,10 @@ async fn what_comes_of_a_notice_does_not_touch_the_customer() {
     };
     let mut calls = probe.client.messages();
     calls.update_contact_budget(budget).await.unwrap();
-    let template = templates::Template {
-        name: "brands/sw/templates/winback_offer_request.de".into(),
-        content: Some(templates::template::Content::Message(
-            templates::MessageContent {
-                subject: "{{ customer.number }}".into(),
-                text_body: "fine".into(),
-                ..Default::default()
-            },
-        )),
-        ..Default::default()
-    };
-    let update = templates::UpdateTemplateRequest {
-        template: Some(template),
-        allow_missing: true,
-        ..Default::default()
-    };
-    let saved = probe.client.templates().update_template(update).await;
-    saved.unwrap();
+    let name = "brands/sw/templates/winback_offer_request.de";
+    save_message(&probe.client, name, "{{ customer.number }}", "fine")
+        .await
+        .unwrap();
     let name = super::mails::case_of(&probe.server, "0000").await;
     let mut sent = Vec::new();
     for _ in 0..2 {

@@ -15,7 +15,7 @@ use mail_parser::MessageParser;
 use serde_json::json;
 
 use super::{claim, create, record, says, timestamp};
-use crate::mailing::{TENANT, address, import, tenant, until};
+use crate::mailing::{TENANT, address, import, save_message, tenant, until};
 use crate::planning::{put_plan, weekly};
 use crate::refused;
 use crate::smsc::Smsc;
@@ -123,22 +123,9 @@ async fn told(server: &TestServer, customer: usize, key: &str) -> String {
 }
 
 async fn save_template(client: &Client, key: &str, text: &str) -> Result<(), tonic::Status> {
-    let request = templates::UpdateTemplateRequest {
-        template: Some(templates::Template {
-            name: format!("brands/sw/templates/{key}.de"),
-            content: Some(templates::template::Content::Message(
-                templates::MessageContent {
-                    subject: "Schade, {{ customer.display_name }}".into(),
-                    text_body: text.into(),
-                    ..Default::default()
-                },
-            )),
-            ..Default::default()
-        }),
-        allow_missing: true,
-        ..Default::default()
-    };
-    client.templates().update_template(request).await.map(drop)
+    let name = format!("brands/sw/templates/{key}.de");
+    let subject = "Schade, {{ customer.display_name }}";
+    save_message(client, &name, subject, text).await.map(drop)
 }
 
 #[tokio::test]
