@@ -1,5 +1,6 @@
 //! The program and the plugins under test, freshly built.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -28,6 +29,11 @@ pub fn program() -> &'static Program {
             }
         }
         let (target, profile) = built_in();
+        // Cargo's own words are kept for when it fails. Not by a macro: tests keep back what those print.
+        let _ = writeln!(
+            std::io::stderr(),
+            "building the server and its plugins, profile {profile}; this may take minutes"
+        );
         let built = cargo
             .args([
                 "build",
