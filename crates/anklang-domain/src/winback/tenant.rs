@@ -27,7 +27,7 @@ pub struct Settings {
     pub reminder_days: u32,
     /// The id of the workday calendar that reminders go by.
     pub calendar: Option<String>,
-    /// An order so many days after the last contact wins back, 1 to 3,660.
+    /// An order at most so many days after a contact counts as won by it, 1 to 3,660.
     pub win_window_days: u32,
     /// So many days after a case was closed no other one is opened, 0 to 3,660.
     pub rest_days: u32,
