@@ -286,13 +286,16 @@ fn models(found: &pb::WinbackDetection) -> String {
 /// The sums and then the cases by the rule alone: without models, season and lost groups, and with
 /// nothing that could be there already. Says how long each took.
 async fn by_hand(bench: &Bench, found: &pb::WinbackDetection) -> Result<(Duration, Duration)> {
-    bench
-        .db
-        .batch_execute(
-            "TRUNCATE winback_case, winback_case_event, winback_figure;
-             SET work_mem = '128MB'",
-        )
-        .await?;
+    // Not truncated: messages and orders refer to them, so that these would be truncated too.
+    for sql in [
+        "DELETE FROM winback_case_event",
+        "DELETE FROM winback_case",
+        "TRUNCATE winback_figure",
+        "VACUUM FULL winback_case, winback_case_event",
+        "SET work_mem = '128MB'",
+    ] {
+        bench.db.batch_execute(sql).await.context(sql)?;
+    }
     let detection = "(SELECT min(id::text)::uuid FROM winback_detection)";
     let day = date(found)?;
     let sums = format!(
