@@ -19,6 +19,7 @@ mod exposition;
 mod faults;
 mod filters;
 mod followups;
+mod garbage;
 mod generations;
 mod handover;
 mod hold;

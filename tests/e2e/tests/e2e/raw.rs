@@ -82,7 +82,20 @@ impl Raw {
             .unwrap_or_else(|| panic!("no method {method}"));
         let message = DynamicMessage::deserialize(method.input(), request)
             .unwrap_or_else(|e| panic!("{}: {e}", path(&method)));
-        let mut request = Request::new(Bytes::from(message.encode_to_vec()));
+        let message = Bytes::from(message.encode_to_vec());
+        let response = self.send(tenant, &method, message).await?;
+        let message = DynamicMessage::decode(method.output(), response).unwrap();
+        Ok(serde_json::to_value(&message).unwrap())
+    }
+
+    /// Calls a method with any bytes; of a stream the first response counts.
+    pub async fn send(
+        &self,
+        tenant: Option<&str>,
+        method: &MethodDescriptor,
+        request: Bytes,
+    ) -> Result<Bytes, Status> {
+        let mut request = Request::new(request);
         if let Some(tenant) = tenant {
             request
                 .metadata_mut()
@@ -93,17 +106,14 @@ impl Raw {
                 .metadata_mut()
                 .insert("authorization", authorization.clone());
         }
-        let route: PathAndQuery = format!("/{}", path(&method)).parse().unwrap();
+        let route: PathAndQuery = format!("/{}", path(method)).parse().unwrap();
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
         grpc.ready().await.unwrap();
-        let response = if method.is_server_streaming() {
+        if method.is_server_streaming() {
             let stream = grpc.server_streaming(request, route, Plain).await?;
-            stream.into_inner().message().await?.unwrap_or_default()
-        } else {
-            grpc.unary(request, route, Plain).await?.into_inner()
-        };
-        let message = DynamicMessage::decode(method.output(), response).unwrap();
-        Ok(serde_json::to_value(&message).unwrap())
+            return Ok(stream.into_inner().message().await?.unwrap_or_default());
+        }
+        Ok(grpc.unary(request, route, Plain).await?.into_inner())
     }
 }
 
