@@ -203,11 +203,11 @@ impl Builder {
     fn endpoint(&self) -> Result<Endpoint, BuildError> {
         let wrong = || BuildError::Address(self.address.clone());
         let uri: Uri = self.address.parse().map_err(|_| wrong())?;
-        let endpoint = Endpoint::from(uri)
+        let endpoint = Endpoint::from(uri.clone())
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING);
-        match endpoint.uri().scheme_str() {
+        match uri.scheme_str() {
             Some("https") => endpoint
                 .tls_config(self.tls.config(self.connect_timeout))
                 .map_err(BuildError::Tls),
