@@ -267,7 +267,7 @@ mod tests {
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter();
         pairs
-            .map(|(name, value)| {
+            .map(|&(name, value)| {
                 let name = http::HeaderName::from_static(name);
                 (name, HeaderValue::from_static(value))
             })
