@@ -12,6 +12,8 @@ import sys
 # tests alone may use is in TESTS.
 MAY_USE = {
     "anklang-proto": [],
+    # What callers depend on: neither the server nor anything below it.
+    "anklang-client": ["anklang-proto"],
     "anklang-domain": [],
     "anklang-local": [],
     "anklang-render": [],
@@ -25,7 +27,7 @@ MAY_USE = {
         "anklang-render",
         "anklang-store",
     ],
-    "anklang-testkit": ["anklang-local", "anklang-proto", "anklang-store"],
+    "anklang-testkit": ["anklang-client", "anklang-local", "anklang-proto", "anklang-store"],
     "anklang-plugin-abi": [],
     "anklang-plugin-proto": [],
     "anklang-plugin-sdk": ["anklang-plugin-abi", "anklang-plugin-proto"],
@@ -41,7 +43,13 @@ MAY_USE = {
 }
 TESTS = {
     "anklang-store": ["anklang-local"],
-    "anklang-e2e": ["anklang-domain", "anklang-local", "anklang-proto", "anklang-testkit"],
+    "anklang-e2e": [
+        "anklang-client",
+        "anklang-domain",
+        "anklang-local",
+        "anklang-proto",
+        "anklang-testkit",
+    ],
 }
 # Foreign crates that only these may use, tests included.
 ONLY = {

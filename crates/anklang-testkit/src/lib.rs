@@ -19,7 +19,7 @@ pub mod receiver;
 mod server;
 mod violations;
 
-pub use client::{Calls, Client};
+pub use client::Client;
 pub use database::{Database, database_url};
 pub use program::{Program, program};
 pub use server::{Options, Process, TestServer};

@@ -52,6 +52,7 @@ mod relays;
 mod resolving;
 mod roles;
 mod routes;
+mod rust_client;
 mod s3;
 mod selection_work;
 mod selections;
