@@ -326,3 +326,35 @@ impl managed::Manager for BulkManager {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_transaction_has_the_time_that_is_left_to_its_call() {
+        let within = |deadline| {
+            let (caller, method) = ("tokens/crm".into(), "/a.v1.B/C".into());
+            let call = Call {
+                caller,
+                method,
+                deadline,
+            };
+            call.sync_scope(until_deadline)
+        };
+        let none = until_deadline().expect("no call, no deadline");
+        assert_eq!(none, "");
+        assert_eq!(within(None).expect("no deadline"), "");
+        let now = Instant::now();
+        let setting = within(Some(now + Duration::from_secs(5))).expect("time is left");
+        let milliseconds: u64 = setting
+            .trim_start_matches(", set_config('statement_timeout', '")
+            .trim_end_matches("', true)")
+            .parse()
+            .expect("a number");
+        assert!((1..=5_001).contains(&milliseconds), "{setting}");
+        assert!(matches!(within(Some(now)), Err(StoreError::Late)));
+    }
+}

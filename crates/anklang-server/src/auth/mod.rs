@@ -290,7 +290,7 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
             let call = Call {
                 caller: Arc::clone(&principal.name),
                 method: head.uri.path().into(),
-                deadline: head.extensions.get().and_then(|Deadline(at)| *at),
+                deadline: head.extensions.get::<Deadline>().and_then(|until| until.0),
             };
             head.extensions.insert(principal);
             let request = Request::from_parts(head, body);
