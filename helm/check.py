@@ -194,7 +194,7 @@ AXES = {
             "prometheusRule": {
                 "enabled": True,
                 "matchers": 'cluster="one", job="anklang"',
-                "thresholds": {"oldestDueSeconds": 60, "failedCallsPercent": 0.5},
+                "thresholds": {"oldestDueSeconds": 60, "failedCallsPercent": 0.5, "refusedCalls": 0},
                 "alertLabels": {"severity": "page"},
             },
         },
@@ -210,6 +210,12 @@ AXES = {
             "extraEnv": [{"name": "MORE", "value": "1"}],
             "extraEnvFrom": [{"secretRef": {"name": "more"}}],
             "server": {"address": "[::]", "drainSeconds": 0, "graceSeconds": 3600},
+            "config": {
+                "server": {
+                    "cors_origins": ["https://app.example.com"],
+                    "limits": {"connections": 10000, "connection_age_seconds": 600},
+                }
+            },
         },
         {
             "serviceAccount": {"create": False},
@@ -242,6 +248,9 @@ WRONG = [
     ({"config": {"server": {"listen": "127.0.0.1:1"}}}, "listen"),
     ({"config": {"server": {"roles": ["api"]}}}, "roles"),
     ({"config": {"server": {"plain_text": False}}}, "plain_text"),
+    ({"config": {"server": {"cors_origins": ["*"]}}}, "cors_origins"),
+    ({"config": {"server": {"limits": {"streams": "many"}}}}, "streams"),
+    ({"config": {"server": {"limits": 3}}}, "limits"),
     ({"config": {"server": {"tls": {"certificate": "/tls.crt"}}}}, "certificate"),
     ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
     ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),

@@ -171,7 +171,10 @@ impl Callbacks {
     }
 }
 
-async fn within_patience(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StatusCode> {
+/// A place, when there is one soon.
+pub(crate) async fn within_patience(
+    places: Arc<Semaphore>,
+) -> Result<OwnedSemaphorePermit, StatusCode> {
     let place = tokio::time::timeout(PATIENCE, places.acquire_owned()).await;
     match place {
         Ok(Ok(place)) => Ok(place),

@@ -7,6 +7,7 @@ mod channels;
 mod database;
 mod documents;
 mod handover;
+mod limits;
 mod plugins;
 mod roles;
 mod telemetry;
@@ -22,6 +23,7 @@ use anklang_store::Login;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Num, Value};
+use http::HeaderValue;
 
 pub use accounts::AccountConfig;
 pub use auth::{
@@ -30,6 +32,7 @@ pub use auth::{
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
+pub use limits::{AtOnce, ConnectionsConfig, LimitsConfig};
 pub use plugins::{SecretRules, TenantPlugins};
 pub use roles::Roles;
 pub use telemetry::TelemetryConfig;
@@ -66,6 +69,12 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// What this server does.
     pub roles: Roles,
+    /// Connections of callers.
+    pub incoming: ConnectionsConfig,
+    /// What is taken of callers.
+    pub limits: LimitsConfig,
+    /// Origins whose pages may call.
+    pub cors_origins: Vec<HeaderValue>,
     /// How long calls are still taken when it has been told to stop.
     pub drain: Duration,
     /// How long running work may take to end.
@@ -210,6 +219,8 @@ impl Reader {
         let plain_text = self.flag("server.plain_text");
         let tls = self.tls();
         let roles = self.roles();
+        let limits = self.limits();
+        let cors_origins = self.cors_origins();
         let drain = self.whole("server.drain_seconds", 0..=600);
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let auth = self.auth(tls.as_ref());
@@ -248,11 +259,15 @@ impl Reader {
                     None
                 }
             });
+        let (incoming, limits) = limits?;
         Some(Config {
             listen: listen?,
             plain_text: plain_text?,
             tls: tls?,
             roles: roles?,
+            incoming,
+            limits,
+            cors_origins,
             drain: Duration::from_secs(drain?),
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             auth: auth?,

@@ -8,21 +8,28 @@
 //! The pages show nothing about the recipient but the brand that wrote, have no script and load
 //! nothing. Whoever has the link may withdraw; nobody can make one up ([`unsubscribe`]).
 
+use std::sync::Arc;
+
 use anklang_domain::unsubscribe;
 use anklang_domain::{MessageId, TenantId};
 use anklang_store::StoreError;
 use anklang_store::unsubscribe as store;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, StatusCode, header};
+use tokio::sync::Semaphore;
 
-use crate::callbacks;
+use crate::callbacks::{self, within_patience};
 use crate::work::App;
 
 /// Where the links lead, before the token.
 pub const PATH: &str = "/u/";
+
+/// So many requests for pages are answered at the same time, as anybody may ask: they cannot use the database up.
+const AT_ONCE: usize = 8;
 
 /// Bodies are not read; this bounds what a client may send before it is answered.
 const LARGEST_BODY: usize = 4 << 10;
@@ -43,8 +50,20 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route(&format!("{PATH}{{token}}"), get(show).post(withdraw))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(from_fn_with_state(
+            Arc::new(Semaphore::new(AT_ONCE)),
+            in_turn,
+        ))
         .with_state(app.clone())
         .merge(callbacks::router(app))
+}
+
+/// Answers when there is a place soon: a middleware of axum.
+async fn in_turn(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match within_patience(places).await {
+        Ok(_place) => next.run(request).await,
+        Err(_) => respond(later()),
+    }
 }
 
 async fn show(State(app): State<App>, Path(token): Path<String>) -> Response {
@@ -93,19 +112,24 @@ async fn read(app: &App, token: &str) -> Result<Option<(TenantId, MessageId)>, S
 type Page = (StatusCode, String);
 
 fn answer(page: Result<Page, StoreError>) -> Response {
-    let (status, html) = page.unwrap_or_else(|error| {
+    respond(page.unwrap_or_else(|error| {
         tracing::error!(%error, "a link of a message");
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            html(
-                "Bitte später noch einmal",
-                "<p>Das hat gerade nicht geklappt. Bitte versuchen Sie es in ein paar Minuten noch \
-                 einmal.</p><p lang=\"en\">That did not work just now. Please try again in a few \
-                 minutes.</p>",
-            ),
-        )
-    });
+        later()
+    }))
+}
+
+fn respond((status, html): Page) -> Response {
     (status, HEADERS, Html(html)).into_response()
+}
+
+fn later() -> Page {
+    let page = html(
+        "Bitte später noch einmal",
+        "<p>Das hat gerade nicht geklappt. Bitte versuchen Sie es in ein paar Minuten noch \
+         einmal.</p><p lang=\"en\">That did not work just now. Please try again in a few \
+         minutes.</p>",
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, page)
 }
 
 fn ask(brand: &str) -> Page {

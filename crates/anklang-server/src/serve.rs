@@ -11,6 +11,7 @@ use anklang_store::{Store, handover as handover_store, migrate};
 use anyhow::Context;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -24,13 +25,14 @@ use crate::auth::{self, Auth};
 use crate::config::{AuthMode, Config, DATABASE_KEY};
 use crate::content::Templates;
 use crate::documents::Documents;
+use crate::limits::{self, Limits};
 use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
-use crate::tls::{Peer, Tls};
+use crate::tls::Tls;
 use crate::work::{
     App, accounts, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
 };
-use crate::{grpc, public, telemetry};
+use crate::{connections, cors, grpc, public, telemetry};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -193,40 +195,29 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
             tracing::debug!(%error, "TCP_NODELAY");
         }
     });
-    let stopping = stop.clone().cancelled_owned();
-    let serving = match &app.tls {
+    let config = app.config.incoming.clone();
+    let mut serving = match &app.tls {
         Some(tls) => {
             workers.spawn(tls.clone().follow(stop.clone()));
-            // Only these connections say whom they are with: in plain text nobody shows a certificate.
-            let router = router.into_make_service_with_connect_info::<Peer>();
-            axum::serve(tls.listen(listener), router)
-                .with_graceful_shutdown(stopping)
-                .into_future()
+            let listener = tls.listen(listener, config.header_time);
+            connections::serve(listener, router, config, stop.clone()).boxed()
         }
-        None => axum::serve(listener, router)
-            .with_graceful_shutdown(stopping)
-            .into_future(),
+        None => connections::serve(listener, router, config, stop.clone()).boxed(),
     };
-    tokio::pin!(serving);
     let told = async {
         ending.cancelled().await;
         let _ = watching.await;
         tokio::time::sleep(app.config.drain).await;
     };
-    let served = tokio::select! {
-        result = &mut serving => Some(result),
-        () = told => None,
-    };
-    ending.cancel();
+    // It takes connections until it is told to stop.
+    tokio::select! {
+        () = &mut serving => anyhow::bail!("serving ended by itself"),
+        () = told => {}
+    }
     stop.cancel();
     let deadline = Instant::now() + grace;
-    let served = match served {
-        Some(result) => Ok(result),
-        None => timeout_at(deadline, &mut serving).await,
-    };
-    match served {
-        Ok(result) => result.context("serving")?,
-        Err(_) => tracing::warn!("calls still run after the grace period; closing them"),
+    if timeout_at(deadline, serving).await.is_err() {
+        tracing::warn!("calls still run after the grace period; closing them");
     }
     workers.close();
     if timeout_at(deadline, workers.wait()).await.is_err() {
@@ -348,16 +339,24 @@ fn routes(
         true => api_routes(app)?,
         false => Routes::default(),
     };
+    let limits = Limits::new(&app.config.limits, app.store.clone());
     let router = routes
         .add_service(health)
         .prepare()
         .into_axum_router()
-        // Innermost: what it refuses is observed, translated and logged like any answer.
+        // Innermost: what these refuse is observed, translated and logged like any answer.
+        .layer(from_fn_with_state(limits.clone(), limits::admit))
         .layer(from_fn_with_state(app.auth.clone(), auth::check))
+        .layer(from_fn_with_state(limits, limits::shed))
         .layer(TraceLayer::new_for_grpc())
         // Inside of the translation for browsers: there the status is in the trailers.
         .layer(from_fn(telemetry::rpc::observe))
         .layer(tonic_web::GrpcWebLayer::new());
+    // Outermost: browsers ask whether they may call before they do.
+    let router = match cors::layer(&app.config.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
     // Not under these layers: it is plain HTTP, and its paths are not for logs.
     Ok(match api {
         true => router.merge(public::router(app.clone())),

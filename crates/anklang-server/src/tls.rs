@@ -12,6 +12,7 @@ mod peer;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anklang_domain::Violations;
 use axum::serve::Listener;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use listener::TlsListener;
-pub use peer::{Names, Peer};
+pub use peer::{Names, Peer, Shown};
 pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
@@ -63,12 +64,12 @@ impl Tls {
         }))
     }
 
-    /// Speaks TLS with whoever connects.
-    pub fn listen<L>(&self, listener: L) -> TlsListener<L>
+    /// Speaks TLS with whoever connects; a handshake may take so long.
+    pub fn listen<L>(&self, listener: L, patience: Duration) -> TlsListener<L>
     where
         L: Listener<Addr: Debug + 'static>,
     {
-        TlsListener::new(listener, self.current.subscribe())
+        TlsListener::new(listener, self.current.subscribe(), patience)
     }
 
     /// Looks at the files again and again until `stop`, and goes on with what is new and fits. Else what

@@ -1,8 +1,10 @@
-//! The call that work is done for: who made it, and which. It is there all the way down without being passed, as
-//! the trace is; work of the server's own has none. Nothing is allowed or hidden by it.
+//! The call that work is done for: who made it, which, and until when. It is there all the way down without being
+//! passed, as the trace is; work of the server's own has none. Nothing is allowed or hidden by it. The statements of
+//! a call that has a deadline end at it.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A call under way. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -12,6 +14,8 @@ pub struct Call {
     pub caller: Arc<str>,
     /// Its path, `/{package}.{service}/{method}`.
     pub method: Arc<str>,
+    /// When it ends, whether it is done or not.
+    pub deadline: Option<Instant>,
 }
 
 tokio::task_local! {
@@ -23,6 +27,12 @@ impl Call {
     /// [`Call::scope`].
     pub fn current() -> Option<Call> {
         CURRENT.try_with(Call::clone).ok()
+    }
+
+    /// The time that is left to the call that the running task works for, if it has a deadline.
+    pub fn time_left() -> Option<Duration> {
+        let deadline = CURRENT.try_with(|call| call.deadline).ok().flatten()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Runs work for this call.

@@ -5,6 +5,8 @@ use std::error::Error as _;
 use anklang_domain::Violations;
 use tokio_postgres::error::SqlState;
 
+use crate::call::Call;
+
 /// An error of the store. Only `Invalid`, `Missing` and `Refused` are for callers; the rest is
 /// logged and shown as an incident.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum StoreError {
     /// The work belongs to somebody else by now: a lease was lost.
     #[error("the lease is lost")]
     LeaseLost,
+    /// The deadline of the call has come before its transaction began.
+    #[error("the call's deadline has come")]
+    Late,
     /// No connection could be had.
     #[error("no database connection: {0}")]
     Pool(String),
@@ -50,6 +55,19 @@ pub(crate) fn said(error: &tokio_postgres::Error) -> String {
 }
 
 impl StoreError {
+    /// True when the deadline of the call has ended its statement, or let it begin none.
+    pub fn is_late(&self) -> bool {
+        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        let is_ended = match self {
+            StoreError::Late => return true,
+            // 57014, of which diesel tells no more; the words depend on the database's language.
+            StoreError::Query(Error::DatabaseError(Kind::Unknown, _)) => true,
+            StoreError::Bulk(error) => error.code() == Some(&SqlState::QUERY_CANCELED),
+            _ => false,
+        };
+        is_ended && Call::time_left().is_some_and(|left| left.is_zero())
+    }
+
     /// True when trying again later may help: no connection, or a conflict with another
     /// transaction.
     pub fn is_transient(&self) -> bool {

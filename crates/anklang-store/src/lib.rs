@@ -49,10 +49,12 @@ pub mod winback;
 
 mod pool;
 mod sql;
+mod tx;
 
 pub use error::StoreError;
 pub use login::Login;
-pub use pool::{Conn, Store, Tx};
+pub use pool::{Conn, Store};
+pub use tx::Tx;
 
 /// What a store function gives.
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -15,7 +15,7 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::said;
@@ -113,6 +113,14 @@ impl Login {
         &self,
     ) -> std::result::Result<(Client, Connection<Socket, TlsStream>), tokio_postgres::Error> {
         self.config.connect(self.tls.clone()).await
+    }
+
+    /// Has the database end the statement that a connection runs, if it runs one when this arrives.
+    pub(crate) async fn cancel(
+        &self,
+        running: &CancelToken,
+    ) -> std::result::Result<(), tokio_postgres::Error> {
+        running.cancel_query(self.tls.clone()).await
     }
 
     /// Opens a connection for diesel.

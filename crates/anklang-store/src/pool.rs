@@ -1,6 +1,5 @@
 //! Connections and transactions.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +9,16 @@ use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl};
 use futures::FutureExt;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use crate::call::Call;
 use crate::login::Login;
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
+use crate::tx::Tx;
 use crate::{Result, StoreError};
 
 /// A connection inside of a transaction.
@@ -27,7 +28,7 @@ pub type Conn = AsyncPgConnection;
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
 
 /// How long the database may take to say that it is there.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
 
 /// A connection is replaced after so long, and with it the plans that it keeps: they were made for
 /// the tables as they were.
@@ -42,19 +43,40 @@ const BULK_CONNECTIONS: usize = 4;
 /// and operations that others are to rescue. No transaction waits for anything but the database.
 const LONGEST_IDLE: &str = "10s";
 
+/// The longest `statement_timeout` that PostgreSQL knows, in milliseconds.
+const LONGEST_STATEMENT: u128 = 2_147_483_647;
+
 /// Makes a transaction that of a tenant, and of the role that owns nothing. In one message with
 /// BEGIN, which takes no binds: a UUID and a trace context are hexadecimal digits and hyphens, the
 /// rest is ours.
-fn as_tenant(tenant: TenantId, plans: &'static str) -> String {
+fn as_tenant(tenant: TenantId, plans: &'static str) -> Result<String> {
     let traceparent = telemetry::traceparent().unwrap_or_default();
-    format!(
+    let until = until_deadline()?;
+    Ok(format!(
         "SELECT set_config('role', 'anklang_app', true),
                 set_config('anklang.tenant', '{}', true),
                 set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
                 set_config('plan_cache_mode', '{plans}', true),
-                set_config('anklang.traceparent', '{traceparent}', true)",
+                set_config('anklang.traceparent', '{traceparent}', true){until}",
         tenant.0.hyphenated()
-    )
+    ))
+}
+
+/// Another setting of a transaction: no statement goes on for longer than the time that is left to the call. None
+/// where there is no call, or no deadline. A statement that is not the first may have begun later, and is ended
+/// when its transaction is dropped.
+fn until_deadline() -> Result<String> {
+    let Some(left) = Call::time_left() else {
+        return Ok(String::new());
+    };
+    if left.is_zero() {
+        return Err(StoreError::Late);
+    }
+    // Not before the deadline, and never 0, which is none.
+    let milliseconds = (left.as_millis() + 1).min(LONGEST_STATEMENT);
+    Ok(format!(
+        ", set_config('statement_timeout', '{milliseconds}', true)"
+    ))
 }
 
 /// The database: a pool of connections. Cheap to clone.
@@ -64,7 +86,7 @@ pub struct Store {
     bulk: managed::Pool<BulkManager>,
     /// For [`Store::is_alive`] alone, which says how the database is, and not how busy the others are.
     health: Arc<Mutex<Option<Probe>>>,
-    login: Login,
+    login: Arc<Login>,
     tenants: Arc<Known>,
 }
 
@@ -113,7 +135,7 @@ impl Store {
             pool,
             bulk,
             health: Arc::default(),
-            login,
+            login: Arc::new(login),
             tenants: Arc::default(),
         })
     }
@@ -134,7 +156,7 @@ impl Store {
 
     /// As [`Store::begin`], to read alone: all its statements see the database as it was at one moment.
     pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "auto");
+        let tenant = as_tenant(tenant, "auto")?;
         self.begin_with(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}"
         ))
@@ -144,7 +166,7 @@ impl Store {
     /// As [`Store::begin_work`], for statements that take the first few rows in the order of an index:
     /// the planner expects few rows and would rather gather and sort all there are.
     pub async fn begin_in_order(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "force_generic_plan");
+        let tenant = as_tenant(tenant, "force_generic_plan")?;
         self.begin_with(&format!(
             "BEGIN; {tenant}, set_config('enable_sort', 'off', true),
                 set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
@@ -153,15 +175,17 @@ impl Store {
     }
 
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
-        self.begin_with(&format!("BEGIN; {}", as_tenant(tenant, plans)))
-            .await
+        let tenant = as_tenant(tenant, plans)?;
+        self.begin_with(&format!("BEGIN; {tenant}")).await
     }
 
     /// Begins a transaction that sees all tenants: for claims of queues and nothing else.
     pub async fn begin_worker(&self) -> Result<Tx> {
+        let until = until_deadline()?;
         self.begin_with(&format!(
             "BEGIN; SELECT set_config('role', 'anklang_worker', true),
-                           set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true)"
+                           set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true)
+                           {until}"
         ))
         .await
     }
@@ -178,7 +202,7 @@ impl Store {
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
         match AnsiTransactionManager::begin_transaction_sql(&mut *conn, sql).await {
-            Ok(()) => Ok(Tx { conn: Some(conn) }),
+            Ok(()) => Ok(Tx::new(conn, Arc::clone(&self.login))),
             Err(error) => {
                 // It may be inside of a transaction that failed: nobody else shall get it.
                 drop(Object::take(conn));
@@ -250,7 +274,7 @@ pub(crate) async fn begin_bulk(
     tenant: TenantId,
 ) -> Result<tokio_postgres::Transaction<'_>> {
     let tx = client.transaction().await?;
-    tx.batch_execute(&as_tenant(tenant, "auto")).await?;
+    tx.batch_execute(&as_tenant(tenant, "auto")?).await?;
     Ok(tx)
 }
 
@@ -303,57 +327,34 @@ impl managed::Manager for BulkManager {
     }
 }
 
-/// A transaction. Dropped without [`Tx::commit`] it is rolled back, at once and in the
-/// background.
-pub struct Tx {
-    conn: Option<Object<AsyncPgConnection>>,
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
 
-impl Tx {
-    /// Commits. On an error nothing of the transaction is there, unless the connection broke
-    /// while the commit was under way.
-    pub async fn commit(mut self) -> Result<()> {
-        if let Some(mut conn) = self.conn.take() {
-            AnsiTransactionManager::commit_transaction(&mut *conn).await?;
-        }
-        Ok(())
-    }
+    use super::*;
 
-    /// Undoes all of it, and waits for that: what was held is free afterwards.
-    pub async fn rollback(mut self) -> Result<()> {
-        if let Some(mut conn) = self.conn.take() {
-            AnsiTransactionManager::rollback_transaction(&mut *conn).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Deref for Tx {
-    type Target = Conn;
-
-    fn deref(&self) -> &Conn {
-        self.conn.as_ref().expect("held until commit or drop")
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut Conn {
-        self.conn.as_mut().expect("held until commit or drop")
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        if let Some(mut conn) = self.conn.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // Not left to the pool: it would roll back when the connection is next taken, and
-            // the locks would be held until then.
-            runtime.spawn(async move {
-                if let Err(error) = AnsiTransactionManager::rollback_transaction(&mut *conn).await {
-                    tracing::debug!(%error, "rollback");
-                }
-            });
-        }
+    #[test]
+    fn a_transaction_has_the_time_that_is_left_to_its_call() {
+        let within = |deadline| {
+            let (caller, method) = ("tokens/crm".into(), "/a.v1.B/C".into());
+            let call = Call {
+                caller,
+                method,
+                deadline,
+            };
+            call.sync_scope(until_deadline)
+        };
+        let none = until_deadline().expect("no call, no deadline");
+        assert_eq!(none, "");
+        assert_eq!(within(None).expect("no deadline"), "");
+        let now = Instant::now();
+        let setting = within(Some(now + Duration::from_secs(5))).expect("time is left");
+        let milliseconds: u64 = setting
+            .trim_start_matches(", set_config('statement_timeout', '")
+            .trim_end_matches("', true)")
+            .parse()
+            .expect("a number");
+        assert!((1..=5_001).contains(&milliseconds), "{setting}");
+        assert!(matches!(within(Some(now)), Err(StoreError::Late)));
     }
 }

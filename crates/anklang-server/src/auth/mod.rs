@@ -36,11 +36,12 @@ use tonic::Status;
 
 use crate::config::{AuthConfig, AuthMode};
 use crate::grpc::error::{ApiError, Denied};
+use crate::limits::Deadline;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
 use jwt::Issuer;
-use method::Needs;
+pub(crate) use method::{Needs, needs};
 use tokens::Tokens;
 pub use tokens::{digest, generate};
 
@@ -191,7 +192,7 @@ impl Auth {
         let Some(trusted) = &checks.trusted else {
             return Ok(Arc::clone(&checks.anybody));
         };
-        let needs = method::needs(head.uri.path());
+        let needs = needs(head.uri.path());
         let open = match needs {
             Needs::Health => checks.open_health,
             Needs::Reflection => checks.open_reflection,
@@ -269,7 +270,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 }
 
 /// Whether it is a call of gRPC. Browsers show certificates of their own accord, and send what a page of anybody
-/// has them send; this type they send only where the server lets them, which it does nowhere.
+/// has them send; this type they send only where the server lets them: to pages of `server.cors_origins`.
 fn is_call(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
@@ -289,6 +290,7 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
             let call = Call {
                 caller: Arc::clone(&principal.name),
                 method: head.uri.path().into(),
+                deadline: head.extensions.get::<Deadline>().and_then(|until| until.0),
             };
             head.extensions.insert(principal);
             let request = Request::from_parts(head, body);

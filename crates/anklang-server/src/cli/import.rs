@@ -317,6 +317,8 @@ impl Broken {
     fn of(status: Status) -> Self {
         let lost = match status.code() {
             Code::Unavailable | Code::Aborted | Code::Cancelled => true,
+            // More than the server takes at the same time.
+            Code::ResourceExhausted => true,
             // A connection that breaks has these codes, and what broke it as its source.
             Code::Unknown | Code::Internal => status.source().is_some(),
             _ => false,

@@ -63,6 +63,42 @@ fn numbers_come_from_files_and_variables_alike() {
 }
 
 #[test]
+fn limits_are_there_without_being_asked_for() {
+    let config = Config::read(None, []).expect("the defaults are complete");
+    let (incoming, limits) = (config.incoming, config.limits);
+    assert!(incoming.ping.is_some() && incoming.age.is_some());
+    assert!(limits.requests_per_second > 0 && limits.of_each.calls < limits.in_total.calls);
+    assert!(config.cors_origins.is_empty());
+    let none = "[server.limits]\nkeepalive_seconds = 0\nconnection_age_seconds = 0\n\
+                requests_per_second = 0";
+    let config = read(none, &[]).expect("good limits");
+    assert_eq!((config.incoming.ping, config.incoming.age), (None, None));
+    assert_eq!(config.limits.requests_per_second, 0);
+}
+
+#[test]
+fn origins_are_those_that_browsers_send() {
+    let origins = |list: &str| read(&format!("server.cors_origins = {list}"), &[]);
+    let good = origins("['https://app.example.com', 'http://localhost:8080']");
+    let good = good.expect("good origins").cors_origins;
+    assert_eq!(good, ["https://app.example.com", "http://localhost:8080"]);
+    for wrong in [
+        "*",
+        "null",
+        "app.example.com",
+        "https://app.example.com/",
+        "https://app.example.com:443",
+        "https://APP.example.com",
+        "https://app.example.com/page",
+        "ftp://app.example.com",
+    ] {
+        let found = origins(&format!("['{wrong}']")).expect_err(wrong);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].0, "server.cors_origins[0]");
+    }
+}
+
+#[test]
 fn only_a_worker_sends() {
     let roles = |roles| {
         let config = read("", &[("ANKLANG_SERVER__ROLES", roles)]).expect("good roles");
@@ -121,6 +157,14 @@ fn all_faults_are_reported_at_once() {
         roles = ['api', 'chef', 1]
         drain_seconds = -1
         plain_text = 'yes'
+        cors_origins = ['*', 'https://app.example.com/', 'https://app.example.com']
+        [server.limits]
+        connections = 0
+        header_bytes = 100
+        requests_per_second = -1
+        concurrent_requests = 2000
+        longest_call_seconds = 'long'
+        calls = 1
         [server.tls]
         certificate = 'server.pem'
         require_client_certificate = true
@@ -189,6 +233,14 @@ fn all_faults_are_reported_at_once() {
         "server.roles[2]",
         "server.drain_seconds",
         "server.plain_text",
+        "server.cors_origins[0]",
+        "server.cors_origins[1]",
+        "server.limits.connections",
+        "server.limits.header_bytes",
+        "server.limits.requests_per_second",
+        "server.limits.concurrent_requests",
+        "server.limits.longest_call_seconds",
+        "server.limits.calls",
         "server.tls.certificate",
         "server.tls.require_client_certificate",
         "server.tls.reload_seconds",
@@ -236,7 +288,7 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 52, "{found:?}");
+    assert_eq!(fields.len(), 60, "{found:?}");
 }
 
 #[test]

@@ -59,9 +59,15 @@ pub enum ApiError {
     /// A resource is not as the caller has seen it; holds its name.
     #[error("{0} has changed since")]
     Stale(String),
-    /// The caller's deadline has come.
+    /// The call's deadline has come.
     #[error("the call's deadline has come")]
     DeadlineExceeded,
+    /// The tenant asks for more than one server gives it.
+    #[error("{0}")]
+    Exhausted(#[from] Exhausted),
+    /// The server has as much to do as it takes.
+    #[error("the server has as many calls under way as it takes")]
+    Overloaded,
     /// Something outside does not answer.
     #[error("{0}")]
     Unavailable(String),
@@ -93,6 +99,20 @@ pub enum Denied {
     /// Work in this name; holds what it must be.
     #[error("worker: {0}")]
     Worker(String),
+}
+
+/// What a tenant has used up of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Exhausted {
+    /// Calls in a time; holds how long until there is one more.
+    #[error("the tenant makes more calls in a second than this server takes of one")]
+    Rate(Duration),
+    /// Places for calls.
+    #[error("the tenant has as many calls under way as this server takes of one")]
+    Calls,
+    /// Places for streams and calls that wait.
+    #[error("the tenant has as many streams open as this server takes of one")]
+    Streams,
 }
 
 impl ApiError {
@@ -165,7 +185,22 @@ impl From<ApiError> for Status {
                 "the call's deadline has come",
                 info(ErrorReason::DeadlineExceeded, []),
             ),
+            ApiError::Exhausted(what) => {
+                let (reason, again) = match what {
+                    Exhausted::Rate(again) => (ErrorReason::RateLimited, again),
+                    Exhausted::Calls | Exhausted::Streams => {
+                        (ErrorReason::TooManyCalls, RETRY_AFTER)
+                    }
+                };
+                again_after(Code::ResourceExhausted, reason, what.to_string(), again)
+            }
+            ApiError::Overloaded => {
+                let message = "the server has as many calls under way as it takes".to_owned();
+                let reason = ErrorReason::Overloaded;
+                again_after(Code::Unavailable, reason, message, RETRY_AFTER)
+            }
             ApiError::Unavailable(message) => unavailable(message),
+            ApiError::Store(error) if error.is_late() => ApiError::DeadlineExceeded.into(),
             ApiError::Store(error) if error.is_transient() => {
                 tracing::warn!(%error, "store");
                 unavailable("the database does not answer".into())
@@ -239,9 +274,15 @@ fn precondition(reason: ErrorReason, resource: String, description: String) -> S
 }
 
 fn unavailable(message: String) -> Status {
-    let mut details = info(ErrorReason::Unavailable, []);
-    details.set_retry_info(Some(RETRY_AFTER));
-    Status::with_error_details(Code::Unavailable, message, details)
+    let reason = ErrorReason::Unavailable;
+    again_after(Code::Unavailable, reason, message, RETRY_AFTER)
+}
+
+/// Tells when to try again.
+fn again_after(code: Code, reason: ErrorReason, message: String, again: Duration) -> Status {
+    let mut details = info(reason, []);
+    details.set_retry_info(Some(again));
+    Status::with_error_details(code, message, details)
 }
 
 /// Logs the cause under a number, and shows the number alone.

@@ -7,6 +7,7 @@ use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::operations::v1::OperationMetadata;
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::rpc;
+use anklang_store::call::Call;
 use anklang_store::operation::{self, Operation};
 use prost::Message;
 use prost_types::Any;
@@ -20,6 +21,8 @@ use crate::work::{App, bundle, dry_run, mailing, planning, winback};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The longest that a call waits; the caller asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// So long before its deadline a call answers, rather than to be ended.
+const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The service.
 pub struct OperationsApi {
@@ -144,7 +147,9 @@ impl OperationsApi {
         let id = id(&request.name)?;
         let wish = request.timeout.map_or(Ok(LONGEST_WAIT), Duration::try_from);
         let wish = wish.map_err(|_| ApiError::field("timeout", "must not be negative"))?;
-        let deadline = tokio::time::Instant::now() + wish.min(LONGEST_WAIT);
+        let left = Call::time_left().unwrap_or(Duration::MAX);
+        let left = left.saturating_sub(BEFORE_DEADLINE);
+        let deadline = tokio::time::Instant::now() + wish.min(LONGEST_WAIT).min(left);
         loop {
             let found = self.find(tenant.id, id).await?;
             // A server that stops answers as after the timeout: the caller asks another one.

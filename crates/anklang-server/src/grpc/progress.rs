@@ -18,7 +18,6 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::operations::{OperationsApi, id, packed_metadata};
@@ -80,7 +79,6 @@ impl ProgressApi {
         &self,
         request: Request<pb::WatchOperationRequest>,
     ) -> ApiResult<BoxStream<'static, Result<pb::WatchOperationResponse, Status>>> {
-        let deadline = timeout(request.metadata()).and_then(|t| Instant::now().checked_add(t));
         let tenant = caller(&self.app().store, &request).await?;
         let name = request.into_inner().name;
         let id = id(&name)?;
@@ -91,7 +89,6 @@ impl ProgressApi {
             name,
             first: Some(first),
             seen,
-            deadline,
             stopping: self.app().stopping.clone(),
         };
         let responses = stream::unfold(watcher, |mut watcher| async {
@@ -198,7 +195,6 @@ struct Watcher {
     first: Option<lro::Operation>,
     /// `None` when nothing comes any more.
     seen: Option<watch::Receiver<Seen>>,
-    deadline: Option<Instant>,
     stopping: CancellationToken,
 }
 
@@ -210,10 +206,8 @@ impl Watcher {
         }
         // Ended, unless put back below.
         let mut seen = self.seen.take()?;
-        let deadline = self.deadline.unwrap_or_else(far_future);
         let is_gone = tokio::select! {
             biased;
-            () = tokio::time::sleep_until(deadline) => return Some(Err(ApiError::DeadlineExceeded)),
             changed = seen.changed() => changed.is_err(),
             () = self.stopping.cancelled() => true,
             () = tokio::time::sleep(HEARTBEAT) => false,
@@ -230,50 +224,5 @@ impl Watcher {
             self.seen = Some(seen);
         }
         Some(Ok((*now).clone()))
-    }
-}
-
-/// A year: no stream lasts as long.
-pub(super) fn far_future() -> Instant {
-    Instant::now() + Duration::from_secs(366 * 86_400)
-}
-
-/// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
-pub(super) fn timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_digits_and_a_unit() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
-            timeout(&metadata)
-        };
-        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(read("1500m"), Some(Duration::from_millis(1_500)));
-        assert_eq!(
-            read("99999999H"),
-            Some(Duration::from_secs(99_999_999 * 3_600))
-        );
-        for wrong in ["", "S", "5", "5s", "-5S", "123456789S", "5.5S"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-        assert_eq!(timeout(&MetadataMap::new()), None);
     }
 }

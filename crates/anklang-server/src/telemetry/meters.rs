@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
 use anklang_domain::message::Next;
 use anklang_store::operation::Operation;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 
 use super::TARGET;
@@ -23,6 +23,10 @@ pub(super) struct Meters {
     reports: Counter<u64>,
     callbacks: Counter<u64>,
     handshakes: Counter<u64>,
+    connections: UpDownCounter<i64>,
+    connections_refused: Counter<u64>,
+    calls: UpDownCounter<i64>,
+    calls_refused: Counter<u64>,
     database: Gauge<u64>,
 }
 
@@ -35,6 +39,11 @@ const SECONDS: [f64; 14] = [
 const MESSAGES: [&str; 5] = ["sent", "failed", "ambiguous", "delayed", "lost"];
 const DELIVERIES: [&str; 3] = ["taken", "failed", "dead"];
 const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "given_back"];
+
+/// Why connections and calls are refused, and the kinds of calls.
+const CONNECTIONS_REFUSED: [&str; 2] = ["full", "late"];
+const CALLS_REFUSED: [&str; 4] = ["total", "rate", "calls", "streams"];
+const CALLS: [&str; 2] = ["call", "stream"];
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
     let meter = meter();
@@ -86,6 +95,26 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .with_description("What became of TLS handshakes on the server's port")
             .with_unit("{handshake}")
             .build(),
+        connections: meter
+            .i64_up_down_counter("anklang.connections")
+            .with_description("Open connections of callers")
+            .with_unit("{connection}")
+            .build(),
+        connections_refused: meter
+            .u64_counter("anklang.connections.refused")
+            .with_description("Connections that were closed: too many, or without a beginning")
+            .with_unit("{connection}")
+            .build(),
+        calls: meter
+            .i64_up_down_counter("anklang.calls.in_flight")
+            .with_description("Calls under way, until their answer was taken")
+            .with_unit("{call}")
+            .build(),
+        calls_refused: meter
+            .u64_counter("anklang.calls.refused")
+            .with_description("Calls that were refused because of a limit")
+            .with_unit("{call}")
+            .build(),
         database: meter
             .u64_gauge("anklang.database.up")
             .with_description("Whether the database answers this server")
@@ -123,6 +152,16 @@ pub(super) fn begin<'a>(accounts: impl Iterator<Item = &'a str>, kinds: &[&'stat
     }
     for outcome in DELIVERIES {
         count_delivery(outcome, 0);
+    }
+    connections(0);
+    for reason in CONNECTIONS_REFUSED {
+        count_connection_refused(reason, 0);
+    }
+    for kind in CALLS {
+        calls_in_flight(kind, 0);
+    }
+    for reason in CALLS_REFUSED {
+        count_call_refused(reason, 0);
     }
 }
 
@@ -226,6 +265,38 @@ pub fn handshake(outcome: &'static str) {
     METERS
         .handshakes
         .add(1, &[KeyValue::new("outcome", outcome)]);
+}
+
+/// Counts connections that come, or go.
+pub fn connections(change: i64) {
+    METERS.connections.add(change, &[]);
+}
+
+/// Counts a connection that is closed before anything came over it: "full" or "late".
+pub fn connection_refused(reason: &'static str) {
+    count_connection_refused(reason, 1);
+}
+
+fn count_connection_refused(reason: &'static str, count: u64) {
+    METERS
+        .connections_refused
+        .add(count, &[KeyValue::new("reason", reason)]);
+}
+
+/// Counts calls that begin, or end: "call" or "stream".
+pub fn calls_in_flight(kind: &'static str, change: i64) {
+    METERS.calls.add(change, &[KeyValue::new("kind", kind)]);
+}
+
+/// Counts a call that is refused because of a limit: "total", "rate", "calls" or "streams".
+pub fn call_refused(reason: &'static str) {
+    count_call_refused(reason, 1);
+}
+
+fn count_call_refused(reason: &'static str, count: u64) {
+    METERS
+        .calls_refused
+        .add(count, &[KeyValue::new("reason", reason)]);
 }
 
 /// A chunk of an operation under way.

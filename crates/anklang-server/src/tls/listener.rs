@@ -15,9 +15,6 @@ use tokio_rustls::server::TlsStream;
 
 use crate::telemetry::meters;
 
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// So many handshakes at the same time. When there are more, the oldest is given up: whoever comes later
 /// would else wait for callers who say nothing.
 const AT_ONCE: usize = 1_024;
@@ -26,6 +23,8 @@ const AT_ONCE: usize = 1_024;
 pub struct TlsListener<L: Listener> {
     inner: L,
     current: watch::Receiver<Arc<ServerConfig>>,
+    /// How long a handshake may take.
+    patience: Duration,
     handshakes: JoinSet<Option<Connected<L>>>,
     /// Those that are not over, the oldest first.
     running: VecDeque<AbortHandle>,
@@ -34,10 +33,15 @@ pub struct TlsListener<L: Listener> {
 type Connected<L> = (TlsStream<<L as Listener>::Io>, <L as Listener>::Addr);
 
 impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
-    pub(super) fn new(inner: L, current: watch::Receiver<Arc<ServerConfig>>) -> Self {
+    pub(super) fn new(
+        inner: L,
+        current: watch::Receiver<Arc<ServerConfig>>,
+        patience: Duration,
+    ) -> Self {
         TlsListener {
             inner,
             current,
+            patience,
             handshakes: JoinSet::new(),
             running: VecDeque::new(),
         }
@@ -50,8 +54,9 @@ impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
             oldest.abort();
         }
         let acceptor = TlsAcceptor::from(self.current.borrow().clone());
+        let patience = self.patience;
         let task = self.handshakes.spawn(async move {
-            let (outcome, stream) = match timeout(PATIENCE, acceptor.accept(io)).await {
+            let (outcome, stream) = match timeout(patience, acceptor.accept(io)).await {
                 Ok(Ok(stream)) => ("done", Some(stream)),
                 Ok(Err(error)) => {
                     tracing::debug!(?addr, %error, "a TLS handshake failed");

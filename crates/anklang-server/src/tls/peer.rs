@@ -1,23 +1,21 @@
 //! Whom a connection is with: what the certificate says that a caller has shown.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
-use super::TlsListener;
-
 /// The scheme of SPIFFE IDs, with what follows it.
 const SPIFFE: &str = "spiffe://";
 
-/// Who is at the other end of a connection by TLS. Read once for each connection, cheap to clone.
+/// Who is at the other end of a connection. Read once for each connection, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Peer(Option<Arc<Names>>);
 
@@ -47,13 +45,23 @@ impl Peer {
     }
 }
 
-impl<L> Connected<IncomingStream<'_, TlsListener<L>>> for Peer
-where
-    L: Listener<Addr: Debug + 'static>,
-{
-    fn connect_info(stream: IncomingStream<'_, TlsListener<L>>) -> Self {
+/// A connection over which somebody may have shown a certificate.
+pub trait Shown {
+    /// Whom it is with.
+    fn peer(&self) -> Peer;
+}
+
+impl Shown for TcpStream {
+    /// In plain text nobody shows a certificate.
+    fn peer(&self) -> Peer {
+        Peer(None)
+    }
+}
+
+impl<T> Shown for TlsStream<T> {
+    fn peer(&self) -> Peer {
         // rustls has refused what no authority of `server.tls.client_ca` has signed.
-        let (_, session) = stream.io().get_ref();
+        let (_, session) = self.get_ref();
         let own = session.peer_certificates().and_then(|chain| chain.first());
         Peer(own.map(|der| Arc::new(Names::read(der).unwrap_or_default())))
     }

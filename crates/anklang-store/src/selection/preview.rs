@@ -16,6 +16,7 @@ use diesel::{QueryableByName, deserialize};
 use diesel_async::RunQueryDsl;
 
 use super::{Prepared, Statement};
+use crate::call::Call;
 use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
@@ -72,8 +73,10 @@ pub async fn preview(
     sample_size: i64,
     timeout: Duration,
 ) -> Result<Preview> {
+    // The call's own deadline may come before.
+    let limit = Call::time_left().map_or(timeout, |left| left.min(timeout));
     diesel::sql_query("SELECT set_config('statement_timeout', $1, true)")
-        .bind::<Text, _>(timeout.as_millis().to_string())
+        .bind::<Text, _>(limit.as_millis().max(1).to_string())
         .fixed()
         .execute(conn)
         .await?;

@@ -29,6 +29,7 @@ mod imports_resumed;
 mod imports_streamed;
 mod inbound;
 mod interrupted;
+mod limits;
 mod lists;
 mod master_data;
 mod offers;

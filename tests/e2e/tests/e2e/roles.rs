@@ -18,7 +18,7 @@ use crate::campaigns::phases;
 use crate::phases::until_state;
 use crate::utility::{FEW, launched, until, until_sent, with_utility};
 
-async fn health(addr: SocketAddr, service: &str) -> ServingStatus {
+pub async fn health(addr: SocketAddr, service: &str) -> ServingStatus {
     let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
     let mut health = HealthClient::new(endpoint.connect().await.unwrap());
     let request = HealthCheckRequest {

@@ -242,7 +242,7 @@ fn every_command_explains_itself() {
 }
 
 /// Puts an operation into the ledger that nobody takes up for an hour.
-async fn sleeping_operation(server: &TestServer) -> lro::Operation {
+pub async fn sleeping_operation(server: &TestServer) -> lro::Operation {
     let id = server
         .database
         .one(

@@ -29,7 +29,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use uuid::Uuid;
 
-use super::super::progress::{far_future, timeout};
 use super::super::{ApiError, ApiResult, caller};
 use super::feed::{Batch, Batches};
 use super::{WorkListApi, wire};
@@ -55,7 +54,6 @@ impl WorkListApi {
         &self,
         request: Request<pb::WatchWorkListRequest>,
     ) -> ApiResult<Responses> {
-        let deadline = timeout(request.metadata()).and_then(|t| Instant::now().checked_add(t));
         let tenant = caller(&self.app.store, &request).await?;
         let wish = Wish::read(&self.app.keys, &tenant, &request.into_inner())?;
         // Before the snapshot, so that nothing is between them.
@@ -70,7 +68,6 @@ impl WorkListApi {
             batches: Some(batches),
             seen: now,
             told_at: Instant::now(),
-            deadline: deadline.unwrap_or_else(far_future),
             stopping: self.app.stopping.clone(),
         };
         match wish.since {
@@ -130,7 +127,6 @@ struct Watcher {
     /// Of this the client has everything, together with what is pending.
     seen: Moment,
     told_at: Instant,
-    deadline: Instant,
     stopping: CancellationToken,
 }
 
@@ -256,9 +252,6 @@ impl Watcher {
             let mut batches = self.batches.take()?;
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(self.deadline) => {
-                    return Some(Err(ApiError::DeadlineExceeded));
-                }
                 () = self.stopping.cancelled() => return Some(Err(away("the server stops"))),
                 received = batches.recv() => match received {
                     Ok(batch) => self.take(&batch),

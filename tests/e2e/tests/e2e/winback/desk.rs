@@ -97,6 +97,17 @@ pub async fn sql(server: &TestServer, sql: &str) {
 
 /// Opens a case for a customer; gives its name. `columns` are values in SQL other than the usual ones.
 pub async fn open(server: &TestServer, customer: &str, columns: &[(&str, &str)]) -> String {
+    let of = format!("c.number = '{customer}'");
+    server.database.one(&opening(&of, columns)).await.unwrap()
+}
+
+/// Opens a case for each customer.
+pub async fn open_for_all(server: &TestServer) {
+    sql(server, &opening("true", &[])).await;
+}
+
+/// The statement that opens cases for customers.
+fn opening(of: &str, columns: &[(&str, &str)]) -> String {
     let detection = format!("'{DETECTION}'");
     let mut values: BTreeMap<&str, &str> = BTreeMap::from([
         ("opened_on", "current_date - 20"),
@@ -118,16 +129,15 @@ pub async fn open(server: &TestServer, customer: &str, columns: &[(&str, &str)])
     values.extend(columns.iter().copied());
     let names: Vec<&str> = values.keys().copied().collect();
     let given: Vec<&str> = values.values().copied().collect();
-    let sql = format!(
+    format!(
         "INSERT INTO winback_case (tenant_id, id, customer_id, {})
          SELECT c.tenant_id, anklang_uuid7(), c.id, {}
          FROM customer c JOIN tenant t ON t.id = c.tenant_id
-         WHERE t.slug = 'linden' AND c.number = '{customer}'
+         WHERE t.slug = 'linden' AND {of}
          RETURNING 'winbackCases/' || id",
         names.join(", "),
         given.join(", ")
-    );
-    server.database.one(&sql).await.unwrap()
+    )
 }
 
 /// As [`open`], of another state that was reached as is usual.

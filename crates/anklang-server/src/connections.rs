@@ -1,0 +1,251 @@
+//! Connections: how many, how fast they must begin, and how long they stay.
+//!
+//! # Guarantees
+//! - More than there are places for are closed when they come; those that are there go on.
+//! - Whoever connects and says nothing, or says it byte by byte, is sent away: by HTTP/1.1 the whole head of each
+//!   request is waited for only so long, by HTTP/2 the beginning of the connection. After that a connection may be
+//!   idle, as clients keep theirs; those whose other side is gone are found by pings.
+//! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY).
+
+use std::fmt::Debug;
+use std::future::pending;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Extension};
+use axum::middleware::AddExtension;
+use axum::serve::Listener;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
+use tokio_util::io::InspectReader;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Layer;
+
+use crate::config::ConnectionsConfig;
+use crate::telemetry::meters;
+use crate::tls::{Peer, Shown};
+
+/// A connection by HTTP/2 begins with so many bytes. Until then it is not known what is spoken.
+const PREFACE: usize = 24;
+
+/// Files that the process keeps for all but callers: the database, plugins, webhooks, documents.
+const OTHER_FILES: usize = 512;
+
+/// What answers, and knows whom a connection is with.
+type Calls = AddExtension<Router, ConnectInfo<Peer>>;
+
+/// Serves whoever connects until `stop`, and then those who are there until their calls have ended.
+pub async fn serve<L>(
+    mut listener: L,
+    router: Router,
+    config: ConnectionsConfig,
+    stop: CancellationToken,
+) where
+    L: Listener<Io: Shown, Addr: Debug>,
+{
+    let builder = builder(&config);
+    let places = Arc::new(Semaphore::new(places(config.connections)));
+    let open = TaskTracker::new();
+    loop {
+        let (io, addr) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tracing::debug!(?addr, "as many connections are open as may be");
+            meters::connection_refused("full");
+            continue;
+        };
+        let opened = Open::new(place);
+        let calls = Extension(ConnectInfo(io.peer())).layer(router.clone());
+        let connection = Connection {
+            builder: builder.clone(),
+            calls,
+            begin: config.header_time,
+            age: config.age.map(about),
+            stop: stop.clone(),
+        };
+        open.spawn(async move {
+            connection.drive(io).await;
+            drop(opened);
+        });
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+fn builder(config: &ConnectionsConfig) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let header_bytes = usize::try_from(config.header_bytes).unwrap_or(usize::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_time)
+        .max_buf_size(header_bytes);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.streams)
+        .max_header_list_size(config.header_bytes)
+        .keep_alive_interval(config.ping)
+        .keep_alive_timeout(config.pong);
+    builder
+}
+
+/// As many as are wanted, and as the process may have files open for.
+fn places(wanted: usize) -> usize {
+    let Some(files) = open_files() else {
+        return wanted;
+    };
+    let fit = files.saturating_sub(OTHER_FILES).max(files / 2);
+    if fit < wanted {
+        tracing::warn!(
+            connections = fit,
+            files,
+            "fewer than server.limits.connections: the process may not open more files"
+        );
+    }
+    wanted.min(fit)
+}
+
+/// So many files the process may have open; `None` when there is no limit, or it is not known.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let mut lines = limits.lines();
+    let soft = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+    soft.split_whitespace().next()?.parse().ok()
+}
+
+/// That age and up to a tenth more: who came together does not come together again.
+fn about(age: Duration) -> Duration {
+    let by_chance = RandomState::new().hash_one(()) % 101;
+    let by_chance = u32::try_from(by_chance).unwrap_or(0);
+    age + age / 1_000 * by_chance
+}
+
+/// A connection that is open.
+struct Open {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(place: OwnedSemaphorePermit) -> Self {
+        meters::connections(1);
+        Open { _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        meters::connections(-1);
+    }
+}
+
+/// What one connection is served with.
+struct Connection {
+    builder: Builder<TokioExecutor>,
+    calls: Calls,
+    /// How long it may take to begin.
+    begin: Duration,
+    /// How long it is let be.
+    age: Option<Duration>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    /// Answers what comes over it, until it ends.
+    async fn drive<I>(self, io: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Connection {
+            builder,
+            calls,
+            begin,
+            age,
+            stop,
+        } = self;
+        let (told, begun) = oneshot::channel();
+        let io = TokioIo::new(InspectReader::new(io, until_begun(told)));
+        let calls = TowerToHyperService::new(calls);
+        let mut connection = pin!(builder.serve_connection(io, calls));
+        let mut is_late = pin!(async {
+            if timeout(begin, begun).await.is_ok() {
+                pending::<()>().await;
+            }
+        });
+        let mut shall_end = pin!(async {
+            tokio::select! {
+                () = sleep(age.unwrap_or_default()), if age.is_some() => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        let mut ends = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection");
+                    }
+                    return;
+                }
+                () = &mut is_late => {
+                    meters::connection_refused("late");
+                    return;
+                }
+                () = &mut shall_end, if !ends => {
+                    ends = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Tells when enough was read to know what is spoken.
+fn until_begun(told: oneshot::Sender<()>) -> impl FnMut(&[u8]) + Send + 'static {
+    let (mut read, mut told) = (0, Some(told));
+    move |bytes: &[u8]| {
+        read += bytes.len();
+        if read >= PREFACE
+            && let Some(told) = told.take()
+        {
+            // Nobody waits for it when the connection ends.
+            let _ = told.send(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_get_a_tenth_older_at_most() {
+        let hour = Duration::from_secs(3_600);
+        for _ in 0..1_000 {
+            let age = about(hour);
+            assert!(age >= hour && age <= hour + hour / 10, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_has_begun_when_it_is_known_what_is_spoken() {
+        let (told, mut begun) = oneshot::channel();
+        let mut look = until_begun(told);
+        look(b"PRI * HTTP/2.0\r\n");
+        assert!(begun.try_recv().is_err());
+        look(b"\r\nSM\r\n\r\n");
+        begun.try_recv().expect("it has begun");
+        look(b"more of it");
+    }
+}

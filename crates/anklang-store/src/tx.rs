@@ -1,0 +1,107 @@
+//! Transactions, and how those end that nobody ends.
+
+use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::pooled_connection::deadpool::Object;
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use tokio::time::timeout;
+
+use crate::Result;
+use crate::login::Login;
+use crate::pool::{ANSWER, Conn};
+
+/// A transaction that is dropped is undone in a moment, unless a statement still runs.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// A transaction. Dropped without [`Tx::commit`] it is rolled back, at once and in the
+/// background; a statement that still runs in it is ended.
+pub struct Tx {
+    conn: Option<Object<AsyncPgConnection>>,
+    login: Arc<Login>,
+}
+
+impl Tx {
+    /// The one that a connection has begun.
+    pub(crate) fn new(conn: Object<AsyncPgConnection>, login: Arc<Login>) -> Self {
+        Tx {
+            conn: Some(conn),
+            login,
+        }
+    }
+
+    /// Commits. On an error nothing of the transaction is there, unless the connection broke
+    /// while the commit was under way.
+    pub async fn commit(mut self) -> Result<()> {
+        if let Some(mut conn) = self.conn.take() {
+            AnsiTransactionManager::commit_transaction(&mut *conn).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes all of it, and waits for that: what was held is free afterwards.
+    pub async fn rollback(mut self) -> Result<()> {
+        if let Some(mut conn) = self.conn.take() {
+            AnsiTransactionManager::rollback_transaction(&mut *conn).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Deref for Tx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        self.conn.as_ref().expect("held until commit or drop")
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("held until commit or drop")
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Not left to the pool: it would roll back when the connection is next taken, and
+            // the locks would be held until then.
+            runtime.spawn(undo(conn, Arc::clone(&self.login)));
+        }
+    }
+}
+
+/// Rolls a transaction back. A statement still runs when whoever waited for it was dropped with the transaction:
+/// the deadline of the call has come, or its client is gone. Nobody reads what it finds, and it would keep
+/// connection and locks, so it is ended.
+async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>) {
+    let running = conn.cancel_token();
+    let mut is_cancelled = false;
+    let undone = {
+        let mut undoing = pin!(AnsiTransactionManager::rollback_transaction(&mut *conn));
+        match timeout(MOMENT, &mut undoing).await {
+            Ok(undone) => undone,
+            Err(_) => {
+                is_cancelled = true;
+                match timeout(ANSWER, login.cancel(&running)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "ending a statement"),
+                    Err(_) => tracing::warn!("the database takes no request to end a statement"),
+                }
+                undoing.await
+            }
+        }
+    };
+    if let Err(error) = undone {
+        tracing::debug!(%error, "rollback");
+    }
+    if is_cancelled {
+        // The request may still be under way, and must not meet the statement of somebody else.
+        drop(Object::take(conn));
+    }
+}
