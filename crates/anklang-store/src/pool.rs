@@ -1,10 +1,10 @@
 //! Connections and transactions.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anklang_domain::TenantId;
+use anklang_domain::access::Units;
 use deadpool::managed;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
@@ -18,10 +18,9 @@ use tokio::task::JoinHandle;
 use crate::login::Login;
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
+use crate::tx::Tx;
+use crate::units::{Bounds, UNBOUND};
 use crate::{Result, StoreError};
-
-/// A connection inside of a transaction.
-pub type Conn = AsyncPgConnection;
 
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
@@ -42,13 +41,20 @@ const BULK_CONNECTIONS: usize = 4;
 /// and operations that others are to rescue. No transaction waits for anything but the database.
 const LONGEST_IDLE: &str = "10s";
 
-/// Makes a transaction that of a tenant, and of the role that owns nothing. In one message with
-/// BEGIN, which takes no binds: a UUID and a trace context are hexadecimal digits and hyphens, the
-/// rest is ours.
-fn as_tenant(tenant: TenantId, plans: &'static str) -> String {
+/// Makes a transaction that of a tenant, and of the role that owns nothing; with `bounds` that of the
+/// role that sees the customers of these org units alone. In one message with BEGIN, which takes no
+/// binds: a UUID, a trace context and bounds are hexadecimal digits and hyphens, the rest is ours.
+fn as_tenant(tenant: TenantId, plans: &'static str, bounds: Option<&Bounds>) -> String {
     let traceparent = telemetry::traceparent().unwrap_or_default();
+    let role = match bounds {
+        None => format!("set_config('role', '{UNBOUND}', true)"),
+        Some(bounds) => format!(
+            "set_config('role', 'anklang_scoped', true), set_config('anklang.units', '{}', true)",
+            bounds.as_str()
+        ),
+    };
     format!(
-        "SELECT set_config('role', 'anklang_app', true),
+        "SELECT {role},
                 set_config('anklang.tenant', '{}', true),
                 set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
                 set_config('plan_cache_mode', '{plans}', true),
@@ -66,6 +72,7 @@ pub struct Store {
     health: Arc<Mutex<Option<Probe>>>,
     login: Login,
     tenants: Arc<Known>,
+    bounds: Option<Arc<Bounds>>,
 }
 
 impl Store {
@@ -115,7 +122,33 @@ impl Store {
             health: Arc::default(),
             login,
             tenants: Arc::default(),
+            bounds: None,
         })
+    }
+
+    /// This store for a caller who is bound to org units, if it is: its transactions see the customers of
+    /// these units and of all below them as the tree stands, what hangs on these customers, and the
+    /// tenant's common things; `units::enter` leads on to what is to be done with one that is seen.
+    #[must_use]
+    pub fn within(&self, units: &Units) -> Store {
+        let bounds = match units {
+            Units::All => None,
+            Units::Only(codes) => Some(Arc::new(Bounds::new(codes))),
+        };
+        Store {
+            bounds,
+            ..self.clone()
+        }
+    }
+
+    /// Refuses what is never done for a caller who is bound.
+    fn must_be_unbound(&self) -> Result<()> {
+        match self.bounds {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Stored(
+                "what sees all of a tenant, for a caller who does not".into(),
+            )),
+        }
     }
 
     /// Begins a transaction that sees this tenant only: the role `anklang_app`, which owns no
@@ -134,7 +167,7 @@ impl Store {
 
     /// As [`Store::begin`], to read alone: all its statements see the database as it was at one moment.
     pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "auto");
+        let tenant = self.as_tenant(tenant, "auto");
         self.begin_with(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}"
         ))
@@ -144,7 +177,7 @@ impl Store {
     /// As [`Store::begin_work`], for statements that take the first few rows in the order of an index:
     /// the planner expects few rows and would rather gather and sort all there are.
     pub async fn begin_in_order(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "force_generic_plan");
+        let tenant = self.as_tenant(tenant, "force_generic_plan");
         self.begin_with(&format!(
             "BEGIN; {tenant}, set_config('enable_sort', 'off', true),
                 set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
@@ -153,12 +186,17 @@ impl Store {
     }
 
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
-        self.begin_with(&format!("BEGIN; {}", as_tenant(tenant, plans)))
+        self.begin_with(&format!("BEGIN; {}", self.as_tenant(tenant, plans)))
             .await
+    }
+
+    fn as_tenant(&self, tenant: TenantId, plans: &'static str) -> String {
+        as_tenant(tenant, plans, self.bounds.as_deref())
     }
 
     /// Begins a transaction that sees all tenants: for claims of queues and nothing else.
     pub async fn begin_worker(&self) -> Result<Tx> {
+        self.must_be_unbound()?;
         self.begin_with(&format!(
             "BEGIN; SELECT set_config('role', 'anklang_worker', true),
                            set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true)"
@@ -168,6 +206,7 @@ impl Store {
 
     /// Begins a transaction as whoever the URL logs in: for migrations and tenants.
     pub(crate) async fn begin_plain(&self) -> Result<Tx> {
+        self.must_be_unbound()?;
         self.begin_with("BEGIN").await
     }
 
@@ -178,7 +217,7 @@ impl Store {
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
         match AnsiTransactionManager::begin_transaction_sql(&mut *conn, sql).await {
-            Ok(()) => Ok(Tx { conn: Some(conn) }),
+            Ok(()) => Ok(Tx::new(conn, self.bounds.is_some())),
             Err(error) => {
                 // It may be inside of a transaction that failed: nobody else shall get it.
                 drop(Object::take(conn));
@@ -190,6 +229,7 @@ impl Store {
     /// A connection for loads with COPY, which diesel does not know, logged in as whoever the URL
     /// names; see [`begin_bulk`]. There are few, and whoever wants one waits for it.
     pub(crate) async fn bulk(&self) -> Result<managed::Object<BulkManager>> {
+        self.must_be_unbound()?;
         self.bulk.get().await.map_err(|error| match error {
             managed::PoolError::Backend(error) => StoreError::Bulk(error),
             other => StoreError::Pool(other.to_string()),
@@ -250,7 +290,7 @@ pub(crate) async fn begin_bulk(
     tenant: TenantId,
 ) -> Result<tokio_postgres::Transaction<'_>> {
     let tx = client.transaction().await?;
-    tx.batch_execute(&as_tenant(tenant, "auto")).await?;
+    tx.batch_execute(&as_tenant(tenant, "auto", None)).await?;
     Ok(tx)
 }
 
@@ -303,57 +343,19 @@ impl managed::Manager for BulkManager {
     }
 }
 
-/// A transaction. Dropped without [`Tx::commit`] it is rolled back, at once and in the
-/// background.
-pub struct Tx {
-    conn: Option<Object<AsyncPgConnection>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Tx {
-    /// Commits. On an error nothing of the transaction is there, unless the connection broke
-    /// while the commit was under way.
-    pub async fn commit(mut self) -> Result<()> {
-        if let Some(mut conn) = self.conn.take() {
-            AnsiTransactionManager::commit_transaction(&mut *conn).await?;
-        }
-        Ok(())
-    }
-
-    /// Undoes all of it, and waits for that: what was held is free afterwards.
-    pub async fn rollback(mut self) -> Result<()> {
-        if let Some(mut conn) = self.conn.take() {
-            AnsiTransactionManager::rollback_transaction(&mut *conn).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Deref for Tx {
-    type Target = Conn;
-
-    fn deref(&self) -> &Conn {
-        self.conn.as_ref().expect("held until commit or drop")
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut Conn {
-        self.conn.as_mut().expect("held until commit or drop")
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        if let Some(mut conn) = self.conn.take()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // Not left to the pool: it would roll back when the connection is next taken, and
-            // the locks would be held until then.
-            runtime.spawn(async move {
-                if let Err(error) = AnsiTransactionManager::rollback_transaction(&mut *conn).await {
-                    tracing::debug!(%error, "rollback");
-                }
-            });
-        }
+    #[test]
+    fn only_who_is_bound_has_a_role_of_its_own() {
+        let tenant = TenantId(uuid::Uuid::nil());
+        let bounds = Bounds::new([&"north".to_owned()]);
+        let bound = as_tenant(tenant, "auto", Some(&bounds));
+        assert!(bound.contains("'anklang_scoped'") && bound.contains(bounds.as_str()));
+        assert!(!bound.contains("anklang_app"), "{bound}");
+        let unbound = as_tenant(tenant, "auto", None);
+        assert!(unbound.contains("'anklang_app'"), "{unbound}");
+        assert!(!unbound.contains("anklang_scoped") && !unbound.contains("anklang.units"));
     }
 }
