@@ -1,4 +1,5 @@
-//! What callers may do: permissions, the roles that are sets of them, and what several roles give together.
+//! What callers may do: permissions, the roles that are sets of them, and what several roles give together; and
+//! the org units that some of them are bound to.
 
 use std::collections::BTreeSet;
 
@@ -103,11 +104,22 @@ pub enum Role {
     Auditor,
     /// Another system of the tenant's: everything but where messages and events go.
     Service,
+    /// As a clerk, for the customers of the org units that it is bound to, and of all below them.
+    Region,
+    /// As a region, without campaigns.
+    Agency,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Role; 4] = [Role::Central, Role::Clerk, Role::Auditor, Role::Service];
+    pub const ALL: [Role; 6] = [
+        Role::Central,
+        Role::Clerk,
+        Role::Auditor,
+        Role::Service,
+        Role::Region,
+        Role::Agency,
+    ];
 
     /// The word of tokens and settings.
     pub const fn as_str(self) -> &'static str {
@@ -116,19 +128,15 @@ impl Role {
             Role::Clerk => "clerk",
             Role::Auditor => "auditor",
             Role::Service => "service",
+            Role::Region => "region",
+            Role::Agency => "agency",
         }
     }
 
     /// Reads the word of tokens and settings, or says why it is none.
     pub fn parse(word: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|role| role.as_str() == word);
-        known.ok_or_else(|| match word {
-            // Taken for any other, these would be rights over the whole tenant.
-            "region" | "agency" => format!(
-                "{word} does not exist yet: it comes with rights over the tree of org units"
-            ),
-            _ => format!("must be one of {}", Self::ALL.map(Role::as_str).join(", ")),
-        })
+        known.ok_or_else(|| format!("must be one of {}", Self::ALL.map(Role::as_str).join(", ")))
     }
 
     /// Whether one with this role may do that.
@@ -138,7 +146,8 @@ impl Role {
             Role::Central => true,
             Role::Auditor => permission.is_read(),
             Role::Service => !matches!(permission, P::ChannelsWrite | P::WebhooksWrite),
-            Role::Clerk => match permission {
+            Role::Agency => permission != P::CampaignsRead && Role::Clerk.allows(permission),
+            Role::Clerk | Role::Region => match permission {
                 P::ChannelsRead | P::WebhooksRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
                 other => other.is_read(),
@@ -150,7 +159,40 @@ impl Role {
     pub fn names_any_worker(self) -> bool {
         matches!(self, Role::Central | Role::Service)
     }
+
+    /// Whether one with this role alone is bound to org units.
+    pub fn is_bound(self) -> bool {
+        matches!(self, Role::Region | Role::Agency)
+    }
 }
+
+/// The org units whose customers somebody sees and works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Units {
+    /// All, and customers of none.
+    All,
+    /// Those with these codes, and all below them.
+    Only(BTreeSet<String>),
+}
+
+impl Units {
+    /// Of one with these roles who names these units. Bound is only whose roles are all bound: another role
+    /// gives the whole tenant. Who has no role sees nothing.
+    pub fn of(roles: &[Role], codes: BTreeSet<String>) -> Self {
+        match roles.iter().all(|role| role.is_bound()) {
+            true => Units::Only(codes),
+            false => Units::All,
+        }
+    }
+
+    /// Whether a text can be the code of an org unit.
+    pub fn is_code(text: &str) -> bool {
+        (1..=LONGEST_CODE).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    }
+}
+
+/// The longest code of an org unit, in characters.
+const LONGEST_CODE: usize = 64;
 
 /// What somebody may do: the permissions of all of their roles. Without roles it is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -179,9 +221,22 @@ impl Rights {
 mod tests {
     use super::*;
 
-    const ANYONE: [Role; 4] = Role::ALL;
+    const ANYONE: [Role; 6] = Role::ALL;
+    const NO_AGENCY: [Role; 5] = [
+        Role::Central,
+        Role::Clerk,
+        Role::Auditor,
+        Role::Service,
+        Role::Region,
+    ];
     const NO_CLERK: [Role; 3] = [Role::Central, Role::Auditor, Role::Service];
-    const WORKERS: [Role; 3] = [Role::Central, Role::Clerk, Role::Service];
+    const WORKERS: [Role; 5] = [
+        Role::Central,
+        Role::Clerk,
+        Role::Service,
+        Role::Region,
+        Role::Agency,
+    ];
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
@@ -192,7 +247,7 @@ mod tests {
         ("selections.write", &WORKERS),
         ("templates.read", &ANYONE),
         ("templates.write", &MANAGERS),
-        ("campaigns.read", &ANYONE),
+        ("campaigns.read", &NO_AGENCY),
         ("campaigns.write", &MANAGERS),
         ("campaigns.launch", &MANAGERS),
         ("offers.read", &ANYONE),
@@ -257,14 +312,39 @@ mod tests {
         }
         for word in ["", "Central", "clerk ", "admin"] {
             let reason = Role::parse(word).unwrap_err();
-            assert_eq!(reason, "must be one of central, clerk, auditor, service");
+            let all = "must be one of central, clerk, auditor, service, region, agency";
+            assert_eq!(reason, all);
         }
-        for word in ["region", "agency"] {
-            let reason = Role::parse(word).unwrap_err();
-            assert!(
-                reason.contains(word) && reason.contains("org units"),
-                "{reason}"
-            );
+    }
+
+    #[test]
+    fn bound_is_only_whose_roles_are_all_bound() {
+        let north = || BTreeSet::from(["north".to_owned()]);
+        let nobody: &[Role] = &[];
+        for roles in [
+            nobody,
+            &[Role::Region],
+            &[Role::Agency],
+            &[Role::Region, Role::Agency],
+        ] {
+            assert_eq!(Units::of(roles, north()), Units::Only(north()), "{roles:?}");
+        }
+        for other in NO_CLERK.into_iter().chain([Role::Clerk]) {
+            for roles in [&[other][..], &[Role::Agency, other]] {
+                assert_eq!(Units::of(roles, north()), Units::All, "{roles:?}");
+            }
+        }
+        let nothing = Units::of(&[Role::Agency], BTreeSet::new());
+        assert_eq!(nothing, Units::Only(BTreeSet::new()), "and not everything");
+    }
+
+    #[test]
+    fn codes_of_units_are_short_texts_of_one_line() {
+        for good in ["a", "Nord/West 1", "ä'\"\\", &"x".repeat(64)] {
+            assert!(Units::is_code(good), "{good}");
+        }
+        for bad in ["", "a\0", "a\nb", &"x".repeat(65)] {
+            assert!(!Units::is_code(bad), "{bad:?}");
         }
     }
 
@@ -285,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn clerks_and_auditors_work_in_no_other_name() {
+    fn only_central_and_services_work_in_other_names() {
         let any = Role::ALL.into_iter().filter(|role| role.names_any_worker());
         assert_eq!(any.collect::<Vec<_>>(), MANAGERS);
     }

@@ -44,6 +44,7 @@ pub mod suppression;
 pub mod telemetry;
 pub mod template;
 pub mod tenant;
+pub mod units;
 pub mod unsubscribe;
 pub mod winback;
 
@@ -53,8 +54,8 @@ mod tx;
 
 pub use error::StoreError;
 pub use login::Login;
-pub use pool::{Conn, Store};
-pub use tx::Tx;
+pub use pool::Store;
+pub use tx::{Conn, Tx};
 
 /// What a store function gives.
 pub type Result<T> = std::result::Result<T, StoreError>;

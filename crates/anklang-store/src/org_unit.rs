@@ -170,8 +170,8 @@ async fn check_parent(conn: &mut Conn, tenant: TenantId, code: &str, parent: &st
 /// Deletes an org unit that nothing hangs on.
 ///
 /// # Errors
-/// `Missing` when there is none; `Refused` while units are below it or selections are its own or
-/// shared with it.
+/// `Missing` when there is none; `Refused` while units are below it, customers belong to it, or selections
+/// are its own or shared with it.
 pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()> {
     lock(conn, tenant).await?;
     #[derive(QueryableByName)]
@@ -179,9 +179,11 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()>
         #[diesel(sql_type = BigInt)]
         below: i64,
         #[diesel(sql_type = BigInt)]
+        customers: i64,
+        #[diesel(sql_type = BigInt)]
         selections: i64,
     }
-    // Whoever shares with it holds its row.
+    // Whoever shares with it holds its row, and who writes its customers.
     let found =
         diesel::sql_query("SELECT 1 FROM org_unit WHERE tenant_id = $1 AND code = $2 FOR UPDATE")
             .bind::<SqlUuid, _>(tenant.0)
@@ -193,6 +195,7 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()>
     }
     let held: Held = diesel::sql_query(
         "SELECT (SELECT count(*) FROM org_unit WHERE tenant_id = $1 AND parent_code = $2) AS below,
+                (SELECT count(*) FROM customer WHERE tenant_id = $1 AND org_unit_code = $2) AS customers,
                 (SELECT count(*) FROM selection WHERE tenant_id = $1
                    AND (org_unit_code = $2 OR $2 = ANY(shared_with))) AS selections",
     )
@@ -200,12 +203,13 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<()>
     .bind::<Text, _>(code)
     .get_result(conn)
     .await?;
-    if held.below + held.selections > 0 {
+    if held.below + held.customers + held.selections > 0 {
         return Err(StoreError::Refused {
             resource: resource(code),
             reason: format!(
-                "{} org units are below it, and {} selections are its own or shared with it",
-                held.below, held.selections
+                "{} org units are below it, {} customers belong to it, and {} selections are its own or \
+                 shared with it",
+                held.below, held.customers, held.selections
             ),
         });
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anklang_domain::TenantId;
+use anklang_domain::access::Units;
 use deadpool::managed;
 use diesel_async::pooled_connection::deadpool::{Object, Pool};
 use diesel_async::pooled_connection::{
@@ -19,10 +20,8 @@ use crate::login::Login;
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
 use crate::tx::Tx;
+use crate::units::{Bounds, UNBOUND};
 use crate::{Result, StoreError};
-
-/// A connection inside of a transaction.
-pub type Conn = AsyncPgConnection;
 
 /// How long a caller waits for a connection before it is told that there is none.
 const WAIT_FOR_CONNECTION: Duration = Duration::from_secs(5);
@@ -46,14 +45,21 @@ const LONGEST_IDLE: &str = "10s";
 /// The longest `statement_timeout` that PostgreSQL knows, in milliseconds.
 const LONGEST_STATEMENT: u128 = 2_147_483_647;
 
-/// Makes a transaction that of a tenant, and of the role that owns nothing. In one message with
-/// BEGIN, which takes no binds: a UUID and a trace context are hexadecimal digits and hyphens, the
-/// rest is ours.
-fn as_tenant(tenant: TenantId, plans: &'static str) -> Result<String> {
+/// Makes a transaction that of a tenant, and of the role that owns nothing; with `bounds` that of the
+/// role that sees the customers of these org units alone. In one message with BEGIN, which takes no
+/// binds: a UUID, a trace context and bounds are hexadecimal digits and hyphens, the rest is ours.
+fn as_tenant(tenant: TenantId, plans: &'static str, bounds: Option<&Bounds>) -> Result<String> {
     let traceparent = telemetry::traceparent().unwrap_or_default();
     let until = until_deadline()?;
+    let role = match bounds {
+        None => format!("set_config('role', '{UNBOUND}', true)"),
+        Some(bounds) => format!(
+            "set_config('role', 'anklang_scoped', true), set_config('anklang.units', '{}', true)",
+            bounds.as_str()
+        ),
+    };
     Ok(format!(
-        "SELECT set_config('role', 'anklang_app', true),
+        "SELECT {role},
                 set_config('anklang.tenant', '{}', true),
                 set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
                 set_config('plan_cache_mode', '{plans}', true),
@@ -88,6 +94,7 @@ pub struct Store {
     health: Arc<Mutex<Option<Probe>>>,
     login: Arc<Login>,
     tenants: Arc<Known>,
+    bounds: Option<Arc<Bounds>>,
 }
 
 impl Store {
@@ -137,7 +144,33 @@ impl Store {
             health: Arc::default(),
             login: Arc::new(login),
             tenants: Arc::default(),
+            bounds: None,
         })
+    }
+
+    /// This store for a caller who is bound to org units, if it is: its transactions see the customers of
+    /// these units and of all below them as the tree stands, what hangs on these customers, and the
+    /// tenant's common things; `units::enter` leads on to what is to be done with one that is seen.
+    #[must_use]
+    pub fn within(&self, units: &Units) -> Store {
+        let bounds = match units {
+            Units::All => None,
+            Units::Only(codes) => Some(Arc::new(Bounds::new(codes))),
+        };
+        Store {
+            bounds,
+            ..self.clone()
+        }
+    }
+
+    /// Refuses what is never done for a caller who is bound.
+    fn must_be_unbound(&self) -> Result<()> {
+        match self.bounds {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Stored(
+                "what sees all of a tenant, for a caller who does not".into(),
+            )),
+        }
     }
 
     /// Begins a transaction that sees this tenant only: the role `anklang_app`, which owns no
@@ -156,7 +189,7 @@ impl Store {
 
     /// As [`Store::begin`], to read alone: all its statements see the database as it was at one moment.
     pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "auto")?;
+        let tenant = self.as_tenant(tenant, "auto")?;
         self.begin_with(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}"
         ))
@@ -166,7 +199,7 @@ impl Store {
     /// As [`Store::begin_work`], for statements that take the first few rows in the order of an index:
     /// the planner expects few rows and would rather gather and sort all there are.
     pub async fn begin_in_order(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = as_tenant(tenant, "force_generic_plan")?;
+        let tenant = self.as_tenant(tenant, "force_generic_plan")?;
         self.begin_with(&format!(
             "BEGIN; {tenant}, set_config('enable_sort', 'off', true),
                 set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
@@ -175,12 +208,17 @@ impl Store {
     }
 
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
-        let tenant = as_tenant(tenant, plans)?;
+        let tenant = self.as_tenant(tenant, plans)?;
         self.begin_with(&format!("BEGIN; {tenant}")).await
+    }
+
+    fn as_tenant(&self, tenant: TenantId, plans: &'static str) -> Result<String> {
+        as_tenant(tenant, plans, self.bounds.as_deref())
     }
 
     /// Begins a transaction that sees all tenants: for claims of queues and nothing else.
     pub async fn begin_worker(&self) -> Result<Tx> {
+        self.must_be_unbound()?;
         let until = until_deadline()?;
         self.begin_with(&format!(
             "BEGIN; SELECT set_config('role', 'anklang_worker', true),
@@ -192,6 +230,7 @@ impl Store {
 
     /// Begins a transaction as whoever the URL logs in: for migrations and tenants.
     pub(crate) async fn begin_plain(&self) -> Result<Tx> {
+        self.must_be_unbound()?;
         self.begin_with("BEGIN").await
     }
 
@@ -202,7 +241,11 @@ impl Store {
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
         match AnsiTransactionManager::begin_transaction_sql(&mut *conn, sql).await {
-            Ok(()) => Ok(Tx::new(conn, Arc::clone(&self.login))),
+            Ok(()) => Ok(Tx::new(
+                conn,
+                Arc::clone(&self.login),
+                self.bounds.is_some(),
+            )),
             Err(error) => {
                 // It may be inside of a transaction that failed: nobody else shall get it.
                 drop(Object::take(conn));
@@ -214,6 +257,7 @@ impl Store {
     /// A connection for loads with COPY, which diesel does not know, logged in as whoever the URL
     /// names; see [`begin_bulk`]. There are few, and whoever wants one waits for it.
     pub(crate) async fn bulk(&self) -> Result<managed::Object<BulkManager>> {
+        self.must_be_unbound()?;
         self.bulk.get().await.map_err(|error| match error {
             managed::PoolError::Backend(error) => StoreError::Bulk(error),
             other => StoreError::Pool(other.to_string()),
@@ -274,7 +318,7 @@ pub(crate) async fn begin_bulk(
     tenant: TenantId,
 ) -> Result<tokio_postgres::Transaction<'_>> {
     let tx = client.transaction().await?;
-    tx.batch_execute(&as_tenant(tenant, "auto")?).await?;
+    tx.batch_execute(&as_tenant(tenant, "auto", None)?).await?;
     Ok(tx)
 }
 
@@ -356,5 +400,17 @@ mod tests {
             .expect("a number");
         assert!((1..=5_001).contains(&milliseconds), "{setting}");
         assert!(matches!(within(Some(now)), Err(StoreError::Late)));
+    }
+
+    #[test]
+    fn only_who_is_bound_has_a_role_of_its_own() {
+        let tenant = TenantId(uuid::Uuid::nil());
+        let bounds = Bounds::new([&"north".to_owned()]);
+        let bound = as_tenant(tenant, "auto", Some(&bounds)).expect("no deadline");
+        assert!(bound.contains("'anklang_scoped'") && bound.contains(bounds.as_str()));
+        assert!(!bound.contains("anklang_app"), "{bound}");
+        let unbound = as_tenant(tenant, "auto", None).expect("no deadline");
+        assert!(unbound.contains("'anklang_app'"), "{unbound}");
+        assert!(!unbound.contains("anklang_scoped") && !unbound.contains("anklang.units"));
     }
 }

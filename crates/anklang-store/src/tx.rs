@@ -11,7 +11,10 @@ use tokio::time::timeout;
 
 use crate::Result;
 use crate::login::Login;
-use crate::pool::{ANSWER, Conn};
+use crate::pool::ANSWER;
+
+/// A connection inside of a transaction.
+pub type Conn = AsyncPgConnection;
 
 /// A transaction that is dropped is undone in a moment, unless a statement still runs.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -21,15 +24,27 @@ const MOMENT: Duration = Duration::from_millis(200);
 pub struct Tx {
     conn: Option<Object<AsyncPgConnection>>,
     login: Arc<Login>,
+    is_bound: bool,
 }
 
 impl Tx {
     /// The one that a connection has begun.
-    pub(crate) fn new(conn: Object<AsyncPgConnection>, login: Arc<Login>) -> Self {
+    pub(crate) fn new(conn: Object<AsyncPgConnection>, login: Arc<Login>, is_bound: bool) -> Self {
         Tx {
             conn: Some(conn),
             login,
+            is_bound,
         }
+    }
+
+    /// Whether it sees what a caller who is bound to org units sees, and no more.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
+    }
+
+    /// It has become one that sees all of its tenant.
+    pub(crate) fn unbound(&mut self) {
+        self.is_bound = false;
     }
 
     /// Commits. On an error nothing of the transaction is there, unless the connection broke

@@ -29,6 +29,7 @@ pub struct CustomerRow {
     pub postal_code: String,
     pub city: String,
     pub country: String,
+    pub org_unit_code: Option<String>,
 }
 
 impl Row for CustomerRow {
@@ -54,6 +55,7 @@ impl Row for CustomerRow {
             postal_code,
             city,
             country: f.country("country"),
+            org_unit_code: Some(f.optional_number("org_unit_code")).filter(|code| !code.is_empty()),
         };
         match f.raw("kind") {
             "person" if row.last_name.is_empty() => {

@@ -142,6 +142,7 @@ impl Entity {
                     "postal_code",
                     "city",
                     "country",
+                    "org_unit_code",
                 ],
             ),
             Entity::ContactPoints => (

@@ -30,7 +30,8 @@ impl Certificates {
             let name = format!("certificates/{}", certificate.id);
             let tenants = Tenants::of(&certificate.tenants);
             let worker = certificate.worker.clone();
-            let principal = Principal::new(name, &certificate.roles, tenants, worker);
+            let units = certificate.org_units.iter().cloned().collect();
+            let principal = Principal::new(name, &certificate.roles, tenants, worker, units);
             let principal = Arc::new(principal);
             match certificate.name.clone() {
                 CertificateName::SpiffeId(id) => {
@@ -92,6 +93,7 @@ mod tests {
             name,
             tenants: Vec::new(),
             roles: vec![Role::Service],
+            org_units: Vec::new(),
             worker: None,
         };
         let spiffe = |path: &str| format!("spiffe://example.org/{path}");

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anklang_domain::access::Role;
+use anklang_domain::access::{Role, Units};
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation, decode, decode_header};
@@ -107,8 +107,11 @@ impl Issuer {
         let tenants = tenants.filter(|slug| !slug.is_empty() && bound.has(slug));
         let tenants = Tenants::Only(tenants.map(str::to_owned).collect());
         let worker = word(claims, &config.worker_claim).map(str::to_owned);
+        let units = words(claims, &config.org_unit_claim);
+        let units = units.filter(|code| Units::is_code(code));
+        let units = units.map(str::to_owned).collect();
         let name = format!("{}/{subject}", config.id);
-        Principal::new(name, &roles, tenants, worker)
+        Principal::new(name, &roles, tenants, worker, units)
     }
 }
 
@@ -156,6 +159,7 @@ mod tests {
             tenant_claim: "anklang_tenants".into(),
             roles_claim: "anklang_roles".into(),
             worker_claim: "preferred_username".into(),
+            org_unit_claim: "anklang_org_units".into(),
             role_names: BTreeMap::new(),
             tenants: Vec::new(),
             leeway_seconds: 60,
@@ -196,7 +200,7 @@ mod tests {
             "sub": "4711",
             "preferred_username": "anna",
             "anklang_tenants": ["acme", "lindenau"],
-            "anklang_roles": ["clerk", "region", "offline_access"],
+            "anklang_roles": ["clerk", "boss", "offline_access"],
         });
         let anna = principal_of(config(), &claims);
         assert_eq!(&*anna.name, "corporate/4711");
@@ -215,6 +219,31 @@ mod tests {
         let stranger = principal_of(config(), &json!({}));
         assert_eq!(stranger.rights, Rights::default());
         assert_eq!(stranger.tenants, Tenants::Only(BTreeSet::new()));
+    }
+
+    #[test]
+    fn claims_bind_to_org_units() {
+        let units = |roles: Value, units: Value| {
+            let claims = json!({"anklang_roles": roles, "anklang_org_units": units});
+            principal_of(config(), &claims).units
+        };
+        let only = |codes: &[&str]| {
+            let codes = codes.iter().map(|code| (*code).to_owned());
+            Units::Only(codes.collect())
+        };
+        let agency = || json!("agency");
+        assert_eq!(units(agency(), json!("kiel")), only(&["kiel"]));
+        let several = json!(["kiel", "", "a\0b", 7, "lübeck", "x".repeat(65)]);
+        assert_eq!(units(agency(), several), only(&["kiel", "lübeck"]));
+        for none in [json!(null), json!([]), json!({"kiel": true})] {
+            assert_eq!(
+                units(agency(), none),
+                only(&[]),
+                "nothing, and not everything"
+            );
+        }
+        assert_eq!(units(json!(["agency", "clerk"]), json!("kiel")), Units::All);
+        assert_eq!(units(json!("clerk"), json!("kiel")), Units::All);
     }
 
     #[test]

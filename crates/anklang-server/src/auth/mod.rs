@@ -11,15 +11,15 @@ mod jwks;
 mod jwt;
 mod key;
 mod method;
+mod principal;
 mod signature;
 mod tokens;
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use anklang_domain::access::{Permission, Rights, Role};
+use anklang_domain::access::Permission;
 use anklang_store::call::Call;
 use anyhow::Context as _;
 use axum::body::{Body, Bytes, HttpBody};
@@ -42,104 +42,12 @@ use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
 use jwt::Issuer;
 pub(crate) use method::{Needs, needs};
+pub use principal::{Principal, Tenants, Worker};
 use tokens::Tokens;
 pub use tokens::{digest, generate};
 
 /// The longest token, in bytes; longer ones are not looked at.
 const LONGEST_TOKEN: usize = 8 << 10;
-
-/// Who calls.
-#[derive(Debug, Clone)]
-pub struct Principal {
-    /// What it is called when something is refused to it: `tokens/{id}`, `certificates/{id}`, or the issuer and
-    /// its subject.
-    pub name: Arc<str>,
-    /// In whose name it may work.
-    pub worker: Worker,
-    /// For whom it may act.
-    pub tenants: Tenants,
-    /// What it may do for each of them.
-    pub rights: Rights,
-}
-
-impl Principal {
-    /// One with these roles. `worker` is the user that the token or certificate names, if it
-    /// does.
-    fn new(name: String, roles: &[Role], tenants: Tenants, worker: Option<String>) -> Self {
-        let worker = match worker {
-            _ if roles.iter().any(|role| role.names_any_worker()) => Worker::Anybody,
-            Some(user) => Worker::Own(user),
-            None => Worker::Nobody,
-        };
-        Principal {
-            name: name.into(),
-            worker,
-            tenants,
-            rights: Rights::of(roles),
-        }
-    }
-
-    /// Whoever calls, when nobody is asked who they are.
-    fn anybody() -> Self {
-        Principal {
-            name: "anybody".into(),
-            worker: Worker::Anybody,
-            tenants: Tenants::All,
-            rights: Rights::all(),
-        }
-    }
-
-    /// Whoever calls what is open to all.
-    fn nobody() -> Self {
-        Principal::new("nobody".into(), &[], Tenants::Only(BTreeSet::new()), None)
-    }
-}
-
-/// In whose name a principal may work: what it may write into fields called `worker`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Worker {
-    /// In anybody's.
-    Anybody,
-    /// In its own alone: the id of a user.
-    Own(String),
-    /// In nobody's: it should work in its own, but its token or certificate names none.
-    Nobody,
-}
-
-/// Tenants for which a principal may act, by their slugs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tenants {
-    /// All of them.
-    All,
-    /// These.
-    Only(BTreeSet<String>),
-}
-
-impl Tenants {
-    /// As settings name them, where none are all.
-    fn of(slugs: &[String]) -> Self {
-        match slugs {
-            [] => Tenants::All,
-            slugs => Tenants::Only(slugs.iter().cloned().collect()),
-        }
-    }
-
-    /// Whether that is one of them.
-    pub fn has(&self, slug: &str) -> bool {
-        match self {
-            Tenants::All => true,
-            Tenants::Only(slugs) => slugs.contains(slug),
-        }
-    }
-
-    /// The one, when it is but one.
-    pub fn single(&self) -> Option<&str> {
-        match self {
-            Tenants::Only(slugs) if slugs.len() == 1 => slugs.first().map(String::as_str),
-            _ => None,
-        }
-    }
-}
 
 /// What callers are checked against. Cheap to clone.
 #[derive(Clone)]
@@ -364,37 +272,5 @@ mod tests {
             let refused = read(&values).expect_err(why);
             assert!(refused.contains(why), "{refused}");
         }
-    }
-
-    #[test]
-    fn tenants_are_all_one_or_some() {
-        let of = |slugs: &[&str]| {
-            let slugs: Vec<String> = slugs.iter().map(|s| (*s).to_owned()).collect();
-            Tenants::of(&slugs)
-        };
-        let (all, one, two) = (of(&[]), of(&["acme"]), of(&["acme", "lindenau"]));
-        assert!(all.has("acme") && one.has("acme") && two.has("lindenau"));
-        assert!(!one.has("lindenau") && !two.has("") && !one.has("ACME"));
-        assert_eq!(
-            (all.single(), one.single(), two.single()),
-            (None, Some("acme"), None)
-        );
-    }
-
-    #[test]
-    fn who_may_name_any_worker_is_not_bound() {
-        let worker = |roles: &[Role], user: Option<&str>| {
-            let tenants = Tenants::All;
-            Principal::new("x".into(), roles, tenants, user.map(str::to_owned)).worker
-        };
-        let anna = Some("anna");
-        assert_eq!(worker(&[Role::Clerk], anna), Worker::Own("anna".into()));
-        assert_eq!(
-            worker(&[Role::Clerk, Role::Auditor], anna),
-            Worker::Own("anna".into())
-        );
-        assert_eq!(worker(&[Role::Clerk], None), Worker::Nobody);
-        assert_eq!(worker(&[Role::Clerk, Role::Central], anna), Worker::Anybody);
-        assert_eq!(worker(&[Role::Service], None), Worker::Anybody);
     }
 }

@@ -65,7 +65,8 @@ impl Tokens {
         let known = tokens.iter().map(|token| {
             let name = format!("tokens/{}", token.id);
             let tenants = Tenants::of(&token.tenants);
-            let principal = Principal::new(name, &token.roles, tenants, None);
+            let units = token.org_units.iter().cloned().collect();
+            let principal = Principal::new(name, &token.roles, tenants, None, units);
             let known = Known {
                 principal: Arc::new(principal),
                 expires: token.expires,
@@ -118,6 +119,7 @@ mod tests {
             sha256: digest(&token),
             tenants: vec!["acme".into()],
             roles: vec![Role::Service],
+            org_units: Vec::new(),
             expires,
         };
         let ask = |expires, token: &str| {

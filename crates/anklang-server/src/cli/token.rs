@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use anklang_domain::access::Role;
+use anklang_domain::access::{Role, Units};
 use anklang_domain::account::is_id;
 use chrono::{DateTime, SecondsFormat, Utc};
 
+use super::EXIT_USAGE;
 use crate::auth::{digest, generate};
 
 /// Make tokens for callers (docs/identity.md).
@@ -24,9 +25,12 @@ pub struct NewArgs {
     /// A tenant for which it may act, by its slug; again for more of them. Without: for all tenants.
     #[arg(long = "tenant", value_name = "SLUG", value_parser = id)]
     tenants: Vec<String>,
-    /// What it is: central, clerk, auditor or service; again for more.
+    /// What it is: central, clerk, auditor, service, region or agency; again for more.
     #[arg(long = "role", value_name = "ROLE", value_parser = Role::parse, required = true)]
     roles: Vec<Role>,
+    /// An org unit that a region or an agency is bound to, by its code; again for more of them.
+    #[arg(long = "org-unit", value_name = "CODE", value_parser = unit)]
+    org_units: Vec<String>,
     /// From when on it does not count any more, e.g. 2027-01-31T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     expires: Option<DateTime<Utc>>,
@@ -39,8 +43,25 @@ fn id(text: &str) -> Result<String, String> {
     }
 }
 
+/// What needs no escapes where it is written.
+fn unit(text: &str) -> Result<String, String> {
+    match Units::is_code(text) && !text.contains(['"', '\\']) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("must be 1 to 64 characters of one line, without quotes and backslashes".into())
+        }
+    }
+}
+
 pub(super) fn run(command: &TokenCommand) -> anyhow::Result<ExitCode> {
     let TokenCommand::New(args) = command;
+    let is_bound = args.roles.iter().all(|role| role.is_bound());
+    if is_bound == args.org_units.is_empty() {
+        eprintln!(
+            "--org-unit is required for the roles region and agency, and goes with these alone"
+        );
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let token = generate().map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
     eprintln!("The token, which is shown this once and kept nowhere, and lines for anklang.toml:");
     println!("{token}\n\n{}", args.lines(&token));
@@ -61,6 +82,10 @@ impl NewArgs {
             self.id,
             hex::encode(digest(token)),
         );
+        if !self.org_units.is_empty() {
+            let units = list(self.org_units.iter().map(String::as_str).collect());
+            lines.push_str(&format!("\norg_units = {units}"));
+        }
         if let Some(expires) = self.expires {
             let expires = expires.to_rfc3339_opts(SecondsFormat::Secs, true);
             lines.push_str(&format!("\nexpires = \"{expires}\""));
@@ -80,6 +105,7 @@ mod tests {
             id: "crm".into(),
             tenants: vec!["acme".into(), "lindenau".into()],
             roles: vec![Role::Service, Role::Auditor],
+            org_units: Vec::new(),
             expires: DateTime::from_timestamp(1_800_000_000, 0),
         };
         let token = generate().expect("random");
@@ -96,6 +122,20 @@ mod tests {
         assert_eq!((&found.id, found.sha256), (&args.id, digest(&token)));
         assert_eq!((&found.tenants, &found.roles), (&args.tenants, &args.roles));
         assert_eq!(found.expires, args.expires);
+
+        let agency = NewArgs {
+            id: "kiel".into(),
+            roles: vec![Role::Agency],
+            org_units: vec![unit("Kiel/Süd 1").expect("a code")],
+            tenants: args.tenants.clone(),
+            expires: None,
+        };
+        let known = read(&agency.lines(&token));
+        let units: Vec<_> = known.auth.tokens.iter().map(|t| &t.org_units).collect();
+        assert_eq!(units, [&agency.org_units]);
+        for bad in ["", "a\"b", "a\\b", "a\nb"] {
+            assert!(unit(bad).is_err(), "{bad:?}");
+        }
 
         let all = NewArgs {
             tenants: Vec::new(),

@@ -5,7 +5,7 @@ mod certificates;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anklang_domain::access::Role;
+use anklang_domain::access::{Role, Units};
 use anklang_domain::account::is_id;
 use chrono::{DateTime, Utc};
 use figment::value::Value;
@@ -53,6 +53,8 @@ pub struct TokenConfig {
     pub tenants: Vec<String>,
     /// What it is.
     pub roles: Vec<Role>,
+    /// The org units that it is bound to, when it is.
+    pub org_units: Vec<String>,
     /// From when on it does not count any more.
     pub expires: Option<DateTime<Utc>>,
 }
@@ -74,6 +76,8 @@ pub struct IssuerConfig {
     pub roles_claim: String,
     /// The claim that names the user, as workers are named.
     pub worker_claim: String,
+    /// The claim that names org units, for those who are bound to them.
+    pub org_unit_claim: String,
     /// Its names of roles; they are ours when empty.
     pub role_names: BTreeMap<String, Role>,
     /// Tenants of which its tokens may speak; of all when empty.
@@ -189,6 +193,7 @@ impl Reader {
         });
         let tenants = self.slugs(&path("tenants"));
         let roles = self.role_list(&path("roles"));
+        let org_units = self.org_units(&path("org_units"), &roles);
         let expires = self
             .optional(&path("expires"), Self::text)
             .unwrap_or_default();
@@ -206,6 +211,7 @@ impl Reader {
             sha256: sha256?,
             tenants,
             roles,
+            org_units,
             expires: expires?,
         })
     }
@@ -247,6 +253,7 @@ impl Reader {
         let tenant_claim = claim("tenant_claim", "anklang_tenants");
         let roles_claim = claim("roles_claim", "anklang_roles");
         let worker_claim = claim("worker_claim", "preferred_username");
+        let org_unit_claim = claim("org_unit_claim", "anklang_org_units");
         let role_names = self.role_names(&path("role_names"));
         let tenants = self.slugs(&path("tenants"));
         let leeway = self.optional(&path("leeway_seconds"), |r, k| r.whole(k, 0..=600));
@@ -259,6 +266,7 @@ impl Reader {
             tenant_claim,
             roles_claim,
             worker_claim,
+            org_unit_claim,
             role_names,
             tenants,
             leeway_seconds: leeway.unwrap_or(60),
@@ -299,6 +307,28 @@ impl Reader {
             self.violations.check(field, Role::parse(role))
         });
         roles.collect()
+    }
+
+    /// Codes of org units: at least one for those whose roles are all bound to them, none for others.
+    fn org_units(&mut self, path: &str, roles: &[Role]) -> Vec<String> {
+        let codes = self.words(path);
+        for (i, code) in codes.iter().enumerate() {
+            if !Units::is_code(code) {
+                let what = "must be the code of an org unit: 1 to 64 characters of one line";
+                self.violations.add(format!("{path}[{i}]"), what);
+            }
+        }
+        let is_bound = !roles.is_empty() && roles.iter().all(|role| role.is_bound());
+        if is_bound && codes.is_empty() {
+            let what = "is required for the roles region and agency: at least one org unit";
+            self.violations.add(path, what);
+        }
+        if !is_bound && !roles.is_empty() && !codes.is_empty() {
+            let what =
+                "goes with the roles region and agency alone: any other gives the whole tenant";
+            self.violations.add(path, what);
+        }
+        codes
     }
 
     /// Slugs of tenants; what is none would never match.

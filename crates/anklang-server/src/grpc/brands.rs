@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -57,10 +57,11 @@ const NAMES: Names = &[("name", "display_name")];
 
 impl BrandsApi {
     async fn get(&self, request: Request<pb::GetBrandRequest>) -> ApiResult<pb::Brand> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, ["brands"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let brand = brand::get(&mut tx, tenant.id, &code).await?;
         tx.commit().await?;
         brand.map(to_proto).ok_or(ApiError::NotFound(request.name))
@@ -70,13 +71,14 @@ impl BrandsApi {
         &self,
         request: Request<pb::ListBrandsRequest>,
     ) -> ApiResult<pb::ListBrandsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &brand::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = brand::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListBrandsResponse {

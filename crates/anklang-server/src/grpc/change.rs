@@ -9,7 +9,6 @@
 use anklang_domain::{TenantId, Violations};
 use anklang_proto::anklang as pb;
 use anklang_store::request_log::{self, Known};
-use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, Tx};
 use prost::{Message, Name};
 use prost_types::FieldMask;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 
 use super::etag::Tagged;
 use super::mask::Mask;
-use super::{ApiError, ApiResult};
+use super::{ApiError, ApiResult, Whose};
 
 /// A request that changes something.
 pub trait Mutation: Message + Name {
@@ -196,8 +195,14 @@ impl Once {
 }
 
 impl Change {
-    /// Reads what a request says of all this; violations are at `request_id` and `update_mask`.
-    pub fn read<R: Mutation>(tenant: &Tenant, request: &R, violations: &mut Violations) -> Self {
+    /// Reads what a request says of all this; violations are at `request_id` and `update_mask`. What one
+    /// who is bound to org units has called is not answered to anybody else: to them its id is used.
+    pub fn read<'w, R: Mutation>(
+        whose: impl Into<Whose<'w>>,
+        request: &R,
+        violations: &mut Violations,
+    ) -> Self {
+        let whose = whose.into();
         let id = match request.request_id() {
             "" => None,
             text => violations.check(
@@ -211,11 +216,11 @@ impl Change {
             .update_mask()
             .and_then(|(mask, of)| Mask::read(mask, &of, violations));
         Change {
-            tenant: tenant.id,
+            tenant: whose.tenant,
             request: id.map(|id| Once {
                 id,
                 method: R::full_name(),
-                body: request.encode_to_vec(),
+                body: [whose.prefix(), request.encode_to_vec()].concat(),
             }),
             validate_only: request.validate_only(),
             etag: request.etag().to_owned(),

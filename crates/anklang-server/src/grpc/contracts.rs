@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::customers::attributes;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most items of a contract.
@@ -68,10 +68,11 @@ impl pb::contract_service_server::ContractService for ContractsApi {
 
 impl ContractsApi {
     async fn get(&self, request: Request<pb::GetContractRequest>) -> ApiResult<pb::Contract> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["contracts"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let contract = contract::get(&mut tx, tenant.id, &number).await?;
         tx.commit().await?;
         contract
@@ -83,14 +84,15 @@ impl ContractsApi {
         &self,
         request: Request<pb::ListContractsRequest>,
     ) -> ApiResult<pb::ListContractsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let customer = customer_filter(&request.customer, &mut violations);
         let of = &contract::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = contract::list(&mut tx, tenant.id, customer, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListContractsResponse {

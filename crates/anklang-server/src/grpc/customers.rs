@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::form::{self, Form};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -87,10 +87,11 @@ impl pb::customer_service_server::CustomerService for CustomersApi {
 
 impl CustomersApi {
     async fn get(&self, request: Request<pb::GetCustomerRequest>) -> ApiResult<pb::Customer> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["customers"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let customer = customer::get(&mut tx, tenant.id, &number).await?;
         tx.commit().await?;
         customer
@@ -102,13 +103,14 @@ impl CustomersApi {
         &self,
         request: Request<pb::ListCustomersRequest>,
     ) -> ApiResult<pb::ListCustomersResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &customer::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = customer::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListCustomersResponse {
@@ -156,14 +158,15 @@ impl CustomersApi {
         &self,
         request: Request<pb::ListCustomerEventsRequest>,
     ) -> ApiResult<pb::ListCustomerEventsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let parent = violations.check("parent", name::parse(&request.parent, ["customers"]));
         let of = &customer::EVENTS;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let [number] = form::complete(violations, parent)?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = customer::events(&mut tx, tenant.id, &number, &listing.list).await?;
         tx.commit().await?;
         let page = page.ok_or(ApiError::NotFound(request.parent))?;

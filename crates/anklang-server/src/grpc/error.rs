@@ -99,6 +99,12 @@ pub enum Denied {
     /// Work in this name; holds what it must be.
     #[error("worker: {0}")]
     Worker(String),
+    /// Make this call, or what it asks for, as one who is bound to org units.
+    #[error("{0} is not for callers who are bound to org units")]
+    Bound(&'static str),
+    /// Do anything, as one who is to be bound to org units and names none.
+    #[error("your token or certificate names no org unit")]
+    NoUnit,
 }
 
 /// What a tenant has used up of one server.
@@ -222,7 +228,7 @@ fn permission_denied(denied: Denied) -> Status {
             details.add_bad_request_violation("worker", short(must));
             details
         }
-        Denied::Undeclared | Denied::Tenant => info(reason, []),
+        Denied::Undeclared | Denied::Tenant | Denied::Bound(_) | Denied::NoUnit => info(reason, []),
     };
     Status::with_error_details(Code::PermissionDenied, message, details)
 }

@@ -6,7 +6,7 @@ use anklang_store::inbound::{self, InboundMessage};
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiError, ApiResult, caller, reply, wire};
+use super::{ApiError, ApiResult, caller_in_units, reply, wire};
 use crate::work::App;
 
 /// The service.
@@ -37,11 +37,12 @@ impl InboundApi {
         &self,
         request: Request<pb::GetInboundMessageRequest>,
     ) -> ApiResult<pb::InboundMessage> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
         let id = name::parse_uuid(&name, "inboundMessages")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = inbound::get(&mut tx, tenant.id, InboundMessageId(id)).await?;
         tx.commit().await?;
         found.map(to_wire).ok_or(ApiError::NotFound(name))
@@ -51,13 +52,14 @@ impl InboundApi {
         &self,
         request: Request<pb::ListInboundMessagesRequest>,
     ) -> ApiResult<pb::ListInboundMessagesResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let (keys, of) = (&self.app.keys, &inbound::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = inbound::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListInboundMessagesResponse {

@@ -10,11 +10,11 @@ use anklang_domain::Violations;
 use anklang_proto::anklang as pb;
 use anklang_proto::google::longrunning as lro;
 use anklang_store::listing::{Key, List, Listable};
-use anklang_store::tenant::Tenant;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use prost::Message;
 
+use super::Whose;
 use crate::seal::Keys;
 
 const DEFAULT_SIZE: i32 = 50;
@@ -142,11 +142,11 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Reads what a request wants of a list. A token is bound to the tenant, the call and all of
-    /// the request but the page size.
-    pub fn read<R: ListRequest>(
+    /// Reads what a request wants of a list. A token is bound to the tenant, the caller's org units, the
+    /// call and all of the request but the page size.
+    pub fn read<'w, R: ListRequest>(
         keys: &Arc<Keys>,
-        tenant: &Tenant,
+        whose: impl Into<Whose<'w>>,
         of: &'static Listable,
         request: &R,
         violations: &mut Violations,
@@ -158,7 +158,9 @@ impl Listing {
         }
         let size = if size == 0 { DEFAULT_SIZE } else { size };
         let size = usize::try_from(size).unwrap_or(0);
-        let mut purpose = tenant.id.0.as_bytes().to_vec();
+        let whose = whose.into();
+        let mut purpose = whose.tenant.0.as_bytes().to_vec();
+        purpose.extend(whose.prefix());
         purpose.extend(R::full_name().as_bytes());
         purpose.push(0);
         purpose.extend(request.encode_to_vec());

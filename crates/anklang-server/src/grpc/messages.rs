@@ -19,7 +19,7 @@ use doubt::read_resolution;
 use super::campaigns::check_word;
 use super::form;
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::work::App;
 
 /// The longest note of a resolution, in characters.
@@ -91,12 +91,13 @@ impl pb::message_service_server::MessageService for MessagesApi {
 
 impl MessagesApi {
     async fn get(&self, request: Request<pb::GetMessageRequest>) -> ApiResult<pb::Message> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
         let id = name::parse_uuid(&name, "messages")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = load(&mut tx, &tenant, MessageId(id)).await?;
+        let mut tx = store.begin(tenant.id).await?;
+        let found = load(&mut tx, tenant, MessageId(id)).await?;
         tx.commit().await?;
         found.ok_or(ApiError::NotFound(name))
     }
@@ -179,14 +180,15 @@ impl MessagesApi {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> ApiResult<pb::ListMessagesResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let filter = read_filter(&request, &mut violations);
         let (key, of) = (&self.app.keys, &message::LISTABLE);
-        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = message::list(&mut tx, tenant.id, &filter, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListMessagesResponse {

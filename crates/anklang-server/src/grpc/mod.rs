@@ -40,7 +40,8 @@ pub mod work_list;
 
 use std::sync::Arc;
 
-use anklang_domain::name;
+use anklang_domain::access::Units;
+use anklang_domain::{TenantId, name};
 use anklang_store::Store;
 use anklang_store::tenant::{self, Tenant};
 use tonic::{Request, Response, Status};
@@ -67,9 +68,81 @@ fn principal<T>(request: &Request<T>) -> ApiResult<&Principal> {
         .ok_or_else(|| ApiError::Internal("nobody has looked who calls".into()))
 }
 
-/// The tenant that a call is made for, of those for which its caller may act. A caller who may act for one
-/// alone need not name it.
+/// The tenant that a call is made for, of those for which its caller may act; for callers who see all of it.
+/// Those who are bound to org units are refused: calls that are for them as well use [`caller_in_units`].
 pub async fn caller<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant> {
+    match principal(request)?.units {
+        Units::All => tenant_of(store, request).await,
+        Units::Only(_) => Err(Denied::Bound("this call").into()),
+    }
+}
+
+/// Who makes a call that is also for callers who are bound to org units.
+pub struct Caller {
+    /// For whom.
+    pub tenant: Tenant,
+    /// The database as far as the caller sees it: no other one may be used for the call.
+    pub store: Store,
+    /// What tells answers and tokens for those who are bound apart; empty for all others.
+    bounds: Vec<u8>,
+}
+
+/// As [`caller`], of any caller who may act for the tenant.
+pub async fn caller_in_units<T>(store: &Store, request: &Request<T>) -> ApiResult<Caller> {
+    let Principal { name, units, .. } = principal(request)?;
+    let bounds = match units {
+        Units::All => Vec::new(),
+        Units::Only(codes) if codes.is_empty() => return Err(Denied::NoUnit.into()),
+        // No code has control characters.
+        Units::Only(codes) => codes
+            .iter()
+            .fold(name.to_string(), |all, code| format!("{all}\0{code}"))
+            .into_bytes(),
+    };
+    Ok(Caller {
+        tenant: tenant_of(store, request).await?,
+        store: store.within(units),
+        bounds,
+    })
+}
+
+/// Whose answers and tokens are meant.
+pub struct Whose<'a> {
+    tenant: TenantId,
+    bounds: &'a [u8],
+}
+
+impl Whose<'_> {
+    /// To be put before what is compared: its length and what it is. Empty for callers who see all.
+    fn prefix(&self) -> Vec<u8> {
+        match self.bounds {
+            [] => Vec::new(),
+            bounds => [&bounds.len().to_be_bytes()[..], bounds].concat(),
+        }
+    }
+}
+
+impl<'a> From<&'a Tenant> for Whose<'a> {
+    /// Callers who see all of the tenant.
+    fn from(tenant: &'a Tenant) -> Self {
+        Whose {
+            tenant: tenant.id,
+            bounds: &[],
+        }
+    }
+}
+
+impl<'a> From<&'a Caller> for Whose<'a> {
+    fn from(caller: &'a Caller) -> Self {
+        Whose {
+            tenant: caller.tenant.id,
+            bounds: &caller.bounds,
+        }
+    }
+}
+
+/// The tenant of a call. A caller who may act for one alone need not name it.
+async fn tenant_of<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant> {
     let tenants = &principal(request)?.tenants;
     let slug = match request.metadata().get(TENANT_KEY) {
         Some(value) => value

@@ -7,6 +7,7 @@ use anklang_proto::anklang::offers::v1 as pb;
 use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, AnswerResult, Filter, GivenAnswer, Offer, Source, Terms};
 use anklang_store::tenant::Tenant;
+use anklang_store::units::{self, Subject};
 use anklang_store::{Conn, campaign, template};
 use chrono::Utc;
 use futures::stream::BoxStream;
@@ -17,7 +18,7 @@ use super::documents;
 use super::form;
 use super::listing::Listing;
 use super::templates::full_name;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Caller, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
 use crate::work::App;
 use crate::work::launch::finish_single;
@@ -56,17 +57,17 @@ impl pb::offer_service_server::OfferService for OffersApi {
         request: Request<pb::AcceptOfferRequest>,
     ) -> Result<Response<pb::Offer>, Status> {
         let result = async {
-            let tenant = caller(&self.app.store, &request).await?;
+            let caller = caller_in_units(&self.app.store, &request).await?;
             let request = request.into_inner();
             let mut violations = Violations::new();
-            let change = Change::read(&tenant, &request, &mut violations);
+            let change = Change::read(&caller, &request, &mut violations);
             let given = GivenAnswer {
                 answer: Answer::Accept,
                 source: &request.source,
                 reason: "",
                 reject_reason: None,
             };
-            self.answer(&tenant, &request.name, given, &change, violations)
+            self.answer(&caller, &request.name, given, &change, violations)
                 .await
         };
         reply(result.await)
@@ -77,10 +78,10 @@ impl pb::offer_service_server::OfferService for OffersApi {
         request: Request<pb::RejectOfferRequest>,
     ) -> Result<Response<pb::Offer>, Status> {
         let result = async {
-            let tenant = caller(&self.app.store, &request).await?;
+            let caller = caller_in_units(&self.app.store, &request).await?;
             let request = request.into_inner();
             let mut violations = Violations::new();
-            let change = Change::read(&tenant, &request, &mut violations);
+            let change = Change::read(&caller, &request, &mut violations);
             let code = violations.check("reason_code", read_reject_reason(request.reason_code));
             let given = GivenAnswer {
                 answer: Answer::Reject,
@@ -88,7 +89,7 @@ impl pb::offer_service_server::OfferService for OffersApi {
                 reason: &request.reason,
                 reject_reason: code.flatten(),
             };
-            self.answer(&tenant, &request.name, given, &change, violations)
+            self.answer(&caller, &request.name, given, &change, violations)
                 .await
         };
         reply(result.await)
@@ -242,10 +243,11 @@ impl OffersApi {
     }
 
     async fn get(&self, request: Request<pb::GetOfferRequest>) -> ApiResult<pb::Offer> {
-        let tenant = caller(&self.app.store, &request).await?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
+        let mut tx = store.begin(tenant.id).await?;
         let offer = self
-            .load(&mut tx, &tenant, &request.into_inner().name)
+            .load(&mut tx, tenant, &request.into_inner().name)
             .await?;
         tx.commit().await?;
         Ok(to_wire(&offer))
@@ -255,14 +257,15 @@ impl OffersApi {
         &self,
         request: Request<pb::ListOffersRequest>,
     ) -> ApiResult<pb::ListOffersResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let filter = read_filter(&request, &mut violations);
         let (key, of) = (&self.app.keys, &offer::LISTABLE);
-        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let today = tenant.day(Utc::now());
         let page = offer::list(&mut tx, tenant.id, &filter, today, &listing.list).await?;
         tx.commit().await?;
@@ -274,7 +277,7 @@ impl OffersApi {
 
     async fn answer(
         &self,
-        tenant: &Tenant,
+        caller: &Caller,
         name: &str,
         given: GivenAnswer<'_>,
         change: &Change,
@@ -289,10 +292,12 @@ impl OffersApi {
         }
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
         self.check_seen(&mut tx, tenant, &number, change).await?;
         let today = tenant.day(Utc::now());
         let answered = offer::answer(&mut tx, tenant.id, &number, &given, today).await?;
@@ -303,19 +308,21 @@ impl OffersApi {
     }
 
     async fn withdraw(&self, request: Request<pb::WithdrawOfferRequest>) -> ApiResult<pb::Offer> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let number = violations.check("name", name::parse(&request.name, ["offers"]));
         check_remark(&mut violations, "reason", &request.reason, 1_000);
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        self.check_seen(&mut tx, &tenant, &number, &change).await?;
+        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
+        self.check_seen(&mut tx, tenant, &number, &change).await?;
         let today = tenant.day(Utc::now());
         let withdrawn =
             offer::withdraw(&mut tx, tenant.id, &number, &request.reason, today).await?;
@@ -346,10 +353,11 @@ impl OffersApi {
         &self,
         request: Request<pb::DownloadOfferDocumentRequest>,
     ) -> ApiResult<BoxStream<'static, Result<pb::DownloadOfferDocumentResponse, Status>>> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let offer = self.load(&mut tx, &tenant, &name).await?;
+        let mut tx = store.begin(tenant.id).await?;
+        let offer = self.load(&mut tx, tenant, &name).await?;
         tx.commit().await?;
         let sha256 = offer
             .sha256

@@ -17,7 +17,7 @@ use super::contracts::customer_filter;
 use super::form::{self, Form, Names};
 use super::listing::Listing;
 use super::planning::contacts::resource as contact;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most lines of an order.
@@ -83,10 +83,11 @@ impl pb::order_service_server::OrderService for OrdersApi {
 
 impl OrdersApi {
     async fn get(&self, request: Request<pb::GetOrderRequest>) -> ApiResult<pb::Order> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["orders"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let order = order::find(&mut tx, tenant.id, &number).await?;
         tx.commit().await?;
         order.map(to_proto).ok_or(ApiError::NotFound(request.name))
@@ -96,14 +97,15 @@ impl OrdersApi {
         &self,
         request: Request<pb::ListOrdersRequest>,
     ) -> ApiResult<pb::ListOrdersResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let customer = customer_filter(&request.customer, &mut violations);
         let of = &order::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = order::list(&mut tx, tenant.id, customer, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListOrdersResponse {

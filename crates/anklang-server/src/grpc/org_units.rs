@@ -9,7 +9,7 @@ use anklang_store::{Conn, Store, StoreError};
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, form, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, form, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -58,10 +58,11 @@ impl pb::org_unit_service_server::OrgUnitService for OrgUnitsApi {
 
 impl OrgUnitsApi {
     async fn get(&self, request: Request<pb::GetOrgUnitRequest>) -> ApiResult<pb::OrgUnit> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, ["orgUnits"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = org_unit::get(&mut tx, tenant.id, &code).await?;
         tx.commit().await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
@@ -71,13 +72,14 @@ impl OrgUnitsApi {
         &self,
         request: Request<pb::ListOrgUnitsRequest>,
     ) -> ApiResult<pb::ListOrgUnitsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &org_unit::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = org_unit::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListOrgUnitsResponse {

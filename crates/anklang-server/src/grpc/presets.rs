@@ -19,7 +19,7 @@ use super::selections::criteria::{
     subject_to_proto, value_from_proto, value_to_proto,
 };
 use super::selections::{check_description, check_display_name};
-use super::{ApiError, ApiResult, Change, caller, form, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, form, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -120,9 +120,10 @@ impl PresetsApi {
     }
 
     async fn get(&self, request: Request<pb::GetPresetRequest>) -> ApiResult<pb::Preset> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let [code] = form::ids("name", &request.into_inner().name, ["presets"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = selection::preset(&mut tx, tenant.id, &code).await?;
         tx.commit().await?;
         Ok(to_wire(&found))
@@ -132,13 +133,14 @@ impl PresetsApi {
         &self,
         request: Request<pb::ListPresetsRequest>,
     ) -> ApiResult<pb::ListPresetsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &selection::PRESETS;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = selection::presets(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListPresetsResponse {

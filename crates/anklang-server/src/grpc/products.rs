@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::form::{self, Form, Names};
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The service.
@@ -84,10 +84,11 @@ const VERSION_NAMES: Names = &[
 
 impl ProductsApi {
     async fn get(&self, request: Request<pb::GetProductRequest>) -> ApiResult<pb::Product> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["products"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let product = product::get(&mut tx, tenant.id, &number).await?;
         tx.commit().await?;
         product
@@ -99,13 +100,14 @@ impl ProductsApi {
         &self,
         request: Request<pb::ListProductsRequest>,
     ) -> ApiResult<pb::ListProductsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &product::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = product::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListProductsResponse {
@@ -152,10 +154,11 @@ impl ProductsApi {
         &self,
         request: Request<pb::GetProductVersionRequest>,
     ) -> ApiResult<pb::ProductVersion> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number, code] = form::ids("name", &request.name, ["products", "versions"])?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let version = product::get_version(&mut tx, tenant.id, &number, &code).await?;
         tx.commit().await?;
         version
@@ -167,15 +170,16 @@ impl ProductsApi {
         &self,
         request: Request<pb::ListProductVersionsRequest>,
     ) -> ApiResult<pb::ListProductVersionsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let parent = violations.check("parent", name::parse(&request.parent, ["products"]));
         let of = &product::VERSIONS;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let [product] = form::complete(violations, parent)?;
         let one = (product != "-").then_some(product);
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(number) = &one
             && product::get(&mut tx, tenant.id, number).await?.is_none()
         {

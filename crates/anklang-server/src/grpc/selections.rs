@@ -31,10 +31,11 @@ pub use preset_use::prepare_preset;
 
 use source::Source;
 
+use super::error::Denied;
 use super::form;
 use super::listing::Listing;
 use super::org_units::{check_known, name_of, optional_code};
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::seal::Keys;
 
 /// The most characters of a selection's name.
@@ -212,9 +213,10 @@ impl SelectionsApi {
     }
 
     async fn get(&self, request: Request<pb::GetSelectionRequest>) -> ApiResult<pb::Selection> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let id = selection_id(&request.into_inner().name, "name")?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = selection::get(&mut tx, tenant.id, id).await?;
         tx.commit().await?;
         Ok(to_wire(&found))
@@ -224,13 +226,14 @@ impl SelectionsApi {
         &self,
         request: Request<pb::ListSelectionsRequest>,
     ) -> ApiResult<pb::ListSelectionsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let of = &selection::LISTABLE;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let unit = optional_code("visible_to", &request.visible_to, &mut violations);
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         check_known(
             &mut tx,
             tenant.id,
@@ -328,7 +331,8 @@ impl SelectionsApi {
         &self,
         request: Request<pb::PreviewSelectionRequest>,
     ) -> ApiResult<pb::PreviewSelectionResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         if !(0..=MAX_SAMPLE).contains(&request.sample_size) {
@@ -342,9 +346,13 @@ impl SelectionsApi {
         if estimates && request.sample_size != 0 {
             violations.add("sample_size", "must be 0 with PREVIEW_MODE_ESTIMATE");
         }
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
+        if estimates && tx.is_bound() {
+            // It goes by statistics of all customers.
+            return Err(Denied::Bound("PREVIEW_MODE_ESTIMATE").into());
+        }
         let source = request.source.as_ref().map(Source::from);
-        let found = source::prepared(&mut tx, &tenant, source, &mut violations).await?;
+        let found = source::prepared(&mut tx, tenant, source, &mut violations).await?;
         let subject = found.as_ref().map(|(prepared, _)| prepared.subject());
         let mut numbers = Vec::new();
         for (field, names) in [("include", &request.include), ("exclude", &request.exclude)] {
@@ -384,12 +392,13 @@ impl SelectionsApi {
         &self,
         request: Request<pb::ListSelectionFieldsRequest>,
     ) -> ApiResult<pb::ListSelectionFieldsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let mut violations = Violations::new();
         let subject = subject_from_proto(request.into_inner().subject, "subject", &mut violations);
         violations.finish(())?;
         let root = Entity::from(subject.ok_or_else(unexplained)?);
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let attributes = Attributes::load(&mut tx, tenant.id).await?;
         tx.commit().await?;
         Ok(pb::ListSelectionFieldsResponse {

@@ -16,7 +16,7 @@ use anklang_store::tenant::Tenant;
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::content::{
     FALLBACK_LANGUAGE, OFFER_LETTER, Sees, Untried, compile_message, sees, shipped_message,
 };
@@ -139,11 +139,12 @@ impl TemplatesApi {
     }
 
     async fn get(&self, request: Request<pb::GetTemplateRequest>) -> ApiResult<pb::Template> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let wanted = request.into_inner().name;
         let name = Name::parse(&wanted).map_err(|reason| ApiError::field("name", reason))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = find(&mut tx, &tenant, &name).await?;
+        let mut tx = store.begin(tenant.id).await?;
+        let found = find(&mut tx, tenant, &name).await?;
         tx.commit().await?;
         found.ok_or(ApiError::NotFound(wanted))
     }
@@ -152,17 +153,18 @@ impl TemplatesApi {
         &self,
         request: Request<pb::ListTemplatesRequest>,
     ) -> ApiResult<pb::ListTemplatesResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let brand = violations
             .check("parent", name::parse(&request.parent, ["brands"]))
             .map(|[brand]| brand);
         let (key, of) = (&self.app.keys, &template::LISTABLE);
-        let listing = Listing::read(key, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
         let brand = brand.filter(|b| b != "-");
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(code) = &brand
             && !template::brand_exists(&mut tx, tenant.id, code).await?
         {

@@ -3,7 +3,7 @@
 use anklang_domain::master::contact::address_hash;
 use anklang_domain::master::{ConsentRow, ContactPointRow, CustomerRow};
 
-use crate::import::{Load, Reference, Spec, bytes, date, int, text, time};
+use crate::import::{Load, Reference, Spec, bytes, date, int, text, text_or_null, time};
 
 /// The customer that a row belongs to.
 pub(crate) const CUSTOMER: Reference = Reference {
@@ -13,6 +13,15 @@ pub(crate) const CUSTOMER: Reference = Reference {
                    WHERE tenant_id = (SELECT $1) AND number = s.customer_number OFFSET 0) c ON true",
     good: "c.id IS NOT NULL",
     reason: "'there is no customer with this number'",
+};
+
+/// The org unit that a customer belongs to. It stays until the row is written: who deletes it waits.
+const ORG_UNIT: Reference = Reference {
+    field: "org_unit_code",
+    join: "LEFT JOIN LATERAL (SELECT code FROM org_unit
+           WHERE tenant_id = (SELECT $1) AND code = s.org_unit_code OFFSET 0 FOR KEY SHARE) u ON true",
+    good: "s.org_unit_code IS NULL OR u.code IS NOT NULL",
+    reason: "'there is no org unit with this code'",
 };
 
 impl Load for CustomerRow {
@@ -35,7 +44,11 @@ impl Load for CustomerRow {
             .value(text("house_number", |r| &r.house_number))
             .value(text("postal_code", |r| &r.postal_code))
             .value(text("city", |r| &r.city))
-            .value(text("country", |r| &r.country));
+            .value(text("country", |r| &r.country))
+            .reference(ORG_UNIT)
+            .value(text_or_null("org_unit_code", |r| {
+                r.org_unit_code.as_deref()
+            }));
         vec![spec]
     }
 }

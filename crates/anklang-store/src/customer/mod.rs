@@ -62,6 +62,8 @@ pub struct Customer {
     pub city: String,
     #[diesel(sql_type = Text)]
     pub country: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub org_unit_code: Option<String>,
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -173,6 +175,10 @@ pub static LISTABLE: Listable = Listable {
         Field::column("postal_code", Kind::Text),
         Field::column("city", Kind::Text),
         Field::column("country", Kind::Text),
+        Field::resource(
+            "org_unit",
+            &[Part::new("orgUnits", "org_unit_code", PartType::Text)],
+        ),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
     ],

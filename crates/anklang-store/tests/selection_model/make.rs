@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::world::{ATTRIBUTES, Cell, Row, World, dates, id, numbers, texts, times};
 
 /// What is filled in by hand, and not by chance: keys, and what belongs to several tables.
-const DERIVED: [&str; 7] = [
+const DERIVED: [&str; 8] = [
+    "org_unit",
     "product_version",
     "product_number",
     "product_version_code",
@@ -289,8 +290,14 @@ impl Phase {
     }
 }
 
+/// Codes of the org units that customers belong to.
+const UNITS: [&str; 2] = ["nord", "süd/1"];
+
 impl Maker {
     fn catalogue(&mut self) -> (Vec<Version>, Vec<Phase>) {
+        for code in UNITS {
+            self.insert("org_unit", object(json!({"code": code, "name": code})));
+        }
         for (key, code) in self.brands.into_iter().enumerate() {
             self.insert("brand", object(json!({
                 "id": id(BRAND, key), "code": code, "name": code, "sender_email": "a@example.org",
@@ -379,8 +386,14 @@ impl Maker {
         for n in 0..CUSTOMERS {
             let customer = id(CUSTOMER, n);
             let points = [("customer", customer)];
-            let number = [("number", text(format!("K-{n:03}")))];
-            self.row(Entity::Customer, customer, &[], &number, json!({}));
+            let mut fixed = vec![("number", text(format!("K-{n:03}")))];
+            let unit = UNITS.get(self.below(3));
+            if let Some(code) = unit {
+                let name = anklang_domain::name::format(&[("orgUnits", *code)]);
+                fixed.push(("org_unit", text(name)));
+            }
+            let extra = json!({"org_unit_code": unit});
+            self.row(Entity::Customer, customer, &[], &fixed, extra);
             for p in 0..self.below(4) {
                 let address = [
                     ("address", text(format!("address{p}"))),
@@ -538,7 +551,8 @@ impl Maker {
 }
 
 /// Order in which tables can be filled.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
+    "org_unit",
     "brand",
     "attribute_definition",
     "product",

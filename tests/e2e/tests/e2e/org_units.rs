@@ -1,5 +1,7 @@
 //! Org units, and selections that are shared between them.
 
+use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::org::v1 as org;
 use anklang_proto::anklang::selections::v1 as pb;
 use anklang_testkit::{Client, TestServer};
@@ -289,4 +291,84 @@ async fn a_unit_sees_its_own_what_is_below_and_what_is_shared() {
         .unwrap()
         .into_inner();
     assert_eq!(listed.selections.len(), 1);
+}
+
+#[tokio::test]
+async fn customers_belong_to_a_unit() {
+    let server = TestServer::start().await.unwrap();
+    let client = server.client("acme").await.unwrap();
+    tree(&client).await;
+    let csv = "number,kind,last_name,org_unit_code\n1,person,A,kiel\n2,person,B,\n3,person,C,nowhere\n\
+               4,person,D, north \n";
+    let sums = client.import(ImportEntity::Customers, csv).await.unwrap();
+    assert_eq!((sums.created, sums.failed), (3, 1));
+    let faults: Vec<_> = sums.errors.iter().map(|e| (e.line, &e.field[..])).collect();
+    assert_eq!(faults, [(4, "org_unit_code")]);
+    // A file that does not say it leaves it as it is.
+    let csv = "number,kind,last_name\n1,person,Neu\n2,person,B\n";
+    let sums = client.import(ImportEntity::Customers, csv).await.unwrap();
+    assert_eq!((sums.updated, sums.failed), (1, 0));
+
+    let get = async |number: &str| {
+        let request = customers::GetCustomerRequest {
+            name: format!("customers/{number}"),
+        };
+        let got = client.customers().get_customer(request).await.unwrap();
+        got.into_inner()
+    };
+    let kiel = get("1").await;
+    assert_eq!(
+        (&kiel.org_unit[..], &kiel.last_name[..]),
+        ("orgUnits/kiel", "Neu")
+    );
+    assert_eq!(get("2").await.org_unit, "");
+    let listed = async |filter: &str| {
+        let request = customers::ListCustomersRequest {
+            filter: filter.into(),
+            ..Default::default()
+        };
+        let listed = client.customers().list_customers(request).await.unwrap();
+        let customers = listed.into_inner().customers.into_iter();
+        customers.map(|c| c.number).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("org_unit = orgUnits/kiel").await, ["1"]);
+    assert_eq!(
+        listed("org_unit = orgUnits/north").await,
+        ["4"],
+        "not those below it"
+    );
+
+    let put = async |org_unit: &str| {
+        let customer = customers::Customer {
+            org_unit: org_unit.into(),
+            ..kiel.clone()
+        };
+        let request = customers::UpdateCustomerRequest {
+            customer: Some(customer),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["org_unit".into()],
+            }),
+            ..Default::default()
+        };
+        let saved = client.customers().update_customer(request).await?;
+        Ok::<_, Status>(saved.into_inner())
+    };
+    for wrong in ["orgUnits/nowhere", "kiel", "brands/kiel"] {
+        refused::names(&put(wrong).await.unwrap_err(), &["customer.org_unit"]);
+    }
+
+    let status = delete(&client, "orgUnits/kiel").await.unwrap_err();
+    let (subject, told) = refused::precondition(&status, "PRECONDITION");
+    assert_eq!(subject, "orgUnits/kiel");
+    assert!(told.contains("1 customers belong to it"), "{told}");
+    let none = customers::UpdateCustomerRequest {
+        customer: Some(customers::Customer {
+            org_unit: String::new(),
+            ..kiel.clone()
+        }),
+        ..Default::default()
+    };
+    let saved = client.customers().update_customer(none).await.unwrap();
+    assert_eq!(saved.into_inner().org_unit, "");
+    delete(&client, "orgUnits/kiel").await.unwrap();
 }

@@ -16,6 +16,8 @@ pub struct CertificateConfig {
     pub tenants: Vec<String>,
     /// What its holder is.
     pub roles: Vec<Role>,
+    /// The org units that its holder is bound to, when it is.
+    pub org_units: Vec<String>,
     /// The user in whose name its holder works.
     pub worker: Option<String>,
 }
@@ -88,11 +90,13 @@ impl Reader {
         };
         let tenants = self.slugs(&path("tenants"));
         let roles = self.role_list(&path("roles"));
+        let org_units = self.org_units(&path("org_units"), &roles);
         Some(CertificateConfig {
             id: id.to_owned(),
             name: name?,
             tenants,
             roles,
+            org_units,
             worker,
         })
     }

@@ -76,7 +76,7 @@ fn all_faults_are_told_at_once() {
         [auth.tokens.b]
         sha256 = '{HASH}'
         tenants = ['acme', 'Acme Energie']
-        roles = ['service', 'agency', 'boss']
+        roles = ['service', 'king', 'boss']
         expires = 'tomorrow'
         token = 'anklang_secret'
         [auth.tokens.c]
@@ -121,6 +121,47 @@ fn all_faults_are_told_at_once() {
             "auth.tokens.flat",
         ]
     );
+}
+
+#[test]
+fn org_units_are_for_whose_roles_are_bound_to_them() {
+    let with = |roles: &str, units: &str| {
+        let file = format!(
+            "[auth]\nmode = 'token'\n[auth.tokens.kiel]\nsha256 = '{HASH}'\nroles = {roles}\n{units}"
+        );
+        read(&file).map(|auth| auth.tokens[0].org_units.clone())
+    };
+    let field = || Err(vec!["auth.tokens.kiel.org_units".to_owned()]);
+    for roles in ["['agency']", "['region']", "['region', 'agency']"] {
+        let units = with(roles, "org_units = ['kiel', 'Lübeck 1']");
+        assert_eq!(units, Ok(vec!["kiel".into(), "Lübeck 1".into()]), "{roles}");
+        assert_eq!(with(roles, ""), field(), "{roles}");
+        assert_eq!(with(roles, "org_units = []"), field(), "{roles}");
+    }
+    for roles in ["['clerk']", "['agency', 'clerk']"] {
+        assert_eq!(with(roles, "org_units = ['kiel']"), field(), "{roles}");
+        assert_eq!(with(roles, ""), Ok(Vec::new()), "{roles}");
+    }
+    let empty = with("['agency']", "org_units = ['kiel', '']");
+    assert_eq!(empty, Err(vec!["auth.tokens.kiel.org_units[1]".to_owned()]));
+
+    let issuer = "[auth]\nmode = 'token'\n[auth.issuers.a]\nissuer = 'https://id.example.com'\naudience = 'a'";
+    let claim = |file: &str| read(file).map(|auth| auth.issuers[0].org_unit_claim.clone());
+    assert_eq!(claim(issuer), Ok("anklang_org_units".into()));
+    let own = format!("{issuer}\norg_unit_claim = 'units'");
+    assert_eq!(claim(&own), Ok("units".into()));
+    let none = format!("{issuer}\norg_unit_claim = ''");
+    assert_eq!(
+        claim(&none),
+        Err(vec!["auth.issuers.a.org_unit_claim".into()])
+    );
+    let certificate = format!(
+        "{TLS}[auth]\nmode = 'token'\n[auth.certificates.desk]\nsubject = 'CN=desk'\nroles = ['agency']"
+    );
+    let found = read(&certificate).expect_err("no unit");
+    assert_eq!(found, ["auth.certificates.desk.org_units"]);
+    let bound = read(&format!("{certificate}\norg_units = ['kiel']")).expect("all is right");
+    assert_eq!(bound.certificates[0].org_units, ["kiel"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use prost_types::{ListValue, Struct, Value};
 
 use super::attributes;
 use crate::grpc::form::{self, Form, Names};
+use crate::grpc::org_units::name_of;
 use crate::grpc::{tagged, wire};
 
 /// The most contact points of a customer.
@@ -16,6 +17,8 @@ const MAX_CONTACT_POINTS: usize = 50;
 /// The most consents of a customer.
 const MAX_CONSENTS: usize = 100;
 
+/// Columns of customers and their names in the message.
+const NAMES: Names = &[("org_unit_code", "org_unit")];
 /// Columns of contact points and consents and their names in the message.
 const PART_NAMES: Names = &[
     ("customer_number", ""),
@@ -32,7 +35,7 @@ pub fn stored_path(keys: &[String], field: &str) -> String {
         .and_then(|i| keys.get(i));
     match key {
         Some(key) => attributes::path("customer.", key),
-        None => form::stored_path("customer.", &[], PART_NAMES, field),
+        None => form::stored_path("customer.", NAMES, PART_NAMES, field),
     }
 }
 
@@ -73,7 +76,7 @@ fn row(customer: pb::Customer, violations: &mut Violations) -> Option<CustomerRo
         Ok(pb::Salutation::Diverse) => "diverse",
         Err(_) => "unknown",
     };
-    Form::new("customer.", &[], violations)
+    Form::new("customer.", NAMES, violations)
         .text("number", customer.number)
         .text("kind", kind)
         .text("salutation", salutation)
@@ -90,6 +93,7 @@ fn row(customer: pb::Customer, violations: &mut Violations) -> Option<CustomerRo
         .text("postal_code", customer.postal_code)
         .text("city", customer.city)
         .text("country", customer.country)
+        .id("org_unit_code", &customer.org_unit, "orgUnits")
         .parse()
 }
 
@@ -180,6 +184,7 @@ pub fn to_proto(details: CustomerDetails) -> pb::Customer {
         postal_code: customer.postal_code,
         city: customer.city,
         country: customer.country,
+        org_unit: name_of(customer.org_unit_code.as_deref()),
         contact_points: details
             .contact_points
             .into_iter()

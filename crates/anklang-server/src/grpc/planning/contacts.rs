@@ -9,18 +9,19 @@ use tonic::Request;
 
 use super::PlanningApi;
 use crate::grpc::listing::Listing;
-use crate::grpc::{ApiError, ApiResult, caller, tagged, wire};
+use crate::grpc::{ApiError, ApiResult, caller_in_units, tagged, wire};
 
 impl PlanningApi {
     pub(super) async fn get_contact(
         &self,
         request: Request<pb::GetPlannedContactRequest>,
     ) -> ApiResult<pb::PlannedContact> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let id = name::parse_uuid(&request.name, "plannedContacts");
         let id = id.map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = contact::get(&mut tx, tenant.id, id).await?;
         tx.commit().await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
@@ -30,13 +31,14 @@ impl PlanningApi {
         &self,
         request: Request<pb::ListPlannedContactsRequest>,
     ) -> ApiResult<pb::ListPlannedContactsResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let (keys, of) = (&self.app.keys, &contact::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = contact::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListPlannedContactsResponse {

@@ -80,12 +80,13 @@ impl SelectionsApi {
         &self,
         request: Request<pb::ExplainSelectionRequest>,
     ) -> ApiResult<pb::ExplainSelectionResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let source = request.source.as_ref().map(Source::from);
-        let found = prepared(&mut tx, &tenant, source, &mut violations).await?;
+        let found = prepared(&mut tx, tenant, source, &mut violations).await?;
         let number = match &found {
             Some((prepared, _)) => {
                 let collection = collection(prepared.subject());
@@ -102,7 +103,7 @@ impl SelectionsApi {
         let (subject, criteria) = (prepared.subject(), prepared.criteria());
         let now = Utc::now();
         let explained =
-            selection::explain(&mut tx, &tenant, subject, criteria, &number, now).await?;
+            selection::explain(&mut tx, tenant, subject, criteria, &number, now).await?;
         let explained = explained.ok_or(ApiError::NotFound(request.member))?;
         let ticked = match saved {
             Some(id) => selection::tick_of(&mut tx, tenant.id, id, explained.id).await?,

@@ -10,7 +10,7 @@ use tonic::Request;
 
 use super::{SelectionsApi, held};
 use crate::grpc::listing::Listing;
-use crate::grpc::{ApiResult, Change, caller, form, wire};
+use crate::grpc::{ApiResult, Change, caller, caller_in_units, form, wire};
 
 /// The most violations about names in lists; a status holds no more.
 const MAX_TOLD: usize = 40;
@@ -63,14 +63,15 @@ impl SelectionsApi {
         &self,
         request: Request<pb::ListSelectionTicksRequest>,
     ) -> ApiResult<pb::ListSelectionTicksResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let id = violations.check("parent", name::parse_uuid(&request.parent, "selections"));
         let of = &selection::TICKS;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let id = SelectionId(form::complete(violations, id)?);
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
         let page = selection::ticks(&mut tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;

@@ -11,7 +11,7 @@ use super::criteria::{criteria_to_proto, subject_to_proto};
 use super::{SelectionsApi, check_display_name, held, prepare_saved, to_wire};
 use crate::grpc::listing::Listing;
 use crate::grpc::org_units::{check_known, optional_code};
-use crate::grpc::{ApiError, ApiResult, Change, caller, form, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, caller_in_units, form, wire};
 
 /// The most org units that a selection is shared with.
 const MAX_SHARED: usize = 100;
@@ -104,14 +104,15 @@ impl SelectionsApi {
         &self,
         request: Request<pb::ListSelectionVersionsRequest>,
     ) -> ApiResult<pb::ListSelectionVersionsResponse> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let id = violations.check("parent", name::parse_uuid(&request.parent, "selections"));
         let of = &selection::VERSIONS;
-        let listing = Listing::read(&self.keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let id = SelectionId(form::complete(violations, id)?);
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
         let page = selection::versions(&mut tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;
@@ -126,9 +127,10 @@ impl SelectionsApi {
         &self,
         request: Request<pb::GetSelectionVersionRequest>,
     ) -> ApiResult<pb::SelectionVersion> {
-        let tenant = caller(&self.store, &request).await?;
+        let caller = caller_in_units(&self.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let (id, number) = version_name(&request.into_inner().name)?;
-        let mut tx = self.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
         let version = selection::version(&mut tx, tenant.id, id, number).await?;
         tx.commit().await?;

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::super::form;
 use super::super::listing::Listing;
-use super::super::{ApiError, ApiResult, caller, reply};
+use super::super::{ApiError, ApiResult, caller_in_units, reply};
 use crate::work::App;
 
 /// The service.
@@ -81,13 +81,14 @@ async fn in_full(conn: &mut Conn, tenant: &Tenant, row: Case) -> ApiResult<pb::W
 
 impl WinbackCasesApi {
     async fn get(&self, request: Request<pb::GetWinbackCaseRequest>) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let mut violations = Violations::new();
         let id = read::case(&mut violations, "name", &request.get_ref().name);
         let id = form::complete(violations, id)?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         let row = case::found(&mut tx, tenant.id, id).await?;
-        let response = in_full(&mut tx, &tenant, row).await?;
+        let response = in_full(&mut tx, tenant, row).await?;
         tx.commit().await?;
         Ok(response)
     }
@@ -96,15 +97,16 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::ListWinbackCasesRequest>,
     ) -> ApiResult<pb::ListWinbackCasesResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let tile = read::tile(&mut violations, request.tile);
         let (keys, of) = (&self.app.keys, &case::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
         let today = tenant.day(Utc::now());
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = case::list(&mut tx, tenant.id, tile, today, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListWinbackCasesResponse {
@@ -119,14 +121,15 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::ListWinbackCaseEventsRequest>,
     ) -> ApiResult<pb::ListWinbackCaseEventsResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let id = read::case(&mut violations, "parent", &request.parent);
         let (keys, of) = (&self.app.keys, &event::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if case::get(&mut tx, tenant.id, id).await?.is_none() {
             return Err(ApiError::NotFound(case::resource(id)));
         }

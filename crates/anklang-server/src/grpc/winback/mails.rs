@@ -8,6 +8,7 @@ use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::r#type::Money;
 use anklang_store::operation::Operation;
 use anklang_store::tenant::Tenant;
+use anklang_store::units::{self, Subject};
 use anklang_store::winback::mail::{self, Order, Queued, Refusal};
 use anklang_store::winback::mailing::{self, Ended, Mailing, NewMailing, Revenue, Wanted};
 use anklang_store::winback::{self, settings};
@@ -23,7 +24,9 @@ use super::read_template;
 use crate::grpc::listing::Listing;
 use crate::grpc::operations::{OperationsApi, any};
 use crate::grpc::work_list::read::person;
-use crate::grpc::{ApiError, ApiResult, Change, caller, check_worker, form, reply, wire};
+use crate::grpc::{
+    ApiError, ApiResult, Change, caller, caller_in_units, check_worker, form, reply, wire,
+};
 use crate::work::{App, mailing as work};
 
 /// Confidence unless somebody says otherwise.
@@ -71,35 +74,37 @@ impl WinbackMailsApi {
         &self,
         request: Request<pb::MailWinbackCaseRequest>,
     ) -> ApiResult<pb::MailWinbackCaseResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let case = read::case(&mut violations, "name", &request.name);
         let template = read_template(request.template(), &mut violations);
         let worker = person(&mut violations, "worker", &request.worker, &["users"]);
         let claim = read::claim(&mut violations, &request.claim);
         let complete = case.zip(template).zip(worker).zip(claim);
         let (((case, template), worker), claim) = form::complete(violations, complete)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        check_seen(&mut tx, &tenant, case, &change).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(case)).await?;
+        check_seen(&mut tx, tenant, case, &change).await?;
         let order = Order {
             template,
             actor: Actor::Person(&worker),
             mailing: None,
             claim,
         };
-        let mut answers = mail::queue(&mut tx, &tenant, &order, &[case]).await?;
+        let mut answers = mail::queue(&mut tx, tenant, &order, &[case]).await?;
         let answer = answers.remove(&case);
         let queued = answer.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
         let queued = queued.map_err(|refusal| refused(&request.name, &refusal))?;
         let etag = match change.is_trial() {
             true => None,
-            false => Some(seen(&mut tx, &tenant, case).await?.etag),
+            false => Some(seen(&mut tx, tenant, case).await?.etag),
         };
         let response = to_wire(queued, etag);
         if change.finish(tx, &response).await? {

@@ -7,12 +7,13 @@ use anklang_store::planning::contact;
 use anklang_store::planning::work::claim::{self, Next, Terms, Wanted};
 use anklang_store::planning::work::record::{self, Outcome, Report, Wish};
 use anklang_store::planning::work::{attempt, resource};
+use anklang_store::units::{self, Subject};
 use chrono::NaiveDateTime;
 use tonic::Request;
 
 use super::super::listing::Listing;
 use super::super::wire::date_time;
-use super::super::{ApiError, ApiResult, Change, caller, check_worker, form};
+use super::super::{ApiError, ApiResult, Change, caller_in_units, check_worker, form};
 use super::{WorkListApi, read, wire};
 
 /// The most skills of a person.
@@ -32,11 +33,12 @@ impl WorkListApi {
         &self,
         request: Request<pb::ClaimNextContactRequest>,
     ) -> ApiResult<pb::ClaimNextContactResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let worker = read::person(&mut violations, "worker", &request.worker, &["users"]);
         let roles = roles(&request.roles, &mut violations);
         let skills = read::skills(&mut violations, "skills", &request.skills, MAX_SKILLS);
@@ -68,7 +70,7 @@ impl WorkListApi {
             worker: &worker,
             seconds,
         };
-        let mut tx = self.app.store.begin_in_order(tenant.id).await?;
+        let mut tx = store.begin_in_order(tenant.id).await?;
         let mut looks = 0;
         let claimed = loop {
             if let Some(done) = change.before(&mut tx).await? {
@@ -82,7 +84,7 @@ impl WorkListApi {
             // What was put aside stays so, and others get their turn.
             if !change.is_trial() {
                 tx.commit().await?;
-                tx = self.app.store.begin_in_order(tenant.id).await?;
+                tx = store.begin_in_order(tenant.id).await?;
             }
         };
         let response = pb::ClaimNextContactResponse {
@@ -96,11 +98,12 @@ impl WorkListApi {
         &self,
         request: Request<pb::ClaimContactRequest>,
     ) -> ApiResult<pb::ContactClaim> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::contact(&mut violations, "name", &request.name);
         let worker = read::person(&mut violations, "worker", &request.worker, &["users"]);
         let seconds = read::seconds(&mut violations, request.claim_seconds);
@@ -109,10 +112,11 @@ impl WorkListApi {
             worker: &worker,
             seconds,
         };
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let response = wire::claim(claim::this(&mut tx, tenant.id, id, terms).await?);
         change.finish(tx, &response).await?;
         Ok(response)
@@ -122,18 +126,20 @@ impl WorkListApi {
         &self,
         request: Request<pb::ExtendClaimRequest>,
     ) -> ApiResult<pb::ContactClaim> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::contact(&mut violations, "name", &request.name);
         let claim = read::claim(&mut violations, &request.claim);
         let seconds = read::seconds(&mut violations, request.claim_seconds);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let extended = claim::extend(&mut tx, tenant.id, id, claim, seconds).await?;
         let response = wire::claim(extended);
         change.finish(tx, &response).await?;
@@ -144,17 +150,19 @@ impl WorkListApi {
         &self,
         request: Request<pb::ReleaseContactRequest>,
     ) -> ApiResult<pb::PlannedContact> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::contact(&mut violations, "name", &request.name);
         let claim = read::claim(&mut violations, &request.claim);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let response = wire::contact(claim::release(&mut tx, tenant.id, id, claim).await?);
         change.finish(tx, &response).await?;
         Ok(response)
@@ -164,18 +172,20 @@ impl WorkListApi {
         &self,
         request: Request<pb::RecordOutcomeRequest>,
     ) -> ApiResult<pb::RecordOutcomeResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::contact(&mut violations, "name", &request.name);
         let claim = read::claim(&mut violations, &request.claim);
         let said = Said::read(&request, &mut violations);
         let ((id, claim), said) = form::complete(violations, id.zip(claim).zip(said))?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let report = said.report(&request);
         let recorded = record::record(&mut tx, tenant.id, id, claim, &report).await?;
         let response = pb::RecordOutcomeResponse {
@@ -195,14 +205,15 @@ impl WorkListApi {
         &self,
         request: Request<pb::ListContactAttemptsRequest>,
     ) -> ApiResult<pb::ListContactAttemptsResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let id = read::contact(&mut violations, "parent", &request.parent);
         let (keys, of) = (&self.app.keys, &attempt::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if contact::get(&mut tx, tenant.id, id).await?.is_none() {
             return Err(ApiError::NotFound(resource(id)));
         }

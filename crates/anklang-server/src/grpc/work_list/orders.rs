@@ -12,6 +12,7 @@ use anklang_store::planning::work::order::{
     self as capture, DeliverySource, NewOrder, Said, Taken, To,
 };
 use anklang_store::planning::work::resource;
+use anklang_store::units::{self, Subject};
 use anklang_store::{Conn, tenant::Tenant};
 use chrono::{NaiveDate, Utc};
 use rust_decimal::Decimal;
@@ -22,7 +23,7 @@ use super::super::form::{self, Form, Names};
 use super::super::listing::Listing;
 use super::super::orders::to_proto;
 use super::super::wire::date;
-use super::super::{ApiError, ApiResult, Change, caller};
+use super::super::{ApiError, ApiResult, Change, caller_in_units};
 use super::claims::talk;
 use super::{WorkListApi, read, wire};
 
@@ -45,16 +46,17 @@ impl WorkListApi {
         &self,
         request: Request<pb::ListContactOrdersRequest>,
     ) -> ApiResult<pb::ListContactOrdersResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let id = read::contact(&mut violations, "parent", &request.parent);
         let asked = request.delivery_date.as_ref();
         let asked = read::date(&mut violations, "delivery_date", asked);
         let (keys, of) = (&self.app.keys, &order::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller_in_units, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let contact = contact::get(&mut tx, tenant.id, id).await?;
         let contact = contact.ok_or_else(|| ApiError::NotFound(resource(id)))?;
         let found = match asked {
@@ -81,19 +83,31 @@ impl WorkListApi {
         &self,
         request: Request<pb::TakeOrderRequest>,
     ) -> ApiResult<pb::TakeOrderResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let wanted = Wanted::read(&request, &mut violations);
         let wanted = form::complete(violations, wanted)?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        // Before it may be looked at whose it is.
+        let is_there = match &wanted.order.to {
+            To::Existing(number) if tx.is_bound() => {
+                order::get(&mut tx, tenant.id, number).await?.is_some()
+            }
+            _ => true,
+        };
+        units::enter(&mut tx, tenant.id, Subject::Contact(wanted.id)).await?;
+        if !is_there {
+            return Err(ApiError::field("add_to", "does not exist"));
+        }
         let under = capture::under_claim(&mut tx, tenant.id, wanted.id, wanted.claim).await?;
         if !request.add_to_etag.is_empty() {
-            seen(&mut tx, &tenant, &request, &wanted.order.to).await?;
+            seen(&mut tx, tenant, &request, &wanted.order.to).await?;
         }
         let said = wanted.said(&request);
         let taken = capture::take(&mut tx, tenant.id, &under, &wanted.order, said).await?;

@@ -8,7 +8,7 @@ use tonic::Request;
 
 use super::super::listing::Listing;
 use super::super::wire::timestamp;
-use super::super::{ApiError, ApiResult, Change, caller, form, tagged};
+use super::super::{ApiError, ApiResult, Change, caller, caller_in_units, form, tagged};
 use super::{WorkListApi, read, wire};
 
 const LONGEST_NAME: usize = 200;
@@ -18,10 +18,11 @@ impl WorkListApi {
         &self,
         request: Request<pb::GetContactOutcomeRequest>,
     ) -> ApiResult<pb::ContactOutcome> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
         let [id] = form::ids("name", &name, ["contactOutcomes"])?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let found = outcome::get(&mut tx, tenant.id, &id).await?;
         tx.commit().await?;
         to_wire(found.ok_or(ApiError::NotFound(name))?)
@@ -31,13 +32,14 @@ impl WorkListApi {
         &self,
         request: Request<pb::ListContactOutcomesRequest>,
     ) -> ApiResult<pb::ListContactOutcomesResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let (keys, of) = (&self.app.keys, &outcome::LISTABLE);
-        let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         let page = outcome::list(&mut tx, tenant.id, &listing.list).await?;
         tx.commit().await?;
         let outcomes: ApiResult<Vec<_>> = page.rows.into_iter().map(to_wire).collect();

@@ -7,6 +7,10 @@ const BRAND: Lookup = Lookup {
     key: "brand_id",
     from: "brand x",
 };
+const ORG_UNIT: Lookup = Lookup {
+    key: "org_unit_code",
+    from: "(SELECT tenant_id, code AS id FROM org_unit) x",
+};
 const PRODUCT_VERSION: Lookup = Lookup {
     key: "product_version_id",
     from: "product_version x JOIN product y ON y.tenant_id = x.tenant_id AND y.id = x.product_id",
@@ -134,6 +138,12 @@ pub(super) const CUSTOMER: &[Field] = &[
     column("postal_code", Text, "Postcode."),
     column("city", Text, "City."),
     column("country", Text, "ISO 3166-1 code of the country, e.g. DE."),
+    field(
+        "org_unit",
+        Text,
+        Source::Name(&ORG_UNIT, ResourceName::OrgUnit),
+        "The org unit that it belongs to, not those above it, as orgUnits/{code}.",
+    ),
     CREATED,
     UPDATED,
 ];

@@ -266,6 +266,7 @@ pub(super) enum ResourceName {
     ProductVersion,
     Campaign,
     Phase,
+    OrgUnit,
 }
 
 impl ResourceName {
@@ -277,6 +278,7 @@ impl ResourceName {
             ResourceName::ProductVersion => &[("y.number", "::text[]"), ("x.code", "::text[]")],
             ResourceName::Campaign => &[("x.id", "::uuid[]")],
             ResourceName::Phase => &[("x.campaign_id", "::uuid[]"), ("x.number", "::integer[]")],
+            ResourceName::OrgUnit => &[("x.id", "::text[]")],
         }
     }
 
@@ -290,6 +292,7 @@ impl ResourceName {
             ResourceName::Campaign => {
                 name::parse_uuid(text, "campaigns").map(|id| vec![id.to_string()])
             }
+            ResourceName::OrgUnit => name::parse(text, ["orgUnits"]).map(Vec::from),
             ResourceName::Phase => {
                 let form = || NameError::Form("campaigns/{uuid}/phases/{number}".into());
                 let [campaign, phase] = name::parse(text, ["campaigns", "phases"])?;

@@ -20,12 +20,19 @@ fn wrong_settings_are_named_all_at_once() {
         [auth.tokens.crm]
         sha256 = 'abc'
         tenants = ['linden', 'Not A Slug']
-        roles = ['service', 'region']
+        roles = ['service', 'boss']
         expires = 'soon'
         token = 'anklang_geheim'
         [auth.tokens.erp]
         sha256 = '{good}'
         roles = ['king']
+        [auth.tokens.kiel]
+        sha256 = '{}'
+        roles = ['agency']
+        [auth.tokens.lone]
+        sha256 = '{}'
+        roles = ['clerk']
+        org_units = ['north']
         [auth.tokens.shop]
         sha256 = '{good}'
         roles = []
@@ -37,13 +44,16 @@ fn wrong_settings_are_named_all_at_once() {
         audience = ''
         jwks_url = 'ftp://idp.example/keys'
         roles_claim = ''
-        role_names = {{ boss = 'agency' }}
+        org_unit_claim = ''
+        role_names = {{ boss = 'chief' }}
         tenants = 'linden'
         leeway_seconds = 100000
         refresh_seconds = 0
         allow_http = 'no'
         [auth.issuers.none]
-        "
+        ",
+        "cd".repeat(32),
+        "ef".repeat(32),
     );
     let (code, said) = not_started(&config, &[]);
     assert_eq!(code, USAGE, "{said}");
@@ -59,12 +69,15 @@ fn wrong_settings_are_named_all_at_once() {
             "auth.tokens.crm.expires: ",
             "auth.tokens.crm.token: ",
             "auth.tokens.erp.roles[0]: ",
+            "auth.tokens.kiel.org_units: ",
+            "auth.tokens.lone.org_units: ",
             "auth.tokens.shop.sha256: ",
             "auth.tokens.shop.roles: ",
             "auth.issuers.far.issuer: ",
             "auth.issuers.idp.audience: ",
             "auth.issuers.idp.jwks_url: ",
             "auth.issuers.idp.roles_claim: ",
+            "auth.issuers.idp.org_unit_claim: ",
             "auth.issuers.idp.role_names.boss: ",
             "auth.issuers.idp.tenants: ",
             "auth.issuers.idp.leeway_seconds: ",
@@ -75,8 +88,7 @@ fn wrong_settings_are_named_all_at_once() {
         ],
     );
     assert!(!said.contains("geheim"), "{said}");
-    // Roles that are to come are told from those that are misspelt.
-    for word in ["org units", "central", "auditor"] {
+    for word in ["org unit", "central", "agency"] {
         assert!(said.contains(word), "{word} in {said}");
     }
 }
@@ -156,6 +168,17 @@ fn wrong_tokens_are_not_made() {
         &["crm"][..],
         &["crm", "--role", "king"],
         &["crm", "--role", "agency"],
+        &["crm", "--role", "clerk", "--org-unit", "north"],
+        &[
+            "crm",
+            "--role",
+            "agency",
+            "--role",
+            "clerk",
+            "--org-unit",
+            "north",
+        ],
+        &["crm", "--role", "agency", "--org-unit", "a\"b"],
         &["Not An Id", "--role", "service"],
         &["crm", "--role", "service", "--tenant", "Not A Slug"],
         &["crm", "--role", "service", "--expires", "soon"],

@@ -10,6 +10,7 @@ mod open;
 mod rights;
 mod rotation;
 mod tokens;
+mod units;
 mod workers;
 
 use std::collections::HashMap;

@@ -21,8 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn every_method_is_for_whose_role_allows_it() {
     let tokens = Role::ALL.map(|role| (role, new_token()));
     let known = |(role, token): &(Role, String)| {
+        let bound = match role.is_bound() {
+            true => "org_units = ['north']\n",
+            false => "",
+        };
         let role = role.as_str();
-        knows(role, token, &["linden"], &[role])
+        knows(role, token, &["linden"], &[role]) + bound
     };
     let trusts: String = tokens.iter().map(known).collect();
     let (_server, raw) = guarded("", &trusts).await;

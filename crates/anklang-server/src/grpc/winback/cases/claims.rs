@@ -5,12 +5,13 @@ use anklang_domain::{Violations, name};
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_store::Conn;
 use anklang_store::tenant::Tenant;
+use anklang_store::units::{self, Subject};
 use anklang_store::winback::case::claim::{self, Claim, Terms, Wanted};
 use tonic::Request;
 
 use super::{WinbackCasesApi, in_full, read, wire};
 use crate::grpc::work_list::read::{claim as claim_of, seconds, words};
-use crate::grpc::{ApiResult, Change, caller, check_worker, form};
+use crate::grpc::{ApiResult, Change, caller_in_units, check_worker, form};
 
 pub(super) const MAX_GROUPS: usize = 100;
 pub(super) const LONGEST_GROUP: usize = 200;
@@ -27,11 +28,12 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::NextWinbackCaseRequest>,
     ) -> ApiResult<pb::NextWinbackCaseResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let worker = read::worker(&mut violations, &request.worker);
         let tiles = tiles(&request, &mut violations);
         let groups = words(
@@ -59,14 +61,14 @@ impl WinbackCasesApi {
             worker: &worker,
             seconds,
         };
-        let mut tx = self.app.store.begin_in_order(tenant.id).await?;
+        let mut tx = store.begin_in_order(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         let claimed = claim::next(&mut tx, tenant.id, &wanted, terms).await?;
         let response = pb::NextWinbackCaseResponse {
             winback_case_claim: match claimed {
-                Some(claim) => Some(told(&mut tx, &tenant, claim).await?),
+                Some(claim) => Some(told(&mut tx, tenant, claim).await?),
                 None => None,
             },
         };
@@ -78,11 +80,12 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::ClaimWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCaseClaim> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::case(&mut violations, "name", &request.name);
         let worker = read::worker(&mut violations, &request.worker);
         let seconds = seconds(&mut violations, request.claim_seconds);
@@ -91,12 +94,13 @@ impl WinbackCasesApi {
             worker: &worker,
             seconds,
         };
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let claimed = claim::this(&mut tx, tenant.id, id, terms).await?;
-        let response = told(&mut tx, &tenant, claimed).await?;
+        let response = told(&mut tx, tenant, claimed).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }
@@ -105,20 +109,22 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::ExtendWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCaseClaim> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::case(&mut violations, "name", &request.name);
         let claim = claim_of(&mut violations, &request.claim);
         let seconds = seconds(&mut violations, request.claim_seconds);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let extended = claim::extend(&mut tx, tenant.id, id, claim, seconds).await?;
-        let response = told(&mut tx, &tenant, extended).await?;
+        let response = told(&mut tx, tenant, extended).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }
@@ -127,19 +133,21 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::ReleaseWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let id = read::case(&mut violations, "name", &request.name);
         let claim = claim_of(&mut violations, &request.claim);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let released = claim::release(&mut tx, tenant.id, id, claim).await?;
-        let response = in_full(&mut tx, &tenant, released).await?;
+        let response = in_full(&mut tx, tenant, released).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }

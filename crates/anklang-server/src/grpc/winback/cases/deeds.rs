@@ -8,6 +8,7 @@ use anklang_proto::anklang::winback::v1 as pb;
 use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, Terms};
 use anklang_store::tenant::Tenant;
+use anklang_store::units::{self, Subject};
 use anklang_store::winback::case::act::{self, Deed};
 use anklang_store::winback::case::{self, Case};
 use anklang_store::{Conn, campaign};
@@ -19,7 +20,7 @@ use super::{WinbackCasesApi, in_full, read, wire};
 use crate::grpc::campaigns::valid_until;
 use crate::grpc::offers::make;
 use crate::grpc::wire::naive_date;
-use crate::grpc::{ApiError, ApiResult, Change, caller, check_worker, form};
+use crate::grpc::{ApiError, ApiResult, Caller, Change, caller_in_units, check_worker, form};
 
 /// What all such requests have.
 struct Doer {
@@ -80,11 +81,11 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::CloseWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let (name, worker, claim) = (&request.name, &request.worker, &request.claim);
         let doer = Doer::read(name, worker, claim, &mut violations);
         let reason = read::reason(&mut violations, request.reason);
@@ -92,7 +93,7 @@ impl WinbackCasesApi {
         let (doer, reason) = form::complete(violations, doer.zip(reason))?;
         let action = Action::NoInterest(reason);
         self.done(
-            &tenant,
+            &caller,
             &change,
             doer.case,
             &doer.deed(&action, request.note.trim()),
@@ -104,11 +105,11 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::RemindWinbackCaseRequest>,
     ) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let (name, worker, claim) = (&request.name, &request.worker, &request.claim);
         let doer = Doer::read(name, worker, claim, &mut violations);
         let remind = remind(&request, &mut violations);
@@ -116,7 +117,7 @@ impl WinbackCasesApi {
         let (doer, remind) = form::complete(violations, doer.zip(remind))?;
         let action = Action::Remind(remind);
         self.done(
-            &tenant,
+            &caller,
             &change,
             doer.case,
             &doer.deed(&action, request.note.trim()),
@@ -128,32 +129,34 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::AddWinbackRemarkRequest>,
     ) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let doer = Doer::read(&request.name, &request.worker, "", &mut violations);
         read::text(&mut violations, "text", &request.text);
         let doer = form::complete(violations, doer)?;
         let text = request.text.trim().to_owned();
         let action = Action::Remark { text };
-        self.done(&tenant, &change, doer.case, &doer.deed(&action, ""))
+        self.done(&caller, &change, doer.case, &doer.deed(&action, ""))
             .await
     }
 
     /// Does something that concerns the case alone.
     async fn done(
         &self,
-        tenant: &Tenant,
+        caller: &Caller,
         change: &Change,
         id: Uuid,
         deed: &Deed<'_>,
     ) -> ApiResult<pb::WinbackCase> {
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
+        let mut tx = store.begin_work(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         check_seen(&mut tx, tenant, id, change).await?;
         let decided = act::decide(&mut tx, tenant.id, id, deed).await?;
         act::write(&mut tx, tenant.id, &decided, deed, None).await?;
@@ -167,11 +170,12 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::RequestWinbackOfferRequest>,
     ) -> ApiResult<pb::WinbackCase> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         check_worker(&request, &request.get_ref().worker)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let change = Change::read(&tenant, &request, &mut violations);
+        let change = Change::read(&caller, &request, &mut violations);
         let (name, worker, claim) = (&request.name, &request.worker, &request.claim);
         let doer = Doer::read(name, worker, claim, &mut violations);
         read::text(&mut violations, "note", &request.note);
@@ -182,23 +186,24 @@ impl WinbackCasesApi {
         let action = Action::RequestOffer { note };
         let deed = doer.deed(&action, "");
 
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        check_seen(&mut tx, &tenant, doer.case, &change).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(doer.case)).await?;
+        check_seen(&mut tx, tenant, doer.case, &change).await?;
         let decided = act::decide(&mut tx, tenant.id, doer.case, &deed).await?;
         let made = match &wanted {
             Some(wanted) => {
                 let row = case::found(&mut tx, tenant.id, doer.case).await?;
-                Some(wanted.make(&mut tx, &tenant, &row).await?)
+                Some(wanted.make(&mut tx, tenant, &row).await?)
             }
             None => None,
         };
         let offer = made.as_ref().map(|(id, number)| (*id, &number[..]));
         let mail = act::write(&mut tx, tenant.id, &decided, &deed, offer).await?;
         let row = case::found(&mut tx, tenant.id, doer.case).await?;
-        let response = in_full(&mut tx, &tenant, row).await?;
+        let response = in_full(&mut tx, tenant, row).await?;
         if change.finish(tx, &response).await? {
             self.app.wake.handover.notify_one();
             if mail.is_some() {

@@ -1,0 +1,105 @@
+//! Callers who are bound to org units.
+//!
+//! What they see is up to the database: `Store::within` begins transactions of the role `anklang_scoped`, and the
+//! policies `units` (migration 003400) show it the customers of its units and of all below them, what hangs on
+//! these, and the tenant's common things to read. Lists, and claims of what comes next, run under them from
+//! beginning to end.
+//!
+//! What is done with one thing that was named first asks whether the caller sees it ([`enter`]), and goes on as for
+//! everybody: numbers are drawn, webhooks told and messages queued in tables that are closed to the role, and the
+//! lines of an order are written by the statement that makes it, where no policy sees it yet.
+
+use anklang_domain::TenantId;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use crate::planning::work;
+use crate::winback::case;
+use crate::{Result, StoreError, Tx};
+
+/// The role of transactions that see all of their tenant.
+pub(crate) const UNBOUND: &str = "anklang_app";
+
+/// The org units that transactions are bound to, as the database reads them: a list in JSON, in hexadecimal
+/// digits, of whatever characters the codes may be.
+pub(crate) struct Bounds(String);
+
+impl Bounds {
+    pub(crate) fn new<'a>(codes: impl IntoIterator<Item = &'a String>) -> Self {
+        let list = serde_json::Value::from_iter(codes.into_iter().map(String::as_str));
+        Bounds(hex::encode(list.to_string()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a call is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// The offer with that number.
+    Offer(&'a str),
+    /// A planned contact.
+    Contact(Uuid),
+    /// A winback case.
+    Case(Uuid),
+}
+
+/// Goes on without bounds, when the caller sees what the call is about; for callers who are bound to nothing this
+/// is so at once. What else the call names must have been looked at before.
+///
+/// # Errors
+/// `Missing` when the caller does not see it, whether there is one or not.
+pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<()> {
+    if !tx.is_bound() {
+        return Ok(());
+    }
+    let (found, key, missing) = match about {
+        Subject::Offer(number) => (
+            "offer WHERE tenant_id = $1 AND number = $2",
+            number.to_owned(),
+            anklang_domain::name::format(&[("offers", number)]),
+        ),
+        Subject::Contact(id) => (
+            "planned_contact WHERE tenant_id = $1 AND id = $2::uuid",
+            id.to_string(),
+            work::resource(id),
+        ),
+        Subject::Case(id) => (
+            "winback_case WHERE tenant_id = $1 AND id = $2::uuid",
+            id.to_string(),
+            case::resource(id),
+        ),
+    };
+    // Who sees no row keeps its role.
+    let sql = format!("SELECT set_config('role', '{UNBOUND}', true) FROM {found}");
+    let seen = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Text, _>(key)
+        .execute(&mut **tx)
+        .await?;
+    if seen == 0 {
+        return Err(StoreError::Missing(missing));
+    }
+    tx.unbound();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_nothing_but_digits() {
+        let code = "a'); DROP TABLE customer; --\"\\ä".to_owned();
+        let bounds = Bounds::new([&code]);
+        let digits = bounds.as_str();
+        assert!(digits.bytes().all(|b| b.is_ascii_hexdigit()), "{digits}");
+        let list = hex::decode(digits).expect("digits");
+        let list: Vec<String> = serde_json::from_slice(&list).expect("a list");
+        assert_eq!(list, [code]);
+        assert_eq!(Bounds::new(&[]).as_str(), hex::encode("[]"));
+    }
+}
