@@ -78,6 +78,8 @@ permissions! {
     OperationsRead = "operations.read",
     /// To cancel and delete them.
     OperationsWrite = "operations.write",
+    /// To see who did what.
+    AuditRead = "audit.read",
 }
 
 impl Permission {
@@ -99,9 +101,9 @@ pub enum Role {
     Central,
     /// Works through contacts, cases and offers, under the own name.
     Clerk,
-    /// Sees everything and changes nothing.
+    /// Sees everything, also who did what, and changes nothing.
     Auditor,
-    /// Another system of the tenant's: everything but where messages and events go.
+    /// Another system of the tenant's: everything but where messages and events go, and who did what.
     Service,
 }
 
@@ -137,9 +139,12 @@ impl Role {
         match self {
             Role::Central => true,
             Role::Auditor => permission.is_read(),
-            Role::Service => !matches!(permission, P::ChannelsWrite | P::WebhooksWrite),
+            Role::Service => !matches!(
+                permission,
+                P::ChannelsWrite | P::WebhooksWrite | P::AuditRead
+            ),
             Role::Clerk => match permission {
-                P::ChannelsRead | P::WebhooksRead => false,
+                P::ChannelsRead | P::WebhooksRead | P::AuditRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
                 other => other.is_read(),
             },
@@ -185,7 +190,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 26] = [
+    const TABLE: [(&str, &[Role]); 27] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -212,6 +217,7 @@ mod tests {
         ("winback.manage", &MANAGERS),
         ("operations.read", &ANYONE),
         ("operations.write", &MANAGERS),
+        ("audit.read", &[Role::Central, Role::Auditor]),
     ];
 
     #[test]
