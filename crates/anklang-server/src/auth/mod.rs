@@ -40,9 +40,12 @@ use crate::grpc::error::{ApiError, Denied};
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
 use jwt::Issuer;
-use method::Needs;
+pub(crate) use method::Needs;
 use tokens::Tokens;
 pub use tokens::{digest, generate};
+
+#[cfg(test)]
+pub(crate) use method::needs;
 
 /// The longest token, in bytes; longer ones are not looked at.
 const LONGEST_TOKEN: usize = 8 << 10;
