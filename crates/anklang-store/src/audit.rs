@@ -317,7 +317,7 @@ pub async fn seal(store: &Store, tenant: TenantId, limit: i64) -> Result<usize> 
         .await?;
     let (mut ids, mut seqs, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let Audited { entry, .. } = row.try_into()?;
+        let Audited { entry, .. } = Audited::try_from(row)?;
         head = head.followed_by(&entry);
         ids.push(entry.id);
         seqs.push(head.seq);
