@@ -115,6 +115,9 @@ FROM unnest(ARRAY[
 -- that is hidden could not be told from one that there is not.
 SELECT anklang_bound('request_log', 'true');
 
+-- What they do is written down as anybody's.
+SELECT anklang_bound('audit_entry', 'false', 'true');
+
 -- As an array, so that the index serves it.
 SELECT anklang_bound('customer', 'org_unit_code = ANY ((SELECT anklang_units())::text[])');
 

@@ -116,6 +116,8 @@ impl Client {
 }
 
 services! {
+    /// The audit log.
+    audit: pb::audit::v1::audit_service_client::AuditServiceClient<Calls>,
     /// Brands.
     brands: pb::brands::v1::brand_service_client::BrandServiceClient<Calls>,
     /// Products.

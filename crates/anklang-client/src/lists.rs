@@ -73,6 +73,7 @@ macro_rules! lists {
 }
 
 lists! {
+    audit.list_audit_entries(pb::audit::v1::ListAuditEntriesRequest) -> audit_entries: pb::audit::v1::AuditEntry,
     brands.list_brands(pb::brands::v1::ListBrandsRequest) -> brands: pb::brands::v1::Brand,
     campaigns.list_audience_members(pb::campaigns::v1::ListAudienceMembersRequest) -> audience_members: pb::campaigns::v1::AudienceMember,
     campaigns.list_campaigns(pb::campaigns::v1::ListCampaignsRequest) -> campaigns: pb::campaigns::v1::Campaign,

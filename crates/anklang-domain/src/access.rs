@@ -79,6 +79,8 @@ permissions! {
     OperationsRead = "operations.read",
     /// To cancel and delete them.
     OperationsWrite = "operations.write",
+    /// To see who did what.
+    AuditRead = "audit.read",
 }
 
 impl Permission {
@@ -100,9 +102,9 @@ pub enum Role {
     Central,
     /// Works through contacts, cases and offers, under the own name.
     Clerk,
-    /// Sees everything and changes nothing.
+    /// Sees everything, also who did what, and changes nothing.
     Auditor,
-    /// Another system of the tenant's: everything but where messages and events go.
+    /// Another system of the tenant's: everything but where messages and events go, and who did what.
     Service,
     /// As a clerk, for the customers of the org units that it is bound to, and of all below them.
     Region,
@@ -145,10 +147,13 @@ impl Role {
         match self {
             Role::Central => true,
             Role::Auditor => permission.is_read(),
-            Role::Service => !matches!(permission, P::ChannelsWrite | P::WebhooksWrite),
+            Role::Service => !matches!(
+                permission,
+                P::ChannelsWrite | P::WebhooksWrite | P::AuditRead
+            ),
             Role::Agency => permission != P::CampaignsRead && Role::Clerk.allows(permission),
             Role::Clerk | Role::Region => match permission {
-                P::ChannelsRead | P::WebhooksRead => false,
+                P::ChannelsRead | P::WebhooksRead | P::AuditRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
                 other => other.is_read(),
             },
@@ -240,7 +245,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 26] = [
+    const TABLE: [(&str, &[Role]); 27] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -267,6 +272,7 @@ mod tests {
         ("winback.manage", &MANAGERS),
         ("operations.read", &ANYONE),
         ("operations.write", &MANAGERS),
+        ("audit.read", &[Role::Central, Role::Auditor]),
     ];
 
     #[test]

@@ -1,9 +1,11 @@
 //! The rules of outreach, pure: ids, states and transitions, the selection language, names and
-//! addresses, offers, phases and their dates, contact plans, winback, message outcomes, what callers may do.
+//! addresses, offers, phases and their dates, contact plans, winback, message outcomes, what callers may do,
+//! the chain of the audit log.
 //! No I/O, no clock, no async: time is passed in.
 
 pub mod access;
 pub mod account;
+pub mod audit;
 pub mod channel;
 pub mod forecast;
 pub mod handover;

@@ -30,7 +30,7 @@ use crate::outside::Outside;
 use crate::seal::{Keys, SealingKey};
 use crate::tls::Tls;
 use crate::work::{
-    App, accounts, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
+    App, accounts, audit, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
 };
 use crate::{connections, cors, grpc, public, telemetry};
 
@@ -247,6 +247,8 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
         workers.spawn(sweep::run(app, stop));
         let (app, stop) = with();
         workers.spawn(phases::run(app, stop));
+        let (app, stop) = with();
+        workers.spawn(audit::run(app, stop));
     }
     let (own, stop) = with();
     workers.spawn(telemetry::backlog::run(own, stop));
@@ -370,6 +372,7 @@ fn api_routes(app: &App) -> anyhow::Result<Routes> {
     let keys = || Arc::clone(&app.keys);
     let app = || app.clone();
     let routes = services! {
+        pb::audit::v1::audit_service_server::AuditServiceServer<_> => grpc::audit::AuditApi { app: app() },
         pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store(), keys()),
         pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store(), keys()),
         pb::customers::v1::customer_service_server::CustomerServiceServer<_> => grpc::customers::CustomersApi::new(store(), keys()),

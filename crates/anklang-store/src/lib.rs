@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod attribute;
+pub mod audit;
 pub mod brand;
 pub mod budget;
 pub mod bundle;

@@ -249,6 +249,11 @@ impl TestServer {
         Ok(())
     }
 
+    /// The bearer token that its clients carry.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The folder of the document store.
     pub fn documents(&self) -> PathBuf {
         self.documents.clone()

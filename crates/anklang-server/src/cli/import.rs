@@ -300,7 +300,7 @@ const TRIES: u32 = 12;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// Why a call ended early.
-enum Broken {
+pub(super) enum Broken {
     /// The server or the way to it is gone, for now.
     Lost(anyhow::Error),
     /// It would come to the same again.
@@ -314,7 +314,8 @@ impl<E: Into<anyhow::Error>> From<E> for Broken {
 }
 
 impl Broken {
-    fn of(status: Status) -> Self {
+    /// What a server's refusal means for whoever would call again.
+    pub(super) fn of(status: Status) -> Self {
         let lost = match status.code() {
             Code::Unavailable | Code::Aborted | Code::Cancelled => true,
             // More than the server takes at the same time.

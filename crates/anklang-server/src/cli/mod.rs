@@ -1,5 +1,6 @@
 //! The commands of the program.
 
+pub mod audit;
 pub mod demo;
 pub mod health;
 pub mod import;
@@ -63,6 +64,9 @@ enum Command {
     Health(health::HealthArgs),
     /// Import master data from CSV files through a running server.
     Import(import::ImportArgs),
+    /// Export the audit log of a running server, and check that nothing in it was changed.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
     Demo(demo::DemoArgs),
     /// Verify channel plugins, list them, begin a new one.
@@ -125,6 +129,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         } => add_tenant(config, &slug, name.as_deref(), time_zone).await,
         Command::Health(args) => health::run(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Plugin(command) => plugin::run(command).await,
         Command::Token(command) => token::run(&command),

@@ -11,7 +11,7 @@ pub struct Roles {
     pub api: bool,
     /// Runs operations, sends, hands events over.
     pub worker: bool,
-    /// Moves phases on, and does what the passing of time asks for.
+    /// Moves phases on, seals the audit log, and does what the passing of time asks for.
     pub scheduler: bool,
 }
 

@@ -3,17 +3,20 @@
 //!
 //! A handler reads its request with [`Change::read`], looks with [`Change::before`] whether the call
 //! was done before, lets [`Change::settle`] or [`Change::check`] compare with what there is, does its
-//! work in the same transaction, and gives that and the response to [`Change::finish`]: it commits,
-//! or rolls back after a trial. A new request is one more line at [`Mutation`].
+//! work in the same transaction, and gives that and the response to [`Change::finish`]: it commits, with
+//! what the audit log says of it, or rolls back after a trial. A new request is one more line at
+//! [`Mutation`].
 
 use anklang_domain::{TenantId, Violations};
 use anklang_proto::anklang as pb;
+use anklang_store::audit::{self, Counts};
 use anklang_store::request_log::{self, Known};
 use anklang_store::{Conn, Tx};
 use prost::{Message, Name};
 use prost_types::FieldMask;
 use uuid::Uuid;
 
+use super::deed::Asked;
 use super::etag::Tagged;
 use super::mask::Mask;
 use super::{ApiError, ApiResult, Whose};
@@ -43,6 +46,16 @@ macro_rules! mutations {
             |r| r.$field.as_ref().map_or("", |resource| &resource.etag),
             |r| r.update_mask.as_ref().map(|mask| (mask, <$resource>::full_name()))
         );)+
+
+        /// The full names of all of them.
+        #[cfg(test)]
+        pub(super) fn mutations() -> Vec<String> {
+            vec![
+                $(<$makes>::full_name(),)+
+                $(<$changes>::full_name(),)+
+                $(<$updates>::full_name(),)+
+            ]
+        }
     };
     (one $request:path, |$etagged:ident| $etag:expr, |$masked:ident| $mask:expr) => {
         impl Mutation for $request {
@@ -172,7 +185,8 @@ mutations! {
 pub struct Change {
     tenant: TenantId,
     request: Option<Once>,
-    validate_only: bool,
+    /// `None` for a trial.
+    asked: Option<Asked>,
     etag: String,
     mask: Option<Mask>,
 }
@@ -215,14 +229,15 @@ impl Change {
         let mask = request
             .update_mask()
             .and_then(|(mask, of)| Mask::read(mask, &of, violations));
+        let asked = (!request.validate_only()).then(|| Asked::of(request).with_id(id));
         Change {
             tenant: whose.tenant,
+            asked,
             request: id.map(|id| Once {
                 id,
                 method: R::full_name(),
                 body: [whose.prefix(), request.encode_to_vec()].concat(),
             }),
-            validate_only: request.validate_only(),
             etag: request.etag().to_owned(),
             mask,
         }
@@ -245,11 +260,11 @@ impl Change {
 
     /// True when nothing is to be done.
     pub fn is_trial(&self) -> bool {
-        self.validate_only
+        self.asked.is_none()
     }
 
     /// Keeps the response in place of the one that was kept when the call began: for calls whose work is
-    /// done between two transactions.
+    /// done between two transactions. The audit log has the call since the first.
     pub async fn complete<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<()> {
         if let Some(once) = &self.request {
             let response = response.encode_to_vec();
@@ -304,17 +319,19 @@ impl Change {
         }
     }
 
-    /// Keeps the response for repetitions and commits, or rolls back after a trial. True when
-    /// something was done.
-    pub async fn finish<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
-        if self.validate_only {
+    /// Keeps the response for repetitions, writes to the audit log and commits, or rolls back after a
+    /// trial. True when something was done.
+    pub async fn finish<R: Message + Name>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
+        let Some(asked) = &self.asked else {
             tx.rollback().await?;
             return Ok(false);
-        }
+        };
         if let Some(once) = &self.request {
             let response = response.encode_to_vec();
             request_log::record(&mut tx, self.tenant, once.as_logged(), &response).await?;
         }
+        let deed = asked.answered(response)?;
+        audit::record(&mut tx, self.tenant, &deed, Counts::default()).await?;
         tx.commit().await?;
         Ok(true)
     }

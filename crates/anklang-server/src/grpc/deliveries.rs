@@ -9,6 +9,7 @@ use chrono::Utc;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::deed::Asked;
 use super::listing::Listing;
 use super::webhooks::{load, webhook_id};
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
@@ -131,7 +132,9 @@ impl DeliveriesApi {
         request: Request<pb::ReplayDeadDeliveriesRequest>,
     ) -> ApiResult<pb::ReplayDeadDeliveriesResponse> {
         let tenant = caller(&self.app.store, &request).await?;
-        let webhook = webhook_id("parent", &request.into_inner().parent)?;
+        let request = request.into_inner();
+        let webhook = webhook_id("parent", &request.parent)?;
+        let deed = Asked::of(&request).deed()?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         load(&mut tx, &tenant, webhook).await?;
         tx.commit().await?;
@@ -140,8 +143,9 @@ impl DeliveriesApi {
         let mut response = pb::ReplayDeadDeliveriesResponse::default();
         loop {
             let limit = REPLAYED_PER_CHUNK;
+            let store = &self.app.store;
             let some =
-                delivery::replay_dead(&self.app.store, tenant.id, webhook, before, limit).await?;
+                delivery::replay_dead(store, tenant.id, webhook, before, limit, &deed).await?;
             let some = i64::try_from(some).unwrap_or(i64::MAX);
             response.replayed_count += some;
             self.app.wake.handover.notify_one();

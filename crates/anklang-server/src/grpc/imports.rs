@@ -21,6 +21,7 @@ use anklang_domain::master::{
 };
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
+use anklang_store::audit::Deed;
 use anklang_store::call::carried;
 use anklang_store::import::{CHUNK, Fault, Load, Numbered, Read, Session, Sums};
 use pb::import_request::Part;
@@ -30,7 +31,7 @@ use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ApiError, caller};
+use super::{ApiError, caller, deed};
 use csv::Place;
 use read::RowReader;
 
@@ -199,7 +200,7 @@ async fn run<R: Load>(
     client: &mut Client,
 ) -> Result<(), Stop> {
     let reader = RowReader::<R>::new(&header)?;
-    let mut writer = Writer::new(client.answers.clone());
+    let mut writer = Writer::new(client.answers.clone(), deed::of_import(&header)?);
     let result = transfer(
         store,
         tenant,
@@ -268,10 +269,12 @@ struct Writer<R> {
     /// The sums of all that was told; comes when the newest of `writing` was told.
     told: oneshot::Receiver<Sums>,
     answers: Answers,
+    /// What the audit log says of each chunk, but for the hash of what was received.
+    deed: Deed,
 }
 
 impl<R: Load> Writer<R> {
-    fn new(answers: Answers) -> Self {
+    fn new(answers: Answers, deed: Deed) -> Self {
         let (begun, told) = oneshot::channel();
         // Nothing was told, and nobody can be gone yet.
         let _ = begun.send(Sums::default());
@@ -280,6 +283,7 @@ impl<R: Load> Writer<R> {
             writing: VecDeque::new(),
             told,
             answers,
+            deed,
         }
     }
 
@@ -327,9 +331,13 @@ impl<R: Load> Writer<R> {
             let (tell_next, told) = oneshot::channel();
             let before = std::mem::replace(&mut self.told, told);
             let (writer, answers) = (session.writer(), self.answers.clone());
+            let deed = Deed {
+                request_hash: reader.received(),
+                ..self.deed.clone()
+            };
             self.writing.push_back(tokio::spawn(carried(async move {
                 let wanted = || !answers.0.is_closed();
-                let written = writer.write(chunk, &wanted).await;
+                let written = writer.write(chunk, &deed, &wanted).await;
                 let written = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
                 // When the chunk before was not written, that is told, and nothing of this one.
                 let mut sums = before.await.map_err(|_| Stop::Gone)?;

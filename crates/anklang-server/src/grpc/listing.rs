@@ -54,6 +54,7 @@ macro_rules! list_requests {
 }
 
 list_requests! {
+    pb::audit::v1::ListAuditEntriesRequest,
     pb::brands::v1::ListBrandsRequest,
     pb::campaigns::v1::ListAudienceMembersRequest,
     pb::campaigns::v1::ListCampaignsRequest,
@@ -207,8 +208,8 @@ mod tests {
 
     use anklang_store::listing::Kind;
     use anklang_store::{
-        brand, campaign, channel_account, channel_route, contract, customer, document, handover,
-        inbound, message, offer, operation, order, planning,
+        audit, brand, campaign, channel_account, channel_route, contract, customer, document,
+        handover, inbound, message, offer, operation, order, planning,
     };
     use anklang_store::{product, selection, template, winback};
 
@@ -222,6 +223,7 @@ mod tests {
             .flat_map(|e| e.values().map(|v| v.name().to_owned()).collect::<Vec<_>>())
             .collect();
         let lists = [
+            &audit::LISTABLE,
             &brand::LISTABLE,
             &campaign::CANDIDATES,
             &campaign::LISTABLE,

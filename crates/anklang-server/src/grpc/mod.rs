@@ -2,6 +2,7 @@
 //! one store function in one transaction, turn rows into wire.
 
 pub mod change;
+pub mod deed;
 pub mod error;
 pub mod etag;
 pub mod form;
@@ -11,6 +12,7 @@ pub mod structs;
 pub mod wire;
 
 pub mod audience;
+pub mod audit;
 pub mod brands;
 pub mod campaigns;
 pub mod channels;

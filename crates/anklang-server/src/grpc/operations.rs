@@ -7,12 +7,14 @@ use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::operations::v1::OperationMetadata;
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::rpc;
+use anklang_store::audit::{self, Counts};
 use anklang_store::call::Call;
 use anklang_store::operation::{self, Operation};
 use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Request, Response, Status};
 
+use super::deed::Asked;
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
 use crate::work::{App, bundle, dry_run, mailing, planning, winback};
@@ -122,20 +124,26 @@ impl OperationsApi {
 
     async fn delete(&self, request: Request<lro::DeleteOperationRequest>) -> ApiResult<()> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = id(&request.into_inner().name)?;
+        let request = request.into_inner();
+        let id = id(&request.name)?;
+        let deed = Asked::of(&request).deed()?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         operation::delete(&mut tx, tenant.id, id).await?;
+        audit::record(&mut tx, tenant.id, &deed, Counts::default()).await?;
         tx.commit().await?;
         Ok(())
     }
 
     async fn cancel(&self, request: Request<lro::CancelOperationRequest>) -> ApiResult<()> {
         let tenant = caller(&self.app.store, &request).await?;
-        let id = id(&request.into_inner().name)?;
+        let request = request.into_inner();
+        let id = id(&request.name)?;
+        let deed = Asked::of(&request).deed()?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         if !operation::request_cancel(&mut tx, tenant.id, id).await? {
             return Err(ApiError::NotFound(format!("operations/{id}")));
         }
+        audit::record(&mut tx, tenant.id, &deed, Counts::default()).await?;
         tx.commit().await?;
         self.app.wake.operations.notify_waiters();
         Ok(())

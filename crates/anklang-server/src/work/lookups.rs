@@ -12,6 +12,7 @@ use anklang_channels::proto::{self, lookup_result::Kind};
 use anklang_domain::TenantId;
 use anklang_domain::message::{AmbiguousPolicy, Known, Next, Outcome, after_lookup};
 use anklang_store::StoreError;
+use anklang_store::audit::Deed;
 use anklang_store::message::{self, Doubt, Looked};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -68,7 +69,7 @@ async fn round(app: &App, account: &Account) -> Result<bool, LookupError> {
         message::claim_lookups(&app.store, &account.id, account.tenant, waits, limit).await?;
     let claimed = doubts.len();
     if claimed > 0 {
-        match look_up(app, account, doubts).await {
+        match look_up(app, account, doubts, None).await {
             // It was not up when it was asked whether it can.
             Err(LookupError::Channel(CallError::Unsupported)) => {
                 account.cannot_look_up();
@@ -103,11 +104,13 @@ pub fn at_once(account: &Account) -> usize {
     most.clamp(1, MOST_AT_ONCE)
 }
 
-/// Asks about at most [`at_once`] messages of an account and settles what is known; gives how many.
+/// Asks about at most [`at_once`] messages of an account and settles what is known, for a call, if it is
+/// one that asks; gives how many.
 pub async fn look_up(
     app: &App,
     account: &Account,
     doubts: Vec<Doubt>,
+    deed: Option<&Deed>,
 ) -> Result<usize, LookupError> {
     let span = spans::look_up(account, doubts.len());
     let request = proto::LookupRequest {
@@ -124,7 +127,7 @@ pub async fn look_up(
     }
     let mut settled = 0;
     for (tenant, looked) in of {
-        settled += message::settle(&app.store, tenant, &looked).await?;
+        settled += message::settle(&app.store, tenant, &looked, deed).await?;
     }
     if settled > 0 {
         tracing::info!(account = account.id, settled, "lookups settled messages");

@@ -4,6 +4,7 @@
 //! one database and any of them may die at any time.
 
 pub mod accounts;
+pub mod audit;
 pub mod bundle;
 pub mod dispatch;
 pub mod dry_run;

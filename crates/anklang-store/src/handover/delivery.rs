@@ -11,6 +11,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::audit::{self, Counts, Deed};
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result, Store};
@@ -193,6 +194,7 @@ pub async fn replay_dead(
     webhook: WebhookId,
     before: DateTime<Utc>,
     limit: i64,
+    deed: &Deed,
 ) -> Result<usize> {
     let mut tx = store.begin(tenant).await?;
     let rows = diesel::sql_query(
@@ -210,6 +212,9 @@ pub async fn replay_dead(
     .bind::<BigInt, _>(limit)
     .execute(&mut tx)
     .await?;
+    if rows > 0 {
+        audit::record(&mut tx, tenant, deed, Counts::written(rows)).await?;
+    }
     tx.commit().await?;
     Ok(rows)
 }

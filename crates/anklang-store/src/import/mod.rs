@@ -8,7 +8,7 @@
 //!
 //! Two chunks at once do not deadlock: rows are written in the order of their keys. After a large
 //! import the statistics of its tables are gathered anew: the planner would else take a new tenant
-//! for an empty one.
+//! for an empty one. Each chunk that is committed has an entry in the audit log, in its transaction.
 
 mod copy;
 mod load;
@@ -27,6 +27,7 @@ pub use load::{Load, Loaded, Spec};
 pub(crate) use load::{Reference, bytes, date, decimal, flag, int, text, text_or_null, time};
 pub(crate) use single::{all, id_of, one};
 
+use crate::audit::{self, Counts, Deed};
 use crate::{Result, Store, StoreError};
 
 /// The most rows in a chunk.
@@ -111,6 +112,19 @@ pub struct Chunk<R> {
     good: Vec<Numbered<R>>,
     faults: Vec<Fault>,
     total: usize,
+}
+
+impl<R> Chunk<R> {
+    /// How many of its rows are refused, when the database has said which it refuses.
+    fn failed(&self, loaded: &Loaded) -> i64 {
+        let faults = self.faults.iter().chain(&loaded.faults);
+        let lines: HashSet<i64> = faults.map(|fault| fault.line).collect();
+        count(lines.len())
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// What came of a chunk.
@@ -209,22 +223,22 @@ impl<R: Load> Session<R> {
 }
 
 impl<R: Load> ChunkWriter<R> {
-    /// Writes a chunk of at most [`CHUNK`] rows in one transaction. `None`, and nothing is written,
-    /// when it is not `wanted` any more once there is a connection: waiting for one may take so long
-    /// that somebody has begun anew.
+    /// Writes a chunk of at most [`CHUNK`] rows in one transaction, and what the audit log says of it.
+    /// `None`, and nothing is written, when it is not `wanted` any more once there is a connection:
+    /// waiting for one may take so long that somebody has begun anew.
     pub async fn write(
         &self,
         chunk: Chunk<R>,
+        deed: &Deed,
         wanted: &(impl Fn() -> bool + Sync),
     ) -> Result<Option<Written>> {
-        let Some(loaded) = self.load(&chunk.good, wanted).await? else {
+        let Some(loaded) = self.load(&chunk, deed, wanted).await? else {
             return Ok(None);
         };
+        let failed = chunk.failed(&loaded);
         let mut faults = chunk.faults;
         faults.extend(loaded.faults);
         faults.sort_by_key(|fault| fault.line);
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let failed = count(faults.chunk_by(|a, b| a.line == b.line).count());
         let sums = Sums {
             rows: count(chunk.total),
             created: loaded.created,
@@ -237,15 +251,16 @@ impl<R: Load> ChunkWriter<R> {
 
     async fn load(
         &self,
-        rows: &[Numbered<R>],
+        chunk: &Chunk<R>,
+        deed: &Deed,
         wanted: &(impl Fn() -> bool + Sync),
     ) -> Result<Option<Loaded>> {
-        if rows.is_empty() {
+        if chunk.good.is_empty() {
             return Ok(Some(Loaded::default()));
         }
         let mut tries = 1;
         loop {
-            match self.try_load(rows, wanted).await {
+            match self.try_load(chunk, deed, wanted).await {
                 Err(error) if tries < TRIES && is_conflict(&error) => tries += 1,
                 result => return result,
             }
@@ -254,7 +269,8 @@ impl<R: Load> ChunkWriter<R> {
 
     async fn try_load(
         &self,
-        rows: &[Numbered<R>],
+        chunk: &Chunk<R>,
+        deed: &Deed,
         wanted: &(impl Fn() -> bool + Sync),
     ) -> Result<Option<Loaded>> {
         let mut client = self.store.bulk().await?;
@@ -262,10 +278,15 @@ impl<R: Load> ChunkWriter<R> {
             return Ok(None);
         }
         let tx = crate::pool::begin_bulk(&mut client, self.tenant).await?;
-        let loaded = copy::load(&tx, self.tenant, rows, &self.given).await?;
+        let loaded = copy::load(&tx, self.tenant, &chunk.good, &self.given).await?;
         if self.validate_only {
             tx.rollback().await?;
         } else {
+            let counts = Counts {
+                written: Some(loaded.created + loaded.updated),
+                refused: Some(chunk.failed(&loaded)),
+            };
+            audit::record_bulk(&tx, self.tenant, deed, counts).await?;
             tx.commit().await?;
         }
         Ok(Some(loaded))

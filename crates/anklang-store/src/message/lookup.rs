@@ -13,6 +13,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::{printable, seconds};
+use crate::audit::{self, Counts, Deed};
 use crate::sql::Fix;
 use crate::{Conn, Result, Store};
 
@@ -105,8 +106,13 @@ pub struct Looked {
 }
 
 /// Settles messages of a tenant of which their channel knew: those that are still ambiguous after the
-/// same attempt. Gives how many.
-pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Result<usize> {
+/// same attempt; for a call, if it is one that asked. Gives how many.
+pub async fn settle(
+    store: &Store,
+    tenant: TenantId,
+    looked: &[Looked],
+    deed: Option<&Deed>,
+) -> Result<usize> {
     if looked.is_empty() {
         return Ok(0);
     }
@@ -173,6 +179,9 @@ pub async fn settle(store: &Store, tenant: TenantId, looked: &[Looked]) -> Resul
     .fixed()
     .execute(&mut tx)
     .await?;
+    if let Some(deed) = deed.filter(|_| settled > 0) {
+        audit::record(&mut tx, tenant, deed, Counts::written(settled)).await?;
+    }
     tx.commit().await?;
     Ok(settled)
 }

@@ -90,6 +90,11 @@ async fn what_its_channel_never_got_is_sent_again_when_a_person_asks() {
     // Asked again there is nothing to be settled.
     let looked = look_up(&probe.client, names.clone()).await.unwrap();
     assert_eq!(looked.settled_count, 0);
+    let audited = "SELECT sum(written) || ' ' || bool_and(resources @> (
+                       SELECT array_agg('messages/' || id) FROM message))
+                   FROM audit_entry WHERE method LIKE '%/LookupMessages'";
+    let audited = probe.server.database.one(audited).await.unwrap();
+    assert_eq!(audited, "3 true");
     assert!(
         looked
             .messages

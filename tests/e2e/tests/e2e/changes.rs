@@ -136,8 +136,13 @@ pub async fn stored(server: &TestServer) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for table in tables {
         let table: String = table.get(0);
+        // What is in the audit log is sealed a little later, and else stays.
+        let row = match &table[..] {
+            "audit_entry" => "to_jsonb(t) - 'seq' - 'hash'",
+            _ => "t",
+        };
         let sql = format!(
-            "SELECT coalesce(string_agg(t::text, '\n' ORDER BY t::text), '') FROM {table} t"
+            "SELECT coalesce(string_agg(({row})::text, '\n' ORDER BY ({row})::text), '') FROM {table} t"
         );
         let rows = database.query_one(&sql, &[]).await.unwrap().get(0);
         all.push((table, rows));

@@ -10,12 +10,21 @@ pub struct Hold(tokio_postgres::Client);
 impl Hold {
     /// Before rows of a table are inserted, those that a condition on NEW picks.
     pub async fn inserts(server: &TestServer, table: &str, condition: &str) -> Self {
+        Hold::before("INSERT", server, table, condition).await
+    }
+
+    /// Before rows of a table are updated, those that a condition on OLD and NEW picks.
+    pub async fn updates(server: &TestServer, table: &str, condition: &str) -> Self {
+        Hold::before("UPDATE", server, table, condition).await
+    }
+
+    async fn before(event: &str, server: &TestServer, table: &str, condition: &str) -> Self {
         let connection = server.database.connect().await.unwrap();
         let sql = format!(
             "SELECT pg_advisory_lock(1);
              CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
-             CREATE TRIGGER hold BEFORE INSERT ON {table}
+             CREATE TRIGGER hold BEFORE {event} ON {table}
                  FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION hold()"
         );
         connection.batch_execute(&sql).await.unwrap();

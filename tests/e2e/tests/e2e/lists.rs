@@ -210,6 +210,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             json!({}),
             "operations",
         ),
+        (
+            "anklang.audit.v1.AuditService/ListAuditEntries",
+            json!({}),
+            "auditEntries",
+        ),
     ]);
     lists
 }
@@ -253,6 +258,7 @@ async fn pages_are_the_list_in_parts() {
     let raw = Raw::connect(server.addr).await;
     another_phase(&world).await;
     work_on_selection(&world).await;
+    crate::audit::sealed(&server).await;
     let lists = lists(&world);
     let known: Vec<&str> = lists.iter().map(|(method, ..)| *method).collect();
     let paged = raw::methods().filter(|m| m.input().get_field_by_name("page_token").is_some());

@@ -91,6 +91,8 @@ async fn one_trace_goes_from_the_call_into_the_plugin() {
     let campaign = launch(&client, TRACE, "01").await;
     mailing::until_over(&client, &campaign).await;
     assert_eq!(server.sink.count(), CUSTOMERS as u64);
+    let audited = "SELECT trace_id FROM audit_entry WHERE method LIKE '%/LaunchCampaign'";
+    assert_eq!(server.database.one(audited).await.unwrap(), TRACE);
     until("all messages' spans", async || {
         let spans = collector.trace(TRACE);
         let sends = named(&spans, "mail send").len();

@@ -15,7 +15,8 @@ use crate::utility::{Case, Utility};
 use crate::world::{named, populate};
 
 /// Lists without a parent.
-const LISTS: [&str; 22] = [
+const LISTS: [&str; 23] = [
+    "anklang.audit.v1.AuditService/ListAuditEntries",
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/ListProducts",
     "anklang.customers.v1.CustomerService/ListCustomers",
@@ -41,7 +42,9 @@ const LISTS: [&str; 22] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 32] = [
+const OTHERS: [&str; 34] = [
+    "anklang.audit.v1.AuditService/ExportAuditEntries",
+    "anklang.audit.v1.AuditService/GetAuditHead",
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",

@@ -6,6 +6,8 @@ use anklang_domain::Violations;
 use anklang_domain::master::{Entity, Row};
 use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::import::{Numbered, Read};
+use prost::Message;
+use sha2::{Digest, Sha256};
 
 use super::csv::{Place, Record, Splitter};
 use crate::grpc::{ApiError, ApiResult};
@@ -14,6 +16,7 @@ use crate::grpc::{ApiError, ApiResult};
 pub struct RowReader<R> {
     columns: Vec<String>,
     source: Source,
+    received: Sha256,
     row: std::marker::PhantomData<fn() -> R>,
 }
 
@@ -63,6 +66,7 @@ impl<R: Row> RowReader<R> {
         Ok(RowReader {
             columns,
             source,
+            received: Sha256::new(),
             row: std::marker::PhantomData,
         })
     }
@@ -95,6 +99,11 @@ impl<R: Row> RowReader<R> {
         &self.columns
     }
 
+    /// SHA-256 of all that was taken so far: of a whole file in CSV, that of the file.
+    pub fn received(&self) -> [u8; 32] {
+        self.received.clone().finalize().into()
+    }
+
     /// Takes the next bytes of the CSV.
     pub fn csv(&mut self, bytes: &[u8]) -> ApiResult<Vec<Numbered<Read<R>>>> {
         let Source::Csv { splitter, .. } = &mut self.source else {
@@ -103,6 +112,7 @@ impl<R: Row> RowReader<R> {
                 "the header names columns: send rows",
             ));
         };
+        self.received.update(bytes);
         let mut records = Vec::new();
         let split = splitter.push(bytes, &mut records);
         let rows = self.records(&records)?;
@@ -118,6 +128,9 @@ impl<R: Row> RowReader<R> {
                 "the header names no columns: send CSV",
             ));
         };
+        for row in rows {
+            self.received.update(row.encode_length_delimited_to_vec());
+        }
         let first = *count + 1;
         *count += i64::try_from(rows.len()).unwrap_or(i64::MAX);
         Ok((first..)

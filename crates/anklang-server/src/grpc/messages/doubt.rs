@@ -7,11 +7,13 @@ use std::time::Duration;
 use anklang_domain::{MessageId, Violations, name};
 use anklang_proto::anklang::messages::v1 as pb;
 use anklang_store::Conn;
+use anklang_store::audit::Deed;
 use anklang_store::message::{self, Doubt, Resolution};
 use anklang_store::tenant::Tenant;
 use tonic::Request;
 use uuid::Uuid;
 
+use super::super::deed::Asked;
 use super::super::{ApiError, ApiResult, Change, caller};
 use super::{MAX_NOTE, MessagesApi, to_wire};
 use crate::work::lookups::{self, LookupError};
@@ -114,12 +116,13 @@ impl MessagesApi {
         let mut violations = Violations::new();
         let ids = read_names(&request.names, &mut violations);
         violations.finish(())?;
+        let deed = Asked::of(&request).deed()?;
 
         let mut tx = self.app.store.begin(tenant.id).await?;
         load_all(&mut tx, &tenant, &ids).await?;
         let doubts = message::in_doubt(&mut tx, tenant.id, &ids).await?;
         tx.commit().await?;
-        let settled = tokio::time::timeout(LOOKUP_TIME, self.ask(&tenant, doubts)).await;
+        let settled = tokio::time::timeout(LOOKUP_TIME, self.ask(&tenant, doubts, &deed)).await;
         let settled = settled.map_err(|_| {
             ApiError::Unavailable("the channels did not answer within a minute".into())
         })??;
@@ -133,7 +136,7 @@ impl MessagesApi {
     }
 
     /// Asks all channels that can be asked, also those after one that does not answer.
-    async fn ask(&self, tenant: &Tenant, doubts: Vec<Doubt>) -> ApiResult<usize> {
+    async fn ask(&self, tenant: &Tenant, doubts: Vec<Doubt>, deed: &Deed) -> ApiResult<usize> {
         let mut of: BTreeMap<String, Vec<Doubt>> = BTreeMap::new();
         for doubt in doubts {
             of.entry(doubt.account.clone()).or_default().push(doubt);
@@ -147,7 +150,7 @@ impl MessagesApi {
                 continue;
             }
             for doubts in doubts.chunks(lookups::at_once(&account)) {
-                match lookups::look_up(&self.app, &account, doubts.to_vec()).await {
+                match lookups::look_up(&self.app, &account, doubts.to_vec(), Some(deed)).await {
                     Ok(some) => settled += some,
                     Err(LookupError::Channel(error)) => {
                         failed = Some(format!("channelAccounts/{id}: {error}"));

@@ -281,6 +281,12 @@ async fn what_fails_is_tried_again_then_dead_then_replayed() {
     assert_eq!(replay_dead(&client, &hook.name).await, 1);
     until_in(&client, &hook.name, DeliveryState::Delivered, 2).await;
     assert_eq!(replay_dead(&client, &hook.name).await, 0);
+    let audited = "SELECT string_agg(written || ' ' || resources[1], ', ')
+                   FROM audit_entry WHERE method LIKE '%/ReplayDeadDeliveries'";
+    assert_eq!(
+        server.database.one(audited).await.unwrap(),
+        format!("1 {}", hook.name)
+    );
     let ids: BTreeSet<String> = receiver.calls().iter().map(|c| c.id().to_owned()).collect();
     assert_eq!((receiver.calls().len(), ids.len()), (8, 2));
     let well = get(&client, &hook.name).await;

@@ -33,12 +33,12 @@ const LIST: &str = "anklang.brands.v1.BrandService/ListBrands";
 const UPDATE: &str = "anklang.brands.v1.BrandService/UpdateBrand";
 
 /// A static token that nobody has yet.
-fn new_token() -> String {
+pub fn new_token() -> String {
     format!("anklang_{}", keys::base64(rand::random::<[u8; 32]>()))
 }
 
 /// Settings by which a server knows a static token.
-fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String {
+pub fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String {
     format!(
         "[auth.tokens.{id}]\nsha256 = \"{}\"\ntenants = {tenants:?}\nroles = {roles:?}\n",
         hex::encode(Sha256::digest(token))
@@ -62,7 +62,7 @@ async fn serving(auth: &str, trusts: &str) -> (TestServer, Raw) {
 }
 
 /// The same with the tenants `linden` and `other`, each of which has one brand, of its name.
-async fn guarded(auth: &str, trusts: &str) -> (TestServer, Raw) {
+pub async fn guarded(auth: &str, trusts: &str) -> (TestServer, Raw) {
     let (server, raw) = serving(auth, trusts).await;
     for tenant in ["linden", "other"] {
         let client = server.client(tenant).await.unwrap();
@@ -74,12 +74,12 @@ async fn guarded(auth: &str, trusts: &str) -> (TestServer, Raw) {
 }
 
 /// A change: the brand of that code is there afterwards.
-fn brand(code: &str) -> Value {
+pub fn brand(code: &str) -> Value {
     let brand = json!({"code": code, "displayName": code, "senderEmail": "post@sw.example"});
     json!({"brand": brand, "allowMissing": true})
 }
 
-async fn update(raw: &Raw, tenant: Option<&str>, request: &Value) -> Result<Value, Status> {
+pub async fn update(raw: &Raw, tenant: Option<&str>, request: &Value) -> Result<Value, Status> {
     raw.call(tenant, UPDATE, request).await
 }
 
@@ -108,7 +108,7 @@ fn denied(status: &Status) {
 }
 
 /// The permission that a caller is told to lack.
-fn lacking(status: &Status) -> Option<String> {
+pub fn lacking(status: &Status) -> Option<String> {
     if (status.code(), &reason(status)[..]) != (Code::PermissionDenied, "PERMISSION_DENIED") {
         return None;
     }

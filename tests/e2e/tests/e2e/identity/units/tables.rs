@@ -17,13 +17,15 @@ enum Shown {
     Common,
     /// Everything, to read and write: the server compares whose it is.
     Own,
+    /// Nothing, to be added to.
+    Added,
     /// What belongs to customers of the units.
     Bounded,
     /// What is shared with the units.
     Shared,
 }
 
-use Shown::{Bounded, Closed, Common, Own, Shared};
+use Shown::{Added, Bounded, Closed, Common, Own, Shared};
 
 const TABLES: &[(Shown, &[&str])] = &[
     (
@@ -88,6 +90,7 @@ const TABLES: &[(Shown, &[&str])] = &[
         ],
     ),
     (Own, &["request_log"]),
+    (Added, &["audit_entry"]),
     (
         Closed,
         &[
@@ -163,6 +166,7 @@ async fn every_table_is_decided_about() {
         assert_eq!(roles, ["anklang_scoped"], "{table}");
         let shown = match (&text(4)[..], &text(5)[..]) {
             ("false", "false") => Closed,
+            ("false", "true") => Added,
             ("true", "false") => Common,
             ("true", "true") => Own,
             (of, "false") if !of.is_empty() => Shared,

@@ -1,0 +1,489 @@
+//! The chain of the audit log. The hash of each entry covers all of the entry, its place in the chain and the hash
+//! before it: whoever has noted one hash finds out whether anything up to it was changed, taken out, put in or
+//! moved.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::TenantId;
+
+/// What each encoding begins with; another encoding has another one.
+const ENCODING: &str = "anklang.audit.1";
+
+/// Stands for a value that is not there, where the length of one that is would stand.
+const NOTHING: [u8; 8] = [0xff; 8];
+
+/// Who did what when to what: a call that changed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose data.
+    pub tenant: TenantId,
+    /// Its id.
+    pub id: Uuid,
+    /// When it was written, by the database's clock, to the microsecond.
+    pub at: DateTime<Utc>,
+    /// Who called.
+    pub caller: String,
+    /// The path of the call.
+    pub method: String,
+    /// Names of resources that request and response name, a few.
+    pub resources: Vec<String>,
+    /// The caller's id of the call.
+    pub request_id: Option<Uuid>,
+    /// SHA-256 of the request.
+    pub request_hash: Vec<u8>,
+    /// The trace that the call belongs to.
+    pub trace_id: Option<String>,
+    /// How many things were written, where the call tells it.
+    pub written: Option<i64>,
+    /// How many were refused, where the call tells it.
+    pub refused: Option<i64>,
+}
+
+impl Entry {
+    /// The entry as bytes. Two entries that differ have different ones: each value stands behind its length, and
+    /// none can be taken for a part of another.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder(Vec::with_capacity(512));
+        out.put(ENCODING);
+        out.put(self.tenant.0);
+        out.put(self.id);
+        out.put(self.at.timestamp_micros().to_be_bytes());
+        out.put(&self.caller);
+        out.put(&self.method);
+        out.length(self.resources.len());
+        for resource in &self.resources {
+            out.put(resource);
+        }
+        out.put_any(self.request_id);
+        out.put(&self.request_hash);
+        out.put_any(self.trace_id.as_deref());
+        out.put_any(self.written.map(i64::to_be_bytes));
+        out.put_any(self.refused.map(i64::to_be_bytes));
+        out.0
+    }
+}
+
+/// Values one after the other, each behind its length in eight bytes.
+struct Encoder(Vec<u8>);
+
+impl Encoder {
+    fn length(&mut self, length: usize) {
+        self.0.extend((length as u64).to_be_bytes());
+    }
+
+    fn put(&mut self, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
+        self.length(value.len());
+        self.0.extend(value);
+    }
+
+    fn put_any(&mut self, value: Option<impl AsRef<[u8]>>) {
+        match value {
+            Some(value) => self.put(value),
+            None => self.0.extend(NOTHING),
+        }
+    }
+}
+
+/// A place in a chain, and the hash there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the entry, from 1.
+    pub seq: i64,
+    /// Its hash, and so that of all before it.
+    pub hash: [u8; 32],
+}
+
+/// Before the first entry of any chain.
+pub const BEGINNING: Head = Head {
+    seq: 0,
+    hash: [0; 32],
+};
+
+impl Head {
+    /// The next entry's place and hash: SHA-256 of the hash before it, the entry and its number.
+    #[must_use]
+    pub fn followed_by(&self, entry: &Entry) -> Head {
+        let seq = self.seq.saturating_add(1);
+        let hash = Sha256::new()
+            .chain_update(self.hash)
+            .chain_update(entry.encode())
+            .chain_update(seq.to_be_bytes())
+            .finalize();
+        Head {
+            seq,
+            hash: hash.into(),
+        }
+    }
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It, or its hash, is not what was sealed.
+    Changed,
+    /// It is not there.
+    Missing,
+    /// It stands at another place.
+    OutOfOrder,
+    /// Up to it all fits together, but another hash was noted of it.
+    HeadDiffers,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Fault::Changed => "changed: the entry and its hash do not fit together",
+            Fault::Missing => "missing",
+            Fault::OutOfOrder => "out of order",
+            Fault::HeadDiffers => "the head differs: its hash is not the one that was noted",
+        })
+    }
+}
+
+/// The first entry at which a chain is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("entry {seq}: {fault}")]
+pub struct Broken {
+    /// Its number.
+    pub seq: i64,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// A chain that is checked from its beginning on, entry by entry.
+#[derive(Debug)]
+pub struct Check {
+    head: Head,
+    noted: Option<Head>,
+    /// The next entry did not come where it belongs: it is missing, unless it comes further on.
+    gap: bool,
+}
+
+impl Check {
+    /// Of a chain of which somebody may have noted a head.
+    pub fn new(noted: Option<Head>) -> Self {
+        Check {
+            head: BEGINNING,
+            noted,
+            gap: false,
+        }
+    }
+
+    /// Looks at the next entry, with what it is said to be sealed as.
+    ///
+    /// # Errors
+    /// The chain is broken; nothing more needs to be looked at.
+    pub fn add(&mut self, entry: &Entry, sealed: Head) -> Result<(), Broken> {
+        let next = self.head.followed_by(entry);
+        if sealed.seq < next.seq || (self.gap && sealed.seq == next.seq) {
+            return Err(Fault::OutOfOrder.at(sealed.seq));
+        }
+        if sealed.seq > next.seq {
+            self.gap = true;
+            return Ok(());
+        }
+        if sealed != next {
+            return Err(Fault::Changed.at(next.seq));
+        }
+        self.head = next;
+        self.compare()
+    }
+
+    /// How far the chain is whole.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The end of the chain, when it is whole.
+    ///
+    /// # Errors
+    /// The chain is broken.
+    pub fn finish(self) -> Result<Head, Broken> {
+        self.compare()?;
+        let is_short = self.noted.is_some_and(|noted| noted.seq > self.head.seq);
+        match self.gap || is_short {
+            true => Err(Fault::Missing.at(self.head.seq.saturating_add(1))),
+            false => Ok(self.head),
+        }
+    }
+
+    /// Whether this is the head that was noted, if one was noted here.
+    fn compare(&self) -> Result<(), Broken> {
+        match self.noted {
+            Some(noted) if noted.seq == self.head.seq && noted != self.head => {
+                Err(Fault::HeadDiffers.at(noted.seq))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Fault {
+    fn at(self, seq: i64) -> Broken {
+        Broken { seq, fault: self }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn uuid(text: &str) -> Uuid {
+        text.parse().unwrap()
+    }
+
+    fn hex(hash: [u8; 32]) -> String {
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn full() -> Entry {
+        Entry {
+            tenant: TenantId(uuid("01930000-0000-7000-8000-000000000001")),
+            id: uuid("01930000-0000-7000-8000-000000000002"),
+            at: DateTime::from_timestamp_micros(1_795_000_000_123_456).unwrap(),
+            caller: "tokens/crm".into(),
+            method: "/anklang.customers.v1.CustomerService/UpdateCustomer".into(),
+            resources: vec!["customers/4711".into(), "brands/gr%C3%BCn".into()],
+            request_id: Some(uuid("01930000-0000-7000-8000-000000000003")),
+            request_hash: vec![7; 32],
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
+            written: Some(9_990),
+            refused: Some(10),
+        }
+    }
+
+    fn least() -> Entry {
+        Entry {
+            caller: "anybody".into(),
+            resources: Vec::new(),
+            request_id: None,
+            request_hash: vec![0; 32],
+            trace_id: None,
+            written: None,
+            refused: None,
+            ..full()
+        }
+    }
+
+    /// Made with Python's hashlib, from the words of docs/audit.md.
+    #[test]
+    fn hashes_are_those_that_others_make() {
+        let first = BEGINNING.followed_by(&full());
+        let second = first.followed_by(&least());
+        assert_eq!((first.seq, second.seq), (1, 2));
+        assert_eq!(
+            hex(first.hash),
+            "15a1cc03e4579a05634c86ba71bb9f7933f0ad9594ae92eb6fcc133ce0ef860a"
+        );
+        assert_eq!(
+            hex(second.hash),
+            "fc8b32f919438352abeb2c326fa5342de7c9c3714b705c8551370c172c2d0653"
+        );
+    }
+
+    #[test]
+    fn values_do_not_run_into_each_other() {
+        let alike = [
+            full(),
+            Entry {
+                caller: "tokens/crm/".into(),
+                method: full().method[1..].into(),
+                ..full()
+            },
+            Entry {
+                resources: vec!["customers/4711brands/gr%C3%BCn".into()],
+                ..full()
+            },
+            Entry {
+                resources: vec!["brands/gr%C3%BCn".into(), "customers/4711".into()],
+                ..full()
+            },
+            Entry {
+                resources: Vec::new(),
+                ..full()
+            },
+            Entry {
+                resources: vec![String::new()],
+                ..full()
+            },
+            Entry {
+                trace_id: None,
+                ..full()
+            },
+            Entry {
+                trace_id: Some(String::new()),
+                ..full()
+            },
+            Entry {
+                written: Some(10),
+                refused: Some(9_990),
+                ..full()
+            },
+            Entry {
+                written: None,
+                ..full()
+            },
+            Entry {
+                refused: None,
+                ..full()
+            },
+        ];
+        for (i, one) in alike.iter().enumerate() {
+            for other in &alike[..i] {
+                assert_ne!(one.encode(), other.encode(), "{one:?}");
+            }
+        }
+    }
+
+    /// A chain as it was sealed.
+    fn sealed(entries: Vec<Entry>) -> Vec<(Entry, Head)> {
+        let mut head = BEGINNING;
+        let next = |entry: Entry| {
+            head = head.followed_by(&entry);
+            (entry, head)
+        };
+        entries.into_iter().map(next).collect()
+    }
+
+    fn check(chain: &[(Entry, Head)], noted: Option<Head>) -> Result<Head, Broken> {
+        let mut check = Check::new(noted);
+        for (entry, sealed) in chain {
+            check.add(entry, *sealed)?;
+        }
+        check.finish()
+    }
+
+    #[test]
+    fn a_chain_says_where_it_is_broken_and_why() {
+        let whole = sealed(vec![full(), least(), full(), least()]);
+        let last = whole[3].1;
+        let broken = |seq, fault: Fault| Err(fault.at(seq));
+        assert_eq!(check(&[], None), Ok(BEGINNING));
+        assert_eq!(check(&[], Some(BEGINNING)), Ok(BEGINNING));
+        assert_eq!(check(&whole, None), Ok(last));
+        for (_, noted) in &whole {
+            assert_eq!(check(&whole, Some(*noted)), Ok(last));
+        }
+        // What comes after a head that was noted, nobody has noted.
+        assert_eq!(check(&whole[..3], Some(whole[1].1)), Ok(whole[2].1));
+
+        let without_second = [&whole[..1], &whole[2..]].concat();
+        assert_eq!(check(&without_second, None), broken(2, Fault::Missing));
+        assert_eq!(check(&whole[1..], None), broken(1, Fault::Missing));
+        assert_eq!(check(&whole[..3], Some(last)), broken(4, Fault::Missing));
+        let mut moved = whole.clone();
+        moved.swap(1, 2);
+        assert_eq!(check(&moved, None), broken(2, Fault::OutOfOrder));
+        let twice = [&whole[..2], &whole[1..]].concat();
+        assert_eq!(check(&twice, None), broken(2, Fault::OutOfOrder));
+        let mut exchanged = whole.clone();
+        exchanged[1].0 = full();
+        exchanged[2].0 = least();
+        assert_eq!(check(&exchanged, None), broken(2, Fault::Changed));
+
+        // Made anew from some place on, it fits together, and not to what was noted.
+        let anew = sealed(vec![full(), full(), full(), least()]);
+        assert_eq!(check(&anew, None), Ok(anew[3].1));
+        assert_eq!(check(&anew, Some(last)), broken(4, Fault::HeadDiffers));
+        assert_eq!(
+            check(&anew, Some(whole[1].1)),
+            broken(2, Fault::HeadDiffers)
+        );
+        assert_eq!(check(&anew, Some(whole[0].1)), Ok(anew[3].1));
+    }
+
+    fn entries() -> impl Strategy<Value = Entry> {
+        let texts = ("[a-z/]{0,4}", "[a-z/]{0,4}");
+        let resources = prop::collection::vec("[a-z/]{0,4}", 0..4);
+        let maybe = (any::<Option<u128>>(), any::<Option<u8>>());
+        let counts = (any::<Option<i64>>(), any::<Option<i64>>());
+        let ids = (0..3u128, any::<u128>(), any::<i32>());
+        (ids, texts, resources, maybe, counts).prop_map(
+            |(
+                (tenant, id, at),
+                (caller, method),
+                resources,
+                (request, trace),
+                (written, refused),
+            )| Entry {
+                tenant: TenantId(Uuid::from_u128(tenant)),
+                id: Uuid::from_u128(id),
+                at: DateTime::from_timestamp_micros(at.into()).unwrap(),
+                caller,
+                method,
+                resources,
+                request_id: request.map(Uuid::from_u128),
+                request_hash: id.to_be_bytes().to_vec(),
+                trace_id: trace.map(|n| n.to_string()),
+                written,
+                refused,
+            },
+        )
+    }
+
+    /// Something done to a chain behind its back; the second value says to what else.
+    fn tampered(
+        chain: &[(Entry, Head)],
+        what: usize,
+        at: usize,
+        other: &Entry,
+    ) -> Vec<(Entry, Head)> {
+        let mut chain = chain.to_vec();
+        let entry = &mut chain[at].0;
+        match what {
+            0 => entry.tenant = other.tenant,
+            1 => entry.id = other.id,
+            2 => entry.at = other.at,
+            3 => entry.caller.clone_from(&other.caller),
+            4 => entry.method.clone_from(&other.method),
+            5 => entry.resources.clone_from(&other.resources),
+            6 => entry.request_id = other.request_id,
+            7 => entry.request_hash.clone_from(&other.request_hash),
+            8 => entry.trace_id.clone_from(&other.trace_id),
+            9 => entry.written = other.written,
+            10 => entry.refused = other.refused,
+            11 => chain[at].1.hash[at % 32] ^= 1,
+            12 => chain[at].1.seq = other.written.unwrap_or(-1),
+            13 => drop(chain.remove(at)),
+            14 => {
+                let head = chain[at].1;
+                chain.insert(at, (other.clone(), head));
+            }
+            _ => {
+                let to = (at + 1) % chain.len();
+                chain.swap(at, to);
+            }
+        }
+        chain
+    }
+
+    proptest! {
+        #[test]
+        fn any_single_change_is_found(
+            some in prop::collection::vec(entries(), 1..8),
+            other in entries(),
+            what in 0..16usize,
+            at in any::<prop::sample::Index>(),
+        ) {
+            let chain = sealed(some);
+            let end = chain[chain.len() - 1].1;
+            prop_assert_eq!(check(&chain, Some(end)), Ok(end));
+            let changed = tampered(&chain, what, at.index(chain.len()), &other);
+            let found = check(&changed, Some(end));
+            prop_assert_eq!(found.is_ok(), changed == chain, "{:?}", found);
+        }
+
+        #[test]
+        fn entries_that_differ_are_encoded_differently(one in entries(), other in entries()) {
+            prop_assert_eq!(one == other, one.encode() == other.encode());
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! `anklang audit`: exports the audit log, and checks its chain on this side of the server.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anklang_domain::TenantId;
+use anklang_domain::audit::{Check, Entry, Head};
+use anklang_proto::anklang::audit::v1 as pb;
+use anyhow::Context;
+use chrono::{DateTime, SecondsFormat, Utc};
+use pb::audit_service_client::AuditServiceClient;
+use serde::{Deserialize, Serialize};
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use uuid::Uuid;
+
+use super::import::Broken;
+use super::server_args::{Connection, ServerArgs};
+use crate::grpc::{TENANT_KEY, wire};
+
+/// The chain is broken.
+const EXIT_BROKEN: u8 = 1;
+/// The log could not be read to its end.
+const EXIT_FAILED: u8 = 2;
+/// So many calls without an entry more, and reading is given up.
+const TRIES: u32 = 8;
+/// The wait before another call.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Export the audit log, and check that nothing in it was changed (docs/audit.md).
+#[derive(clap::Subcommand)]
+pub enum AuditCommand {
+    /// Write all sealed entries as JSON, one on each line.
+    Export(ExportArgs),
+    /// Check the chain of a server's log, or of an exported file, from its beginning.
+    ///
+    /// Tells how many entries there are and the head to be noted, or the first entry that is broken and why. Exit
+    /// code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 64 wrong usage.
+    Verify(VerifyArgs),
+}
+
+// No doc comments: they would be those of the commands.
+#[derive(clap::Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The tenant, by its slug.
+    #[arg(long, env = "ANKLANG_TENANT")]
+    tenant: String,
+    /// Where to; otherwise to standard output.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The tenant, by its slug.
+    #[arg(long, env = "ANKLANG_TENANT", required_unless_present = "file")]
+    tenant: Option<String>,
+    /// A head that was noted: the chain must lead to it.
+    #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
+    head: Option<Head>,
+    /// An exported file; otherwise what the server has is checked.
+    file: Option<PathBuf>,
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    let parts = text.split_once(':').and_then(|(seq, hash)| {
+        let seq = seq.parse().ok().filter(|seq: &i64| *seq >= 0)?;
+        let hash = digest(hash).ok()?;
+        Some(Head { seq, hash })
+    });
+    parts.ok_or_else(|| "must be a number, a colon and 64 hexadecimal digits".to_owned())
+}
+
+/// Runs the command.
+pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
+    let code = match command {
+        AuditCommand::Export(args) => export(args).await.map(|()| ExitCode::SUCCESS),
+        AuditCommand::Verify(args) => verify(args).await,
+    };
+    Ok(code.unwrap_or_else(|error| {
+        eprintln!("anklang: {error:#}");
+        ExitCode::from(EXIT_FAILED)
+    }))
+}
+
+async fn export(args: ExportArgs) -> anyhow::Result<()> {
+    let mut out: Box<dyn Write> = match &args.out {
+        Some(path) => {
+            let file = File::create(path).with_context(|| path.display().to_string())?;
+            Box::new(BufWriter::new(file))
+        }
+        None => Box::new(BufWriter::new(std::io::stdout())),
+    };
+    read_server(&args.server, &args.tenant, &mut |entry| {
+        serde_json::to_writer(&mut out, &Line::of(entry)?)?;
+        out.write_all(b"\n")?;
+        Ok(true)
+    })
+    .await?;
+    out.flush()?;
+    Ok(())
+}
+
+async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let mut check = Check::new(args.head);
+    let mut found = Ok(());
+    match (&args.file, &args.tenant) {
+        (Some(path), _) => {
+            read_file(path, |read| {
+                found = look(&mut check, read);
+                found.is_ok()
+            })
+            .with_context(|| path.display().to_string())?;
+        }
+        (None, Some(tenant)) => {
+            read_server(&args.server, tenant, &mut |entry| {
+                found = look(&mut check, Line::of(entry)?.read());
+                Ok(found.is_ok())
+            })
+            .await?;
+        }
+        (None, None) => anyhow::bail!("a file or a tenant is needed"),
+    }
+    match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
+        Ok(Head { seq, hash }) => {
+            println!("{seq} entries, the chain is whole");
+            println!("head {seq}:{}", hex::encode(hash));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(why) => {
+            eprintln!("anklang: the audit log is broken: {why}");
+            Ok(ExitCode::from(EXIT_BROKEN))
+        }
+    }
+}
+
+/// Looks at the next entry; the error says which is broken, and why.
+fn look(check: &mut Check, read: Result<(Entry, Head), String>) -> Result<(), String> {
+    let next = check.head().seq.saturating_add(1);
+    let (entry, sealed) = read.map_err(|why| format!("entry {next}: changed: {why}"))?;
+    check
+        .add(&entry, sealed)
+        .map_err(|broken| broken.to_string())
+}
+
+/// Gives the lines of a file to `each`, while it wants more.
+fn read_file(
+    path: &Path,
+    mut each: impl FnMut(Result<(Entry, Head), String>) -> bool,
+) -> anyhow::Result<()> {
+    for text in BufReader::new(File::open(path)?).lines() {
+        if !each(Line::parse(&text?)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Gives all sealed entries of a server to `each`, while it wants more. When the connection is lost, it goes on
+/// where it was.
+async fn read_server(
+    server: &ServerArgs,
+    tenant: &str,
+    each: &mut impl FnMut(pb::AuditEntry) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let connection = server.connect(None).await?;
+    let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
+    let (mut cursor, mut tries) = (String::new(), 0);
+    loop {
+        let before = cursor.clone();
+        match call(&connection, &slug, &mut cursor, each).await {
+            Ok(()) => return Ok(()),
+            Err(Broken::Failed(error)) => return Err(error),
+            Err(Broken::Lost(error)) => {
+                tries = if cursor == before { tries + 1 } else { 1 };
+                if tries >= TRIES {
+                    return Err(error.context("the connection was lost again and again"));
+                }
+            }
+        }
+        tokio::time::sleep(WAIT).await;
+    }
+}
+
+/// One call, from the cursor on; it moves behind what `each` was given.
+async fn call(
+    connection: &Connection,
+    tenant: &MetadataValue<Ascii>,
+    cursor: &mut String,
+    each: &mut impl FnMut(pb::AuditEntry) -> anyhow::Result<bool>,
+) -> Result<(), Broken> {
+    let mut request = Request::new(pb::ExportAuditEntriesRequest {
+        cursor: cursor.clone(),
+    });
+    request.metadata_mut().insert(TENANT_KEY, tenant.clone());
+    let mut client = AuditServiceClient::new(connection.clone());
+    let parts = client.export_audit_entries(request).await;
+    let mut parts = parts.map_err(Broken::of)?.into_inner();
+    while let Some(part) = parts.message().await.map_err(Broken::of)? {
+        for entry in part.audit_entries {
+            if !each(entry)? {
+                return Ok(());
+            }
+        }
+        *cursor = part.cursor;
+    }
+    Ok(())
+}
+
+/// A sealed entry in JSON: a line of an exported file, its fields named as in the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    seq: i64,
+    hash: String,
+    name: String,
+    tenant_uid: String,
+    create_time: String,
+    caller: String,
+    method: String,
+    resources: Vec<String>,
+    request_id: String,
+    request_sha256: String,
+    trace_id: String,
+    written_count: Option<i64>,
+    refused_count: Option<i64>,
+}
+
+impl Line {
+    fn of(entry: pb::AuditEntry) -> anyhow::Result<Self> {
+        let at = entry.create_time.as_ref().map(wire::date_time);
+        let at = at.and_then(Result::ok);
+        let at = at.with_context(|| format!("{} has no time", entry.name))?;
+        Ok(Line {
+            seq: entry.seq,
+            hash: entry.hash,
+            name: entry.name,
+            tenant_uid: entry.tenant_uid,
+            create_time: at.to_rfc3339_opts(SecondsFormat::Micros, true),
+            caller: entry.caller,
+            method: entry.method,
+            resources: entry.resources,
+            request_id: entry.request_id,
+            request_sha256: entry.request_sha256,
+            trace_id: entry.trace_id,
+            written_count: entry.written_count,
+            refused_count: entry.refused_count,
+        })
+    }
+
+    /// Reads a line, or says why it is none.
+    fn parse(text: &str) -> Result<(Entry, Head), String> {
+        let line: Line = serde_json::from_str(text).map_err(|e| format!("no entry: {e}"))?;
+        line.read()
+    }
+
+    /// The entry, and what it is said to be sealed as.
+    fn read(self) -> Result<(Entry, Head), String> {
+        let id = self.name.strip_prefix("auditEntries/").unwrap_or_default();
+        let request_id = match &self.request_id[..] {
+            "" => None,
+            id => Some(uuid(id, "request_id")?),
+        };
+        let entry = Entry {
+            tenant: TenantId(uuid(&self.tenant_uid, "tenant_uid")?),
+            id: uuid(id, "name")?,
+            at: time(&self.create_time)?,
+            request_id,
+            request_hash: digest(&self.request_sha256)
+                .map_err(|why| format!("request_sha256 {why}"))?
+                .to_vec(),
+            trace_id: Some(self.trace_id).filter(|id| !id.is_empty()),
+            caller: self.caller,
+            method: self.method,
+            resources: self.resources,
+            written: self.written_count,
+            refused: self.refused_count,
+        };
+        let hash = digest(&self.hash).map_err(|why| format!("hash {why}"))?;
+        let seq = self.seq;
+        Ok((entry, Head { seq, hash }))
+    }
+}
+
+fn uuid(text: &str, field: &str) -> Result<Uuid, String> {
+    Uuid::try_parse(text).map_err(|_| format!("{field} holds no UUID"))
+}
+
+/// A time to the microsecond: of more the hash would know nothing.
+fn time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text).ok();
+    time.map(|time| time.to_utc())
+        .filter(|time| time.timestamp_subsec_nanos() % 1_000 == 0)
+        .ok_or_else(|| "create_time is no time to the microsecond".to_owned())
+}
+
+fn digest(text: &str) -> Result<[u8; 32], &'static str> {
+    let bytes = hex::decode(text).ok();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or("is not 64 hexadecimal digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use anklang_domain::audit::BEGINNING;
+
+    use super::*;
+
+    fn sealed() -> pb::AuditEntry {
+        let mut wired = pb::AuditEntry {
+            name: "auditEntries/01930000-0000-7000-8000-000000000002".into(),
+            tenant_uid: "01930000-0000-7000-8000-000000000001".into(),
+            create_time: Some(prost_types::Timestamp {
+                seconds: 1_795_000_000,
+                nanos: 123_456_000,
+            }),
+            caller: "tokens/crm".into(),
+            method: "/anklang.customers.v1.CustomerService/UpdateCustomer".into(),
+            resources: vec!["customers/4711".into()],
+            request_sha256: "07".repeat(32),
+            written_count: Some(0),
+            seq: 1,
+            hash: "00".repeat(32),
+            ..Default::default()
+        };
+        let read = Line::of(wired.clone()).expect("a time").read();
+        let (entry, _) = read.expect("an entry");
+        wired.hash = hex::encode(BEGINNING.followed_by(&entry).hash);
+        wired
+    }
+
+    fn json(entry: pb::AuditEntry) -> String {
+        serde_json::to_string(&Line::of(entry).expect("a time")).expect("JSON")
+    }
+
+    #[test]
+    fn a_line_says_all_that_is_sealed() {
+        let text = json(sealed());
+        let (entry, head) = Line::parse(&text).expect("an entry");
+        assert_eq!(BEGINNING.followed_by(&entry), head);
+        assert_eq!((entry.request_id, entry.trace_id), (None, None));
+        assert_eq!((entry.written, entry.refused), (Some(0), None));
+        assert!(
+            text.contains("\"create_time\":\"2026-11-18T11:06:40.123456Z\""),
+            "{text}"
+        );
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn whatever_is_changed_in_a_line_is_found() {
+        let text = json(sealed());
+        let found = |text: &str| look(&mut Check::new(None), Line::parse(text));
+        assert_eq!(found(&text), Ok(()));
+        for (old, new) in [
+            ("crm", "erp"),
+            ("4711", "4712"),
+            (".123456Z", ".123457Z"),
+            (".123456Z", ".1234561Z"),
+            (
+                "\"request_id\":\"\"",
+                "\"request_id\":\"01930000-0000-7000-8000-000000000003\"",
+            ),
+            ("\"request_id\":\"\"", "\"request_id\":\"x\""),
+            ("\"trace_id\":\"\"", "\"trace_id\":\" \""),
+            ("\"written_count\":0", "\"written_count\":1"),
+            ("\"written_count\":0", "\"written_count\":null"),
+            ("\"refused_count\":null", "\"refused_count\":0"),
+            ("0707", "0708"),
+            ("{", "{\"more\":1,"),
+            ("{", ""),
+        ] {
+            assert!(text.contains(old), "{old}: {text}");
+            let why = found(&text.replacen(old, new, 1)).expect_err(new);
+            assert!(why.starts_with("entry 1: changed"), "{why}");
+        }
+    }
+
+    #[test]
+    fn heads_are_a_number_and_a_hash() {
+        let hash = "0a".repeat(32);
+        let read = head(&format!("17:{hash}"));
+        let expected = Head {
+            seq: 17,
+            hash: [10; 32],
+        };
+        assert_eq!(read, Ok(expected));
+        for wrong in [
+            "",
+            "17",
+            "17:",
+            &hash,
+            &format!("-1:{hash}"),
+            "17:0a",
+            &format!("x:{hash}"),
+        ] {
+            assert!(head(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The chain of the audit log: sealed by any server, in one line, whatever dies.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anklang_testkit::{Client, Options, TestServer};
+use tonic::Code;
+
+use super::{audit, change, export, head, sealed};
+use crate::hold::Hold;
+use crate::identity::guarded;
+use crate::refused;
+use crate::utility::until;
+
+/// Changes of one client after the other, by its number.
+const CHANGES: usize = 25;
+
+/// Checks the log of `linden` on a server; gives how many entries there are, and the head.
+async fn whole(addr: SocketAddr) -> (usize, String) {
+    let server = format!("http://{addr}");
+    let (code, said) = audit(&["verify", "--server", &server, "--tenant", "linden"]).await;
+    assert_eq!(code, 0, "{said}");
+    let (sum, head) = said.trim().split_once('\n').unwrap();
+    let sum = sum.strip_suffix(" entries, the chain is whole").unwrap();
+    let head = head.strip_prefix("head ").unwrap();
+    (sum.parse().unwrap(), head.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_at_once_on_two_servers_make_one_chain() {
+    let server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    let further = server.further().await.unwrap();
+    assert_eq!(whole(server.addr).await.0, 0);
+    change(&client, "b0", "first").await.unwrap();
+    let mut working = Vec::new();
+    for n in 0..8 {
+        let addr = [server.addr, further.addr][n % 2];
+        working.push(tokio::spawn(async move {
+            let client = Client::connect(addr, "linden").await.unwrap();
+            for i in 0..CHANGES {
+                // Some of one thing, and each some of its own.
+                let code = format!("b{}", if i % 2 == 0 { 0 } else { n });
+                change(&client, &code, &format!("{n}.{i}")).await.unwrap();
+            }
+        }));
+    }
+    for work in working {
+        work.await.unwrap();
+    }
+    sealed(&server).await;
+    let (sum, noted) = whole(server.addr).await;
+    assert_eq!(sum, 1 + 8 * CHANGES);
+    assert_eq!(whole(further.addr).await, (sum, noted.clone()));
+
+    let (entries, cursor) = export(&client, "").await.unwrap();
+    let numbers: Vec<i64> = entries.iter().map(|e| e.seq).collect();
+    let gapless: Vec<i64> = (1..).take(sum).collect();
+    assert_eq!(numbers, gapless);
+    let newest = head(&client).await;
+    assert_eq!(noted, format!("{}:{}", newest.seq, newest.hash));
+    assert_eq!(entries.last().unwrap().hash, newest.hash);
+
+    // An export goes on behind its cursor with what came since.
+    assert_eq!(export(&client, &cursor).await.unwrap().0, []);
+    change(&client, "b0", "later").await.unwrap();
+    sealed(&server).await;
+    let (later, _) = export(&client, &cursor).await.unwrap();
+    assert_eq!(later.len(), 1);
+    let more = export(&client, "7").await.unwrap().0;
+    assert_eq!((more.len(), more[0].seq), (sum + 1 - 7, 8));
+    for wrong in ["x", "-1", "0", "7.5"] {
+        let refused = export(&client, wrong).await.unwrap_err();
+        refused::names(&refused, &["cursor"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_while_it_seals_leaves_nothing_half_done() {
+    let mut server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    change(&client, "linden", "before").await.unwrap();
+    sealed(&server).await;
+    let (_, noted) = whole(server.addr).await;
+
+    let hold = Hold::updates(&server, "audit_entry", "NEW.seq = 3").await;
+    for i in 0..10 {
+        change(&client, "linden", &format!("{i}")).await.unwrap();
+    }
+    hold.reached().await;
+    // Changes do not wait for the chain.
+    change(&client, "linden", "meanwhile").await.unwrap();
+    server.kill();
+    hold.release().await;
+    server.restart().await.unwrap();
+    sealed(&server).await;
+    assert_eq!(whole(server.addr).await.0, 12);
+    let at = format!("http://{}", server.addr);
+    let args = ["verify", "--server", &at, "--tenant", "linden"];
+    let (code, said) = audit(&[&args[..], &["--head", &noted]].concat()).await;
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test]
+async fn servers_of_another_role_leave_sealing_to_the_scheduler() {
+    let server = TestServer::start_with(Options {
+        roles: vec!["api", "worker"],
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = server.client("linden").await.unwrap();
+    change(&client, "linden", "one").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(head(&client).await.seq, 0);
+    assert_eq!(head(&client).await.hash, "0".repeat(64));
+    assert_eq!(export(&client, "").await.unwrap().0, []);
+    let listed = super::list(&client, "").await;
+    assert_eq!((listed[0].seq, &listed[0].hash[..]), (0, ""));
+
+    let _scheduler = server.further_as(&["scheduler"]).await.unwrap();
+    until("it is sealed", async || head(&client).await.seq == 1).await;
+    let listed = super::list(&client, "seq = 1").await;
+    assert_eq!(listed[0].hash, head(&client).await.hash);
+}
+
+#[tokio::test]
+async fn the_program_exports_what_it_then_verifies_without_a_server() {
+    let (server, _raw) = guarded("", "").await;
+    let client = server.client("linden").await.unwrap();
+    // More than a part of an export.
+    let csv = |n: usize| format!("code,name,sender_email\nn{n},Name,post@sw.example\n");
+    for n in 0..260 {
+        let sums = client.import(ImportEntity::Brands, csv(n)).await.unwrap();
+        assert_eq!(sums.created, 1);
+    }
+    sealed(&server).await;
+    let noted = head(&client).await;
+    let noted = format!("{}:{}", noted.seq, noted.hash);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl").display().to_string();
+    let at = format!("http://{}", server.addr);
+
+    // It shows a token as the other commands do.
+    let export = ["export", "--server", &at, "--tenant", "linden"];
+    let (code, said) = audit(&export).await;
+    assert_eq!(code, 2, "{said}");
+    let nobody = Client::connect(server.addr, "linden").await.unwrap();
+    let status = super::export(&nobody, "").await.unwrap_err();
+    refused::is(&status, Code::Unauthenticated, "UNAUTHENTICATED");
+    let token = server.token().unwrap();
+    let out = [&export[..], &["--token", token, "--out", &file]].concat();
+    let (code, said) = audit(&out).await;
+    assert_eq!((code, &said[..]), (0, ""));
+    let (code, printed) = audit(&[&export[..], &["--token", token]].concat()).await;
+    assert_eq!(code, 0, "{printed}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(printed, text);
+    assert_eq!(text.lines().count(), 261);
+    for line in text.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(entry["caller"], "tokens/own");
+        assert_eq!(entry["hash"].as_str().unwrap().len(), 64);
+    }
+
+    let (code, said) = audit(&["verify", &file]).await;
+    let whole = format!("261 entries, the chain is whole\nhead {noted}\n");
+    assert_eq!((code, said), (0, whole.clone()));
+    let (code, said) = audit(&["verify", &file, "--head", &noted]).await;
+    assert_eq!((code, said), (0, whole));
+
+    for wrong in [
+        &["verify"][..],
+        &["verify", &file, "--head", "17"],
+        &["verify", &file, "--head", "17:00"],
+        &["export"],
+    ] {
+        let (code, said) = audit(wrong).await;
+        assert_eq!(code, 64, "{wrong:?}: {said}");
+    }
+    for lost in [
+        &["verify", "/nowhere/audit.jsonl"][..],
+        &["verify", "--server", "http://127.0.0.1:1", "--tenant", "x"],
+    ] {
+        let (code, said) = audit(lost).await;
+        assert_eq!(code, 2, "{lost:?}: {said}");
+    }
+}
