@@ -44,6 +44,10 @@ permissions! {
     CampaignsWrite = "campaigns.write",
     /// To start and stop contact with many customers.
     CampaignsLaunch = "campaigns.launch",
+    /// To approve or refuse what somebody else has launched.
+    CampaignsApprove = "campaigns.approve",
+    /// To say which launches need an approval.
+    ApprovalsManage = "approvals.manage",
     /// To see offers and their documents.
     OffersRead = "offers.read",
     /// To make, answer and withdraw them.
@@ -101,7 +105,8 @@ pub enum Role {
     Clerk,
     /// Sees everything and changes nothing.
     Auditor,
-    /// Another system of the tenant's: everything but where messages and events go.
+    /// Another system of the tenant's: everything but where messages and events go, and being the second
+    /// person of a launch.
     Service,
 }
 
@@ -137,7 +142,10 @@ impl Role {
         match self {
             Role::Central => true,
             Role::Auditor => permission.is_read(),
-            Role::Service => !matches!(permission, P::ChannelsWrite | P::WebhooksWrite),
+            Role::Service => !matches!(
+                permission,
+                P::ChannelsWrite | P::WebhooksWrite | P::CampaignsApprove | P::ApprovalsManage
+            ),
             Role::Clerk => match permission {
                 P::ChannelsRead | P::WebhooksRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
@@ -185,7 +193,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 26] = [
+    const TABLE: [(&str, &[Role]); 28] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -195,6 +203,8 @@ mod tests {
         ("campaigns.read", &ANYONE),
         ("campaigns.write", &MANAGERS),
         ("campaigns.launch", &MANAGERS),
+        ("campaigns.approve", &[Role::Central]),
+        ("approvals.manage", &[Role::Central]),
         ("offers.read", &ANYONE),
         ("offers.write", &WORKERS),
         ("messages.read", &ANYONE),

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod account;
+pub mod approval;
 pub mod channel;
 pub mod forecast;
 pub mod handover;
