@@ -17,13 +17,11 @@ ALTER TABLE phase
         CHECK (state IN ('planned', 'launching', 'awaiting_approval', 'active', 'completed', 'failed',
                          'cancelled'));
 
--- A phase that needs an approval: the limit that it is over, and of what was approved last the hash and the brands
--- whose templates it covers.
+-- A phase that needs an approval: the limit that it is over, and the brands whose templates the last one covers.
 CREATE TABLE launch_approval (
     tenant_id    uuid NOT NULL,
     phase_id     uuid NOT NULL,
     members_over bigint NOT NULL,
-    hash         bytea CHECK (length(hash) = 32),
     brands       uuid[] NOT NULL DEFAULT '{}',
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, phase_id),
@@ -40,7 +38,7 @@ CREATE TABLE launch_decision (
     decided_by text NOT NULL DEFAULT '',
     decided_at timestamptz NOT NULL DEFAULT now(),
     remark     text NOT NULL DEFAULT '',
-    hash       bytea,
+    hash       bytea CHECK (length(hash) = 32),
     content    jsonb,
     PRIMARY KEY (tenant_id, phase_id, id),
     FOREIGN KEY (tenant_id, phase_id) REFERENCES launch_approval

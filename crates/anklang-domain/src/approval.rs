@@ -12,7 +12,9 @@ pub fn is_needed(members: i64, members_over: Option<i64>) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Nobody is asked who they are.
-    #[error("callers are not known (auth.mode = \"none\"), so that nobody can be told from who launched it")]
+    #[error(
+        "callers are not known (auth.mode = \"none\"), so that nobody can be told from who launched it"
+    )]
     Unknown,
     /// It was launched when nobody was asked.
     #[error("who launched it is not known: cancel it and launch it again")]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use anklang_domain::access::{Permission, Rights, Role};
+use anklang_domain::approval::ANYBODY;
 use anklang_store::call::Call;
 use anyhow::Context as _;
 use axum::body::{Body, Bytes, HttpBody};
@@ -81,7 +82,7 @@ impl Principal {
     /// Whoever calls, when nobody is asked who they are.
     fn anybody() -> Self {
         Principal {
-            name: "anybody".into(),
+            name: ANYBODY.into(),
             worker: Worker::Anybody,
             tenants: Tenants::All,
             rights: Rights::all(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anklang_domain::Violations;
+use anklang_domain::approval::Unfit;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::StoreError;
 use tonic::{Code, Status};
@@ -93,6 +94,9 @@ pub enum Denied {
     /// Work in this name; holds what it must be.
     #[error("worker: {0}")]
     Worker(String),
+    /// Decide about what they have launched themselves.
+    #[error("{0}")]
+    OwnLaunch(Unfit),
 }
 
 impl ApiError {
@@ -187,7 +191,7 @@ fn permission_denied(denied: Denied) -> Status {
             details.add_bad_request_violation("worker", short(must));
             details
         }
-        Denied::Undeclared | Denied::Tenant => info(reason, []),
+        Denied::Undeclared | Denied::Tenant | Denied::OwnLaunch(_) => info(reason, []),
     };
     Status::with_error_details(Code::PermissionDenied, message, details)
 }

@@ -32,12 +32,12 @@ const LIST: &str = "anklang.brands.v1.BrandService/ListBrands";
 const UPDATE: &str = "anklang.brands.v1.BrandService/UpdateBrand";
 
 /// A static token that nobody has yet.
-fn new_token() -> String {
+pub fn new_token() -> String {
     format!("anklang_{}", keys::base64(rand::random::<[u8; 32]>()))
 }
 
 /// Settings by which a server knows a static token.
-fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String {
+pub fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String {
     format!(
         "[auth.tokens.{id}]\nsha256 = \"{}\"\ntenants = {tenants:?}\nroles = {roles:?}\n",
         hex::encode(Sha256::digest(token))
