@@ -112,8 +112,8 @@ pub async fn is_required(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> R
     Ok(row.is_so)
 }
 
-/// Whether the launch of a phase has to stop here, as there is no approval (any more): then the phase waits for one from
-/// this transaction on, and whoever approves waits for this transaction.
+/// Whether the launch of a phase has to stop here, as there is no approval (any more): then the phase waits
+/// for one from this transaction on, and whoever approves waits for this transaction.
 pub async fn waits(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
     let look = "SELECT unapproved AS is_so FROM phase WHERE tenant_id = $1 AND id = $2";
     // Most need none, and are not locked.
@@ -214,8 +214,8 @@ pub async fn lock(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     Ok(())
 }
 
-/// Whether a sender has messages of a phase that it has not begun to hand over: what they say was made before, and they
-/// go back to the queue as long as the phase waits.
+/// Whether a sender has messages of a phase that it has not begun to hand over: what they say was made
+/// before, and they go back to the queue as long as the phase waits.
 pub async fn is_in_hands(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
     let row: Flag = diesel::sql_query(
         "SELECT EXISTS (SELECT FROM message WHERE tenant_id = $1 AND phase_id = $2
