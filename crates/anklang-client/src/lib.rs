@@ -146,6 +146,8 @@ services! {
     templates: pb::templates::v1::template_service_client::TemplateServiceClient<Calls>,
     /// Campaigns.
     campaigns: pb::campaigns::v1::campaign_service_client::CampaignServiceClient<Calls>,
+    /// Approvals of launches.
+    approvals: pb::campaigns::v1::approval_service_client::ApprovalServiceClient<Calls>,
     /// Dry runs.
     dry_runs: pb::campaigns::v1::dry_run_service_client::DryRunServiceClient<Calls>,
     /// Offers.

@@ -45,6 +45,10 @@ permissions! {
     CampaignsWrite = "campaigns.write",
     /// To start and stop contact with many customers.
     CampaignsLaunch = "campaigns.launch",
+    /// To approve or refuse what somebody else has launched.
+    CampaignsApprove = "campaigns.approve",
+    /// To say which launches need an approval.
+    ApprovalsManage = "approvals.manage",
     /// To see offers and their documents.
     OffersRead = "offers.read",
     /// To make, answer and withdraw them.
@@ -104,7 +108,8 @@ pub enum Role {
     Clerk,
     /// Sees everything, also who did what, and changes nothing.
     Auditor,
-    /// Another system of the tenant's: everything but where messages and events go, and who did what.
+    /// Another system of the tenant's: everything but where messages and events go, being the second person of a
+    /// launch, and who did what.
     Service,
     /// As a clerk, for the customers of the org units that it is bound to, and of all below them.
     Region,
@@ -149,7 +154,11 @@ impl Role {
             Role::Auditor => permission.is_read(),
             Role::Service => !matches!(
                 permission,
-                P::ChannelsWrite | P::WebhooksWrite | P::AuditRead
+                P::ChannelsWrite
+                    | P::WebhooksWrite
+                    | P::CampaignsApprove
+                    | P::ApprovalsManage
+                    | P::AuditRead
             ),
             Role::Agency => permission != P::CampaignsRead && Role::Clerk.allows(permission),
             Role::Clerk | Role::Region => match permission {
@@ -245,7 +254,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 27] = [
+    const TABLE: [(&str, &[Role]); 29] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -255,6 +264,8 @@ mod tests {
         ("campaigns.read", &NO_AGENCY),
         ("campaigns.write", &MANAGERS),
         ("campaigns.launch", &MANAGERS),
+        ("campaigns.approve", &[Role::Central]),
+        ("approvals.manage", &[Role::Central]),
         ("offers.read", &ANYONE),
         ("offers.write", &WORKERS),
         ("messages.read", &ANYONE),

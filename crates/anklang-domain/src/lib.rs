@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod account;
+pub mod approval;
 pub mod audit;
 pub mod channel;
 pub mod forecast;

@@ -12,6 +12,8 @@ pub enum PhaseState {
     Planned,
     /// Its operation makes audience, offers, documents and messages.
     Launching,
+    /// What it has to send waits for a second person.
+    AwaitingApproval,
     /// Messages go out, answers come in.
     Active,
     /// Its messages have come to an end, and its offers or its time too.
@@ -24,9 +26,10 @@ pub enum PhaseState {
 
 impl PhaseState {
     /// All of them, with the words of the ledger.
-    pub const WORDS: [(PhaseState, &'static str); 6] = [
+    pub const WORDS: [(PhaseState, &'static str); 7] = [
         (PhaseState::Planned, "planned"),
         (PhaseState::Launching, "launching"),
+        (PhaseState::AwaitingApproval, "awaiting_approval"),
         (PhaseState::Active, "active"),
         (PhaseState::Completed, "completed"),
         (PhaseState::Failed, "failed"),
@@ -105,9 +108,10 @@ impl Control {
 /// Which control is legal in which state of a phase: pause, resume, cancel, reschedule. What has
 /// ended can still be cancelled: a completed phase may have open offers, and a failed one keeps
 /// others waiting.
-const OF_PHASES: [(PhaseState, [bool; 4]); 6] = [
+const OF_PHASES: [(PhaseState, [bool; 4]); 7] = [
     (PhaseState::Planned, [true, true, true, true]),
     (PhaseState::Launching, [true, true, true, true]),
+    (PhaseState::AwaitingApproval, [true, true, true, true]),
     (PhaseState::Active, [true, true, true, true]),
     (PhaseState::Completed, [false, false, true, false]),
     (PhaseState::Failed, [false, false, true, false]),
@@ -244,7 +248,10 @@ mod tests {
             assert_eq!(state.as_str(), word);
             let runs = matches!(
                 state,
-                PhaseState::Planned | PhaseState::Launching | PhaseState::Active
+                PhaseState::Planned
+                    | PhaseState::Launching
+                    | PhaseState::AwaitingApproval
+                    | PhaseState::Active
             );
             for paused in [false, true] {
                 for control in CONTROLS {
@@ -268,7 +275,10 @@ mod tests {
         let refused = control_phase(completed, Control::Pause).map_err(|e| e.to_string());
         assert_eq!(
             refused,
-            Err("it is completed; only what is planned, launching, active can be paused".into())
+            Err(
+                "it is completed; only what is planned, launching, awaiting_approval, active can be paused"
+                    .into()
+            )
         );
     }
 

@@ -385,6 +385,7 @@ fn api_routes(app: &App) -> anyhow::Result<Routes> {
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },
+        pb::campaigns::v1::approval_service_server::ApprovalServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::campaigns::v1::dry_run_service_server::DryRunServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::campaigns::v1::campaign_service_server::CampaignServiceServer<_> => grpc::campaigns::CampaignsApi { app: app() },
         pb::offers::v1::offer_service_server::OfferServiceServer<_> => grpc::offers::OffersApi { app: app() },

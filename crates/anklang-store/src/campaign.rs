@@ -14,6 +14,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::call::Call;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
@@ -246,18 +247,19 @@ pub struct NewOutbound<'a> {
     pub phone: Option<(&'a Calls, Option<&'a str>)>,
 }
 
-/// Adds a phase with its (still empty) audience and its outbound. The campaign is locked by the
-/// caller, who got the phase's number by [`crate::phase::slots`].
+/// Adds a phase with its (still empty) audience and its outbound, and notes whose call it is. The
+/// campaign is locked by the caller, who got the phase's number by [`crate::phase::slots`].
 pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> Result<Phase> {
     let id = PhaseId::new();
     let (slot, waits) = (&new.slot, new.slot.stage == Stage::Waiting);
     diesel::sql_query(
         "INSERT INTO phase (tenant_id, id, campaign_id, number, name, product_version_id,
              offer_valid_until, operation_id, state, started_at, start_date, end_date,
-             parallel_group, predecessors, open_offers, one_per_household, ending_within_days)
+             parallel_group, predecessors, open_offers, one_per_household, ending_within_days,
+             launched_by)
          VALUES ($1, $2, $3, $4, CASE WHEN $5 = '' THEN 'Phase ' || $4 ELSE $5 END, $6, $7, $8,
              CASE WHEN $9 THEN 'planned' ELSE 'launching' END, CASE WHEN NOT $9 THEN now() END,
-             $10, $11, nullif($12, $4), $13, $14, $15, $16)",
+             $10, $11, nullif($12, $4), $13, $14, $15, $16, $17)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
@@ -275,6 +277,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Text, _>(new.open_offers.as_str())
     .bind::<Bool, _>(new.one_per_household)
     .bind::<Nullable<Integer>, _>(new.ending_within_days)
+    .bind::<Text, _>(Call::current().map_or_else(String::new, |call| call.caller.to_string()))
     .execute(conn)
     .await?;
     insert_audience(conn, tenant, id, &new.audience).await?;
@@ -364,6 +367,7 @@ pub static PHASES: Listable = Listable {
                 &[
                     "planned",
                     "launching",
+                    "awaiting_approval",
                     "active",
                     "completed",
                     "failed",

@@ -242,7 +242,7 @@ pub async fn delete(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<()> {
         tenant,
         "SELECT count(*) AS n FROM outbound o
          JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
-         WHERE o.tenant_id = $1 AND o.route = $2 AND p.state IN ('planned', 'launching')",
+         WHERE o.tenant_id = $1 AND o.route = $2 AND p.state IN ('planned', 'launching', 'awaiting_approval')",
         id,
     )
     .await?;

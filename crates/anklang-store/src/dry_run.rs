@@ -134,14 +134,14 @@ struct Count {
     n: i64,
 }
 
-/// Messages of a tenant that wait for an account; those of paused phases and campaigns do not count.
+/// Messages of a tenant that wait for an account; those of phases that are held do not count.
 pub async fn backlog(conn: &mut Conn, tenant: TenantId, account: &str) -> Result<i64> {
     let counted: Count = diesel::sql_query(
         "SELECT count(*) AS n FROM message m
          LEFT JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
          LEFT JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
          WHERE m.tenant_id = $1 AND m.account = $2 AND m.state IN ('queued', 'sending')
-           AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE",
+           AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE AND p.unapproved IS NOT TRUE",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(account)

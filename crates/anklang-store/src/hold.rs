@@ -53,6 +53,8 @@ pub enum Held<'a> {
     ContactBudget,
     /// How the tenant's offers are numbered.
     OfferNumberRange,
+    /// Which launches need an approval.
+    ApprovalPolicy,
     /// A contact plan by its code, and its entries and exceptions.
     ContactPlan(&'a str),
     /// A workday calendar by its id.
@@ -140,6 +142,7 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
         ),
         Held::Suppression(channel) => key(BY_NAME, format!("suppression/{channel}")),
         Held::ContactBudget => key(BY_NAME, "contactBudget".into()),
+        Held::ApprovalPolicy => key(BY_NAME, "approvalPolicy".into()),
         // There may be none of that name yet, and entries and exceptions are checked against it.
         Held::ContactPlan(code) => key(BY_NAME, format!("contactPlans/{code}")),
         Held::WorkdayCalendar(id) => key(BY_NAME, format!("workdayCalendars/{id}")),

@@ -5,6 +5,7 @@
 //! security under a role that owns nothing is the net below (see [`Store::begin`]).
 
 pub mod analysis;
+pub mod approval;
 pub mod attribute;
 pub mod audit;
 pub mod brand;

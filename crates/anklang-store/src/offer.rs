@@ -30,7 +30,7 @@ pub use drafts::{interrupted, postpone_document, withdraw_draft};
 pub use make::{Source, Terms, make};
 pub use numbers::{NumberRange, number_range, set_number_range};
 pub use preview::{PreviewOf, preview};
-pub use withdraw::withdraw;
+pub use withdraw::{open_members, withdraw};
 
 use crate::handover::event::ANNOUNCE;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
@@ -499,16 +499,40 @@ pub async fn open_with_documents(
 ) -> Result<()> {
     let offers: Vec<Uuid> = documents.iter().map(|d| d.offer_id).collect();
     let superseding = withdraw::lock_superseding(conn, tenant, &offers).await?;
+    record(conn, tenant, documents, OfferState::Open).await?;
+    if superseding {
+        withdraw::supersede(conn, tenant, &offers).await?;
+    }
+    Ok(())
+}
+
+/// Records documents of offers that stay drafts for now: [`open_members`] opens them.
+pub async fn keep_documents(
+    conn: &mut Conn,
+    tenant: TenantId,
+    documents: &[NewDocument],
+) -> Result<()> {
+    record(conn, tenant, documents, OfferState::Draft).await
+}
+
+/// Records documents of drafts, and what state these come to.
+async fn record(
+    conn: &mut Conn,
+    tenant: TenantId,
+    documents: &[NewDocument],
+    state: OfferState,
+) -> Result<()> {
+    let offers: Vec<Uuid> = documents.iter().map(|d| d.offer_id).collect();
     diesel::sql_query(
-        "WITH opened AS (
-             UPDATE offer SET state = 'open', updated_at = now()
+        "WITH moved AS (
+             UPDATE offer SET state = $9, updated_at = now()
              WHERE tenant_id = $1 AND id = ANY($2) AND state = 'draft'
              RETURNING id)
          INSERT INTO document (tenant_id, offer_id, sha256, size_bytes, pages,
                                template_language, template_version, standard)
          SELECT $1, made.* FROM unnest($2, $3, $4, $5, $6, $7, $8) AS made
              (offer_id, sha256, size_bytes, pages, template_language, template_version, standard)
-         JOIN opened ON opened.id = made.offer_id",
+         JOIN moved ON moved.id = made.offer_id",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(&offers)
@@ -528,11 +552,9 @@ pub async fn open_with_documents(
             .collect::<Vec<_>>(),
     )
     .bind::<Array<Text>, _>(documents.iter().map(|d| d.standard).collect::<Vec<_>>())
+    .bind::<Text, _>(state.as_str())
     .execute(conn)
     .await?;
-    if superseding {
-        withdraw::supersede(conn, tenant, &offers).await?;
-    }
     Ok(())
 }
 

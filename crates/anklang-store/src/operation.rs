@@ -482,6 +482,22 @@ pub async fn release(conn: &mut Conn, held: &Leased) -> Result<()> {
     still_held(rows)
 }
 
+/// Gives an operation back until somebody makes it due, in the transaction that says why: it waits for
+/// people. Asking it to stop makes it due as well. Its worker leaves it alone afterwards.
+pub async fn park(conn: &mut Conn, held: &Leased) -> Result<()> {
+    let rows = diesel::sql_query(
+        "UPDATE operation SET state = 'queued', lease_until = NULL, failures = 0, updated_at = now(),
+                run_at = CASE WHEN cancel_requested THEN now() ELSE 'infinity' END
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
 /// Lets others go first: when an operation of any tenant is due and nobody has it, this one goes to
 /// the end of the queue, and its worker must [`release`] it. Says whether that is so.
 pub async fn stand_back(store: &Store, held: &Leased) -> Result<bool> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anklang_domain::access::{Rights, Role, Units};
+use anklang_domain::approval::ANYBODY;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Principal {
     /// Whoever calls, when nobody is asked who they are.
     pub(super) fn anybody() -> Self {
         Principal {
-            name: "anybody".into(),
+            name: ANYBODY.into(),
             worker: Worker::Anybody,
             tenants: Tenants::All,
             rights: Rights::all(),

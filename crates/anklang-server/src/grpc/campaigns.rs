@@ -1,5 +1,6 @@
 //! Campaigns: launch, look, control.
 
+mod approval;
 mod control;
 pub mod dry_run;
 mod launch;
@@ -430,6 +431,7 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
         state: match PhaseState::parse(&p.state) {
             Some(PhaseState::Planned) => pb::PhaseState::Planned,
             Some(PhaseState::Launching) => pb::PhaseState::Launching,
+            Some(PhaseState::AwaitingApproval) => pb::PhaseState::AwaitingApproval,
             Some(PhaseState::Active) => pb::PhaseState::Active,
             Some(PhaseState::Completed) => pb::PhaseState::Completed,
             Some(PhaseState::Failed) => pb::PhaseState::Failed,

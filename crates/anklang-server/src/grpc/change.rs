@@ -111,11 +111,13 @@ mutations! {
         pb::winback::v1::MailWinbackCasesRequest,
     }
     changes {
+        pb::campaigns::v1::ApproveLaunchRequest,
         pb::campaigns::v1::CancelCampaignRequest,
         pb::campaigns::v1::CancelPhaseRequest,
         pb::campaigns::v1::LaunchCampaignRequest,
         pb::campaigns::v1::PauseCampaignRequest,
         pb::campaigns::v1::PausePhaseRequest,
+        pb::campaigns::v1::RefuseLaunchRequest,
         pb::campaigns::v1::ReschedulePhaseRequest,
         pb::campaigns::v1::ResumeCampaignRequest,
         pb::campaigns::v1::ResumePhaseRequest,
@@ -155,6 +157,7 @@ mutations! {
     }
     updates {
         pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,
+        pb::campaigns::v1::UpdateApprovalPolicyRequest => approval_policy: pb::campaigns::v1::ApprovalPolicy,
         pb::channels::v1::UpdateChannelAccountRequest => channel_account: pb::channels::v1::ChannelAccount,
         pb::channels::v1::UpdateChannelRouteRequest => channel_route: pb::channels::v1::ChannelRoute,
         pb::contracts::v1::UpdateContractRequest => contract: pb::contracts::v1::Contract,

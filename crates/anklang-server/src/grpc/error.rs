@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anklang_domain::Violations;
+use anklang_domain::approval::Unfit;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::StoreError;
 use tonic::{Code, Status};
@@ -105,6 +106,9 @@ pub enum Denied {
     /// Do anything, as one who is to be bound to org units and names none.
     #[error("your token or certificate names no org unit")]
     NoUnit,
+    /// Decide about what they have launched themselves.
+    #[error("{0}")]
+    OwnLaunch(Unfit),
 }
 
 /// What a tenant has used up of one server.
@@ -228,7 +232,11 @@ fn permission_denied(denied: Denied) -> Status {
             details.add_bad_request_violation("worker", short(must));
             details
         }
-        Denied::Undeclared | Denied::Tenant | Denied::Bound(_) | Denied::NoUnit => info(reason, []),
+        Denied::Undeclared
+        | Denied::Tenant
+        | Denied::Bound(_)
+        | Denied::NoUnit
+        | Denied::OwnLaunch(_) => info(reason, []),
     };
     Status::with_error_details(Code::PermissionDenied, message, details)
 }

@@ -56,7 +56,9 @@ macro_rules! tagged {
 
 tagged! {
     pb::brands::v1::Brand,
+    pb::campaigns::v1::ApprovalPolicy,
     pb::campaigns::v1::Campaign,
+    pb::campaigns::v1::LaunchApproval { message_cost },
     pb::campaigns::v1::Phase,
     pb::channels::v1::ChannelAccount {
         state, state_detail, plugin_version, plugin_sha256, hold_until_time, hold_reason

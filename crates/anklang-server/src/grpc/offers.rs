@@ -187,6 +187,7 @@ impl OffersApi {
             valid_until: until,
             document_template: template,
             open_offers,
+            stay_drafts: false,
         };
         let made = make(&mut tx, &tenant, &contract, &terms).await?;
         let response = to_wire(&made);

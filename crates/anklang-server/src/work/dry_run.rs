@@ -2,13 +2,14 @@
 //!
 //! Two steps, each a transaction with the checkpoint: the audience, and what it comes to.
 
+use anklang_domain::approval as rule;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::window::start_of_day;
 use anklang_domain::{OperationId, forecast};
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError, channel_account, channel_route, dry_run};
+use anklang_store::{Conn, StoreError, approval, channel_account, channel_route, dry_run};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use rust_decimal::Decimal;
@@ -63,6 +64,9 @@ pub struct Outcome {
     pub send_end: Option<DateTime<Utc>>,
     /// The pace of that.
     pub messages_per_minute: f64,
+    /// It would wait for an approval.
+    #[serde(default)]
+    pub needs_approval: bool,
 }
 
 /// Runs a dry run from its checkpoint to its end.
@@ -151,12 +155,23 @@ async fn through(
     if plan.launch.calls {
         return Ok(Vec::new());
     }
+    accounts(app, conn, tenant, &plan.account, plan.route.as_deref()).await
+}
+
+/// An account, or those of a route, each with its part of the messages.
+async fn accounts(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    account: &str,
+    route: Option<&str>,
+) -> Result<Vec<(Settings, f64)>, Interrupted> {
     let gone = |what: String| Interrupted::Hopeless {
         reason: "PRECONDITION",
         message: format!("{what} is not there any more"),
     };
-    let mut parts = vec![(plan.account.clone(), 1.0)];
-    if let Some(id) = &plan.route {
+    let mut parts = vec![(account.to_owned(), 1.0)];
+    if let Some(id) = route {
         let route = channel_route::get(conn, tenant.id, id).await?;
         let route = route.ok_or_else(|| gone(format!("the route {id}")))?;
         let split = moves::split(app, conn, tenant.id, &route).await?;
@@ -175,6 +190,37 @@ async fn through(
         through.push((settings, part));
     }
     Ok(through)
+}
+
+/// What so many messages cost through an account or a route; `None` when that is not known.
+pub async fn message_cost(
+    app: &App,
+    conn: &mut Conn,
+    tenant: &Tenant,
+    (account, route): (&str, Option<&str>),
+    messages: i64,
+) -> Option<(Decimal, String)> {
+    let through = accounts(app, conn, tenant, account, route).await.ok()?;
+    let counts = counts(messages, &through);
+    let costs = through.iter().zip(counts).map(|((account, _), count)| {
+        let cost = account.cost.as_ref();
+        cost.map(|(each, currency)| (*each * Decimal::from(count), currency.clone()))
+    });
+    sum(costs.collect())
+}
+
+/// How many of the messages go through each account.
+fn counts(messages: i64, through: &[(Settings, f64)]) -> Vec<i64> {
+    let mut left = messages;
+    let counts = through.iter().enumerate().map(|(i, (_, part))| {
+        let count = match i + 1 == through.len() {
+            true => left,
+            false => part_of(messages, *part).min(left),
+        };
+        left -= count;
+        count
+    });
+    counts.collect()
 }
 
 /// What sending would come to.
@@ -196,14 +242,9 @@ async fn sending(
     members: i64,
     through: &[(Settings, f64)],
 ) -> Result<Sending, StoreError> {
-    let (mut all, mut left) = (Sending::default(), members);
+    let mut all = Sending::default();
     let (mut ends, mut costs) = (Vec::new(), Vec::new());
-    for (i, (account, part)) in through.iter().enumerate() {
-        let count = match i + 1 == through.len() {
-            true => left,
-            false => part_of(members, *part).min(left),
-        };
-        left -= count;
+    for ((account, _), count) in through.iter().zip(counts(members, through)) {
         let backlog = dry_run::backlog(conn, tenant.id, &account.id).await?;
         let interval = interval(conn, tenant, account).await?;
         let zone = tenant.time_zone;
@@ -272,6 +313,7 @@ async fn outcome(
     let launched = launched_at(plan.launch.today, tenant.time_zone);
     let sending = sending(conn, tenant, launched, size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
+    let policy = approval::policy(conn, tenant.id).await?;
     Ok(Outcome {
         as_of: plan.launch.today,
         candidates: size.candidates,
@@ -289,6 +331,7 @@ async fn outcome(
         send_start: sending.start.unwrap_or(launched),
         send_end: sending.end,
         messages_per_minute: sending.per_minute,
+        needs_approval: rule::is_needed(size.members, policy.members_over),
     })
 }
 

@@ -1,12 +1,16 @@
 //! The launch of a campaign's phase, in four steps: audience, offers, documents, and messages or, by phone,
-//! planned contacts.
+//! planned contacts. One that needs an approval keeps its offers as drafts and waits before anything goes out: two
+//! more steps, approval and opening.
 //!
 //! The checkpoint is the operation's (step, done). Each chunk's rows and the checkpoint move in one
 //! transaction; documents are put into the store before the transaction that records them, under
 //! their hash, so that putting them again after a crash changes nothing.
 
+mod waiting;
+
 use std::sync::Arc;
 
+use anklang_domain::approval as rule;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::{PhaseId, ProductVersionId};
 use anklang_store::launch::{self as steps, AudienceOf, Freeze};
@@ -14,7 +18,7 @@ use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms}
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::planning::calls;
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, StoreError, channel_route};
+use anklang_store::{Conn, StoreError, approval, channel_route};
 use chrono::{NaiveDate, TimeDelta, Utc};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -32,6 +36,12 @@ pub const KIND: &str = "LaunchCampaign";
 
 /// Step of an operation whose phase waits for its turn.
 pub const PLANNED: &str = "planned";
+
+/// Step of an operation whose phase waits for an approval.
+const APPROVAL: &str = "approval";
+
+/// Step that opens what was approved.
+const OPENING: &str = "opening";
 
 /// Candidates whose offers or messages are made in one transaction.
 const ROWS_PER_CHUNK: i64 = 5_000;
@@ -150,6 +160,8 @@ pub async fn run(
             "" | PLANNED | "audience" => launch.freeze().await?,
             "offers" => launch.make_offers().await?,
             "documents" => launch.make_documents().await?,
+            APPROVAL => launch.await_approval().await?,
+            OPENING => launch.open_offers().await?,
             "messages" | "contacts" => launch.reach_out().await?,
             "finished" => return Ok(()),
             step => {
@@ -225,6 +237,12 @@ impl Launch<'_> {
         let size = keep_lease(self.app, self.held, freezing)
             .await
             .map_err(criteria_do_not_hold)?;
+        let policy = approval::policy(&mut tx, tenant.id).await?;
+        if let Some(limit) = policy.members_over
+            && rule::is_needed(size.members, policy.members_over)
+        {
+            approval::require(&mut tx, tenant.id, self.phase(), limit).await?;
+        }
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;
         tx.commit().await?;
@@ -250,20 +268,23 @@ impl Launch<'_> {
             until,
         };
         let document_template = self.plan.document_template.clone();
+        let needs_approval = approval::is_required(&mut tx, self.tenant.id, self.phase()).await?;
         let terms = Terms {
             product_version: ProductVersionId(self.plan.product_version),
             offer_date: self.plan.today,
             valid_until: self.plan.valid_until,
             document_template: &document_template,
             open_offers: self.plan.open_offers,
+            stay_drafts: needs_approval,
         };
         // Launches of a tenant make offers in turn, so that it may take longer than a lease.
         let making = offer::make(&mut tx, self.tenant.id, &source, &terms);
         keep_lease(self.app, self.held, making).await?;
         let next = match until < total {
             true => "offers",
-            false if document_template.is_empty() => self.plan.last_step(),
-            false => "documents",
+            false if !document_template.is_empty() => "documents",
+            false if needs_approval => APPROVAL,
+            false => self.plan.last_step(),
         };
         let done = if until < total { until } else { 0 };
         self.advance(&mut tx, progress(next, done, total, 0))
@@ -275,7 +296,7 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Step 3: a document for each draft, then the offer is open.
+    /// Step 3: a document for each draft, then the offer is open, unless it needs an approval.
     async fn make_documents(&mut self) -> Result<(), Interrupted> {
         let (done, failed) = (self.held.operation.done, self.held.operation.failed);
         let total = self.held.operation.total;
@@ -286,9 +307,13 @@ impl Launch<'_> {
             limit: DOCUMENTS_PER_CHUNK,
         };
         let drafts = offer::content(&mut tx, self.tenant.id, of).await?;
+        let needs_approval = approval::is_required(&mut tx, self.tenant.id, self.phase()).await?;
         let Some(last) = drafts.last().and_then(|d| d.member_seq) else {
-            let last = self.plan.last_step();
-            self.advance(&mut tx, progress(last, 0, total, failed))
+            let next = match needs_approval {
+                true => APPROVAL,
+                false => self.plan.last_step(),
+            };
+            self.advance(&mut tx, progress(next, 0, total, failed))
                 .await?;
             tx.commit().await?;
             return Ok(());
@@ -300,7 +325,10 @@ impl Launch<'_> {
         let (made, errors) = keep_lease(self.app, self.held, making).await?;
 
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        offer::open_with_documents(&mut tx, self.tenant.id, &made).await?;
+        match needs_approval {
+            true => offer::keep_documents(&mut tx, self.tenant.id, &made).await?,
+            false => offer::open_with_documents(&mut tx, self.tenant.id, &made).await?,
+        }
         let failed = failed + i64::try_from(errors.len()).unwrap_or(0);
         self.advance(&mut tx, progress("documents", last, total, failed))
             .await?;
@@ -352,6 +380,10 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
+        if self.waits(&mut tx).await? {
+            tx.commit().await?;
+            return Err(Interrupted::Waiting);
+        }
         if self.plan.calls {
             self.plan_contacts(&mut tx, done, until).await?;
         } else {
@@ -367,6 +399,13 @@ impl Launch<'_> {
                 steps::audience_size(&mut tx, self.tenant.id, AudienceOf::Phase(self.phase()))
                     .await?;
             if !steps::activate(&mut tx, self.tenant.id, self.phase()).await? {
+                tx.rollback().await?;
+                // Its approval has become void just now, or it was cancelled.
+                let mut tx = self.app.store.begin_work(self.tenant.id).await?;
+                if self.waits(&mut tx).await? {
+                    tx.commit().await?;
+                    return Err(Interrupted::Waiting);
+                }
                 return Err(Interrupted::Cancelled);
             }
             self.advance(&mut tx, progress("finished", total, total, failed))

@@ -37,6 +37,9 @@ pub enum Interrupted {
     /// Others have waited longer: give it back.
     #[error("others go first")]
     StoodBack,
+    /// It waits for people, and was given back for that.
+    #[error("it waits for an approval")]
+    Waiting,
     /// Somebody asked for it.
     #[error("cancelled")]
     Cancelled,
@@ -102,7 +105,10 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
         run_ended(&kind, "succeeded", false);
         return;
     };
-    if matches!(interrupted, Interrupted::Stopping | Interrupted::StoodBack) {
+    if matches!(
+        interrupted,
+        Interrupted::Stopping | Interrupted::StoodBack | Interrupted::Waiting
+    ) {
         tracing::info!(operation = %id, kind, %interrupted, "operation given back");
     } else {
         tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
@@ -110,6 +116,7 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     let ended = match &interrupted {
         Interrupted::Stopping
         | Interrupted::StoodBack
+        | Interrupted::Waiting
         | Interrupted::Store(StoreError::LeaseLost) => ("given_back", false),
         Interrupted::Cancelled => ("cancelled", false),
         Interrupted::Hopeless { .. } => ("failed", true),
@@ -150,7 +157,7 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
             operation::release(&mut tx, held).await?;
             return tx.commit().await;
         }
-        Interrupted::Store(StoreError::LeaseLost) => return Ok(()),
+        Interrupted::Waiting | Interrupted::Store(StoreError::LeaseLost) => return Ok(()),
         Interrupted::Cancelled => End::Cancelled,
         Interrupted::Hopeless { reason, message } => End::Failed {
             reason: reason.into(),

@@ -377,7 +377,7 @@ pub async fn delete(
                 (SELECT count(*) FROM outbound o
                  JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
                  WHERE o.tenant_id = $1 AND o.account = $2 AND o.route IS NULL
-                   AND p.state IN ('planned', 'launching')) AS launches,
+                   AND p.state IN ('planned', 'launching', 'awaiting_approval')) AS launches,
                 (SELECT min(r.id) FROM channel_route r
                  WHERE r.tenant_id = $1 AND $2 = ANY(r.accounts)) AS route,
                 (SELECT min(b.code) FROM winback_sender s
@@ -431,7 +431,8 @@ async fn replace(conn: &mut Conn, tenant: TenantId, id: &str, replacement: &str)
         "WITH launches AS (
              UPDATE outbound o SET account = $3 FROM phase p
              WHERE o.tenant_id = $1 AND o.account = $2 AND o.route IS NULL
-               AND p.tenant_id = $1 AND p.id = o.phase_id AND p.state IN ('planned', 'launching')),
+               AND p.tenant_id = $1 AND p.id = o.phase_id
+               AND p.state IN ('planned', 'launching', 'awaiting_approval')),
          senders AS (
              UPDATE winback_sender SET account = $3 WHERE tenant_id = $1 AND account = $2),
          plans AS (

@@ -183,7 +183,7 @@ pub(super) const REASON: &str = "CASE
 pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
     LEFT JOIN LATERAL (SELECT state, valid_until FROM offer
         WHERE tenant_id = $1 AND id = m.offer_id OFFSET 0) o ON true
-    LEFT JOIN LATERAL (SELECT p.state, p.paused OR ca.paused AS paused FROM phase p
+    LEFT JOIN LATERAL (SELECT p.state, p.paused OR ca.paused OR p.unapproved AS paused FROM phase p
         JOIN campaign ca ON ca.tenant_id = p.tenant_id AND ca.id = p.campaign_id
         WHERE p.tenant_id = $1 AND p.id = m.phase_id OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT state FROM winback_case
@@ -204,8 +204,8 @@ pub(super) const LOOKED_UP: &str = "JOIN tenant t ON t.id = $1
 /// Claims due messages: as many as wanted, as the account's rate allows, and as need not wait for
 /// the sending hours; none when the account is paused, or the sender has not opened it as it is now. Consent and blocked addresses are looked at again, and the contact budget:
 /// who may not be contacted any more is `suppressed` here. A message whose offer was taken back, or
-/// whose winback case was closed, after it was queued is `cancelled` here. Those of paused phases and campaigns stay in the queue,
-/// and are not walked over: it is read phase by phase. All phases with due messages get equal
+/// whose winback case was closed, after it was queued is `cancelled` here. Those of paused phases and campaigns, and
+/// of phases that need an approval and have none, stay in the queue, and are not walked over: it is read phase by phase. All phases with due messages get equal
 /// shares, so that a large one does not hold up those that begin after it. A winback mailing counts as a
 /// phase, and so do all messages together that are queued one by one.
 pub async fn claim(
@@ -297,6 +297,7 @@ async fn move_due(
                        AND m.state = 'queued' AND m.next_attempt_at <= now()
                      ORDER BY m.next_attempt_at LIMIT $3) first) due
              WHERE due.n > 0 AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE
+               AND p.unapproved IS NOT TRUE
                AND NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
                                  AND held_until > now())
                AND {may_send}

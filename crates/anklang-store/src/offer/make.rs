@@ -45,6 +45,8 @@ pub struct Terms<'a> {
     pub document_template: &'a str,
     /// What happens with open offers for the same contracts.
     pub open_offers: OpenOffers,
+    /// They stay drafts until [`super::open_members`], also without a document.
+    pub stay_drafts: bool,
 }
 
 /// An offer `o` that is open or being made, on a day. Those of a phase that was cancelled
@@ -124,7 +126,7 @@ pub async fn make(
              SELECT $1, coalesce($10, anklang_uuid7()),
                  range.prefix || lpad((range.first + m.place)::text, greatest(8, length((range.first + m.place)::text)), '0'),
                  m.customer_id, m.contract_id, v.id, m.campaign_id, m.phase_id, m.seq, $6,
-                 CASE WHEN $6 = '' AND NOT $11 THEN 'open' ELSE 'draft' END,
+                 CASE WHEN $6 = '' AND NOT $11 AND NOT $12 THEN 'open' ELSE 'draft' END,
                  v.base_price_per_year, v.unit_price_per_kwh, c.annual_quantity_kwh,
                  round(v.base_price_per_year + v.unit_price_per_kwh * c.annual_quantity_kwh, 2),
                  v.currency, $7, $8, $11
@@ -149,10 +151,11 @@ pub async fn make(
     .bind::<SqlUuid, _>(terms.product_version.0)
     .bind::<Nullable<SqlUuid>, _>(id)
     .bind::<Bool, _>(terms.open_offers == OpenOffers::Supersede)
+    .bind::<Bool, _>(terms.stay_drafts)
     .execute(conn)
     .await?;
     if let (true, OpenOffers::Supersede, Source::Members { .. }) = (
-        terms.document_template.is_empty(),
+        terms.document_template.is_empty() && !terms.stay_drafts,
         terms.open_offers,
         source,
     ) {

@@ -1,9 +1,10 @@
 //! Offers that are taken back: one by one, or because a newer one takes their place.
 
-use anklang_domain::TenantId;
 use anklang_domain::offer::{self, Answered, OfferState};
+use anklang_domain::{PhaseId, TenantId};
 use chrono::NaiveDate;
-use diesel::sql_types::{Array, Text, Uuid as SqlUuid};
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -101,6 +102,38 @@ pub(super) async fn open_drafts(conn: &mut Conn, tenant: TenantId, offers: &[Uui
         supersede(conn, tenant, offers).await?;
     }
     Ok(())
+}
+
+/// Opens the drafts of a phase's members with `after < seq <= until` that have their document or get
+/// none, and withdraws what they supersede.
+pub async fn open_members(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    after: i64,
+    until: i64,
+) -> Result<()> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let drafts: Vec<Row> = diesel::sql_query(
+        "SELECT o.id FROM offer o
+         LEFT JOIN LATERAL (SELECT true AS made FROM document
+             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
+         WHERE o.tenant_id = $1 AND o.phase_id = $2 AND o.member_seq > $3 AND o.member_seq <= $4
+           AND o.state = 'draft' AND (o.document_template = '' OR d.made)
+         ORDER BY o.id",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(until)
+    .load(conn)
+    .await?;
+    let drafts: Vec<Uuid> = drafts.into_iter().map(|draft| draft.id).collect();
+    open_drafts(conn, tenant, &drafts).await
 }
 
 /// Withdraws the other open offers for the contracts of those that supersede, just opened.

@@ -28,13 +28,13 @@ use super::{calendar, plan};
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
-/// Outbounds by phone of the tenant `$1` whose contacts are not handed out: of what is paused, and of
-/// what was cancelled as long as contacts of it are left.
+/// Outbounds by phone of the tenant `$1` whose contacts are not handed out: of what is paused or
+/// not approved, and of what was cancelled as long as contacts of it are left.
 pub(crate) const HELD: &str = "ARRAY(SELECT ho.id FROM outbound ho
     JOIN phase hp ON hp.tenant_id = ho.tenant_id AND hp.id = ho.phase_id
     JOIN campaign hc ON hc.tenant_id = hp.tenant_id AND hc.id = hp.campaign_id
     WHERE ho.tenant_id = $1 AND ho.phone IS NOT NULL
-      AND (hp.paused OR hc.paused OR hp.winding_up))";
+      AND (hp.paused OR hc.paused OR hp.unapproved OR hp.winding_up))";
 
 /// What a contact becomes that is called off: the columns of `planned_contact k`; `{reason}` is SQL.
 /// One in somebody's hands stays there until the claim ends.

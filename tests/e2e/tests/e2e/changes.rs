@@ -45,6 +45,10 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
             json!({"contactBudget": {"maxContacts": 900, "windowDays": 2}}),
         ),
         (
+            "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy",
+            json!({"approvalPolicy": {}}),
+        ),
+        (
             "anklang.offers.v1.OfferService/UpdateOfferNumberRange",
             json!({"offerNumberRange": {"prefix": "B-", "nextNumber": "500"}}),
         ),

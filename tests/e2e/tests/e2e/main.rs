@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod accounts;
 mod ambiguous;
+mod approvals;
 mod audit;
 mod budgets;
 mod callbacks;

@@ -261,7 +261,7 @@ async fn a_phase_that_starts_too_late_fails_and_keeps_others_waiting() {
     assert_eq!(subject, listed[0].name);
     assert_eq!(
         why,
-        "it is failed; only what is planned, launching, active can be paused"
+        "it is failed; only what is planned, launching, awaiting_approval, active can be paused"
     );
     // A person decides that the others need not wait for it.
     cancel(&client, &listed[0].name).await.unwrap();

@@ -42,11 +42,13 @@ const LISTS: [&str; 23] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 34] = [
+const OTHERS: [&str; 36] = [
     "anklang.audit.v1.AuditService/ExportAuditEntries",
     "anklang.audit.v1.AuditService/GetAuditHead",
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
     "anklang.campaigns.v1.DryRunService/DryRunLaunch",
+    "anklang.campaigns.v1.ApprovalService/GetApprovalPolicy",
+    "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy",
     "anklang.channels.v1.ChannelService/CreateChannelAccount",
     "anklang.channels.v1.ChannelService/CreateChannelRoute",
     // Every tenant has what the operator has configured.

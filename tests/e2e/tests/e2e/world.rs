@@ -138,6 +138,7 @@ pub async fn populate(server: &TestServer) -> World {
         .await
         .unwrap()
         .into_inner();
+    save_approvals(server).await;
     World {
         campaign,
         outbound: format!("{}/outbounds/1", phase.name),
@@ -161,6 +162,19 @@ pub async fn populate(server: &TestServer) -> World {
         client,
         utility,
     }
+}
+
+/// A policy that asks for no approvals, and phases that were approved all the same.
+async fn save_approvals(server: &TestServer) {
+    let approvals = "
+        INSERT INTO approval_policy (tenant_id, updated_by)
+        SELECT id, 'tokens/anna' FROM tenant WHERE slug = 'linden';
+        INSERT INTO launch_approval (tenant_id, phase_id, members_over)
+        SELECT tenant_id, id, 0 FROM phase;
+        INSERT INTO launch_decision (tenant_id, phase_id, kind, decided_by)
+        SELECT tenant_id, phase_id, 'approved', 'tokens/ben' FROM launch_approval";
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(approvals).await.unwrap();
 }
 
 /// Two messages that came in, of nobody's; a report of a message, and one that waits for its own.

@@ -81,7 +81,7 @@ impl CampaignsApi {
     }
 
     /// Wakes whoever has something to do now, and takes back what can be taken back soon.
-    async fn wake_after(&self, tenant: TenantId, cancelled: &[PhaseId]) {
+    pub(super) async fn wake_after(&self, tenant: TenantId, cancelled: &[PhaseId]) {
         self.app.wake.operations.notify_waiters();
         self.app.wake.messages.notify_waiters();
         let until = Instant::now() + WIND_UP_FOR;

@@ -180,5 +180,6 @@ pub fn response(operation: &Operation) -> ApiResult<pb::DryRunLaunchResponse> {
         send_start_time: Some(wire::timestamp(o.send_start)),
         send_end_time: o.send_end.map(wire::timestamp),
         messages_per_minute: o.messages_per_minute,
+        needs_approval: o.needs_approval,
     })
 }

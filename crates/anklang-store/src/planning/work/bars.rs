@@ -140,7 +140,7 @@ pub(super) fn barred(max: Option<&str>) -> String {
 pub(super) fn why(barred: &str) -> &'static str {
     match barred {
         "ended" => "its last day is over",
-        "held" => "its campaign or phase is paused or cancelled",
+        "held" => "its campaign or phase is paused or cancelled, or waits for an approval",
         "number_blocked" => "the phone number is blocked",
         "no_consent" => "the customer takes no calls: no consent",
         _ => "the contact budget is used up",

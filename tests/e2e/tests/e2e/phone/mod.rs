@@ -26,7 +26,7 @@ fn number(customer: usize) -> String {
 }
 
 /// A tenant with so many customers, each of whom has a mail address, a phone number, and agrees to both.
-async fn callable(server: &TestServer, customers: usize) -> Client {
+pub async fn callable(server: &TestServer, customers: usize) -> Client {
     let client = tenant(server, customers).await;
     let mut points = "customer_number,channel,address\n".to_owned();
     let mut consents = "customer_number,channel,purpose,state,recorded_at\n".to_owned();
@@ -40,7 +40,7 @@ async fn callable(server: &TestServer, customers: usize) -> Client {
 }
 
 /// A launch by phone to all customers, without documents.
-fn by_phone(phone: pb::PhoneSpec) -> pb::LaunchCampaignRequest {
+pub fn by_phone(phone: pb::PhoneSpec) -> pb::LaunchCampaignRequest {
     pb::LaunchCampaignRequest {
         outbound: Some(pb::OutboundSpec {
             phone: Some(phone),
@@ -90,7 +90,7 @@ async fn launch(client: &Client, request: pb::LaunchCampaignRequest) -> (String,
 }
 
 /// The planned contacts of a phase, by the number of the customer.
-async fn contacts(client: &Client, phase: &str) -> BTreeMap<usize, PlannedContact> {
+pub async fn contacts(client: &Client, phase: &str) -> BTreeMap<usize, PlannedContact> {
     let listed = crate::planning::contacts(client, &format!("phase = {phase}")).await;
     let customer = |c: &PlannedContact| c.customer.replace("customers/", "").parse().unwrap();
     let count = listed.len();

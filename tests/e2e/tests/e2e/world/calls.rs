@@ -313,6 +313,18 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.campaign}),
         ),
         (
+            "anklang.campaigns.v1.ApprovalService/GetLaunchApproval",
+            json!({"phase": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.ApprovalService/ApproveLaunch",
+            json!({"phase": w.phase, "hash": "0".repeat(64)}),
+        ),
+        (
+            "anklang.campaigns.v1.ApprovalService/RefuseLaunch",
+            json!({"phase": w.phase, "reason": "Zu viele"}),
+        ),
+        (
             "anklang.campaigns.v1.CampaignService/PausePhase",
             json!({"name": w.phase}),
         ),

@@ -308,6 +308,7 @@ impl WantedOffer {
             valid_until: self.valid_until,
             document_template: "",
             open_offers: OpenOffers::Block,
+            stay_drafts: false,
         };
         let contract = self.contract_of(conn, tenant, case, &terms).await?;
         let made = make(conn, tenant, &contract, &terms).await?;

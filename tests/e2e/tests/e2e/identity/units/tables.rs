@@ -95,6 +95,7 @@ const TABLES: &[(Shown, &[&str])] = &[
         Closed,
         &[
             "account_pace",
+            "approval_policy",
             "audience",
             "bundle",
             "bundle_file",
@@ -104,6 +105,8 @@ const TABLES: &[(Shown, &[&str])] = &[
             "dry_run",
             "handover_delivery",
             "handover_event",
+            "launch_approval",
+            "launch_decision",
             "number_range",
             "operation",
             "planned_contact_gone",

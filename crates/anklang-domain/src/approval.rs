@@ -1,0 +1,62 @@
+//! Launches that wait for a second person: who may be it, and which launches need one.
+
+/// What callers are called when nobody is asked who they are.
+pub const ANYBODY: &str = "anybody";
+
+/// Whether a launch with so many members needs an approval, when those with more than `members_over` do.
+pub fn is_needed(members: i64, members_over: Option<i64>) -> bool {
+    members_over.is_some_and(|limit| members > limit)
+}
+
+/// Why somebody cannot be the second person of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Nobody is asked who they are.
+    #[error(
+        "callers are not known (auth.mode = \"none\"), so that nobody can be told from who launched it"
+    )]
+    Unknown,
+    /// It was launched when nobody was asked.
+    #[error("who launched it is not known: cancel it and launch it again")]
+    LauncherUnknown,
+    /// It is their own.
+    #[error("it is your own launch: somebody else has to decide")]
+    Own,
+}
+
+/// Whether `caller` may decide about what `launched_by` has launched, both as callers are named.
+pub fn second_person(caller: &str, launched_by: &str) -> Result<(), Unfit> {
+    let is_known = |name: &str| !["", ANYBODY].contains(&name);
+    match (is_known(caller), is_known(launched_by)) {
+        (false, _) => Err(Unfit::Unknown),
+        (true, false) => Err(Unfit::LauncherUnknown),
+        (true, true) if caller == launched_by => Err(Unfit::Own),
+        (true, true) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_over_the_limit_need_an_approval() {
+        assert!(!is_needed(1_000_000, None));
+        assert!(!is_needed(0, Some(0)), "nobody is contacted");
+        assert!(is_needed(1, Some(0)));
+        assert!(!is_needed(500, Some(500)));
+        assert!(is_needed(501, Some(500)));
+    }
+
+    #[test]
+    fn nobody_approves_the_own_launch() {
+        let (anna, ben) = ("tokens/anna", "tokens/ben");
+        assert_eq!(second_person(ben, anna), Ok(()));
+        assert_eq!(second_person(anna, anna), Err(Unfit::Own));
+        for nobody in ["", ANYBODY] {
+            assert_eq!(second_person(nobody, anna), Err(Unfit::Unknown));
+            assert_eq!(second_person(nobody, nobody), Err(Unfit::Unknown));
+            assert_eq!(second_person(ben, nobody), Err(Unfit::LauncherUnknown));
+        }
+    }
+}
