@@ -2,7 +2,7 @@
 //! is wrong with it, and goes on.
 //!
 //! A short and always the same series runs with all tests. For as long as wanted, and other ones:
-//! `ANKLANG_GARBAGE_SECONDS=600 ANKLANG_TEST_SEED=7 cargo test -p anklang-e2e -- garbage`
+//! `ANKLANG_TEST_GARBAGE_SECONDS=600 ANKLANG_TEST_SEED=7 cargo test -p anklang-e2e -- garbage`
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use crate::raw::{self, Raw};
 use crate::world::{named, new_channels, populate};
 
 /// Requests in the short series.
-const FEW: usize = 3_000;
+const FEW: usize = 2_000;
 /// Messages in messages, at most.
 const DEPTH: usize = 4;
 /// An answer takes no longer; streams may have nothing to say for as long as they like.
@@ -297,7 +297,7 @@ fn fault(answer: &Result<Bytes, Status>) -> Option<String> {
 
 #[tokio::test]
 async fn whatever_comes_is_answered() {
-    let seconds = std::env::var("ANKLANG_GARBAGE_SECONDS").ok();
+    let seconds = std::env::var("ANKLANG_TEST_GARBAGE_SECONDS").ok();
     let long = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
     let mut rng = match long {
         Some(_) => seeded(),
