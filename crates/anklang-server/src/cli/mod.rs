@@ -1,19 +1,23 @@
 //! The commands of the program.
 
+pub mod client;
 pub mod demo;
 pub mod health;
 pub mod import;
 pub mod plugin;
 pub mod server_args;
+mod status;
 pub mod token;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anklang_store::{Store, migrate, tenant};
 use anyhow::Context;
 use chrono_tz::Tz;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{Config, DEFAULTS};
 use crate::serve::{self, Server, StartError};
@@ -63,6 +67,14 @@ enum Command {
     Health(health::HealthArgs),
     /// Import master data from CSV files through a running server.
     Import(import::ImportArgs),
+    /// Print what makes a shell complete commands and arguments.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    // What calls a running server: campaigns, operations, offers …
+    #[command(flatten)]
+    Ask(client::Asked),
     /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
     Demo(demo::DemoArgs),
     /// Verify channel plugins, list them, begin a new one.
@@ -125,6 +137,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         } => add_tenant(config, &slug, name.as_deref(), time_zone).await,
         Command::Health(args) => health::run(args).await,
         Command::Import(args) => import::run(args).await,
+        Command::Completions { shell } => completions(shell),
+        Command::Ask(asked) => client::run(asked).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Plugin(command) => plugin::run(command).await,
         Command::Token(command) => token::run(&command),
@@ -134,6 +148,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "anklang", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the settings, or reports all that is wrong with them.
