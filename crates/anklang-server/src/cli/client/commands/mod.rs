@@ -152,7 +152,7 @@ pub const COMMON: &[Arg] = &[
     flag(
         "filter",
         "filter",
-        "Only those for which this holds, e.g. 'state = OPEN' (docs/api.md)",
+        "Only those for which this holds, e.g. 'create_time > 2027-01-31T00:00:00Z'",
     ),
     flag(
         "order-by",
