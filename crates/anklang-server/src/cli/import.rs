@@ -1,6 +1,5 @@
 //! `anklang import`: sends CSV files to a running server and tells what came of them.
 
-use std::error::Error as _;
 use std::io::{IsTerminal, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,9 +20,9 @@ use tokio_stream::StreamExt;
 use tokio_util::io::ReaderStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
 
 use super::server_args::{Bearer, Connection, ServerArgs};
+use super::status::{faults, is_lost};
 use crate::grpc::TENANT_KEY;
 
 /// Some rows were refused.
@@ -316,14 +315,9 @@ impl<E: Into<anyhow::Error>> From<E> for Broken {
 impl Broken {
     /// What a server's refusal means for whoever would call again.
     pub(super) fn of(status: Status) -> Self {
-        let lost = match status.code() {
-            Code::Unavailable | Code::Aborted | Code::Cancelled => true,
-            // More than the server takes at the same time.
-            Code::ResourceExhausted => true,
-            // A connection that breaks has these codes, and what broke it as its source.
-            Code::Unknown | Code::Internal => status.source().is_some(),
-            _ => false,
-        };
+        // More than the server takes at the same time is tried again as well.
+        let lost =
+            is_lost(&status) || matches!(status.code(), Code::Aborted | Code::ResourceExhausted);
         let error = explain(status);
         if lost {
             Broken::Lost(error)
@@ -450,16 +444,10 @@ pub async fn file_for_demo(
 
 /// A refusal with all that is wrong.
 fn explain(status: Status) -> anyhow::Error {
-    let violations = status.get_details_bad_request();
-    let fields = violations.map(|b| b.field_violations).unwrap_or_default();
-    if fields.is_empty() {
-        return anyhow::anyhow!("{}", status.message());
+    match &faults(&status)[..] {
+        [] => anyhow::anyhow!("{}", status.message()),
+        all => anyhow::anyhow!("{}", all.join("\n  ")),
     }
-    let all: Vec<String> = fields
-        .into_iter()
-        .map(|v| format!("{}: {}", v.field, v.description))
-        .collect();
-    anyhow::anyhow!("{}", all.join("\n  "))
 }
 
 fn to_proto(entity: Entity) -> pb::ImportEntity {

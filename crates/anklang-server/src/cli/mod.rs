@@ -1,20 +1,24 @@
 //! The commands of the program.
 
 pub mod audit;
+pub mod client;
 pub mod demo;
 pub mod health;
 pub mod import;
 pub mod plugin;
 pub mod server_args;
+mod status;
 pub mod token;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anklang_store::{Store, migrate, tenant};
 use anyhow::Context;
 use chrono_tz::Tz;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{Config, DEFAULTS};
 use crate::serve::{self, Server, StartError};
@@ -67,6 +71,14 @@ enum Command {
     /// Export the audit log of a running server, and check that nothing in it was changed.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Print what makes a shell complete commands and arguments.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    // What calls a running server: campaigns, operations, offers …
+    #[command(flatten)]
+    Ask(client::Asked),
     /// Show the whole job on this machine: a private PostgreSQL, a made-up utility, a campaign.
     Demo(demo::DemoArgs),
     /// Verify channel plugins, list them, begin a new one.
@@ -130,6 +142,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Health(args) => health::run(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Audit(command) => audit::run(command).await,
+        Command::Completions { shell } => completions(shell),
+        Command::Ask(asked) => client::run(asked).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Plugin(command) => plugin::run(command).await,
         Command::Token(command) => token::run(&command),
@@ -139,6 +153,13 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "anklang", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the settings, or reports all that is wrong with them.

@@ -7,7 +7,7 @@ use anklang_proto::anklang::imports::v1::ImportHeader;
 use anklang_store::audit::{Deed, MOST_RESOURCES};
 use anklang_store::call::Call;
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use prost_types::Any;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;

@@ -65,8 +65,9 @@ async fn export(client: &Client, cursor: &str) -> Result<(Vec<pb::AuditEntry>, S
 }
 
 async fn head(client: &Client) -> pb::AuditHead {
-    let head = client.audit().get_audit_head(pb::GetAuditHeadRequest {});
-    head.await.unwrap().into_inner()
+    let mut audit = client.audit();
+    let head = audit.get_audit_head(pb::GetAuditHeadRequest {}).await;
+    head.unwrap().into_inner()
 }
 
 /// Changes a brand, which is made when it is not there.

@@ -153,7 +153,7 @@ async fn rows_go_on_by_their_number_and_wrong_checkpoints_are_refused() {
 }
 
 /// A port that leads to a server, wherever that is just now.
-async fn detour(to: &Arc<Mutex<SocketAddr>>) -> SocketAddr {
+pub async fn detour(to: &Arc<Mutex<SocketAddr>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let to = Arc::clone(to);

@@ -10,6 +10,7 @@ mod callbacks;
 mod campaigns;
 mod catalogue;
 mod changes;
+mod cli;
 mod collector;
 mod conventions;
 mod crash;

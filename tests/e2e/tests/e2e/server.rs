@@ -212,6 +212,9 @@ fn every_command_explains_itself() {
             &["--server", "--tenant", "--token", "--key", "contact_points"],
         ),
         ("token", &["new"]),
+        ("campaigns", &["launch", "infoboard"]),
+        ("cockpit", &["--json", "--tenant", "--token"]),
+        ("completions", &["fish"]),
         ("demo", &["--customers", "--exit"]),
         ("config", &[]),
     ] {

@@ -12,7 +12,7 @@ use super::criteria::{criteria_to_proto, prepare_ad_hoc, subject_to_proto};
 use super::preset_use::prepare_preset;
 use super::ticks::{collection, tick};
 use super::{SelectionsApi, prepare_saved, unexplained};
-use crate::grpc::{ApiError, ApiResult, caller};
+use crate::grpc::{ApiError, ApiResult, caller_in_units};
 
 /// Where criteria come from.
 pub(super) enum Source<'a> {

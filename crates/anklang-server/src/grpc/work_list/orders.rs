@@ -54,7 +54,7 @@ impl WorkListApi {
         let asked = request.delivery_date.as_ref();
         let asked = read::date(&mut violations, "delivery_date", asked);
         let (keys, of) = (&self.app.keys, &order::LISTABLE);
-        let listing = Listing::read(keys, &caller_in_units, of, &request, &mut violations);
+        let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
         let mut tx = store.begin(tenant.id).await?;
         let contact = contact::get(&mut tx, tenant.id, id).await?;

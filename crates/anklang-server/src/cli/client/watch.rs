@@ -1,0 +1,233 @@
+//! Following an operation to its end, with a bar where somebody is looking.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anklang_proto::anklang::operations::v1 as pb;
+use anklang_proto::google::longrunning as lro;
+use anyhow::bail;
+use chrono::Utc;
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use pb::operation_progress_service_client::OperationProgressServiceClient;
+use prost::Message;
+use tonic::Status;
+
+use super::call::{Client, refusal};
+use super::render::Show;
+use super::text::{self, clean};
+use crate::cli::status::is_lost;
+
+/// The server says something every ten seconds: after so long it is gone.
+const SILENCE: Duration = Duration::from_secs(40);
+/// So many calls in which nothing is told, over about two minutes, and it is given up.
+const TRIES: u32 = 12;
+/// Half of the first wait before another call; they double up to sixteen seconds.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
+/// A bar of work whose amount is known, and of other work.
+const KNOWN: &str = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg}";
+const UNKNOWN: &str = "{prefix:12} {spinner} {human_pos} {msg}";
+
+/// Tells how an operation goes on, and at last what came of it. The exit code says whether it succeeded.
+pub async fn follow(client: &Client, name: &str, show: &Show) -> anyhow::Result<ExitCode> {
+    let mut progress = Progress::new(show.is_terminal());
+    let finished = to_the_end(client, name, &mut progress).await;
+    progress.bar.finish_and_clear();
+    let operation = finished?;
+    if show.json() {
+        show.message(&text::dynamic(&operation)?)?;
+    }
+    match operation.result {
+        Some(lro::operation::Result::Error(error)) => {
+            bail!("{}: {}", clean(&operation.name), clean(&error.message))
+        }
+        Some(lro::operation::Result::Response(any)) if !show.json() => {
+            if let Some(response) = text::of_any(&any) {
+                show.message(&response)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Watches until the operation is over, on another server when one stops.
+async fn to_the_end(
+    client: &Client,
+    name: &str,
+    progress: &mut Progress,
+) -> anyhow::Result<lro::Operation> {
+    let mut tries = 0;
+    loop {
+        match watch(client, name, progress, &mut tries).await {
+            Ok(Some(operation)) => return Ok(operation),
+            Ok(None) => {}
+            Err(status) if is_lost(&status) => {}
+            Err(status) => return Err(refusal(&status)),
+        }
+        tries += 1;
+        if tries >= TRIES {
+            bail!(
+                "the connection was lost again and again; {} goes on",
+                clean(name)
+            );
+        }
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(tries.min(5))).await;
+    }
+}
+
+/// One call; gives the operation when it is over. Whatever is told begins the tries anew.
+async fn watch(
+    client: &Client,
+    name: &str,
+    progress: &mut Progress,
+    tries: &mut u32,
+) -> Result<Option<lro::Operation>, Status> {
+    let request = client.request(pb::WatchOperationRequest { name: name.into() });
+    let mut service = OperationProgressServiceClient::new(client.server());
+    let mut told = in_time(service.watch_operation(request))
+        .await?
+        .into_inner();
+    while let Some(response) = in_time(told.message()).await? {
+        *tries = 0;
+        let Some(operation) = response.operation else {
+            continue;
+        };
+        if let Some(any) = &operation.metadata
+            && let Ok(far) = pb::OperationMetadata::decode(&any.value[..])
+        {
+            progress.tell(&far);
+        }
+        if operation.done {
+            return Ok(Some(operation));
+        }
+    }
+    Ok(None)
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let answer = tokio::time::timeout(SILENCE, call).await;
+    answer.unwrap_or_else(|_| Err(Status::unavailable("the server has fallen silent")))
+}
+
+/// How far it is: a bar, or without a terminal a line for each phase of the work.
+struct Progress {
+    bar: ProgressBar,
+    phase: String,
+    known: bool,
+    errors: Vec<String>,
+}
+
+impl Progress {
+    fn new(terminal: bool) -> Self {
+        Progress {
+            bar: match terminal {
+                true => ProgressBar::no_length().with_style(style(UNKNOWN)),
+                false => ProgressBar::hidden(),
+            },
+            phase: String::new(),
+            known: false,
+            errors: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, far: &pb::OperationMetadata) {
+        let known = far.total > 0;
+        if far.phase != self.phase {
+            self.phase = far.phase.clone();
+            let phase = clean(&far.phase).into_owned();
+            if self.bar.is_hidden() {
+                eprintln!("{phase}");
+            }
+            self.bar.set_prefix(phase);
+        }
+        if known != self.known {
+            self.known = known;
+            self.bar
+                .set_style(style(if known { KNOWN } else { UNKNOWN }));
+        }
+        self.bar.set_length(amount(far.total));
+        self.bar.set_position(amount(far.done));
+        self.bar.set_message(details(far, Utc::now().timestamp()));
+        // The newest come first.
+        let all = far.last_errors.iter().rev();
+        let new = all.filter(|error| !self.errors.contains(error));
+        for error in new {
+            let error = clean(error);
+            self.bar.suspend(|| eprintln!("{error}"));
+        }
+        self.errors.clone_from(&far.last_errors);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn amount(n: i64) -> u64 {
+    n.try_into().unwrap_or_default()
+}
+
+/// How fast it is, what failed, and when it will be over.
+fn details(far: &pb::OperationMetadata, now: i64) -> String {
+    let mut parts = Vec::new();
+    if far.rate_per_second > 0.0 {
+        parts.push(format!("{:.0}/s", far.rate_per_second));
+    }
+    if far.failed > 0 {
+        parts.push(format!("{} failed", HumanCount(amount(far.failed))));
+    }
+    if let Some(eta) = &far.eta {
+        let left = Duration::from_secs(amount(eta.seconds.saturating_sub(now)));
+        parts.push(format!("{} left", HumanDuration(left)));
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_failures_and_the_time_that_is_left_are_told_when_they_are_known() {
+        let mut far = pb::OperationMetadata::default();
+        assert_eq!(details(&far, 0), "");
+        far.rate_per_second = 1_234.4;
+        far.failed = 5_000;
+        far.eta = Some(prost_types::Timestamp {
+            seconds: 140,
+            nanos: 0,
+        });
+        assert_eq!(details(&far, 100), "1234/s, 5,000 failed, 40 seconds left");
+        assert_eq!(details(&far, 1_000), "1234/s, 5,000 failed, 0 seconds left");
+    }
+
+    #[test]
+    fn bars_have_the_styles_that_they_are_given() {
+        for style in [KNOWN, UNKNOWN] {
+            assert!(ProgressStyle::with_template(style).is_ok(), "{style}");
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_there_is_no_bar() {
+        let mut progress = Progress::new(false);
+        progress.tell(&pb::OperationMetadata {
+            phase: "offers".into(),
+            done: 3,
+            total: 10,
+            last_errors: vec!["a".into()],
+            ..Default::default()
+        });
+        assert!(progress.bar.is_hidden());
+        assert_eq!(
+            (progress.bar.position(), progress.bar.length()),
+            (3, Some(10))
+        );
+        assert_eq!(
+            (&progress.phase[..], &progress.errors[..]),
+            ("offers", &["a".to_owned()][..])
+        );
+    }
+}
