@@ -46,9 +46,6 @@ pub use principal::{Principal, Tenants, Worker};
 use tokens::Tokens;
 pub use tokens::{digest, generate};
 
-#[cfg(test)]
-pub(crate) use method::needs;
-
 /// The longest token, in bytes; longer ones are not looked at.
 const LONGEST_TOKEN: usize = 8 << 10;
 

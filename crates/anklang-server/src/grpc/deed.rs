@@ -315,6 +315,7 @@ mod tests {
         assert!(asked.deed().is_err(), "nobody calls");
         let call = Call {
             caller: "tokens/crm".into(),
+            deadline: None,
             method: "/x/Y".into(),
         };
         let response = pb::messages::v1::Message {
