@@ -240,10 +240,12 @@ fn bend(message: &mut DynamicMessage, words: &Words, rng: &mut ChaCha8Rng) {
         return;
     };
     let single = matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map();
-    if single && message.has_field(field) && rng.random_bool(0.8) {
-        if let Some(inner) = message.get_field_mut(field).as_message_mut() {
-            return bend(inner, words, rng);
-        }
+    if single
+        && message.has_field(field)
+        && rng.random_bool(0.8)
+        && let Some(inner) = message.get_field_mut(field).as_message_mut()
+    {
+        return bend(inner, words, rng);
     }
     message.set_field(field, field_value(field, 1, words, rng));
 }
