@@ -74,6 +74,10 @@ permissions! {
     WinbackWork = "winback.work",
     /// To change the settings, detect, and mail many at once.
     WinbackManage = "winback.manage",
+    /// To see who asked for exports and erasures of a person's data, and what was done.
+    PrivacyRead = "privacy.read",
+    /// To export and erase a person's data.
+    PrivacyManage = "privacy.manage",
     /// To see how operations go.
     OperationsRead = "operations.read",
     /// To cancel and delete them.
@@ -101,7 +105,7 @@ pub enum Role {
     Clerk,
     /// Sees everything and changes nothing.
     Auditor,
-    /// Another system of the tenant's: everything but where messages and events go.
+    /// Another system of the tenant's: everything but where messages and events go, and data of persons.
     Service,
 }
 
@@ -137,9 +141,12 @@ impl Role {
         match self {
             Role::Central => true,
             Role::Auditor => permission.is_read(),
-            Role::Service => !matches!(permission, P::ChannelsWrite | P::WebhooksWrite),
+            Role::Service => !matches!(
+                permission,
+                P::ChannelsWrite | P::WebhooksWrite | P::PrivacyRead | P::PrivacyManage
+            ),
             Role::Clerk => match permission {
-                P::ChannelsRead | P::WebhooksRead => false,
+                P::ChannelsRead | P::WebhooksRead | P::PrivacyRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
                 other => other.is_read(),
             },
@@ -185,7 +192,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 26] = [
+    const TABLE: [(&str, &[Role]); 28] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -210,6 +217,8 @@ mod tests {
         ("winback.read", &ANYONE),
         ("winback.work", &WORKERS),
         ("winback.manage", &MANAGERS),
+        ("privacy.read", &[Role::Central, Role::Auditor]),
+        ("privacy.manage", &[Role::Central]),
         ("operations.read", &ANYONE),
         ("operations.write", &MANAGERS),
     ];

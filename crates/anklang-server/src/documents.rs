@@ -149,6 +149,14 @@ impl Documents {
         })
     }
 
+    /// Removes a file; one that is not there is as good as removed.
+    pub async fn delete(&self, path: &Path) -> Result<(), DocumentError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes all files under a prefix but these, and what crashes left of others.
     pub async fn keep_only(
         &self,
@@ -165,10 +173,7 @@ impl Documents {
         let mut found = self.store.list(Some(prefix));
         while let Some(file) = found.try_next().await? {
             if !keep.contains(file.location.as_ref()) {
-                match self.store.delete(&file.location).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                self.delete(&file.location).await?;
             }
         }
         Ok(())

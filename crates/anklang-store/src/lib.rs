@@ -35,6 +35,7 @@ pub mod org_unit;
 pub mod pace;
 pub mod phase;
 pub mod planning;
+pub mod privacy;
 pub mod product;
 pub mod reach;
 pub mod report;
