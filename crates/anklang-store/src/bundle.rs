@@ -303,11 +303,7 @@ pub struct Stale {
 }
 
 /// The next file that is to be made anew for an erasure: print files before the index of their bundle.
-pub async fn next_stale(
-    conn: &mut Conn,
-    tenant: TenantId,
-    request: Uuid,
-) -> Result<Option<Stale>> {
+pub async fn next_stale(conn: &mut Conn, tenant: TenantId, request: Uuid) -> Result<Option<Stale>> {
     Ok(diesel::sql_query(
         "SELECT outbound_id, number, path, sha256, size_bytes, letters, pages, standard, last_seq,
                 created_at

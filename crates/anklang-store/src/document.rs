@@ -271,7 +271,9 @@ pub(crate) async fn place(
     .execute(conn)
     .await?;
     if placed < offers.len() {
-        return Err(StoreError::Stored("a letter was erased while it was printed".into()));
+        return Err(StoreError::Stored(
+            "a letter was erased while it was printed".into(),
+        ));
     }
     Ok(())
 }

@@ -238,7 +238,8 @@ impl Change {
             Known::Erased => Err(ApiError::Precondition {
                 reason: ErrorReason::Precondition,
                 resource: "request_id".into(),
-                description: "the call was done, and its answer erased with a customer's data".into(),
+                description: "the call was done, and its answer erased with a customer's data"
+                    .into(),
             }),
             Known::Done(bytes) => R::decode(&bytes[..])
                 .map(Some)

@@ -237,7 +237,10 @@ mod tests {
             let Some(rows) = left(table) else { continue };
             let change = change(table, &rows);
             let verb = if table.goes { "DELETE FROM" } else { "UPDATE" };
-            assert!(change.starts_with(&format!("{verb} {}", table.name)), "{change}");
+            assert!(
+                change.starts_with(&format!("{verb} {}", table.name)),
+                "{change}"
+            );
             assert!(change.contains("t.tenant_id = $1"), "{change}");
         }
         let consent = of("consent").and_then(left).unwrap_or_default();

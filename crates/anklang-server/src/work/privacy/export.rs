@@ -83,11 +83,7 @@ fn must_be_there(subject: &Subject) -> Result<(), Interrupted> {
     }
 }
 
-async fn write(
-    app: &App,
-    subject: &Subject,
-    path: &str,
-) -> Result<(Stored, Counts), Interrupted> {
+async fn write(app: &App, subject: &Subject, path: &str) -> Result<(Stored, Counts), Interrupted> {
     let mut tx = app.store.begin_snapshot(subject.tenant).await?;
     let told = export::rows(&mut tx, subject).await?;
     let letters = export::letters(&mut tx, subject).await?;
