@@ -8,7 +8,7 @@ use anklang_testkit::TestServer;
 use chrono::Datelike;
 use serde_json::{Value, json};
 
-use crate::mailing::{self, SLIP, TENANT, import, launched, over, until_over};
+use crate::mailing::{self, SLIP, TENANT, import, launched, over, until, until_over};
 use crate::probe::{Probe, Settings};
 use crate::raw::Raw;
 use crate::receiver::Receiver;
@@ -86,6 +86,11 @@ impl Marked {
         let method = "winback.v1.WinbackCaseService/AddWinbackRemark";
         call(&probe.server, method, remark).await;
         answer_back(&probe).await;
+        until("the webhook's calls", async || {
+            let calls = receiver.calls();
+            calls.iter().any(|call| call.body.contains(&mark("reason")))
+        })
+        .await;
         Marked {
             probe,
             receiver,
@@ -259,7 +264,7 @@ async fn answer_back(probe: &Probe) {
     let database = probe.server.database.connect().await.unwrap();
     database.batch_execute(&sql).await.unwrap();
     let blocked = json!({
-        "channel": "mail", "address": mark("mail@post.example"), "reason": mark("blocked"),
+        "channel": "testing", "address": mark("testing"), "reason": mark("blocked"),
     });
     let method = "customers.v1.CustomerService/CreateSuppression";
     call(&probe.server, method, json!({"suppression": blocked})).await;
