@@ -174,6 +174,8 @@ services! {
     winback_templates: pb::winback::v1::winback_template_service_client::WinbackTemplateServiceClient<Calls>,
     /// Mails of winback.
     winback_mails: pb::winback::v1::winback_mail_service_client::WinbackMailServiceClient<Calls>,
+    /// Data of persons.
+    privacy: pb::privacy::v1::privacy_service_client::PrivacyServiceClient<Calls>,
     /// The progress of operations; [`Client::wait`] uses it.
     progress: pb::operations::v1::operation_progress_service_client::OperationProgressServiceClient<Calls>,
     /// Operations. `WaitOperation` waits for up to a minute: give it a longer deadline than others, by

@@ -99,6 +99,7 @@ lists! {
     plans.list_plan_exceptions(pb::planning::v1::ListPlanExceptionsRequest) -> plan_exceptions: pb::planning::v1::PlanException,
     plans.list_workday_calendars(pb::planning::v1::ListWorkdayCalendarsRequest) -> workday_calendars: pb::planning::v1::WorkdayCalendar,
     presets.list_presets(pb::selections::v1::ListPresetsRequest) -> presets: pb::selections::v1::Preset,
+    privacy.list_privacy_requests(pb::privacy::v1::ListPrivacyRequestsRequest) -> privacy_requests: pb::privacy::v1::PrivacyRequest,
     products.list_product_versions(pb::products::v1::ListProductVersionsRequest) -> product_versions: pb::products::v1::ProductVersion,
     products.list_products(pb::products::v1::ListProductsRequest) -> products: pb::products::v1::Product,
     selections.list_selection_ticks(pb::selections::v1::ListSelectionTicksRequest) -> selection_ticks: pb::selections::v1::SelectionTick,

@@ -79,6 +79,10 @@ permissions! {
     WinbackWork = "winback.work",
     /// To change the settings, detect, and mail many at once.
     WinbackManage = "winback.manage",
+    /// To see who asked for exports and erasures of a person's data, and what was done.
+    PrivacyRead = "privacy.read",
+    /// To export and erase a person's data.
+    PrivacyManage = "privacy.manage",
     /// To see how operations go.
     OperationsRead = "operations.read",
     /// To cancel and delete them.
@@ -109,7 +113,7 @@ pub enum Role {
     /// Sees everything, also who did what, and changes nothing.
     Auditor,
     /// Another system of the tenant's: everything but where messages and events go, being the second person of a
-    /// launch, and who did what.
+    /// launch, data of persons, and who did what.
     Service,
     /// As a clerk, for the customers of the org units that it is bound to, and of all below them.
     Region,
@@ -158,11 +162,13 @@ impl Role {
                     | P::WebhooksWrite
                     | P::CampaignsApprove
                     | P::ApprovalsManage
+                    | P::PrivacyRead
+                    | P::PrivacyManage
                     | P::AuditRead
             ),
             Role::Agency => permission != P::CampaignsRead && Role::Clerk.allows(permission),
             Role::Clerk | Role::Region => match permission {
-                P::ChannelsRead | P::WebhooksRead | P::AuditRead => false,
+                P::ChannelsRead | P::WebhooksRead | P::PrivacyRead | P::AuditRead => false,
                 P::OffersWrite | P::ContactsWork | P::WinbackWork | P::SelectionsWrite => true,
                 other => other.is_read(),
             },
@@ -254,7 +260,7 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 29] = [
+    const TABLE: [(&str, &[Role]); 31] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
@@ -281,6 +287,8 @@ mod tests {
         ("winback.read", &ANYONE),
         ("winback.work", &WORKERS),
         ("winback.manage", &MANAGERS),
+        ("privacy.read", &[Role::Central, Role::Auditor]),
+        ("privacy.manage", &[Role::Central]),
         ("operations.read", &ANYONE),
         ("operations.write", &MANAGERS),
         ("audit.read", &[Role::Central, Role::Auditor]),

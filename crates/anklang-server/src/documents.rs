@@ -149,6 +149,20 @@ impl Documents {
         })
     }
 
+    /// Removes a file, and what crashes have left of writing it; one that is not there is as good as removed.
+    pub async fn delete(&self, path: &Path) -> Result<(), DocumentError> {
+        if let Kind::Folder(folder) = &self.kind {
+            let file = folder.join(path.as_ref());
+            tokio::task::spawn_blocking(move || remove_begun(&file))
+                .await
+                .map_err(std::io::Error::other)??;
+        }
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes all files under a prefix but these, and what crashes left of others.
     pub async fn keep_only(
         &self,
@@ -165,10 +179,7 @@ impl Documents {
         let mut found = self.store.list(Some(prefix));
         while let Some(file) = found.try_next().await? {
             if !keep.contains(file.location.as_ref()) {
-                match self.store.delete(&file.location).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                self.delete(&file.location).await?;
             }
         }
         Ok(())
@@ -223,6 +234,26 @@ fn missing(error: object_store::Error, path: &Path) -> DocumentError {
         object_store::Error::NotFound { .. } => DocumentError::Missing(path.to_string()),
         other => other.into(),
     }
+}
+
+/// Removes what was begun of a file: it is written beside, as `{name}#{number}`.
+fn remove_begun(file: &FilePath) -> std::io::Result<()> {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else {
+        return Ok(());
+    };
+    let begun = format!("{}#", name.to_string_lossy());
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&begun) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes files of a folder but those to keep. Names are relative to the root, with slashes.

@@ -401,6 +401,7 @@ fn api_routes(app: &App) -> anyhow::Result<Routes> {
         pb::winback::v1::winback_case_service_server::WinbackCaseServiceServer<_> => grpc::winback::cases::WinbackCasesApi { app: app() },
         pb::winback::v1::winback_template_service_server::WinbackTemplateServiceServer<_> => grpc::winback::templates::WinbackTemplatesApi { app: app() },
         pb::winback::v1::winback_mail_service_server::WinbackMailServiceServer<_> => grpc::winback::mails::WinbackMailsApi { app: app() },
+        pb::privacy::v1::privacy_service_server::PrivacyServiceServer<_> => grpc::privacy::PrivacyApi { app: app() },
         pb::operations::v1::operation_progress_service_server::OperationProgressServiceServer<_> => grpc::progress::ProgressApi::new(app()),
         proto::google::longrunning::operations_server::OperationsServer<_> => grpc::operations::OperationsApi { app: app() },
     };

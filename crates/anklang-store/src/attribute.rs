@@ -21,16 +21,16 @@ impl Load for AttributeRow {
 }
 
 /// Fixes the types of keys that are new, in the order of the rows; those of customers and
-/// contracts that do not exist fix nothing.
+/// contracts that do not exist, or are erased, fix nothing.
 const DEFINE: &str = "
     INSERT INTO attribute_definition (tenant_id, entity, key, value_type)
     SELECT DISTINCT ON (s.entity, s.key) $1, s.entity, s.key, s.value_type
     FROM {rows}
     WHERE CASE s.entity
         WHEN 'customer' THEN EXISTS (SELECT FROM customer c
-            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
+            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number AND c.erased_at IS NULL OFFSET 0)
         ELSE EXISTS (SELECT FROM contract c
-            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number OFFSET 0)
+            WHERE c.tenant_id = (SELECT $1) AND c.number = s.number AND c.erased_at IS NULL OFFSET 0)
     END
     ORDER BY s.entity, s.key, s.row_line
     ON CONFLICT DO NOTHING";
@@ -40,10 +40,11 @@ fn customer_spec() -> Spec<AttributeRow> {
         .only("s.entity = 'customer'")
         .reference(Reference {
             field: "number",
-            join: "LEFT JOIN LATERAL (SELECT id FROM customer
+            join: "LEFT JOIN LATERAL (SELECT id, erased_at FROM customer
                    WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) o ON true",
-            good: "o.id IS NOT NULL",
-            reason: "'there is no customer with this number'",
+            good: "o.id IS NOT NULL AND o.erased_at IS NULL",
+            reason: "CASE WHEN o.id IS NULL THEN 'there is no customer with this number'
+                     ELSE 'the customer was erased' END",
         })
         .key_from("customer_id", "o.id")
         .reference(TYPE)
@@ -54,10 +55,11 @@ fn contract_spec() -> Spec<AttributeRow> {
         .only("s.entity = 'contract'")
         .reference(Reference {
             field: "number",
-            join: "LEFT JOIN LATERAL (SELECT id FROM contract
+            join: "LEFT JOIN LATERAL (SELECT id, erased_at FROM contract
                    WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) o ON true",
-            good: "o.id IS NOT NULL",
-            reason: "'there is no contract with this number'",
+            good: "o.id IS NOT NULL AND o.erased_at IS NULL",
+            reason: "CASE WHEN o.id IS NULL THEN 'there is no contract with this number'
+                     ELSE 'its customer was erased' END",
         })
         .key_from("contract_id", "o.id")
         .reference(TYPE)
@@ -67,7 +69,7 @@ const TYPE: Reference = Reference {
     field: "type",
     join: "LEFT JOIN LATERAL (SELECT value_type FROM attribute_definition
                    WHERE tenant_id = (SELECT $1) AND entity = s.entity AND key = s.key OFFSET 0) d ON true",
-    good: "o.id IS NULL OR d.value_type = s.value_type",
+    good: "o.id IS NULL OR o.erased_at IS NOT NULL OR d.value_type = s.value_type",
     reason: "'is ' || s.value_type || ', but the values of this key are ' || d.value_type",
 };
 

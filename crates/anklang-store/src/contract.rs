@@ -104,6 +104,15 @@ pub struct ContractUpdate {
     pub attributes: Vec<AttributeRow>,
 }
 
+/// What was a customer's who is erased becomes nobody else's.
+const ERASED: Reference = Reference {
+    field: "number",
+    join: "LEFT JOIN LATERAL (SELECT erased_at FROM contract
+           WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) e ON true",
+    good: "e.erased_at IS NULL",
+    reason: "'its customer was erased'",
+};
+
 impl Load for ContractRow {
     fn specs() -> Vec<Spec<Self>> {
         let product = Reference {
@@ -124,6 +133,8 @@ impl Load for ContractRow {
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
+            .reference(ERASED)
+            .guard("t.erased_at IS NULL")
             .send(text("customer_number", |r| &r.customer_number))
             .reference(CUSTOMER)
             .value_from("customer_id", "c.id", &["customer_number"])
@@ -159,10 +170,11 @@ impl Load for ContractItemRow {
             .send(text("contract_number", |r| &r.contract_number))
             .reference(Reference {
                 field: "contract_number",
-                join: "LEFT JOIN LATERAL (SELECT id FROM contract
+                join: "LEFT JOIN LATERAL (SELECT id, erased_at FROM contract
                    WHERE tenant_id = (SELECT $1) AND number = s.contract_number OFFSET 0) k ON true",
-                good: "k.id IS NOT NULL",
-                reason: "'there is no contract with this number'",
+                good: "k.id IS NOT NULL AND k.erased_at IS NULL",
+                reason: "CASE WHEN k.id IS NULL THEN 'there is no contract with this number'
+                         ELSE 'its customer was erased' END",
             })
             .key_from("contract_id", "k.id")
             .key(text("code", |r| &r.code))

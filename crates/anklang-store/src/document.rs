@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::offer::STATE;
 use crate::selection::{Statement, bound};
-use crate::{Conn, Result};
+use crate::{Conn, Result, StoreError};
 
 /// A document with what it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
@@ -121,7 +121,7 @@ fn select(rest: &str) -> String {
                 d.template_language, d.template_version, d.print_file, d.print_page, d.created_at
          FROM offer o
          JOIN LATERAL (SELECT * FROM document
-             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
+             WHERE tenant_id = $1 AND offer_id = o.id AND erased_at IS NULL OFFSET 0) d ON true
          JOIN LATERAL (SELECT number, brand_id FROM contract
              WHERE tenant_id = $1 AND id = o.contract_id OFFSET 0) co ON true
          JOIN LATERAL (SELECT number FROM customer
@@ -203,7 +203,7 @@ pub async fn letters(
         "SELECT o.member_seq AS seq, o.id AS offer_id, d.sha256, d.standard
          FROM offer o
          JOIN LATERAL (SELECT sha256, standard FROM document
-             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
+             WHERE tenant_id = $1 AND offer_id = o.id AND erased_at IS NULL OFFSET 0) d ON true
          WHERE o.tenant_id = $1 AND o.phase_id = $2 AND o.member_seq > $3
            AND o.state IN ('open', 'accepted')
          ORDER BY o.member_seq LIMIT $4",
@@ -216,23 +216,64 @@ pub async fn letters(
     .await?)
 }
 
+/// The letters that are in a print file of a phase, in order.
+pub async fn in_print_file(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    number: i32,
+) -> Result<Vec<Letter>> {
+    Ok(diesel::sql_query(
+        "SELECT o.member_seq AS seq, o.id AS offer_id, d.sha256, d.standard
+         FROM offer o
+         JOIN LATERAL (SELECT sha256, standard, print_file FROM document
+             WHERE tenant_id = $1 AND offer_id = o.id AND erased_at IS NULL OFFSET 0) d ON true
+         WHERE o.tenant_id = $1 AND o.phase_id = $2 AND d.print_file = $3
+         ORDER BY o.member_seq",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<Integer, _>(number)
+    .load(conn)
+    .await?)
+}
+
 /// Notes in which print file letters are, and on which pages they begin.
+///
+/// # Errors
+/// `Stored` when one of them was erased meanwhile: the file must be made again.
 pub(crate) async fn place(
     conn: &mut Conn,
     tenant: TenantId,
     print_file: i32,
     letters: &[(Uuid, i32)],
 ) -> Result<()> {
+    let offers: Vec<Uuid> = letters.iter().map(|(offer, _)| *offer).collect();
+    // By a statement of its own: an erasure that has them is waited for, and then seen.
     diesel::sql_query(
+        "SELECT 1 FROM document WHERE tenant_id = $1 AND offer_id = ANY($2)
+         ORDER BY offer_id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&offers)
+    .execute(conn)
+    .await?;
+    let placed = diesel::sql_query(
         "UPDATE document d SET print_file = $2, print_page = placed.page
          FROM unnest($3, $4) AS placed (offer_id, page)
-         WHERE d.tenant_id = $1 AND d.offer_id = placed.offer_id AND d.offer_id = ANY($3)",
+         WHERE d.tenant_id = $1 AND d.offer_id = placed.offer_id AND d.offer_id = ANY($3)
+           AND d.erased_at IS NULL",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Integer, _>(print_file)
-    .bind::<Array<SqlUuid>, _>(letters.iter().map(|(offer, _)| *offer).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(&offers)
     .bind::<Array<Integer>, _>(letters.iter().map(|(_, page)| *page).collect::<Vec<_>>())
     .execute(conn)
     .await?;
+    if placed < offers.len() {
+        return Err(StoreError::Stored(
+            "a letter was erased while it was printed".into(),
+        ));
+    }
     Ok(())
 }

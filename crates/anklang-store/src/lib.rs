@@ -37,6 +37,7 @@ pub mod org_unit;
 pub mod pace;
 pub mod phase;
 pub mod planning;
+pub mod privacy;
 pub mod product;
 pub mod reach;
 pub mod report;

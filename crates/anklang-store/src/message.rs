@@ -13,6 +13,7 @@ mod moves;
 mod rescue;
 mod resolve;
 mod wait;
+mod withdraw;
 
 use std::sync::LazyLock;
 
@@ -35,6 +36,7 @@ pub(crate) use moves::{NEVER_HANDED_OVER, PLACE};
 pub use moves::{Stranded, move_waiting, stranded};
 pub use rescue::{Orphaned, Rescued, Whose, orphaned, rescue};
 pub use resolve::{Resolution, resolve, resolve_all};
+pub(crate) use withdraw::withdraw;
 
 /// What messages that are queued one by one share their turns at an account with, instead of a phase; see
 /// [`claim()`].

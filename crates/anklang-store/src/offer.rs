@@ -169,7 +169,7 @@ fn select(rest: &str) -> String {
          JOIN product_version v ON v.tenant_id = o.tenant_id AND v.id = o.product_version_id
          JOIN product pr ON pr.tenant_id = v.tenant_id AND pr.id = v.product_id
          LEFT JOIN phase p ON p.tenant_id = o.tenant_id AND p.id = o.phase_id
-         LEFT JOIN document d ON d.tenant_id = o.tenant_id AND d.offer_id = o.id
+         LEFT JOIN document d ON d.tenant_id = o.tenant_id AND d.offer_id = o.id AND d.erased_at IS NULL
          WHERE o.tenant_id = $1 {rest}"
     )
 }
@@ -596,7 +596,8 @@ pub(crate) const CONTRACT_EXCLUSIONS: &str = "
     WHEN subject.product_version_id = target.id THEN 'already_on_target'
     WHEN subject.annual_quantity_kwh IS NULL THEN 'no_quantity'";
 
-/// Looks whether the contract with that number can be offered the version on `today`.
+/// Looks whether the contract with that number can be offered the version on `today`; one of a customer who is
+/// erased is not there any more.
 pub async fn candidate(
     conn: &mut Conn,
     tenant: TenantId,
@@ -612,7 +613,7 @@ pub async fn candidate(
               (SELECT v.id, p.division, $4 AS today FROM product_version v
                JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
                WHERE v.tenant_id = $1 AND v.id = $3) target
-         WHERE subject.tenant_id = $1 AND subject.number = $2"
+         WHERE subject.tenant_id = $1 AND subject.number = $2 AND subject.erased_at IS NULL"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(contract_number)
@@ -649,7 +650,7 @@ pub async fn contracts(
               (SELECT v.id, p.division, $4 AS today FROM product_version v
                JOIN product p ON p.tenant_id = v.tenant_id AND p.id = v.product_id
                WHERE v.tenant_id = $1 AND v.id = $3) target
-         WHERE subject.tenant_id = $1 AND c.number = $2
+         WHERE subject.tenant_id = $1 AND c.number = $2 AND subject.erased_at IS NULL
          ORDER BY subject.number"
     ))
     .bind::<SqlUuid, _>(tenant.0)

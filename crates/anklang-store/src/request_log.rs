@@ -2,7 +2,7 @@
 
 use anklang_domain::TenantId;
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Bytea, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Bytea, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use sha2::{Digest, Sha256};
@@ -29,6 +29,8 @@ pub enum Known {
     New,
     /// It was done: its encoded response.
     Done(Vec<u8>),
+    /// It was done, and its response was erased with a person's data.
+    Erased,
     /// Another request came with that id.
     Reused,
 }
@@ -41,6 +43,8 @@ struct Row {
     body_hash: Vec<u8>,
     #[diesel(sql_type = Bytea)]
     response: Vec<u8>,
+    #[diesel(sql_type = Bool)]
+    erased: bool,
 }
 
 /// Looks a call up. Calls with one id take turns: the second waits until the first has committed.
@@ -52,7 +56,8 @@ pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> 
         .execute(conn)
         .await?;
     let row: Option<Row> = diesel::sql_query(
-        "SELECT method, body_hash, response FROM request_log WHERE tenant_id = $1 AND request_id = $2",
+        "SELECT method, body_hash, response, erased FROM request_log
+         WHERE tenant_id = $1 AND request_id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(request.id)
@@ -63,7 +68,10 @@ pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> 
     Ok(match row {
         None => Known::New,
         Some(row) if row.method == request.method && row.body_hash == hash(request.body) => {
-            Known::Done(row.response)
+            match row.erased {
+                true => Known::Erased,
+                false => Known::Done(row.response),
+            }
         }
         Some(_) => Known::Reused,
     })

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// Types of the events that a webhook can ask for; the last word but one is the state that an offer
 /// or a message came into, or what was reported of it.
-pub const EVENT_TYPES: [&str; 16] = [
+pub const EVENT_TYPES: [&str; 17] = [
     "anklang.offer.accepted.v1",
     "anklang.offer.rejected.v1",
     "anklang.offer.expired.v1",
@@ -23,7 +23,11 @@ pub const EVENT_TYPES: [&str; 16] = [
     "anklang.order.rejected.v1",
     "anklang.winback.offer_requested.v1",
     "anklang.launch.awaiting_approval.v1",
+    CUSTOMER_ERASED_EVENT_TYPE,
 ];
+
+/// Type of the event that tells that a customer's data is forgotten.
+pub const CUSTOMER_ERASED_EVENT_TYPE: &str = "anklang.customer.erased.v1";
 
 /// Type of the event that tries a webhook out; goes to the one that it was asked for, whatever types
 /// that one wants.

@@ -9,6 +9,7 @@
 
 use anklang_domain::{TenantId, Violations};
 use anklang_proto::anklang as pb;
+use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::audit::{self, Counts};
 use anklang_store::request_log::{self, Known};
 use anklang_store::{Conn, Tx};
@@ -100,6 +101,8 @@ mutations! {
         pb::planning::v1::ReleaseContactRequest,
         pb::planning::v1::TakeOrderRequest,
         pb::planning::v1::GeneratePlannedContactsRequest,
+        pb::privacy::v1::ErasePersonalDataRequest,
+        pb::privacy::v1::ExportPersonalDataRequest,
         pb::selections::v1::CreatePresetRequest,
         pb::selections::v1::CreateSelectionRequest,
         pb::winback::v1::DetectWinbackRequest,
@@ -255,6 +258,12 @@ impl Change {
         match request_log::lookup(conn, self.tenant, once.as_logged()).await? {
             Known::New => Ok(None),
             Known::Reused => Err(ApiError::RequestIdReused),
+            Known::Erased => Err(ApiError::Precondition {
+                reason: ErrorReason::Precondition,
+                resource: "request_id".into(),
+                description: "the call was done, and its answer erased with a customer's data"
+                    .into(),
+            }),
             Known::Done(bytes) => R::decode(&bytes[..])
                 .map(Some)
                 .map_err(|e| ApiError::Internal(format!("recorded response: {e}"))),

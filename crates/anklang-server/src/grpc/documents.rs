@@ -26,7 +26,7 @@ use crate::documents::{DocumentError, path};
 use crate::work::App;
 use crate::work::bundle::{INDEX_NAME, ask, file_name, pdf_name};
 
-/// Part of a file that is sent at once.
+/// Bytes of a part of a file that is sent at once.
 const PART: usize = 64 * 1024;
 
 /// The service.

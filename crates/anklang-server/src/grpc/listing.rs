@@ -81,6 +81,7 @@ list_requests! {
     pb::planning::v1::ListPlanEntriesRequest,
     pb::planning::v1::ListPlanExceptionsRequest,
     pb::planning::v1::ListPlannedContactsRequest,
+    pb::privacy::v1::ListPrivacyRequestsRequest,
     pb::planning::v1::ListWorkdayCalendarsRequest,
     pb::products::v1::ListProductVersionsRequest,
     pb::products::v1::ListProductsRequest,
@@ -209,7 +210,7 @@ mod tests {
     use anklang_store::listing::Kind;
     use anklang_store::{
         audit, brand, campaign, channel_account, channel_route, contract, customer, document,
-        handover, inbound, message, offer, operation, order, planning,
+        handover, inbound, message, offer, operation, order, planning, privacy,
     };
     use anklang_store::{product, selection, template, winback};
 
@@ -249,6 +250,7 @@ mod tests {
             &planning::exception::LISTABLE,
             &planning::period::LISTABLE,
             &planning::plan::LISTABLE,
+            &privacy::request::LISTABLE,
             &product::LISTABLE,
             &product::VERSIONS,
             &selection::LISTABLE,

@@ -31,6 +31,7 @@ pub mod orders;
 pub mod org_units;
 pub mod planning;
 pub mod presets;
+pub mod privacy;
 pub mod products;
 pub mod progress;
 pub mod reach;

@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status};
 use super::deed::Asked;
 use super::listing::Listing;
 use super::{ApiError, ApiResult, caller, reply, wire};
-use crate::work::{App, bundle, dry_run, mailing, planning, winback};
+use crate::work::{App, bundle, dry_run, mailing, planning, privacy, winback};
 
 /// How often a waiting call looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -179,6 +179,9 @@ impl OperationsApi {
                 mailing::KIND => any(&super::winback::mails::mailed(&o)?),
                 planning::KIND => any(&super::planning::generate::response(&o)?),
                 winback::KIND => any(&super::winback::detection::response(&self.app, &o).await?),
+                privacy::export::KIND | privacy::erase::KIND => {
+                    any(&super::privacy::response(&self.app, &o).await?)
+                }
                 _ => any(&super::campaigns::launch_response(&self.app, &o).await?),
             })),
             "failed" => Some(Outcome::Error(error(&o))),

@@ -35,8 +35,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod index;
+mod remake;
 
 pub use index::pdf_name;
+pub use remake::remake;
 
 use super::App;
 use super::launch::{keep_lease, store_trouble};
@@ -244,23 +246,7 @@ impl Bundle<'_> {
             .write(&path)
             .await
             .map_err(store_trouble)?;
-        let mut page = Page {
-            file: None,
-            out: Vec::new(),
-            places: Vec::new(),
-            last_seq: after,
-        };
-        let info = Info {
-            title: format!(
-                "{} – {}",
-                self.outbound.campaign_name, self.outbound.phase_name
-            ),
-            date: self
-                .outbound
-                .offer_date
-                .unwrap_or_else(|| Utc::now().date_naive()),
-        };
-        page.file = Some(PrintFile::new(info, &mut page.out));
+        let mut page = self.page(after);
         let result = async {
             while !letters.is_empty() && !self.is_full(&page) {
                 self.add(&mut page, letters, &mut writing).await?;
@@ -273,6 +259,27 @@ impl Bundle<'_> {
             return Err(error);
         }
         self.complete(number, path, page, writing).await.map(Some)
+    }
+
+    /// A print file that begins.
+    fn page(&self, after: i64) -> Page {
+        let info = Info {
+            title: format!(
+                "{} – {}",
+                self.outbound.campaign_name, self.outbound.phase_name
+            ),
+            date: self
+                .outbound
+                .offer_date
+                .unwrap_or_else(|| Utc::now().date_naive()),
+        };
+        let mut out = Vec::new();
+        Page {
+            file: Some(PrintFile::new(info, &mut out)),
+            out,
+            places: Vec::new(),
+            last_seq: after,
+        }
     }
 
     fn is_full(&self, page: &Page) -> bool {

@@ -16,6 +16,7 @@ pub mod moves;
 pub mod operations;
 pub mod phases;
 pub mod planning;
+pub mod privacy;
 pub mod reports;
 pub mod sweep;
 pub mod winback;

@@ -12,20 +12,22 @@ use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{App, bundle, dry_run, launch, mailing, planning, winback};
+use super::{App, bundle, dry_run, launch, mailing, planning, privacy, winback};
 use crate::telemetry::{meters, spans};
 
 /// How often to look for operations when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The kinds of operations that this server can do.
-pub const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 8] = [
     launch::KIND,
     dry_run::KIND,
     bundle::KIND,
     mailing::KIND,
     planning::KIND,
     winback::KIND,
+    privacy::export::KIND,
+    privacy::erase::KIND,
 ];
 
 /// Why a run of an operation ended before its end.
@@ -95,6 +97,8 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
         bundle::KIND => guarded(bundle::run(app, &mut held, stop)).await,
         planning::KIND => guarded(planning::run(app, &mut held, stop)).await,
         winback::KIND => guarded(winback::run(app, &mut held, stop)).await,
+        privacy::export::KIND => guarded(privacy::export::run(app, &mut held, stop)).await,
+        privacy::erase::KIND => guarded(privacy::erase::run(app, &mut held, stop)).await,
         other => Err(Interrupted::Hopeless {
             reason: "INTERNAL",
             message: format!("operations of kind {other} are not known to this version"),
@@ -181,6 +185,7 @@ async fn settle(app: &App, held: &Leased, interrupted: Interrupted) -> Result<()
         launch_store::abandon(&mut tx, tenant, phase, state).await?;
     }
     bundle::ended(&mut tx, held, &end).await?;
+    privacy::ended(&mut tx, held, &end).await?;
     if held.operation.kind == mailing::KIND {
         mailing_store::abandon(&mut tx, tenant, held.operation.id).await?;
     }

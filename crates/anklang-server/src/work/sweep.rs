@@ -1,8 +1,8 @@
 //! What the passing of time asks for: offers expire, interrupted single offers get their document,
 //! what was handed over long ago is removed, messages of accounts that are gone are taken back,
 //! contacts of campaigns are given up when their days are over, calls and contacts of long ago, old dry
-//! runs and reports that belong to nothing are forgotten, customers who bought again close their winback
-//! cases; and each night the contacts of the next weeks are generated, and customers who drift away are
+//! runs, exports and reports that belong to nothing are forgotten, erasures looked after again, customers who
+//! bought again close their winback cases; and each night the contacts of the next weeks are generated, and customers who drift away are
 //! looked for.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use anklang_store::{StoreError, dry_run, offer, operation, request_log};
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{App, handover, launch, planning, winback};
+use super::{App, handover, launch, planning, privacy, winback};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(60);
@@ -107,6 +107,10 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
             (
                 "old figures of customers",
                 winback::forget(app, &tenant, stop).await,
+            ),
+            (
+                "exports and erasures",
+                privacy::tidy(app, &tenant, stop).await,
             ),
             (
                 "customers who drift away",

@@ -9,10 +9,19 @@ use crate::import::{Load, Reference, Spec, bytes, date, int, text, text_or_null,
 pub(crate) const CUSTOMER: Reference = Reference {
     field: "customer_number",
     join:
-        "LEFT JOIN LATERAL (SELECT id FROM customer
+        "LEFT JOIN LATERAL (SELECT id, erased_at FROM customer
                    WHERE tenant_id = (SELECT $1) AND number = s.customer_number OFFSET 0) c ON true",
-    good: "c.id IS NOT NULL",
-    reason: "'there is no customer with this number'",
+    good: "c.id IS NOT NULL AND c.erased_at IS NULL",
+    reason: "CASE WHEN c.id IS NULL THEN 'there is no customer with this number'
+             ELSE 'the customer was erased' END",
+};
+/// Who is erased does not come back.
+const ERASED: Reference = Reference {
+    field: "number",
+    join: "LEFT JOIN LATERAL (SELECT erased_at FROM customer
+           WHERE tenant_id = (SELECT $1) AND number = s.number OFFSET 0) e ON true",
+    good: "e.erased_at IS NULL",
+    reason: "'the customer was erased'",
 };
 
 /// The org unit that a customer belongs to. It stays until the row is written: who deletes it waits.
@@ -30,6 +39,9 @@ impl Load for CustomerRow {
             .with_id()
             .stamped()
             .key(text("number", |r| &r.number))
+            .reference(ERASED)
+            // One that was erased since this was looked up.
+            .guard("t.erased_at IS NULL")
             .value(text("kind", |r| r.kind))
             .value(text("salutation", |r| r.salutation))
             .value(text("title", |r| &r.title))

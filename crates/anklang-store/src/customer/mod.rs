@@ -68,6 +68,8 @@ pub struct Customer {
     pub created_at: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
     pub updated_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub erased_at: Option<DateTime<Utc>>,
 }
 
 /// One address on one channel.
@@ -181,6 +183,7 @@ pub static LISTABLE: Listable = Listable {
         ),
         Field::new("create_time", Kind::Time, "created_at"),
         Field::new("update_time", Kind::Time, "updated_at"),
+        Field::nullable("erase_time", Kind::Time, "erased_at"),
     ],
     key: &[Sort::key("number", "::text", false)],
 };

@@ -1,7 +1,7 @@
 //! Events, written by the statement that makes them true: an event without its change, or a change
 //! without its event, cannot be.
 
-use anklang_domain::handover::TEST_EVENT_TYPE;
+use anklang_domain::handover::{CUSTOMER_ERASED_EVENT_TYPE, TEST_EVENT_TYPE};
 use anklang_domain::{EventId, TenantId, WebhookId};
 use diesel::QueryableByName;
 use diesel::sql_types::{Text, Uuid as SqlUuid};
@@ -252,6 +252,33 @@ pub(crate) const ANNOUNCE_WINBACK_OFFER: &str = "
         FROM announced e
         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types)))";
+
+/// Tells that a customer is erased: the number, and nothing else.
+pub(crate) async fn customer_erased(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<()> {
+    diesel::sql_query(
+        "WITH announced AS (
+             INSERT INTO handover_event (tenant_id, type, subject, data)
+             SELECT $1, $2, $3, jsonb_build_object(
+                 'customer', $4,
+                 'event_time', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+             WHERE EXISTS (SELECT FROM webhook w
+                   WHERE w.tenant_id = $1 AND w.deleted_at IS NULL
+                     AND (cardinality(w.event_types) = 0 OR $2 = ANY(w.event_types)))
+             RETURNING tenant_id, id, seq, type)
+         INSERT INTO handover_delivery (tenant_id, webhook_id, event_id, seq)
+         SELECT e.tenant_id, w.id, e.id, e.seq
+         FROM announced e
+         JOIN webhook w ON w.tenant_id = e.tenant_id AND w.deleted_at IS NULL
+              AND (cardinality(w.event_types) = 0 OR e.type = ANY(w.event_types))",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(CUSTOMER_ERASED_EVENT_TYPE)
+    .bind::<Text, _>(anklang_domain::name::format(&[("customers", number)]))
+    .bind::<Text, _>(number)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
 
 /// Queues an event for one webhook, which must exist, to try it out.
 pub async fn send_test(conn: &mut Conn, tenant: TenantId, webhook: WebhookId) -> Result<EventId> {

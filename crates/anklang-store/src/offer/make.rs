@@ -102,7 +102,7 @@ pub async fn make(
         "SELECT c.customer_id, c.id AS contract_id, NULL::uuid AS campaign_id,
                 NULL::uuid AS phase_id, NULL::bigint AS seq
          FROM contract c
-         WHERE c.tenant_id = $1 AND c.id = $5 AND $2 IS NULL AND $3 = $4"
+         WHERE c.tenant_id = $1 AND c.id = $5 AND $2 IS NULL AND $3 = $4 AND c.erased_at IS NULL"
     };
     let unblocked = match (phase, terms.open_offers) {
         (None, OpenOffers::Block) => format!(

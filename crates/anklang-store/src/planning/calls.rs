@@ -338,7 +338,36 @@ pub(crate) async fn call_off_superseded(
     call_off(conn, tenant, &ids(&offers)).await
 }
 
-/// What is left to be called off of a phase that was given up.
+/// Calls off all contacts with a customer who is erased. One that somebody is at is called off for it once it is free.
+pub(crate) async fn call_off_customer(
+    conn: &mut Conn,
+    tenant: TenantId,
+    customer: Uuid,
+) -> Result<()> {
+    // By a statement of its own, as in `held`.
+    let held: Vec<IdRow> = diesel::sql_query(format!(
+        "SELECT id FROM planned_contact
+         WHERE tenant_id = $1 AND customer_id = $2 AND {LEFT} ORDER BY id FOR UPDATE"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(customer)
+    .load(conn)
+    .await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let set = called_off("'the customer was erased'");
+    diesel::sql_query(format!(
+        "UPDATE planned_contact k SET {set} WHERE k.tenant_id = $1 AND k.id = ANY($2)"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(ids(&held))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What is left to be called off of a phase that was given up, or of a customer.
 const LEFT: &str = "(state IN ('open', 'waiting') OR state = 'claimed' AND end_reason = '')";
 
 /// Calls off at most `limit` contacts of a phase that was given up, for the reason `why`, SQL over the

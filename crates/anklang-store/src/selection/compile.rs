@@ -12,14 +12,15 @@ use super::registry::{Lookup, ResourceName};
 use super::statement::{Alias, Statement};
 use super::tree::{Expression, LookupTest, Node, Operand, Rows, Sense, Term, Test};
 
-/// The condition on the row with the alias `subject`, its tenant included, in parentheses.
+/// The condition on the row with the alias `subject`, its tenant included, in parentheses. Nobody is found whose data
+/// is erased.
 pub(super) fn compile(tenant: TenantId, node: &Node) -> Statement {
     let mut compiler = Compiler {
         tenant,
         out: Statement::new("(subject.tenant_id = "),
     };
     compiler.tenant();
-    compiler.sql(" AND ");
+    compiler.sql(" AND subject.erased_at IS NULL AND ");
     compiler.node(node);
     compiler.sql(")");
     compiler.out

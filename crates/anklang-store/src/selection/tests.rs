@@ -36,7 +36,7 @@ fn sql(subject: Subject, criteria: Criteria) -> (String, Vec<String>) {
     let text = checked(subject, &criteria).expect("right criteria");
     let (sql, binds) = text.split_once(" -- binds: ").expect("binds");
     let sql = sql
-        .strip_prefix("(subject.tenant_id = (SELECT $1) AND ")
+        .strip_prefix("(subject.tenant_id = (SELECT $1) AND subject.erased_at IS NULL AND ")
         .and_then(|sql| sql.strip_suffix(')'))
         .expect("the tenant first");
     let mut kept = String::new();

@@ -352,7 +352,7 @@ impl Prepared {
                 .append(&self.condition)
                 .sql(" OR (subject.tenant_id = ")
                 .bind::<SqlUuid, _>(self.tenant.0)
-                .sql(" AND ")
+                .sql(" AND subject.erased_at IS NULL AND ")
                 .append(&included)
                 .sql("))");
         }

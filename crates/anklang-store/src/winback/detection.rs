@@ -441,7 +441,7 @@ pub async fn never_bought(conn: &mut Conn, tenant: TenantId, id: OperationId) ->
         n: i64,
     }
     let row: Row = diesel::sql_query(
-        "SELECT (SELECT count(*) FROM customer WHERE tenant_id = $1)
+        "SELECT (SELECT count(*) FROM customer WHERE tenant_id = $1 AND erased_at IS NULL)
               - (SELECT count(*) FROM winback_figure WHERE tenant_id = $1 AND detection_id = $2) AS n",
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -114,13 +114,16 @@ pub struct Gathered {
     pub weeks: Vec<Week>,
 }
 
-/// The insert of the sums over rows `days`.
+/// The insert of the sums over rows `days`; of customers who are erased there are orders and nobody to win back.
 fn insert(days: &str) -> String {
     let sums = sums();
     format!(
         "INSERT INTO winback_figure (tenant_id, detection_id, customer_id, first_order, last_order,
              orders, revenue, revenue_then, revenue_now, repeats, mean_repeat)
-         SELECT $1, $9, {sums} FROM {days} days GROUP BY customer_id {BOUGHT}"
+         SELECT $1, $9, {sums} FROM {days} days
+         WHERE NOT EXISTS (SELECT FROM customer c
+             WHERE c.tenant_id = $1 AND c.id = days.customer_id AND c.erased_at IS NOT NULL)
+         GROUP BY customer_id {BOUGHT}"
     )
 }
 

@@ -37,7 +37,7 @@ const OTHERWISE_ONCE: [(&str, &str); 5] = [
 ];
 
 /// Changes of something that take no etag.
-const UNSEEN: [(&str, &str); 19] = [
+const UNSEEN: [(&str, &str); 20] = [
     (
         "anklang.winback.v1.WinbackTemplateService/GenerateVouchers",
         "it adds codes and leaves the pool as it is",
@@ -99,6 +99,10 @@ const UNSEEN: [(&str, &str); 19] = [
         "the claim is what keeps others out; of an order that is added to it takes add_to_etag",
     ),
     (
+        "anklang.privacy.v1.PrivacyService/ErasePersonalData",
+        "whatever the customer is by then is erased",
+    ),
+    (
         "anklang.winback.v1.WinbackCaseService/NextWinbackCase",
         "it takes what nobody has",
     ),
@@ -123,10 +127,20 @@ const PARTS: [(&str, &str); 1] = [(
 )];
 
 /// What is read by those alone who may write it.
-const GUARDED: [(&str, &str); 1] = [(
-    "anklang.winback.v1.WinbackTemplateService/ListVouchers",
-    "who knows a code can redeem it",
-)];
+const GUARDED: [(&str, &str); 3] = [
+    (
+        "anklang.winback.v1.WinbackTemplateService/ListVouchers",
+        "who knows a code can redeem it",
+    ),
+    (
+        "anklang.privacy.v1.PrivacyService/ExportPersonalData",
+        "it gathers all that is known of a person",
+    ),
+    (
+        "anklang.privacy.v1.PrivacyService/DownloadPersonalData",
+        "it gathers all that is known of a person",
+    ),
+];
 
 fn mutations() -> impl Iterator<Item = (String, MethodDescriptor)> {
     raw::methods()

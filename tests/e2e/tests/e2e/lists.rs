@@ -24,6 +24,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
     } = world;
     let mut lists = crate::work_list::lists(&world.work);
     lists.extend(crate::winback::desk::lists(&world.cases));
+    lists.push((
+        "anklang.privacy.v1.PrivacyService/ListPrivacyRequests",
+        json!({}),
+        "privacyRequests",
+    ));
     lists.extend(vec![
         (
             "anklang.brands.v1.BrandService/ListBrands",

@@ -46,6 +46,7 @@ mod planning;
 mod plugins;
 mod presets;
 mod previews;
+mod privacy;
 mod probe;
 mod prometheus;
 mod raw;

@@ -37,6 +37,8 @@ pub struct World {
     pub cases: crate::winback::desk::Cases,
     /// A winback case that got no standard template, and a mailing.
     pub winback: [String; 2],
+    /// A request for the customer's data.
+    pub export: String,
 }
 
 /// Fills the tenant `linden`.
@@ -159,6 +161,7 @@ pub async fn populate(server: &TestServer) -> World {
         cases: crate::winback::desk::populate(server).await,
         contact,
         winback: crate::winback::mails::populate(server, &client, "linden", "linden").await,
+        export: crate::privacy::populate(&client, "customers/K0001").await,
         client,
         utility,
     }

@@ -197,6 +197,7 @@ pub fn to_proto(details: CustomerDetails) -> pb::Customer {
         attributes: attributes::to_proto(details.attributes),
         create_time: Some(wire::timestamp(customer.created_at)),
         update_time: Some(wire::timestamp(customer.updated_at)),
+        erase_time: customer.erased_at.map(wire::timestamp),
         etag: String::new(),
     })
 }

@@ -64,7 +64,8 @@ pub async fn create(
     }
     let mut violations = Violations::new();
     let customer: Option<Id> = diesel::sql_query(
-        "SELECT id FROM customer WHERE tenant_id = $1 AND number = $2 FOR KEY SHARE",
+        "SELECT id FROM customer WHERE tenant_id = $1 AND number = $2 AND erased_at IS NULL
+         FOR KEY SHARE",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(new.customer)

@@ -583,5 +583,6 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.webhook}),
         ),
     ]);
+    calls.extend(crate::privacy::named(w));
     calls
 }

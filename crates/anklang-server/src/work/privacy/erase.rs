@@ -1,0 +1,204 @@
+//! Erases a person's data, step by step; each is a transaction with its checkpoint, and can be done again.
+//!
+//! - **withdraw**: from its first transaction on the customer is not found, changed or contacted any more; what is in
+//!   the hands of senders and people is waited for.
+//! - **search**: answers of calls that quote the person are emptied.
+//! - **erase**: one transaction that empties all rows and lists the files, once nothing is under way.
+//! - **print_files**: print files with letters to the person are made anew without them.
+//! - **files**: what is listed is deleted from the document store.
+
+use std::time::Duration;
+
+use anklang_store::operation::{self, End, Leased};
+use anklang_store::privacy::erase::{self, Place};
+use anklang_store::privacy::request;
+use anklang_store::privacy::{Counts, Subject, file, withdraw};
+use anklang_store::tenant::Tenant;
+use anklang_store::{StoreError, tenant};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{AGAIN, FILES_PER_TURN, delete, subject_of};
+use crate::telemetry::meters;
+use crate::work::App;
+use crate::work::bundle;
+use crate::work::launch::{keep_lease, progress};
+use crate::work::operations::Interrupted;
+
+/// Kind of the operation.
+pub const KIND: &str = "ErasePersonalData";
+
+/// How long to wait for what is under way before looking again.
+const WAIT: Duration = Duration::from_millis(500);
+/// Answers of calls that are searched in one transaction.
+const ROWS_PER_SEARCH: i64 = 5_000;
+
+/// Runs an erasure from its checkpoint to its end.
+pub async fn run(
+    app: &App,
+    held: &mut Leased,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let tenant = tenant::by_id(&app.store, held.operation.tenant())
+        .await?
+        .ok_or_else(|| StoreError::Missing("the tenant".into()))?;
+    let subject = subject_of(app, held).await?;
+    // Where the search is; after a crash it begins anew.
+    let mut place = Place::default();
+    loop {
+        if stop.is_cancelled() {
+            return Err(Interrupted::Stopping);
+        }
+        let _measured = meters::chunk(&held.operation);
+        let step = held.operation.step.clone();
+        match &step[..] {
+            // Nothing was done yet; what is begun is not left half done.
+            "" if held.operation.cancel_requested => return Err(Interrupted::Cancelled),
+            "" | "withdraw" => withdraw(app, held, &tenant, &subject, stop).await?,
+            "search" => search(app, held, &subject, &mut place).await?,
+            "erase" => erase(app, held, &tenant, &subject, stop).await?,
+            "print_files" => {
+                if !bundle::remake(app, held, stop).await? {
+                    go_on(app, held, "files").await?;
+                }
+            }
+            "files" => {
+                if files(app, held).await? {
+                    return Ok(());
+                }
+            }
+            "finished" => return Ok(()),
+            step => {
+                return Err(Interrupted::Hopeless {
+                    reason: "INTERNAL",
+                    message: format!("the step {step} is not known to this version"),
+                });
+            }
+        }
+    }
+}
+
+/// Moves the checkpoint to the beginning of a step.
+async fn go_on(app: &App, held: &mut Leased, step: &'static str) -> Result<(), Interrupted> {
+    let mut tx = app.store.begin(held.operation.tenant()).await?;
+    operation::advance(&mut tx, held, progress(step, 0, 0, 0)).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Lets some time go by, and others go first who are due.
+async fn wait(app: &App, held: &Leased, stop: &CancellationToken) -> Result<(), Interrupted> {
+    tokio::select! {
+        () = stop.cancelled() => return Err(Interrupted::Stopping),
+        () = tokio::time::sleep(WAIT) => {}
+    }
+    match operation::stand_back(&app.store, held).await? {
+        true => Err(Interrupted::StoodBack),
+        false => Ok(()),
+    }
+}
+
+async fn withdraw(
+    app: &App,
+    held: &mut Leased,
+    tenant: &Tenant,
+    subject: &Subject,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let mut tx = app.store.begin_work(tenant.id).await?;
+    let work = withdraw::withdraw(&mut tx, tenant, subject);
+    let under_way = keep_lease(app, held, work).await?;
+    let step = if under_way > 0 { "withdraw" } else { "search" };
+    operation::advance(&mut tx, held, progress(step, 0, under_way, 0)).await?;
+    tx.commit().await?;
+    app.wake.handover.notify_one();
+    if under_way > 0 {
+        wait(app, held, stop).await?;
+    }
+    Ok(())
+}
+
+/// Searches the next answers of calls.
+async fn search(
+    app: &App,
+    held: &mut Leased,
+    subject: &Subject,
+    place: &mut Place,
+) -> Result<(), Interrupted> {
+    let (tenant, request) = (subject.tenant, held.operation.id);
+    let mut tx = app.store.begin_work(tenant).await?;
+    let pieces = erase::pieces(&mut tx, subject).await?;
+    let work = erase::search(&mut tx, subject, &pieces, *place, ROWS_PER_SEARCH);
+    let done = held.operation.done;
+    let to = match keep_lease(app, held, work).await? {
+        Some(found) => {
+            if found.erased > 0 {
+                let counts = Counts::from([(found.table.to_owned(), found.erased)]);
+                request::add_counts(&mut tx, tenant, request, &counts).await?;
+            }
+            *place = found.next;
+            progress("search", done + found.erased, 0, 0)
+        }
+        None => progress("erase", 0, 0, 0),
+    };
+    operation::advance(&mut tx, held, to).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Empties all rows, unless something came under way again meanwhile.
+async fn erase(
+    app: &App,
+    held: &mut Leased,
+    tenant: &Tenant,
+    subject: &Subject,
+    stop: &CancellationToken,
+) -> Result<(), Interrupted> {
+    let request = held.operation.id;
+    let mut tx = app.store.begin_work(tenant.id).await?;
+    let work = async {
+        let under_way = withdraw::withdraw(&mut tx, tenant, subject).await?;
+        if under_way > 0 {
+            return Ok((under_way, Counts::new()));
+        }
+        let counts = erase::rows(&mut tx, subject, request).await?;
+        Ok::<_, StoreError>((0, counts))
+    };
+    let (under_way, counts) = keep_lease(app, held, work).await?;
+    if under_way > 0 {
+        operation::advance(&mut tx, held, progress("erase", 0, under_way, 0)).await?;
+        tx.commit().await?;
+        return wait(app, held, stop).await;
+    }
+    request::add_counts(&mut tx, tenant.id, request, &counts).await?;
+    erase::announce(&mut tx, subject).await?;
+    operation::advance(&mut tx, held, progress("print_files", 0, 0, 0)).await?;
+    tx.commit().await?;
+    app.wake.handover.notify_one();
+    Ok(())
+}
+
+/// Deletes the next files that are listed; true when none was left, and all is done.
+async fn files(app: &App, held: &mut Leased) -> Result<bool, Interrupted> {
+    let (tenant, request) = (held.operation.tenant(), held.operation.id);
+    let mut tx = app.store.begin_work(tenant).await?;
+    let listed = file::of_request(&mut tx, tenant, request, FILES_PER_TURN).await?;
+    tx.commit().await?;
+    for one in &listed {
+        delete(app, tenant, one).await?;
+    }
+    let n = i64::try_from(listed.len()).unwrap_or(0);
+    let done = held.operation.done + n;
+    let mut tx = app.store.begin_work(tenant).await?;
+    if n > 0 {
+        let counts = Counts::from([("files".to_owned(), n)]);
+        request::add_counts(&mut tx, tenant, request, &counts).await?;
+        operation::advance(&mut tx, held, progress("files", done, 0, 0)).await?;
+    } else {
+        request::end(&mut tx, tenant, request, "done", AGAIN.first().copied()).await?;
+        operation::advance(&mut tx, held, progress("finished", done, done, 0)).await?;
+        operation::finish(&mut tx, held, End::Succeeded(json!({}))).await?;
+    }
+    tx.commit().await?;
+    Ok(n == 0)
+}

@@ -1,0 +1,12 @@
+DROP INDEX bundle_file_remake;
+DROP INDEX document_sha256;
+DROP INDEX handover_event_customer;
+DROP INDEX customer_erased;
+DROP TABLE erased_file;
+DROP TABLE privacy_request;
+REVOKE UPDATE (details) ON customer_event FROM anklang_app, anklang_worker;
+ALTER TABLE request_log DROP COLUMN erased;
+ALTER TABLE bundle_file DROP COLUMN remake_for;
+ALTER TABLE document DROP COLUMN erased_at;
+ALTER TABLE contract DROP COLUMN erased_at;
+ALTER TABLE customer DROP COLUMN erased_at;

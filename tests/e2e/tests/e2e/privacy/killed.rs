@@ -1,0 +1,107 @@
+//! Erasures whose server dies: what is begun is brought to its end, and what people have in hand is waited for.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::marked::{CUSTOMER, Marked, call};
+use super::{done, erase, files, is_nowhere, of_others};
+use crate::mailing::{over, until};
+use crate::refused;
+
+#[tokio::test]
+async fn who_talks_to_the_customer_is_waited_for() {
+    let mut marked = Marked::start().await;
+    let list = "planning.v1.WorkListService";
+    let request = json!({"name": marked.planned, "worker": "users/bea"});
+    let claim = marked.call(&format!("{list}/ClaimContact"), request).await["claim"].clone();
+    let operation = erase(&marked.probe.client, CUSTOMER).await;
+    let begun = "SELECT count(*) FROM customer WHERE erased_at IS NOT NULL";
+    until("the erasure has begun", async || {
+        marked.probe.look(begun).await == "1"
+    })
+    .await;
+    marked.probe.restart().await;
+    // Long enough for the erasure to be taken up again, and to look.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let waits = "SELECT count(*) FROM customer WHERE number = '0000' AND last_name <> ''";
+    assert_eq!(marked.probe.look(waits).await, "1");
+    // What has begun is not left half done.
+    let cancel = anklang_proto::google::longrunning::CancelOperationRequest {
+        name: operation.name.clone(),
+    };
+    let client = &marked.probe.client;
+    client.operations().cancel_operation(cancel).await.unwrap();
+
+    let outcome = json!({
+        "name": marked.planned, "claim": claim, "outcomeClass": "OUTCOME_CLASS_NOT_REACHED",
+        "note": super::marked::mark("late"),
+    });
+    call(marked.server(), &format!("{list}/RecordOutcome"), outcome).await;
+    done(client, operation).await;
+    is_nowhere(marked.server()).await;
+}
+
+#[tokio::test]
+async fn a_killed_erasure_goes_on() {
+    let mut marked = Marked::start().await;
+    let others = of_others(marked.server()).await;
+    let operation = erase(&marked.probe.client, CUSTOMER).await;
+    for wait in [3, 30, 80, 150, 300, 700] {
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        marked.probe.restart().await;
+    }
+    let client = &marked.probe.client;
+    done(client, operation).await;
+    is_nowhere(marked.server()).await;
+    assert_eq!(of_others(marked.server()).await, others);
+    // Three letters to others, their print file and its index.
+    let left = files(&marked.server().documents());
+    assert_eq!(left.len(), 5, "{left:?}");
+    let listed = marked.probe.look("SELECT count(*) FROM erased_file").await;
+    assert_eq!(listed, "0");
+
+    // What comes late is looked for again.
+    let late = "UPDATE privacy_request SET again_at = now();
+                UPDATE message_attempt SET detail = 'zwetschgenkern' WHERE message_id IN (
+                    SELECT m.id FROM message m JOIN customer c ON c.id = m.customer_id
+                    WHERE c.number = '0000')";
+    let database = marked.server().database.connect().await.unwrap();
+    database.batch_execute(late).await.unwrap();
+    marked.probe.restart().await;
+    let rounds = "SELECT max(rounds) FROM privacy_request";
+    until("another look", async || {
+        marked.probe.look(rounds).await == "1"
+    })
+    .await;
+    is_nowhere(marked.server()).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_erased_is_not_given_again() {
+    let marked = Marked::start().await;
+    let request = json!({
+        "suppression": {"channel": "testing", "address": "x"},
+        "requestId": uuid::Uuid::now_v7().to_string(),
+    });
+    let method = "customers.v1.CustomerService/CreateSuppression";
+    let first = marked.call(method, request.clone()).await;
+    let customer = json!({"number": "0000", "kind": "CUSTOMER_KIND_PERSON", "lastName": "Neu"});
+    let update = json!({"customer": customer, "requestId": uuid::Uuid::now_v7().to_string()});
+    let update_method = "customers.v1.CustomerService/UpdateCustomer";
+    marked.call(update_method, update.clone()).await;
+    let operation = erase(&marked.probe.client, CUSTOMER).await;
+    over(&marked.probe.client, &operation.name).await;
+    // Another's stays.
+    assert_eq!(marked.call(method, request).await, first);
+    let raw = crate::raw::Raw::connect(marked.server().addr).await;
+    let method = format!("anklang.{update_method}");
+    let status = raw
+        .call(Some(crate::mailing::TENANT), &method, &update)
+        .await;
+    refused::is(
+        &status.unwrap_err(),
+        tonic::Code::FailedPrecondition,
+        "PRECONDITION",
+    );
+}
