@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn data_cannot_command_the_terminal() {
         let evil = customer("%1B%5D0;x%07", "\u{1b}]0;x\u{7}\r\n\u{9b}2J");
-        for line in pages(&[&[evil.clone()]], None)
+        for line in pages(&[std::slice::from_ref(&evil)], None)
             .iter()
             .chain(&detailed(&evil))
         {
@@ -209,7 +209,7 @@ mod tests {
             }),
             ..Default::default()
         };
-        let lines = pages(&[&[operation.clone()]], None);
+        let lines = pages(&[std::slice::from_ref(&operation)], None);
         assert!(lines[1].contains("LaunchCampaign"), "{lines:#?}");
         assert!(
             lines[0].contains("DONE") && lines[1].contains('3'),
