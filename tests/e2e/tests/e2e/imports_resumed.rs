@@ -191,6 +191,8 @@ async fn the_program_goes_on_when_the_server_was_killed() {
         .output();
     let importing = tokio::spawn(importing);
     hold.reached().await;
+    // What the first chunk came to is told meanwhile.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     server.kill();
     hold.release().await;
     server.restart().await.unwrap();

@@ -262,7 +262,7 @@ async fn certificates_and_tokens_are_shown() {
         "client_ca = '{}'\nrequire_client_certificate = true",
         mount.file("ca.crt").display()
     ));
-    let good = "anklang_of-the-rust-client";
+    let good = "anklang_of-the-rust-client-of-the-rust-client-of-th";
     let server = TestServer::start_with(Options {
         config: format!(
             "{tls}[auth]\nmode = 'token'\n\

@@ -24,7 +24,7 @@ pub const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Customers with a case each; an export of all is many times what is buffered on the way.
 const CUSTOMERS: usize = 20_000;
 /// So many read it slowly.
-const READERS: usize = 40;
+const READERS: usize = 60;
 /// So much the server may grow by that, in KiB: less than two thirds of what they have not read.
 const GROWTH: usize = 80 * 1_024;
 
