@@ -13,6 +13,7 @@ mod changes;
 mod cli;
 mod collector;
 mod conventions;
+mod cookbook;
 mod crash;
 mod desk;
 mod documents;
