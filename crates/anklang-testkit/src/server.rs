@@ -107,10 +107,15 @@ impl Process {
         Ok(process)
     }
 
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name, e.g. "STOP".
     pub fn signal(&self, name: &str) -> Result<()> {
         let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .args([&format!("-{name}"), &self.pid().to_string()])
             .status()?;
         anyhow::ensure!(status.success(), "kill -{name}");
         Ok(())
@@ -186,7 +191,7 @@ impl TestServer {
 
     /// The id of its process.
     pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(|process| process.child.id())
+        self.process.as_ref().map(Process::pid)
     }
 
     /// The ids of the processes of its plugins.

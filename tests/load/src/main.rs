@@ -7,6 +7,7 @@
 //! cargo run --release -p anklang-load -- --accounts 1000000
 //! ```
 
+mod calls;
 mod data;
 mod import;
 mod launch;
@@ -14,7 +15,6 @@ mod messages;
 mod pages;
 mod planning;
 mod report;
-mod rpc;
 mod selection;
 mod winback;
 
@@ -24,13 +24,15 @@ use std::path::PathBuf;
 use anklang_local::cluster::{Cluster, Options as ClusterOptions};
 use anklang_testkit::{Client, Database, Options, TestServer};
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use report::Report;
 
 /// What to measure, and how much.
 #[derive(Parser)]
 struct Args {
+    #[command(subcommand)]
+    own: Option<Own>,
     /// Customers, each with one contract, mail address and consent.
     #[arg(long, default_value_t = 100_000)]
     accounts: usize,
@@ -58,12 +60,20 @@ struct Args {
     explain: Option<u64>,
 }
 
+/// What the program starts itself for.
+#[derive(Subcommand)]
+enum Own {
+    /// Serves brands with nothing around, for the measurement of calls.
+    #[command(hide = true)]
+    Bare(calls::bare::Args),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Import,
     Selection,
     Pages,
-    Rpc,
+    Calls,
     Launch,
     Messages,
     Rate,
@@ -85,9 +95,21 @@ struct Bench {
     report: Report,
 }
 
+impl Bench {
+    /// Connections of the server to its database.
+    fn connections(&self) -> Result<usize> {
+        let config = std::fs::read_to_string(self.server.config_file())?;
+        let line = config.lines().find_map(|l| l.strip_prefix("connections ="));
+        Ok(line.context("connections")?.trim().parse()?)
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(Own::Bare(args)) = args.own {
+        return calls::bare::serve(args).await;
+    }
     let folder = match &args.folder {
         Some(folder) => tempfile::tempdir_in(folder)?,
         None => tempfile::tempdir()?,
@@ -155,8 +177,8 @@ async fn main() -> Result<()> {
     if wanted(Part::Pages) {
         pages::run(&mut bench).await.context("pages")?;
     }
-    if wanted(Part::Rpc) {
-        rpc::run(&mut bench).await.context("rpc")?;
+    if wanted(Part::Calls) {
+        calls::run(&mut bench).await.context("calls")?;
     }
     if wanted(Part::Launch) {
         launch::run(&mut bench).await.context("launch")?;

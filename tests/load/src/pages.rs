@@ -6,7 +6,7 @@ use anklang_proto::anklang::contracts::v1 as pb;
 use anyhow::Result;
 
 use crate::Bench;
-use crate::report::timed;
+use crate::report::{median, timed};
 
 const PAGE: i32 = 1_000;
 const TIMES: usize = 9;
@@ -44,9 +44,4 @@ async fn page(bench: &Bench, token: &str) -> Result<(pb::ListContractsResponse, 
     };
     let (response, time) = timed(bench.client.contracts().list_contracts(request)).await?;
     Ok((response.into_inner(), time))
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }

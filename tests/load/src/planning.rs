@@ -215,7 +215,7 @@ async fn claims(bench: &mut Bench) -> Result<()> {
     let (claimed, ours) = claim_all(&clients).await?;
     let recorded = record_all(&clients, claimed).await?;
     fill(bench).await?;
-    let connections = connections(bench)?;
+    let connections = bench.connections()?;
     let hand = Arc::new(Hand::open(bench, connections).await?);
     let (claimed, bare) = hand.claim_all().await?;
     let written = hand.record_all(claimed).await?;
@@ -239,13 +239,6 @@ async fn claims(bench: &mut Bench) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Connections of the server to its database.
-fn connections(bench: &Bench) -> Result<usize> {
-    let config = std::fs::read_to_string(bench.server.config_file())?;
-    let line = config.lines().find_map(|l| l.strip_prefix("connections ="));
-    Ok(line.context("connections")?.trim().parse()?)
 }
 
 /// A contact in somebody's hands: its name, and the claim.

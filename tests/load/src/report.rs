@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+/// How Linux tells a process's times to programs (`USER_HZ`).
+const TICKS_PER_SECOND: u32 = 100;
+
 /// Collects lines.
 pub struct Report {
     head: String,
@@ -92,18 +95,43 @@ pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted[place]
 }
 
+/// The one in the middle.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
 /// The most memory that a process ever had resident, in MiB.
 pub fn peak_memory(pid: u32) -> Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident now, in MiB.
+pub fn resident_memory(pid: u32) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, line: &'static str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|l| l.split_whitespace().next());
-    let kib: u64 = kib.context("VmHWM")?.parse()?;
+    let found = status.lines().find_map(|l| l.strip_prefix(line));
+    let kib = found.and_then(|l| l.split_whitespace().next());
+    let kib: u64 = kib.context(line)?.parse()?;
     Ok(kib / 1_024)
 }
 
 /// Forgets the peak so far.
 pub fn reset_peak_memory(pid: u32) -> Result<()> {
     Ok(std::fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+/// The time that processors have spent on a process so far, all its threads together.
+pub fn processor_time(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // pid (name) state … utime stime …, where the name may hold anything.
+    let (_, rest) = stat.rsplit_once(')').context("stat")?;
+    let times = rest.split_whitespace().skip(11).take(2);
+    let ticks = times.map(str::parse::<u32>).sum::<Result<u32, _>>()?;
+    Ok(Duration::from_secs(1) * ticks / TICKS_PER_SECOND)
 }
 
 fn time(time: Duration) -> String {
