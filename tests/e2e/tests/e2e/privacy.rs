@@ -243,7 +243,13 @@ async fn an_erasure_leaves_nothing_of_the_person() {
     let erased = done(client, erase(client, CUSTOMER).await).await;
     assert_eq!(erased.kind(), pb::PrivacyRequestKind::Erasure);
     assert_eq!(erased.reason(), pb::ErasureReason::Objection);
-    for table in ["customer", "contact_point", "message", "request_log", "files"] {
+    for table in [
+        "customer",
+        "contact_point",
+        "message",
+        "request_log",
+        "files",
+    ] {
         assert!(erased.rows.get(table) > Some(&0), "{table}: {erased:?}");
     }
 
