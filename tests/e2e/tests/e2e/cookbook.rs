@@ -288,8 +288,10 @@ async fn is_forgotten(reader: &Reader) {
 async fn serves_a_system(reader: &mut Reader) {
     let made = reader.text("shop.token");
     let (token, lines) = made.split_once("\n\n").unwrap();
-    let config = std::fs::OpenOptions::new().append(true);
-    let mut config = config.open(reader.server.config_file()).unwrap();
+    let mut config = std::fs::OpenOptions::new()
+        .append(true)
+        .open(reader.server.config_file())
+        .unwrap();
     writeln!(config, "\n{lines}").unwrap();
     reader.server.restart().await.unwrap();
     reader.token = token.to_owned();
