@@ -2,7 +2,7 @@
 //!
 //! What each column says about a person is told in one place, [`registry`]; exports and erasures are made of it.
 //! An erasure first withdraws what is still to happen ([`withdraw`]), waits until nothing is under way, and then
-//! empties all rows in one transaction ([`erase`]), which also lists the files to be deleted ([`file`]). All of it
+//! empties all rows in one transaction ([`erase`]), which also lists the files to be deleted ([`mod@file`]). All of it
 //! can be done again, and is, some time later: bounces and the like come late. The request ([`request`]) stays as
 //! proof.
 
