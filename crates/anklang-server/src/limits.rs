@@ -12,7 +12,9 @@
 //!
 //! # Trade-offs
 //! Places and rates are those of one server, not of all: counting over all of them would cost each call a round
-//! trip. A place is held until the answer was taken, so that a tenant that does not read uses up its own.
+//! trip. A stream holds its place until its end was taken, so that a tenant that does not read uses up its own. What
+//! gives one answer gives its place back with it: the answer is in memory, and HTTP/2 may let it lie there for as
+//! long as the client likes.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -263,14 +265,7 @@ pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next
         },
     };
     // An answer that is made in time may be taken later.
-    let until = deadline.filter(|_| length == Length::Stream);
-    response.map(|body| {
-        Body::new(Held {
-            body,
-            until: until.map(|until| Box::pin(sleep_until(until))),
-            _place: running,
-        })
-    })
+    held(response, length, deadline, running)
 }
 
 /// Refuses what is more than the server takes of a tenant: a middleware of axum, behind the one that looks who
@@ -282,13 +277,7 @@ pub async fn admit(State(limits): State<Limits>, request: Request, next: Next) -
     }
     let (length, slug) = (length(path), slug(&request));
     match limits.0.place(slug, length).await {
-        Ok(place) => next.run(request).await.map(|body| {
-            Body::new(Held {
-                body,
-                until: None,
-                _place: place,
-            })
-        }),
+        Ok(place) => held(next.run(request).await, length, None, place),
         Err(error) => refuse(error),
     }
 }
@@ -330,7 +319,26 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// An answer on its way, which keeps its place. At its deadline a stream ends.
+/// The answer of a call. That of a stream keeps the call's place, and ends at its deadline.
+fn held<P: Unpin + Send + 'static>(
+    response: Response,
+    length: Length,
+    deadline: Option<tokio::time::Instant>,
+    place: P,
+) -> Response {
+    if length != Length::Stream {
+        return response;
+    }
+    response.map(|body| {
+        Body::new(Held {
+            body,
+            until: deadline.map(|until| Box::pin(sleep_until(until))),
+            _place: place,
+        })
+    })
+}
+
+/// A stream on its way, which keeps its place. At its deadline a stream ends.
 struct Held<P> {
     body: Body,
     until: Option<Pin<Box<Sleep>>>,

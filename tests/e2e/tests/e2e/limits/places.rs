@@ -5,6 +5,7 @@ use std::time::Duration;
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -102,6 +103,31 @@ async fn more_calls_at_the_same_time_are_refused_at_once_of_a_tenant_and_of_all(
         call.await.unwrap().unwrap();
     }
     until("places are free", async || list(&acme).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_take_answers_keeps_no_place_by_that() {
+    let server = serving("concurrent_requests = 2\ntotal_concurrent_requests = 3").await;
+    let client = server.client("linden").await.unwrap();
+    list(&client).await.unwrap();
+    // Nothing of an answer but its headers may be sent to it.
+    let endpoint = Endpoint::try_from(format!("http://{}", server.addr)).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(0);
+    let channel = endpoint.connect().await.unwrap();
+    let shut = Client::over(channel, Some("linden"), None).unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let shut = shut.clone();
+        unread.push(tokio::spawn(async move { list(&shut).await }));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for _ in 0..3 {
+        list(&client).await.unwrap();
+    }
+    for call in unread {
+        assert!(!call.is_finished(), "it waits for its answer");
+        call.abort();
+    }
 }
 
 async fn watch(
