@@ -1,13 +1,18 @@
 //! Rates and places: of a tenant, and of all.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
+use tonic::codegen::tokio_stream::{StreamExt, once, pending};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use super::{Hold, again, list, list_operations, serving, serving_with, until_waiting};
 use crate::collector::Collector;
@@ -49,6 +54,7 @@ async fn a_tenant_that_calls_too_often_is_told_when_to_come_again_and_others_are
 async fn names_that_somebody_makes_up_are_together_as_one_tenant() {
     let server = serving("requests_per_second = 1\nburst = 10").await;
     let known = server.client("acme").await.unwrap();
+    let new = server.client("linden").await.unwrap();
     list(&known).await.unwrap();
     let method = "anklang.brands.v1.BrandService/ListBrands";
     let raw = Raw::connect(server.addr).await;
@@ -62,8 +68,9 @@ async fn names_that_somebody_makes_up_are_together_as_one_tenant() {
     }
     assert_eq!(codes[0], Code::Unauthenticated, "{codes:?}");
     assert!(codes.contains(&Code::ResourceExhausted), "{codes:?}");
-    // Whoever is known is not held up by that.
+    // Whoever is known is not held up by that, and neither is a tenant that calls for the first time.
     list(&known).await.unwrap();
+    list(&new).await.unwrap();
 }
 
 #[tokio::test]
@@ -171,6 +178,37 @@ async fn streams_and_calls_that_wait_have_places_of_their_own() {
     })
     .await;
     waits.abort();
+}
+
+/// A stream of reflection that is left open.
+async fn reflecting(addr: SocketAddr) -> Result<Streaming<ServerReflectionResponse>, Status> {
+    let asks = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
+    let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+    let stream = client.server_reflection_info(once(asks).chain(pending()));
+    let mut stream = stream.await?.into_inner();
+    stream.message().await?.expect("an answer");
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn reflection_takes_no_tenants_places() {
+    let server = serving("streams = 1\ntotal_streams = 10").await;
+    let client = server.client("linden").await.unwrap();
+    let operation = sleeping_operation(&server).await;
+    let open = reflecting(server.addr).await.unwrap();
+    let status = reflecting(server.addr).await.unwrap_err();
+    again(&status, Code::ResourceExhausted, "TOO_MANY_CALLS");
+    watch(&client, &operation).await.unwrap();
+    assert_eq!(health(server.addr, "").await, ServingStatus::Serving);
+    drop(open);
+    until("a place is free", async || {
+        reflecting(server.addr).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
