@@ -4,7 +4,7 @@
 //! - More than there are places for are closed when they come; those that are there go on.
 //! - Whoever connects and says nothing, or says it byte by byte, is sent away: by HTTP/1.1 the whole head of the first
 //!   request is waited for only so long, by HTTP/2 the beginning of the connection. After that a connection may be
-//!   idle, as clients keep theirs: by HTTP/1.1 for [`IDLE`], until the head of the next request is there; by HTTP/2
+//!   idle, as clients keep theirs: by HTTP/1.1 for `IDLE`, until the head of the next request is there; by HTTP/2
 //!   those whose other side is gone are found by pings.
 //! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY). When
 //!   nobody waits for that any more, it ends at once, and its calls with it.
