@@ -1,9 +1,10 @@
 DO $$
 DECLARE
     secured regclass;
+    policy name;
 BEGIN
-    FOR secured IN SELECT polrelid FROM pg_policy WHERE polname = 'units' LOOP
-        EXECUTE format('DROP POLICY units ON %s', secured);
+    FOR secured, policy IN SELECT polrelid, polname FROM pg_policy WHERE polname IN ('units', 'units_delete') LOOP
+        EXECUTE format('DROP POLICY %I ON %s', policy, secured);
     END LOOP;
 END
 $$;

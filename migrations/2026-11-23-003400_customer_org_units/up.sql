@@ -2,7 +2,7 @@
 -- these and all below, and nothing of others.
 
 -- The role of their transactions: as anklang_app, whose policies and rights it has, but bounded by the
--- policies `units`. Nobody else is looked at by these. As in the foundation, another database may have made it.
+-- policies `units` and `units_delete`. Nobody else is looked at by these. As in the foundation, another database may have made it.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'anklang_scoped') THEN
@@ -71,13 +71,20 @@ CREATE FUNCTION anklang_units_above() RETURNS text[]
 -- the table.
 CREATE FUNCTION anklang_bound(target regclass, visible text, writable text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql AS $$
+DECLARE
+    old name;
 BEGIN
-    IF EXISTS (SELECT FROM pg_policy WHERE polrelid = target AND polname = 'units') THEN
-        EXECUTE format('DROP POLICY units ON %s', target);
-    END IF;
-    EXECUTE format('CREATE POLICY units ON %s AS RESTRICTIVE TO anklang_scoped USING (%s) WITH CHECK (%s)', target,
-                   replace(visible, '{table}', target::text),
-                   replace(coalesce(writable, visible), '{table}', target::text));
+    visible := replace(visible, '{table}', target::text);
+    writable := coalesce(replace(writable, '{table}', target::text), visible);
+    FOR old IN SELECT polname FROM pg_policy
+               WHERE polrelid = target AND polname IN ('units', 'units_delete') LOOP
+        EXECUTE format('DROP POLICY %I ON %s', old, target);
+    END LOOP;
+    EXECUTE format('CREATE POLICY units ON %s AS RESTRICTIVE TO anklang_scoped USING (%s) WITH CHECK (%s)',
+                   target, visible, writable);
+    -- What is deleted is asked for what is visible alone.
+    EXECUTE format('CREATE POLICY units_delete ON %s AS RESTRICTIVE FOR DELETE TO anklang_scoped USING (%s)',
+                   target, writable);
 END
 $$;
 

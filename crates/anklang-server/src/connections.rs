@@ -2,10 +2,12 @@
 //!
 //! # Guarantees
 //! - More than there are places for are closed when they come; those that are there go on.
-//! - Whoever connects and says nothing, or says it byte by byte, is sent away: by HTTP/1.1 the whole head of each
+//! - Whoever connects and says nothing, or says it byte by byte, is sent away: by HTTP/1.1 the whole head of the first
 //!   request is waited for only so long, by HTTP/2 the beginning of the connection. After that a connection may be
-//!   idle, as clients keep theirs; those whose other side is gone are found by pings.
-//! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY).
+//!   idle, as clients keep theirs: by HTTP/1.1 for `IDLE`, until the head of the next request is there; by HTTP/2
+//!   those whose other side is gone are found by pings.
+//! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY). When
+//!   nobody waits for that any more, it ends at once, and its calls with it.
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -33,8 +35,12 @@ use crate::config::ConnectionsConfig;
 use crate::telemetry::meters;
 use crate::tls::{Peer, Shown};
 
-/// A connection by HTTP/2 begins with so many bytes. Until then it is not known what is spoken.
-const PREFACE: usize = 24;
+/// A connection by HTTP/2 begins with this.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// So long a connection by HTTP/1.1 waits for the next request: longer than proxies usually keep theirs (60 s), so
+/// that they do not call over one that is just being closed.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// Files that the process keeps for all but callers: the database, plugins, webhooks, documents.
 const OTHER_FILES: usize = 512;
@@ -42,7 +48,8 @@ const OTHER_FILES: usize = 512;
 /// What answers, and knows whom a connection is with.
 type Calls = AddExtension<Router, ConnectInfo<Peer>>;
 
-/// Serves whoever connects until `stop`, and then those who are there until their calls have ended.
+/// Serves whoever connects until `stop`, and then those who are there until their calls have ended. Dropped, it ends
+/// them all.
 pub async fn serve<L>(
     mut listener: L,
     router: Router,
@@ -54,6 +61,8 @@ pub async fn serve<L>(
     let builder = builder(&config);
     let places = Arc::new(Semaphore::new(places(config.connections)));
     let open = TaskTracker::new();
+    let left = CancellationToken::new();
+    let _ends_with_this = left.clone().drop_guard();
     loop {
         let (io, addr) = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -73,8 +82,9 @@ pub async fn serve<L>(
             age: config.age.map(about),
             stop: stop.clone(),
         };
+        let left = left.clone();
         open.spawn(async move {
-            connection.drive(io).await;
+            left.run_until_cancelled_owned(connection.drive(io)).await;
             drop(opened);
         });
     }
@@ -89,7 +99,8 @@ fn builder(config: &ConnectionsConfig) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_time)
+        // It runs from the end of the request before.
+        .header_read_timeout(config.header_time.max(IDLE))
         .max_buf_size(header_bytes);
     builder
         .http2()
@@ -211,23 +222,46 @@ impl Connection {
     }
 }
 
-/// Tells when enough was read to know what is spoken.
+/// Tells when enough was read: of HTTP/2 what it begins with, of HTTP/1.1 the whole first head.
 fn until_begun(told: oneshot::Sender<()>) -> impl FnMut(&[u8]) + Send + 'static {
-    let (mut read, mut told) = (0, Some(told));
+    let (mut read, mut is_http2) = (0, true);
+    // So many bytes of the line that is being read.
+    let mut line = 0;
+    let mut told = Some(told);
     move |bytes: &[u8]| {
-        read += bytes.len();
-        if read >= PREFACE
-            && let Some(told) = told.take()
-        {
-            // Nobody waits for it when the connection ends.
-            let _ = told.send(());
+        if told.is_none() {
+            return;
+        }
+        for byte in bytes {
+            is_http2 &= PREFACE.get(read).is_none_or(|expected| expected == byte);
+            read += 1;
+            let is_head = *byte == b'\n' && line == 0 && read > 2;
+            match byte {
+                b'\n' => line = 0,
+                b'\r' => {}
+                _ => line += 1,
+            }
+            let is_enough = match is_http2 {
+                true => read == PREFACE.len(),
+                false => is_head,
+            };
+            if is_enough && let Some(told) = told.take() {
+                // Nobody waits for it when the connection ends.
+                let _ = told.send(());
+                return;
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn connections_get_a_tenth_older_at_most() {
@@ -239,13 +273,46 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_begun_when_it_is_known_what_is_spoken() {
-        let (told, mut begun) = oneshot::channel();
-        let mut look = until_begun(told);
-        look(b"PRI * HTTP/2.0\r\n");
-        assert!(begun.try_recv().is_err());
-        look(b"\r\nSM\r\n\r\n");
-        begun.try_recv().expect("it has begun");
-        look(b"more of it");
+    fn a_connection_has_begun_with_its_first_head_or_the_preface() {
+        for (first, rest) in [
+            ("PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"),
+            ("GET /u/x HTTP/1.1\r\nHost: a.example\r\n", "\r\n"),
+            ("\r\nGET /u/x HTTP/1.1\r\nHost: a.example\r\n\r", "\n"),
+            ("PRI * HTTP/1.1\nHost: a.example\n", "\n"),
+        ] {
+            for size in [1, 3, 100] {
+                let (told, mut begun) = oneshot::channel();
+                let mut look = until_begun(told);
+                first.as_bytes().chunks(size).for_each(&mut look);
+                assert!(begun.try_recv().is_err(), "{first:?}");
+                look(rest.as_bytes());
+                begun.try_recv().expect("it has begun");
+                look(b"more of it");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_end_when_nobody_serves_them_any_more() {
+        let config = Config::read(None, []).expect("the defaults are complete");
+        let (begins, mut begun) = mpsc::unbounded_channel();
+        let router = Router::new().fallback(move || async move {
+            // Dropped with the call.
+            let _ = begins.send(());
+            pending::<()>().await;
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("a port");
+        let serving = serve(listener, router, config.incoming, CancellationToken::new());
+        let serving = tokio::spawn(serving);
+        let mut client = TcpStream::connect(addr).await.expect("it listens");
+        let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        client.write_all(request).await.expect("it reads");
+        begun.recv().await.expect("a call");
+        serving.abort();
+        let mut said = Vec::new();
+        let ended = timeout(Duration::from_secs(10), client.read_to_end(&mut said)).await;
+        let _ = ended.expect("the connection ends");
+        assert_eq!(said, b"");
     }
 }

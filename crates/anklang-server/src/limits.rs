@@ -6,32 +6,30 @@
 //! - Nobody waits for a place: a call gets one or is refused at once, before anything of it is read, and is told
 //!   when to try again. A refusal has changed nothing.
 //! - Tenants have places of their own, and only tenants that there are: names that somebody makes up share those
-//!   of one tenant, so that memory is bounded.
+//!   of one tenant, so that memory is bounded. Reflection is among them.
 //! - After its deadline a call does not go on, and neither does its statement (`anklang_store::call`).
-//! - Health is told however much there is to do.
+//! - Health is told however much there is to do: it has places of its own.
 //!
 //! # Trade-offs
 //! Places and rates are those of one server, not of all: counting over all of them would cost each call a round
-//! trip. A place is held until the answer was taken, so that a tenant that does not read uses up its own.
+//! trip. A stream holds its place until its end was taken, so that a tenant that does not read uses up its own. What
+//! gives one answer gives its place back with it: the answer is in memory, and HTTP/2 may let it lie there for as
+//! long as the client likes.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use anklang_store::{Store, tenant};
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
-use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::time::timeout_at;
 use tonic::Status;
 
 use crate::auth::{Needs, Principal, needs};
@@ -40,9 +38,28 @@ use crate::grpc::error::{ApiError, Exhausted};
 use crate::grpc::mask::POOL;
 use crate::grpc::{ApiResult, TENANT_KEY};
 use crate::telemetry::meters;
+use held::held;
+
+/// So many ask at the same time how the server is, and so many are told when that changes.
+const HEALTH: AtOnce = AtOnce {
+    calls: 100,
+    streams: 1_000,
+};
+
+/// How long it may take to ask how the server is: nothing is looked up for it.
+const HEALTH_CALL: Duration = Duration::from_secs(5);
+
+/// How long a stream of reflection lasts.
+const REFLECTION_STREAM: Duration = Duration::from_secs(60);
+
+/// So many tenants are looked up at the same time, so that made-up names leave connections to the database.
+const LOOKED_UP: usize = 2;
 
 /// A call that is no stream and lasts all the same.
 const WAIT_OPERATION: &str = "/google.longrunning.Operations/WaitOperation";
+
+/// The stream of health.
+const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 
 /// Of calls: when this one ends, whether it is done or not.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +102,7 @@ static LASTING: LazyLock<HashMap<String, Length>> = LazyLock::new(|| {
 
 fn length(path: &str) -> Length {
     match needs(path) {
-        // Of these there are streams.
+        Needs::Health if path != WATCH_HEALTH => Length::Short,
         Needs::Health | Needs::Reflection => Length::Stream,
         Needs::Permission(_) | Needs::Everything => {
             LASTING.get(path).copied().unwrap_or(Length::Short)
@@ -102,11 +119,14 @@ struct Inner {
     longest_call: Duration,
     /// For calls of all tenants together.
     all: Places,
+    health: Places,
     of_each: AtOnce,
     /// By the tenant's slug; "" for what names none.
     rate: Option<DefaultKeyedRateLimiter<Arc<str>>>,
     /// Tenants that have called, by slug.
     tenants: Mutex<HashMap<Arc<str>, Places>>,
+    /// For looking up those that have not.
+    looked_up: Semaphore,
     /// For calls that name no tenant, or none that there is.
     nobodys: Places,
     nobody: Arc<str>,
@@ -123,9 +143,11 @@ impl Limits {
             store,
             longest_call: config.longest_call,
             all: Places::new(config.in_total),
+            health: Places::new(HEALTH),
             of_each: config.of_each,
             rate,
             tenants: Mutex::default(),
+            looked_up: Semaphore::new(LOOKED_UP),
             nobodys: Places::new(config.of_each),
             nobody: "".into(),
         }))
@@ -139,18 +161,16 @@ impl Inner {
         slug: Option<Arc<str>>,
         length: Length,
     ) -> ApiResult<OwnedSemaphorePermit> {
-        let known = slug.as_ref().and_then(|slug| self.known(slug));
-        let places = match (known, slug) {
-            (Some(places), Some(slug)) => {
-                self.pace(&slug)?;
-                places
-            }
-            // Whoever makes names up has them looked up no faster than a tenant calls.
-            (_, slug) => {
-                self.pace(&self.nobody)?;
-                self.meet(slug).await?
-            }
+        let places = match slug {
+            Some(slug) => self.of(&slug).await?.map(|places| (slug, places)),
+            None => None,
         };
+        // Whoever makes names up takes nothing from a tenant that is new here.
+        let (payer, places) = match &places {
+            Some((slug, places)) => (slug, places),
+            None => (&self.nobody, &self.nobodys),
+        };
+        self.pace(payer)?;
         let exhausted = match length {
             Length::Short => Exhausted::Calls,
             Length::Waiting | Length::Stream => Exhausted::Streams,
@@ -158,21 +178,26 @@ impl Inner {
         places.take(length).ok_or(exhausted.into())
     }
 
-    /// The places of a tenant that has called before.
-    fn known(&self, slug: &Arc<str>) -> Option<Places> {
-        self.tenants().get(slug).cloned()
-    }
-
-    /// The places of a tenant that has not called yet, if it is one.
-    async fn meet(&self, slug: Option<Arc<str>>) -> ApiResult<Places> {
-        let Some(slug) = slug else {
-            return Ok(self.nobodys.clone());
-        };
-        if tenant::by_slug(&self.store, &slug).await?.is_none() {
-            return Ok(self.nobodys.clone());
+    /// The places of a tenant, if it is one.
+    async fn of(&self, slug: &Arc<str>) -> ApiResult<Option<Places>> {
+        if let Some(known) = self.known(slug) {
+            return Ok(Some(known));
+        }
+        // It is never closed.
+        let _one = self.looked_up.acquire().await;
+        if tenant::by_slug(&self.store, slug).await?.is_none() {
+            return Ok(None);
         }
         let new = || Places::new(self.of_each);
-        Ok(self.tenants().entry(slug).or_insert_with(new).clone())
+        let mut tenants = self.tenants();
+        Ok(Some(
+            tenants.entry(Arc::clone(slug)).or_insert_with(new).clone(),
+        ))
+    }
+
+    /// Those of one that has called before.
+    fn known(&self, slug: &Arc<str>) -> Option<Places> {
+        self.tenants().get(slug).cloned()
     }
 
     fn tenants(&self) -> MutexGuard<'_, HashMap<Arc<str>, Places>> {
@@ -217,17 +242,13 @@ impl Places {
 /// A call under way, as metrics count it.
 struct Running {
     kind: &'static str,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Running {
-    fn begin(length: Length, place: OwnedSemaphorePermit) -> Self {
+    fn begin(length: Length) -> Self {
         let kind = length.kind();
         meters::calls_in_flight(kind, 1);
-        Running {
-            kind,
-            _place: place,
-        }
+        Running { kind }
     }
 }
 
@@ -237,20 +258,42 @@ impl Drop for Running {
     }
 }
 
+/// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
 /// Refuses what is more than the server takes in total, before it is looked at who calls, and ends calls at their
 /// deadline: a middleware of axum.
 pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let length = length(path);
-    let mut running = None;
-    if needs(path) != Needs::Health {
-        match limits.0.all.take(length) {
-            Some(place) => running = Some(Running::begin(length, place)),
-            None => return refuse(ApiError::Overloaded),
-        }
-    }
+    let (needs, length) = (needs(path), length(path));
+    let places = match needs {
+        Needs::Health => &limits.0.health,
+        _ => &limits.0.all,
+    };
+    let Some(place) = places.take(length) else {
+        return refuse(ApiError::Overloaded);
+    };
+    let running = (needs != Needs::Health).then(|| Running::begin(length));
     let given = timeout(request.headers());
-    let longest = (length != Length::Stream).then_some(limits.0.longest_call);
+    let longest = match (needs, length) {
+        (Needs::Reflection, _) => Some(REFLECTION_STREAM),
+        (_, Length::Stream) => None,
+        (Needs::Health, _) => Some(HEALTH_CALL),
+        _ => Some(limits.0.longest_call),
+    };
     let time = given.into_iter().chain(longest).min();
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     request.extensions_mut().insert(Deadline(deadline));
@@ -263,32 +306,22 @@ pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next
         },
     };
     // An answer that is made in time may be taken later.
-    let until = deadline.filter(|_| length == Length::Stream);
-    response.map(|body| {
-        Body::new(Held {
-            body,
-            until: until.map(|until| Box::pin(sleep_until(until))),
-            _place: running,
-        })
-    })
+    held(response, length, deadline, (running, place))
 }
 
 /// Refuses what is more than the server takes of a tenant: a middleware of axum, behind the one that looks who
 /// calls.
 pub async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if matches!(needs(path), Needs::Health | Needs::Reflection) {
-        return next.run(request).await;
-    }
-    let (length, slug) = (length(path), slug(&request));
+    let slug = match needs(path) {
+        Needs::Health => return next.run(request).await,
+        // It is of no tenant, whichever it names.
+        Needs::Reflection => None,
+        _ => slug(&request),
+    };
+    let length = length(path);
     match limits.0.place(slug, length).await {
-        Ok(place) => next.run(request).await.map(|body| {
-            Body::new(Held {
-                body,
-                until: None,
-                _place: place,
-            })
-        }),
+        Ok(place) => held(next.run(request).await, length, None, place),
         Err(error) => refuse(error),
     }
 }
@@ -314,60 +347,6 @@ fn refuse(error: ApiError) -> Response {
     Status::from(error).into_http()
 }
 
-/// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
-/// An answer on its way, which keeps its place. At its deadline a stream ends.
-struct Held<P> {
-    body: Body,
-    until: Option<Pin<Box<Sleep>>>,
-    _place: P,
-}
-
-impl<P: Unpin> HttpBody for Held<P> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        // First of all: a stream that always has something to tell ends as well.
-        if let Some(until) = &mut this.until
-            && until.as_mut().poll(cx).is_ready()
-        {
-            this.until = None;
-            this.body = Body::empty();
-            let mut trailers = HeaderMap::new();
-            // What is left out when it does not fit into headers is the message alone.
-            let _ = Status::from(ApiError::DeadlineExceeded).add_header(&mut trailers);
-            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-        }
-        Pin::new(&mut this.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
+mod held;
 #[cfg(test)]
 mod tests;

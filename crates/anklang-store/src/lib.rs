@@ -52,6 +52,7 @@ pub mod unsubscribe;
 pub mod winback;
 
 mod pool;
+mod share;
 mod sql;
 mod tx;
 

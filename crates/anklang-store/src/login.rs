@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
@@ -23,6 +24,14 @@ use crate::{Result, StoreError};
 
 /// Values of `sslmode` that tokio-postgres does not know: for it they are `require`.
 const VERIFYING: [(&str, Check); 2] = [("verify-ca", Check::Chain), ("verify-full", Check::Name)];
+
+/// So long what was sent may be without an answer of the database's host.
+const GONE: Duration = Duration::from_secs(30);
+
+/// After so long a silence the host is asked whether it is there, so often, and so many times.
+const SILENCE: Duration = Duration::from_secs(15);
+const ASKS: Duration = Duration::from_secs(5);
+const RETRIES: u32 = 3;
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
@@ -58,7 +67,8 @@ impl Login {
     /// Reads a URL (`postgres://…`) or `key=value` pairs. When its `sslmode` verifies, nobody is trusted
     /// yet: see [`Login::trusting`].
     pub fn read(url: &str) -> Result<Login> {
-        let (config, check) = parse(url)?;
+        let (mut config, check) = parse(url)?;
+        find_out(&mut config);
         Login::new(config, check, RootCertStore::empty())
     }
 
@@ -129,6 +139,23 @@ impl Login {
         let (client, connection) =
             connected.map_err(|error| ConnectionError::BadConnection(said(&error)))?;
         AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    }
+}
+
+/// Has the system find out within half a minute that the database's host is gone without a word, unless the URL says
+/// when. By itself it tries for a quarter of an hour to send something, and asks after two hours of silence.
+fn find_out(config: &mut Config) {
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(GONE);
+    }
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(SILENCE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(ASKS);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(RETRIES);
     }
 }
 
@@ -247,6 +274,27 @@ mod tests {
         ] {
             assert!(Login::read(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_found_out_soon_unless_the_url_says_when() {
+        let of = |url: &str| {
+            let config = Login::read(url).expect(url).config;
+            (
+                config.get_tcp_user_timeout().copied(),
+                config.get_keepalives_idle(),
+                config.get_keepalives_interval(),
+                config.get_keepalives_retries(),
+            )
+        };
+        let (interval, retries) = (Some(ASKS), Some(RETRIES));
+        let ours = of("postgres://a:b@db/anklang");
+        assert_eq!(ours, (Some(GONE), SILENCE, interval, retries));
+        let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
+        let theirs = of(
+            "host=db tcp_user_timeout=60 keepalives_idle=3600 keepalives_interval=60 keepalives_retries=9",
+        );
+        assert_eq!(theirs, (Some(minute), hour, Some(minute), Some(9)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::call::Call;
 use crate::login::Login;
+use crate::share::Share;
 use crate::telemetry::{self, PoolUse};
 use crate::tenant::Known;
 use crate::tx::Tx;
@@ -93,6 +94,7 @@ pub struct Store {
     /// For [`Store::is_alive`] alone, which says how the database is, and not how busy the others are.
     health: Arc<Mutex<Option<Probe>>>,
     login: Arc<Login>,
+    share: Arc<Share>,
     tenants: Arc<Known>,
     bounds: Option<Arc<Bounds>>,
 }
@@ -143,6 +145,7 @@ impl Store {
             bulk,
             health: Arc::default(),
             login: Arc::new(login),
+            share: Arc::new(Share::of(connections)),
             tenants: Arc::default(),
             bounds: None,
         })
@@ -189,27 +192,25 @@ impl Store {
 
     /// As [`Store::begin`], to read alone: all its statements see the database as it was at one moment.
     pub async fn begin_snapshot(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = self.as_tenant(tenant, "auto")?;
-        self.begin_with(&format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}"
-        ))
-        .await
+        let (of, tenant) = (Some(tenant), self.as_tenant(tenant, "auto")?);
+        let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {tenant}");
+        self.begin_with(of, &sql).await
     }
 
     /// As [`Store::begin_work`], for statements that take the first few rows in the order of an index:
     /// the planner expects few rows and would rather gather and sort all there are.
     pub async fn begin_in_order(&self, tenant: TenantId) -> Result<Tx> {
-        let tenant = self.as_tenant(tenant, "force_generic_plan")?;
-        self.begin_with(&format!(
+        let (of, tenant) = (Some(tenant), self.as_tenant(tenant, "force_generic_plan")?);
+        let sql = format!(
             "BEGIN; {tenant}, set_config('enable_sort', 'off', true),
                 set_config('enable_bitmapscan', 'off', true), set_config('jit', 'off', true)"
-        ))
-        .await
+        );
+        self.begin_with(of, &sql).await
     }
 
     async fn begin_as(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
-        let tenant = self.as_tenant(tenant, plans)?;
-        self.begin_with(&format!("BEGIN; {tenant}")).await
+        let (of, tenant) = (Some(tenant), self.as_tenant(tenant, plans)?);
+        self.begin_with(of, &format!("BEGIN; {tenant}")).await
     }
 
     fn as_tenant(&self, tenant: TenantId, plans: &'static str) -> Result<String> {
@@ -220,21 +221,22 @@ impl Store {
     pub async fn begin_worker(&self) -> Result<Tx> {
         self.must_be_unbound()?;
         let until = until_deadline()?;
-        self.begin_with(&format!(
+        let sql = format!(
             "BEGIN; SELECT set_config('role', 'anklang_worker', true),
                            set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true)
                            {until}"
-        ))
-        .await
+        );
+        self.begin_with(None, &sql).await
     }
 
     /// Begins a transaction as whoever the URL logs in: for migrations and tenants.
     pub(crate) async fn begin_plain(&self) -> Result<Tx> {
         self.must_be_unbound()?;
-        self.begin_with("BEGIN").await
+        self.begin_with(None, "BEGIN").await
     }
 
-    async fn begin_with(&self, sql: &str) -> Result<Tx> {
+    async fn begin_with(&self, tenant: Option<TenantId>, sql: &str) -> Result<Tx> {
+        let place = self.share.place(tenant, WAIT_FOR_CONNECTION).await?;
         let mut conn = self
             .pool
             .get()
@@ -245,6 +247,7 @@ impl Store {
                 conn,
                 Arc::clone(&self.login),
                 self.bounds.is_some(),
+                place,
             )),
             Err(error) => {
                 // It may be inside of a transaction that failed: nobody else shall get it.

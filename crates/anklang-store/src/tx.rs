@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::Result;
 use crate::login::Login;
 use crate::pool::ANSWER;
+use crate::share::Place;
 
 /// A connection inside of a transaction.
 pub type Conn = AsyncPgConnection;
@@ -25,15 +26,23 @@ pub struct Tx {
     conn: Option<Object<AsyncPgConnection>>,
     login: Arc<Login>,
     is_bound: bool,
+    /// Of a call: given back with the connection.
+    place: Option<Place>,
 }
 
 impl Tx {
     /// The one that a connection has begun.
-    pub(crate) fn new(conn: Object<AsyncPgConnection>, login: Arc<Login>, is_bound: bool) -> Self {
+    pub(crate) fn new(
+        conn: Object<AsyncPgConnection>,
+        login: Arc<Login>,
+        is_bound: bool,
+        place: Option<Place>,
+    ) -> Self {
         Tx {
             conn: Some(conn),
             login,
             is_bound,
+            place,
         }
     }
 
@@ -86,37 +95,40 @@ impl Drop for Tx {
         {
             // Not left to the pool: it would roll back when the connection is next taken, and
             // the locks would be held until then.
-            runtime.spawn(undo(conn, Arc::clone(&self.login)));
+            let (login, place) = (Arc::clone(&self.login), self.place.take());
+            runtime.spawn(async move {
+                undo(conn, login).await;
+                drop(place);
+            });
         }
     }
 }
 
 /// Rolls a transaction back. A statement still runs when whoever waited for it was dropped with the transaction:
 /// the deadline of the call has come, or its client is gone. Nobody reads what it finds, and it would keep
-/// connection and locks, so it is ended.
+/// connection and locks, so it is ended. A database that does not answer to that either is not waited for: its
+/// connection is given up, and it undoes what is open when it finds that out.
 async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>) {
     let running = conn.cancel_token();
-    let mut is_cancelled = false;
-    let undone = {
+    {
         let mut undoing = pin!(AnsiTransactionManager::rollback_transaction(&mut *conn));
-        match timeout(MOMENT, &mut undoing).await {
-            Ok(undone) => undone,
-            Err(_) => {
-                is_cancelled = true;
-                match timeout(ANSWER, login.cancel(&running)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!(%error, "ending a statement"),
-                    Err(_) => tracing::warn!("the database takes no request to end a statement"),
-                }
-                undoing.await
+        if let Ok(undone) = timeout(MOMENT, &mut undoing).await {
+            if let Err(error) = undone {
+                tracing::debug!(%error, "rollback");
             }
+            return;
         }
-    };
-    if let Err(error) = undone {
-        tracing::debug!(%error, "rollback");
+        match timeout(ANSWER, login.cancel(&running)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "ending a statement"),
+            Err(_) => tracing::warn!("the database takes no request to end a statement"),
+        }
+        match timeout(ANSWER, undoing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "rollback"),
+            Err(_) => tracing::warn!("the database does not end a statement"),
+        }
     }
-    if is_cancelled {
-        // The request may still be under way, and must not meet the statement of somebody else.
-        drop(Object::take(conn));
-    }
+    // The request may still be under way, and must not meet the statement of somebody else.
+    drop(Object::take(conn));
 }

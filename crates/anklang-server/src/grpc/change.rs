@@ -1,8 +1,8 @@
 //! What all calls share that change something: done once (`request_id`), on what the caller has
 //! seen (`etag`), of that only what is named (`update_mask`), or as a trial (`validate_only`).
 //!
-//! A handler reads its request with [`Change::read`], looks with [`Change::before`] whether the call
-//! was done before, lets [`Change::settle`] or [`Change::check`] compare with what there is, does its
+//! A handler reads its request with [`Change::read`], for callers bound to org units asks whether they see what it
+//! is about (`units::enter`), looks with [`Change::before`] whether the call was done before, lets [`Change::settle`] or [`Change::check`] compare with what there is, does its
 //! work in the same transaction, and gives that and the response to [`Change::finish`]: it commits, with
 //! what the audit log says of it, or rolls back after a trial. A new request is one more line at
 //! [`Mutation`].

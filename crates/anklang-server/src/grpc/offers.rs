@@ -295,10 +295,10 @@ impl OffersApi {
         let [number] = number.unwrap_or_default();
         let (tenant, store) = (&caller.tenant, &caller.store);
         let mut tx = store.begin(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
         self.check_seen(&mut tx, tenant, &number, change).await?;
         let today = tenant.day(Utc::now());
         let answered = offer::answer(&mut tx, tenant.id, &number, &given, today).await?;
@@ -319,10 +319,10 @@ impl OffersApi {
         violations.finish(())?;
         let [number] = number.unwrap_or_default();
         let mut tx = store.begin(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Offer(&number)).await?;
         self.check_seen(&mut tx, tenant, &number, &change).await?;
         let today = tenant.day(Utc::now());
         let withdrawn =

@@ -1,5 +1,9 @@
 //! What of a tenant is taken, and how long calls may last.
 
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes, HttpBody};
+
 use super::*;
 use crate::config::Config;
 
@@ -88,7 +92,8 @@ fn streams_and_calls_that_wait_are_known() {
         ),
         (WAIT_OPERATION, Length::Waiting),
         ("/google.longrunning.Operations/GetOperation", Length::Short),
-        // A watch of these lasts as long as its client wants.
+        ("/grpc.health.v1.Health/Check", Length::Short),
+        // A watch of it lasts as long as its client wants.
         ("/grpc.health.v1.Health/Watch", Length::Stream),
         (
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -125,22 +130,27 @@ async fn a_stream_ends_at_its_deadline_and_gives_its_place_back() {
         calls: 1,
         streams: 1,
     });
-    let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
-    let mut held = Held {
-        body: Body::from_stream(never),
-        until: Some(Box::pin(sleep_until(
-            tokio::time::Instant::now() + Duration::from_millis(20),
-        ))),
-        _place: places.take(Length::Stream).expect("it is free"),
+    let stream = || {
+        let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+        Response::new(Body::from_stream(never))
     };
+    let until = tokio::time::Instant::now() + Duration::from_millis(20);
+    let place = places.take(Length::Stream).expect("it is free");
+    let mut body = held(stream(), Length::Stream, Some(until), place).into_body();
     assert!(places.take(Length::Stream).is_none());
-    let frame = std::future::poll_fn(|cx| Pin::new(&mut held).poll_frame(cx)).await;
+    let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     let frame = frame.expect("an end").expect("no error");
     let trailers = frame.into_trailers().expect("trailers");
     assert_eq!(trailers["grpc-status"], "4");
     assert!(trailers.contains_key("grpc-status-details-bin"));
-    let after = std::future::poll_fn(|cx| Pin::new(&mut held).poll_frame(cx)).await;
+    let after = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     assert!(after.is_none());
-    drop(held);
+    drop(body);
     assert!(places.take(Length::Stream).is_some());
+
+    // What gives one answer has given its place back before that is read.
+    let place = places.take(Length::Short).expect("it is free");
+    let answer = held(stream(), Length::Short, None, place);
+    assert!(places.take(Length::Short).is_some());
+    drop(answer);
 }

@@ -87,10 +87,10 @@ impl WinbackMailsApi {
         let complete = case.zip(template).zip(worker).zip(claim);
         let (((case, template), worker), claim) = form::complete(violations, complete)?;
         let mut tx = store.begin(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(case)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(case)).await?;
         check_seen(&mut tx, tenant, case, &change).await?;
         let order = Order {
             template,

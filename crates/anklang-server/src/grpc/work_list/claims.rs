@@ -1,8 +1,9 @@
 //! Claims, and what came of contacts.
 
 use anklang_domain::planning::OutcomeClass;
-use anklang_domain::{Violations, name};
+use anklang_domain::{TenantId, Violations, name};
 use anklang_proto::anklang::planning::v1 as pb;
+use anklang_store::Tx;
 use anklang_store::planning::contact;
 use anklang_store::planning::work::claim::{self, Next, Terms, Wanted};
 use anklang_store::planning::work::record::{self, Outcome, Report, Wish};
@@ -27,6 +28,23 @@ pub(super) const MAX_GROUPS: usize = 100;
 pub(super) const LONGEST_GROUP: usize = 200;
 /// The longest talk, in seconds.
 const LONGEST_TALK: i64 = 86_400;
+
+/// What came next when the call was first made is told again to those who still see it.
+async fn still_seen(
+    tx: &mut Tx,
+    tenant: TenantId,
+    told: &pb::ClaimNextContactResponse,
+) -> ApiResult<()> {
+    let claim = told.contact_claim.as_ref();
+    let Some(contact) = claim.and_then(|claim| claim.planned_contact.as_ref()) else {
+        return Ok(());
+    };
+    let mut violations = Violations::new();
+    let id = read::contact(&mut violations, "name", &contact.name);
+    let id = form::complete(violations, id)?;
+    units::enter(tx, tenant, Subject::Contact(id)).await?;
+    Ok(())
+}
 
 impl WorkListApi {
     pub(super) async fn claim_next(
@@ -74,6 +92,7 @@ impl WorkListApi {
         let mut looks = 0;
         let claimed = loop {
             if let Some(done) = change.before(&mut tx).await? {
+                still_seen(&mut tx, tenant.id, &done).await?;
                 return Ok(done);
             }
             match claim::next(&mut tx, tenant.id, &wanted, terms).await? {
@@ -113,10 +132,10 @@ impl WorkListApi {
             seconds,
         };
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let response = wire::claim(claim::this(&mut tx, tenant.id, id, terms).await?);
         change.finish(tx, &response).await?;
         Ok(response)
@@ -136,10 +155,10 @@ impl WorkListApi {
         let seconds = read::seconds(&mut violations, request.claim_seconds);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let extended = claim::extend(&mut tx, tenant.id, id, claim, seconds).await?;
         let response = wire::claim(extended);
         change.finish(tx, &response).await?;
@@ -159,10 +178,10 @@ impl WorkListApi {
         let claim = read::claim(&mut violations, &request.claim);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let response = wire::contact(claim::release(&mut tx, tenant.id, id, claim).await?);
         change.finish(tx, &response).await?;
         Ok(response)
@@ -182,10 +201,10 @@ impl WorkListApi {
         let said = Said::read(&request, &mut violations);
         let ((id, claim), said) = form::complete(violations, id.zip(claim).zip(said))?;
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Contact(id)).await?;
         let report = said.report(&request);
         let recorded = record::record(&mut tx, tenant.id, id, claim, &report).await?;
         let response = pb::RecordOutcomeResponse {

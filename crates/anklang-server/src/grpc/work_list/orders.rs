@@ -91,9 +91,6 @@ impl WorkListApi {
         let wanted = Wanted::read(&request, &mut violations);
         let wanted = form::complete(violations, wanted)?;
         let mut tx = store.begin_work(tenant.id).await?;
-        if let Some(done) = change.before(&mut tx).await? {
-            return Ok(done);
-        }
         // Before it may be looked at whose it is.
         let is_there = match &wanted.order.to {
             To::Existing(number) if tx.is_bound() => {
@@ -102,6 +99,9 @@ impl WorkListApi {
             _ => true,
         };
         units::enter(&mut tx, tenant.id, Subject::Contact(wanted.id)).await?;
+        if let Some(done) = change.before(&mut tx).await? {
+            return Ok(done);
+        }
         if !is_there {
             return Err(ApiError::field("add_to", "does not exist"));
         }

@@ -87,6 +87,23 @@ async fn whoever_says_little_and_slowly_is_sent_away() {
     list(&client).await.unwrap();
 }
 
+#[tokio::test]
+async fn proxies_may_keep_connections_between_requests() {
+    let server = serving("header_seconds = 1").await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    for _ in 0..2 {
+        let request = b"GET /u/nonsense HTTP/1.1\r\nHost: post.sw.example\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = timeout(Duration::from_millis(2_500), async {
+            while stream.read_buf(&mut answer).await.unwrap() > 0 {}
+        });
+        assert!(ended.await.is_err(), "it is kept");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_are_idle_keep_nobody_from_working() {
     let server = serving("").await;

@@ -1,12 +1,18 @@
 //! Rates and places: of a tenant, and of all.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
+use tonic::codegen::tokio_stream::{StreamExt, once, pending};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 use super::{Hold, again, list, list_operations, serving, serving_with, until_waiting};
 use crate::collector::Collector;
@@ -48,6 +54,7 @@ async fn a_tenant_that_calls_too_often_is_told_when_to_come_again_and_others_are
 async fn names_that_somebody_makes_up_are_together_as_one_tenant() {
     let server = serving("requests_per_second = 1\nburst = 10").await;
     let known = server.client("acme").await.unwrap();
+    let new = server.client("linden").await.unwrap();
     list(&known).await.unwrap();
     let method = "anklang.brands.v1.BrandService/ListBrands";
     let raw = Raw::connect(server.addr).await;
@@ -61,8 +68,9 @@ async fn names_that_somebody_makes_up_are_together_as_one_tenant() {
     }
     assert_eq!(codes[0], Code::Unauthenticated, "{codes:?}");
     assert!(codes.contains(&Code::ResourceExhausted), "{codes:?}");
-    // Whoever is known is not held up by that.
+    // Whoever is known is not held up by that, and neither is a tenant that calls for the first time.
     list(&known).await.unwrap();
+    list(&new).await.unwrap();
 }
 
 #[tokio::test]
@@ -102,6 +110,31 @@ async fn more_calls_at_the_same_time_are_refused_at_once_of_a_tenant_and_of_all(
         call.await.unwrap().unwrap();
     }
     until("places are free", async || list(&acme).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_take_answers_keeps_no_place_by_that() {
+    let server = serving("concurrent_requests = 2\ntotal_concurrent_requests = 3").await;
+    let client = server.client("linden").await.unwrap();
+    list(&client).await.unwrap();
+    // Nothing of an answer but its headers may be sent to it.
+    let endpoint = Endpoint::try_from(format!("http://{}", server.addr)).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(0);
+    let channel = endpoint.connect().await.unwrap();
+    let shut = Client::over(channel, Some("linden"), None).unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        let shut = shut.clone();
+        unread.push(tokio::spawn(async move { list(&shut).await }));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for _ in 0..3 {
+        list(&client).await.unwrap();
+    }
+    for call in unread {
+        assert!(!call.is_finished(), "it waits for its answer");
+        call.abort();
+    }
 }
 
 async fn watch(
@@ -145,6 +178,37 @@ async fn streams_and_calls_that_wait_have_places_of_their_own() {
     })
     .await;
     waits.abort();
+}
+
+/// A stream of reflection that is left open.
+async fn reflecting(addr: SocketAddr) -> Result<Streaming<ServerReflectionResponse>, Status> {
+    let asks = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
+    let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+    let stream = client.server_reflection_info(once(asks).chain(pending()));
+    let mut stream = stream.await?.into_inner();
+    stream.message().await?.expect("an answer");
+    Ok(stream)
+}
+
+#[tokio::test]
+async fn reflection_takes_no_tenants_places() {
+    let server = serving("streams = 1\ntotal_streams = 10").await;
+    let client = server.client("linden").await.unwrap();
+    let operation = sleeping_operation(&server).await;
+    let open = reflecting(server.addr).await.unwrap();
+    let status = reflecting(server.addr).await.unwrap_err();
+    again(&status, Code::ResourceExhausted, "TOO_MANY_CALLS");
+    watch(&client, &operation).await.unwrap();
+    assert_eq!(health(server.addr, "").await, ServingStatus::Serving);
+    drop(open);
+    until("a place is free", async || {
+        reflecting(server.addr).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Who has which case.
 
 use anklang_domain::winback::Tile;
-use anklang_domain::{Violations, name};
+use anklang_domain::{TenantId, Violations, name};
 use anklang_proto::anklang::winback::v1 as pb;
-use anklang_store::Conn;
 use anklang_store::tenant::Tenant;
 use anklang_store::units::{self, Subject};
 use anklang_store::winback::case::claim::{self, Claim, Terms, Wanted};
+use anklang_store::{Conn, Tx};
 use tonic::Request;
 
 use super::{WinbackCasesApi, in_full, read, wire};
@@ -21,6 +21,23 @@ const MAX_BRANDS: usize = 100;
 async fn told(conn: &mut Conn, tenant: &Tenant, claim: Claim) -> ApiResult<pb::WinbackCaseClaim> {
     let shown = in_full(conn, tenant, claim.case.clone()).await?;
     Ok(wire::claim(&claim, shown))
+}
+
+/// What came next when the call was first made is told again to those who still see it.
+async fn still_seen(
+    tx: &mut Tx,
+    tenant: TenantId,
+    told: &pb::NextWinbackCaseResponse,
+) -> ApiResult<()> {
+    let claim = told.winback_case_claim.as_ref();
+    let Some(case) = claim.and_then(|claim| claim.winback_case.as_ref()) else {
+        return Ok(());
+    };
+    let mut violations = Violations::new();
+    let id = read::case(&mut violations, "name", &case.name);
+    let id = form::complete(violations, id)?;
+    units::enter(tx, tenant, Subject::Case(id)).await?;
+    Ok(())
 }
 
 impl WinbackCasesApi {
@@ -63,6 +80,7 @@ impl WinbackCasesApi {
         };
         let mut tx = store.begin_in_order(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
+            still_seen(&mut tx, tenant.id, &done).await?;
             return Ok(done);
         }
         let claimed = claim::next(&mut tx, tenant.id, &wanted, terms).await?;
@@ -95,10 +113,10 @@ impl WinbackCasesApi {
             seconds,
         };
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let claimed = claim::this(&mut tx, tenant.id, id, terms).await?;
         let response = told(&mut tx, tenant, claimed).await?;
         change.finish(tx, &response).await?;
@@ -119,10 +137,10 @@ impl WinbackCasesApi {
         let seconds = seconds(&mut violations, request.claim_seconds);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let extended = claim::extend(&mut tx, tenant.id, id, claim, seconds).await?;
         let response = told(&mut tx, tenant, extended).await?;
         change.finish(tx, &response).await?;
@@ -142,10 +160,10 @@ impl WinbackCasesApi {
         let claim = claim_of(&mut violations, &request.claim);
         let (id, claim) = form::complete(violations, id.zip(claim))?;
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         let released = claim::release(&mut tx, tenant.id, id, claim).await?;
         let response = in_full(&mut tx, tenant, released).await?;
         change.finish(tx, &response).await?;

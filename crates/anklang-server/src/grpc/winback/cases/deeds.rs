@@ -153,10 +153,10 @@ impl WinbackCasesApi {
     ) -> ApiResult<pb::WinbackCase> {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let mut tx = store.begin_work(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(id)).await?;
         check_seen(&mut tx, tenant, id, change).await?;
         let decided = act::decide(&mut tx, tenant.id, id, deed).await?;
         act::write(&mut tx, tenant.id, &decided, deed, None).await?;
@@ -187,10 +187,10 @@ impl WinbackCasesApi {
         let deed = doer.deed(&action, "");
 
         let mut tx = store.begin(tenant.id).await?;
+        units::enter(&mut tx, tenant.id, Subject::Case(doer.case)).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        units::enter(&mut tx, tenant.id, Subject::Case(doer.case)).await?;
         check_seen(&mut tx, tenant, doer.case, &change).await?;
         let decided = act::decide(&mut tx, tenant.id, doer.case, &deed).await?;
         let made = match &wanted {

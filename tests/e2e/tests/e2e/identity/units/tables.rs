@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::Tenant;
@@ -160,6 +161,12 @@ async fn every_table_is_decided_about() {
                       pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
                FROM pg_class c LEFT JOIN pg_policy p ON p.polrelid = c.oid AND p.polname = 'units'
                WHERE c.relkind = 'r' AND c.relrowsecurity";
+    let unguarded = "SELECT count(*) FROM pg_policy u WHERE u.polname = 'units' AND NOT EXISTS (
+        SELECT FROM pg_policy d
+        WHERE d.polrelid = u.polrelid AND d.polname = 'units_delete' AND d.polcmd = 'd' AND NOT d.polpermissive
+          AND pg_get_expr(d.polqual, d.polrelid) = pg_get_expr(u.polwithcheck, u.polrelid))";
+    let unguarded: i64 = database.query_one(unguarded, &[]).await.unwrap().get(0);
+    assert_eq!(unguarded, 0, "deletes are asked as writes are");
     let mut found = BTreeMap::new();
     for row in database.query(sql, &[]).await.unwrap() {
         let table: String = row.get(0);
@@ -225,4 +232,21 @@ async fn the_database_shows_what_belongs_to_the_units() {
         let refused = refused.as_db_error().unwrap().message().to_owned();
         assert!(refused.contains("row-level security"), "{sql}: {refused}");
     }
+    // Nothing of it can be deleted: nothing is found that could be.
+    for (table, shown) in decided() {
+        if matches!(shown, Bounded | Own) {
+            continue;
+        }
+        let tx = bound(&mut database, "ulm").await;
+        match tx.execute(&format!("DELETE FROM {table}"), &[]).await {
+            Ok(deleted) => assert_eq!(deleted, 0, "{table}"),
+            Err(refused) => {
+                let code = refused.code();
+                assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{table}");
+            }
+        }
+    }
+    let tx = bound(&mut database, "kiel").await;
+    let delete = "DELETE FROM consent";
+    assert_eq!(tx.execute(delete, &[]).await.unwrap(), 0, "of others");
 }

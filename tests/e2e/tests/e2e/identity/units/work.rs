@@ -148,6 +148,18 @@ async fn an_answer_is_given_again_to_whom_it_was_given() {
     let first = call(&kiel, NEXT_CONTACT, &request).await.unwrap();
     assert!(first["contactClaim"].is_object(), "{first}");
     assert_eq!(call(&kiel, NEXT_CONTACT, &request).await.unwrap(), first);
+    let claim = &first["contactClaim"];
+    let mut longer = json!({"name": claim["plannedContact"]["name"], "claim": claim["claim"]});
+    longer["requestId"] = json!(Uuid::now_v7().to_string());
+    call(&kiel, EXTEND_CLAIM, &longer).await.unwrap();
+    // As long as the customer is of the unit.
+    tenant.give("K1", "ulm").await;
+    for (method, request) in [(NEXT_CONTACT, &request), (EXTEND_CLAIM, &longer)] {
+        let status = call(&kiel, method, request).await;
+        refused::not_found(&status.expect_err(method));
+    }
+    tenant.give("K1", "kiel").await;
+    assert_eq!(call(&kiel, NEXT_CONTACT, &request).await.unwrap(), first);
     for other in [
         tenant.agency("husum"),
         tenant.region("kiel"),
