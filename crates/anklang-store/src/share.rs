@@ -29,13 +29,13 @@ pub(crate) struct Place {
 }
 
 impl Share {
-    /// Of so many: three quarters, and each tenant half of these.
+    /// Of so many: three quarters, and each tenant three quarters of these.
     pub(crate) fn of(connections: usize) -> Self {
         let reserved = (connections / 4).max(1);
         let calls = connections.saturating_sub(reserved).max(1);
         Share {
             calls: Arc::new(Semaphore::new(calls)),
-            of_each: (calls / 2).max(1),
+            of_each: (calls * 3 / 4).max(1),
             tenants: Mutex::default(),
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         let share = Share::of(16);
         let [eager, other, third] = [(); 3].map(|()| Some(TenantId::new()));
         let mut held: Vec<_> = (0..100).map_while(|_| call(&share, eager)).collect();
-        assert_eq!(held.len(), 6);
+        assert_eq!(held.len(), 9);
         held.extend((0..100).map_while(|_| call(&share, other)));
         assert_eq!(held.len(), 12, "four are left");
         assert!(call(&share, third).is_none());

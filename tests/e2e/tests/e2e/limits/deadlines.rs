@@ -72,13 +72,13 @@ async fn whoever_goes_away_leaves_no_statement_behind() {
     // As many as a tenant's calls have connections to the database, and more than there are in all: they are free again
     // afterwards.
     for _ in 0..3 {
-        let calls: Vec<_> = (0..3)
+        let calls: Vec<_> = (0..4)
             .map(|_| {
                 let client = client.clone();
                 tokio::spawn(async move { list(&client).await })
             })
             .collect();
-        until_waiting(&server, 3).await;
+        until_waiting(&server, 4).await;
         calls.iter().for_each(|call| call.abort());
         until_waiting(&server, 0).await;
     }
