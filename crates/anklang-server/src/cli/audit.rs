@@ -13,10 +13,12 @@ use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
 use pb::audit_service_client::AuditServiceClient;
 use serde::{Deserialize, Serialize};
+use tempfile::Builder;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use uuid::Uuid;
 
+use super::client::text::{clean, clean_json, clean_lines};
 use super::import::Broken;
 use super::server_args::{Connection, ServerArgs};
 use crate::grpc::{TENANT_KEY, wire};
@@ -25,6 +27,11 @@ use crate::grpc::{TENANT_KEY, wire};
 const EXIT_BROKEN: u8 = 1;
 /// The log could not be read to its end.
 const EXIT_FAILED: u8 = 2;
+/// There are no entries, so nothing was checked.
+const EXIT_EMPTY: u8 = 3;
+/// What whoever gives no head has not found out.
+const UNCOMPARED: &str = "not compared with a noted head (--head): whether its end was cut off, or all of it made \
+                          anew, was not checked";
 /// So many calls without an entry more, and reading is given up.
 const TRIES: u32 = 8;
 /// The wait before another call.
@@ -37,8 +44,9 @@ pub enum AuditCommand {
     Export(ExportArgs),
     /// Check the chain of a server's log, or of an exported file, from its beginning.
     ///
-    /// Tells how many entries there are and the head to be noted, or the first entry that is broken and why. Exit
-    /// code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 64 wrong usage.
+    /// Tells how many entries of which tenant there are and the head to be noted, or the first entry that is broken
+    /// and why. Exit code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 3 it has no entries, 64
+    /// wrong usage.
     Verify(VerifyArgs),
 }
 
@@ -50,7 +58,7 @@ pub struct ExportArgs {
     /// The tenant, by its slug.
     #[arg(long, env = "ANKLANG_TENANT")]
     tenant: String,
-    /// Where to; otherwise to standard output.
+    /// Where to, a file that is there when it is whole; otherwise to standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -85,22 +93,36 @@ pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
         AuditCommand::Verify(args) => verify(args).await,
     };
     Ok(code.unwrap_or_else(|error| {
-        eprintln!("anklang: {error:#}");
+        eprintln!("anklang: {}", clean_lines(&format!("{error:#}")));
         ExitCode::from(EXIT_FAILED)
     }))
 }
 
 async fn export(args: ExportArgs) -> anyhow::Result<()> {
-    let mut out: Box<dyn Write> = match &args.out {
-        Some(path) => {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
-            Box::new(BufWriter::new(file))
-        }
-        None => Box::new(BufWriter::new(std::io::stdout())),
+    let Some(path) = &args.out else {
+        return write(&args, &mut BufWriter::new(std::io::stdout())).await;
     };
+    // A link stays one.
+    let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let at = || path.display().to_string();
+    anyhow::ensure!(!path.exists() || path.is_file(), "{} is no file", at());
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // Beside it, so that it can be renamed; until then what was there stays.
+    let file = Builder::new().prefix(".audit-").tempfile_in(folder);
+    let mut file = file.with_context(at)?;
+    write(&args, &mut BufWriter::new(&mut file)).await?;
+    file.as_file().sync_all().with_context(at)?;
+    file.persist(&path).map_err(|e| e.error).with_context(at)?;
+    let folder = File::open(folder).and_then(|folder| folder.sync_all());
+    folder.with_context(at)
+}
+
+/// Writes all sealed entries.
+async fn write(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()> {
     read_server(&args.server, &args.tenant, &mut |entry| {
-        serde_json::to_writer(&mut out, &Line::of(entry)?)?;
-        out.write_all(b"\n")?;
+        let line = serde_json::to_string(&Line::of(entry)?)?;
+        writeln!(out, "{}", clean_json(&line))?;
         Ok(true)
     })
     .await?;
@@ -128,17 +150,25 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         }
         (None, None) => anyhow::bail!("a file or a tenant is needed"),
     }
-    match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
-        Ok(Head { seq, hash }) => {
-            println!("{seq} entries, the chain is whole");
-            println!("head {seq}:{}", hex::encode(hash));
-            Ok(ExitCode::SUCCESS)
-        }
+    let tenant = check.tenant();
+    let head = match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
+        Ok(head) => head,
         Err(why) => {
-            eprintln!("anklang: the audit log is broken: {why}");
-            Ok(ExitCode::from(EXIT_BROKEN))
+            eprintln!("anklang: the audit log is broken: {}", clean(&why));
+            return Ok(ExitCode::from(EXIT_BROKEN));
         }
+    };
+    let Some(TenantId(tenant)) = tenant else {
+        eprintln!("anklang: the audit log has no entries");
+        return Ok(ExitCode::from(EXIT_EMPTY));
+    };
+    let Head { seq, hash } = head;
+    println!("{seq} entries of tenant {tenant}, the chain is whole");
+    println!("head {seq}:{}", hex::encode(hash));
+    if args.head.is_none() {
+        eprintln!("{UNCOMPARED}");
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Looks at the next entry; the error says which is broken, and why.
@@ -382,6 +412,24 @@ mod tests {
             let why = found(&text.replacen(old, new, 1)).expect_err(new);
             assert!(why.starts_with("entry 1: changed"), "{why}");
         }
+    }
+
+    #[test]
+    fn what_a_file_says_does_nothing_to_a_terminal() {
+        let of = pb::AuditEntry {
+            caller: "a\u{9b}2J\u{202e}".into(),
+            ..sealed()
+        };
+        let text = clean_json(&json(of.clone()));
+        assert!(text.contains("\"a\\u009b2J\\u202e\""), "{text}");
+        let read = serde_json::from_str::<Line>(&text).expect("a line");
+        assert_eq!(read, Line::of(of).expect("a time"));
+
+        // A key of the file's own.
+        let odd = text.replacen('{', "{\"\u{9b}2J\":1,", 1);
+        let why = look(&mut Check::new(None), Line::parse(&odd)).expect_err("changed");
+        assert!(!clean(&why).contains('\u{9b}'), "{why}");
+        assert!(why.contains('\u{9b}'), "it is told: {why}");
     }
 
     #[test]

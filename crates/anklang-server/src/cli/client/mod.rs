@@ -7,7 +7,7 @@ mod columns;
 mod commands;
 mod render;
 mod table;
-mod text;
+pub(super) mod text;
 mod values;
 mod watch;
 
