@@ -18,6 +18,7 @@ use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use uuid::Uuid;
 
+use super::client::call::refusal;
 use super::client::text::{clean, clean_json, clean_lines};
 use super::import::Broken;
 use super::server_args::{Connection, ServerArgs};
@@ -29,6 +30,8 @@ const EXIT_BROKEN: u8 = 1;
 const EXIT_FAILED: u8 = 2;
 /// There are no entries, so nothing was checked.
 const EXIT_EMPTY: u8 = 3;
+/// Sealing takes a second or two; after so many seconds nobody seems to do it.
+const UNSEALED: i64 = 60;
 /// What whoever gives no head has not found out.
 const UNCOMPARED: &str = "not compared with a noted head (--head): whether its end was cut off, or all of it made \
                           anew, was not checked";
@@ -147,6 +150,16 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
                 Ok(found.is_ok())
             })
             .await?;
+            match newest(&args.server, tenant).await {
+                Ok(newest) => {
+                    let warning = warning(&newest, Utc::now().timestamp());
+                    warning.into_iter().for_each(|said| eprintln!("{said}"));
+                }
+                Err(error) => {
+                    let error = clean_lines(&format!("{error:#}"));
+                    eprintln!("whether all is sealed is not known: {error}");
+                }
+            }
         }
         (None, None) => anyhow::bail!("a file or a tenant is needed"),
     }
@@ -217,6 +230,29 @@ async fn read_server(
         }
         tokio::time::sleep(WAIT).await;
     }
+}
+
+/// The end of a server's chain, and what is not sealed yet.
+async fn newest(server: &ServerArgs, tenant: &str) -> anyhow::Result<pb::AuditHead> {
+    let connection = server.connect(None).await?;
+    let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
+    let mut request = Request::new(pb::GetAuditHeadRequest {});
+    request.metadata_mut().insert(TENANT_KEY, slug);
+    let newest = AuditServiceClient::new(connection).get_audit_head(request);
+    let newest = newest.await.map_err(|status| refusal(&status))?;
+    Ok(newest.into_inner())
+}
+
+/// What is to be said when entries wait too long to be sealed.
+fn warning(newest: &pb::AuditHead, now: i64) -> Option<String> {
+    let oldest = newest.oldest_unsealed_time.as_ref()?.seconds;
+    let age = now.saturating_sub(oldest);
+    (age > UNSEALED).then(|| {
+        format!(
+            "{} entries are not sealed, the oldest for {age} seconds: they were not checked, and nobody seems to seal",
+            newest.unsealed_count
+        )
+    })
 }
 
 /// One call, from the cursor on; it moves behind what `each` was given.
@@ -430,6 +466,25 @@ mod tests {
         let why = look(&mut Check::new(None), Line::parse(&odd)).expect_err("changed");
         assert!(!clean(&why).contains('\u{9b}'), "{why}");
         assert!(why.contains('\u{9b}'), "it is told: {why}");
+    }
+
+    #[test]
+    fn what_waits_too_long_to_be_sealed_is_told() {
+        let newest = |oldest: Option<i64>| pb::AuditHead {
+            unsealed_count: 7,
+            oldest_unsealed_time: oldest.map(|seconds| prost_types::Timestamp {
+                seconds,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        assert_eq!(warning(&newest(None), 1_000), None);
+        assert_eq!(warning(&newest(Some(940)), 1_000), None);
+        let said = warning(&newest(Some(900)), 1_000).expect("a warning");
+        assert!(
+            said.starts_with("7 entries are not sealed, the oldest for 100 seconds"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! API, as tables or as JSON (docs/cli.md).
 
 mod args;
-mod call;
+pub(super) mod call;
 mod columns;
 mod commands;
 mod render;

@@ -127,11 +127,35 @@ async fn servers_of_another_role_leave_sealing_to_the_scheduler() {
     assert_eq!(export(&client, "").await.unwrap().0, []);
     let listed = super::list(&client, "").await;
     assert_eq!((listed[0].seq, &listed[0].hash[..]), (0, ""));
+    assert_eq!(head(&client).await.unsealed_count, 1);
+    assert_eq!(
+        head(&client).await.oldest_unsealed_time,
+        listed[0].create_time
+    );
+    // Nobody is warned at once.
+    let at = format!("http://{}", server.addr);
+    let args = ["verify", "--server", &at, "--tenant", "linden"];
+    let (code, said) = audit(&args).await;
+    assert_eq!(code, 3, "{said}");
+    assert!(!said.contains("not sealed"), "{said}");
+    let owner = server.database.connect().await.unwrap();
+    let older = "ALTER TABLE audit_entry DISABLE TRIGGER USER;
+                 UPDATE audit_entry SET at = at - interval '5 minutes';
+                 ALTER TABLE audit_entry ENABLE TRIGGER USER";
+    owner.batch_execute(older).await.unwrap();
+    let (code, said) = audit(&args).await;
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("1 entries are not sealed"), "{said}");
 
     let _scheduler = server.further_as(&["scheduler"]).await.unwrap();
     until("it is sealed", async || head(&client).await.seq == 1).await;
     let listed = super::list(&client, "seq = 1").await;
-    assert_eq!(listed[0].hash, head(&client).await.hash);
+    let sealed = head(&client).await;
+    assert_eq!(listed[0].hash, sealed.hash);
+    assert_eq!(
+        (sealed.unsealed_count, sealed.oldest_unsealed_time),
+        (0, None)
+    );
 }
 
 #[tokio::test]
