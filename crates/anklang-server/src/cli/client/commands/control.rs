@@ -60,7 +60,7 @@ pub const TASKS: &[Task] = &[
             POLICY_ETAG,
         ],
     )
-    .always(&[("update_mask", "members_over")]),
+    .always(&[("update_mask", "membersOver")]),
     task(
         "approvals policy clear",
         "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy",
@@ -69,7 +69,7 @@ pub const TASKS: &[Task] = &[
     )
     .always(&[
         ("approval_policy.name", "approvalPolicy"),
-        ("update_mask", "members_over"),
+        ("update_mask", "membersOver"),
     ]),
     task(
         "privacy export",
