@@ -16,6 +16,8 @@ use crate::{Client, Retries};
 const CONNECT: Duration = Duration::from_secs(10);
 /// Until a call that is answered once must be.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The largest answer that is taken.
+const LARGEST: usize = 16 * 1024 * 1024;
 /// How often a connection on which calls wait is tried, and how long it may take to answer.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(10);
@@ -30,6 +32,7 @@ pub struct Builder {
     tls: Tls,
     connect_timeout: Duration,
     deadline: Option<Duration>,
+    max_answer_bytes: usize,
     retries: Retries,
 }
 
@@ -88,6 +91,7 @@ impl Builder {
             tls: Tls::default(),
             connect_timeout: CONNECT,
             deadline: Some(DEADLINE),
+            max_answer_bytes: LARGEST,
             retries: Retries::default(),
         }
     }
@@ -154,6 +158,13 @@ impl Builder {
         self
     }
 
+    /// The largest message that is taken from a server, so that none fills the memory; 16 MiB, unless this says
+    /// otherwise. A larger one is `OUT_OF_RANGE`: of a list ask for smaller pages.
+    pub fn max_answer_bytes(mut self, bytes: usize) -> Self {
+        self.max_answer_bytes = bytes;
+        self
+    }
+
     /// When calls that failed are made again.
     pub fn retries(mut self, retries: Retries) -> Self {
         self.retries = retries;
@@ -193,6 +204,7 @@ impl Builder {
             tenant: tenant.transpose().map_err(|_| BuildError::Text("tenant"))?,
             token,
             deadline: self.deadline,
+            max_answer_bytes: self.max_answer_bytes,
             retries: self.retries,
         };
         Ok(Client {

@@ -10,20 +10,23 @@ use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::StatusExt;
 use tower::{Service, ServiceExt};
 
 use crate::builder::causes;
 use crate::method::Method;
-use crate::{Retries, method, timeout};
+use crate::{Retries, error, method, timeout};
 
 /// Any error.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// What stands before a message: a flag, and its length in four bytes.
+const HEAD: usize = 5;
 const TENANT: &str = "anklang-tenant";
 
 /// What calls go through: a service for generated clients. A clone shares the connection.
@@ -39,6 +42,7 @@ pub(crate) struct Settings {
     pub tenant: Option<HeaderValue>,
     pub token: Token,
     pub deadline: Option<Duration>,
+    pub max_answer_bytes: usize,
     pub retries: Retries,
 }
 
@@ -122,6 +126,10 @@ impl Calls {
         &self.settings.retries
     }
 
+    pub(crate) fn max_answer_bytes(&self) -> usize {
+        self.settings.max_answer_bytes
+    }
+
     async fn run(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         match method::of(request.uri().path()) {
             Some(method) if !method.takes_stream => self.repeat(method, request).await,
@@ -144,19 +152,26 @@ impl Calls {
             true => method.repeatable(message),
             false => (message, false),
         };
-        let mut attempt = 1;
+        let (mut attempt, mut in_doubt) = (1, false);
         loop {
             let answer = self.attempt(method, &parts, &message, deadline).await;
             let refusal = match &answer {
                 Ok((_, refusal)) => refusal.as_ref(),
                 Err(status) => Some(status),
             };
+            in_doubt = refusal.is_some_and(|refusal| may_be_done(refusal, in_doubt));
             let wait = refusal
                 .filter(|_| safe)
                 .and_then(|refusal| retries.after(attempt, refusal));
             let in_time = |wait: &Duration| deadline.is_none_or(|end| Instant::now() + *wait < end);
             let Some(wait) = wait.filter(in_time) else {
-                return answer.map(|(response, _)| response);
+                let id = in_doubt.then(|| method.request_id(&message)).flatten();
+                return match (answer, id) {
+                    (Ok((_, Some(status))) | Err(status), Some(id)) => {
+                        Err(error::with_id(status, &id))
+                    }
+                    (answer, _) => answer.map(|(response, _)| response),
+                };
             };
             sleep(wait).await;
             attempt += 1;
@@ -195,7 +210,14 @@ impl Calls {
             return Ok((response, refusal));
         }
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|broken| lost(broken.into()))?;
+        let largest = self.settings.max_answer_bytes;
+        let body = Limited::new(body, largest.saturating_add(HEAD)).collect();
+        let body = body
+            .await
+            .map_err(|broken| match broken.is::<LengthLimitError>() {
+                true => Status::out_of_range(format!("the answer is larger than {largest} bytes")),
+                false => lost(broken),
+            })?;
         let refusal = refusal(parts.status, &parts.headers, body.trailers());
         Ok((Response::from_parts(parts, Body::new(body)), refusal))
     }
@@ -256,12 +278,30 @@ fn lost(error: BoxError) -> Status {
     status
 }
 
+/// Whether a change may have been done that was refused so; `before` is whether one of its tries may have done it.
+fn may_be_done(refusal: &Status, before: bool) -> bool {
+    // What a server of ours refuses says why. Anybody else only knows that there was no answer.
+    let is_told = refusal.get_details_error_info().is_some();
+    match refusal.code() {
+        Code::DeadlineExceeded => true,
+        Code::Unavailable | Code::OutOfRange if !is_told => true,
+        // Refused before it was looked whether the change is done already.
+        Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::Unauthenticated
+        | Code::PermissionDenied => before,
+        _ => false,
+    }
+}
+
 fn too_late() -> Status {
     Status::deadline_exceeded("the call's deadline has come")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -303,12 +343,37 @@ mod tests {
         );
     }
 
+    #[test]
+    fn who_has_no_answer_knows_nothing() {
+        let told = |code| {
+            let details =
+                tonic_types::ErrorDetails::with_error_info("X", "anklang", HashMap::new());
+            Status::with_error_details(code, "no", details)
+        };
+        assert!(may_be_done(&too_late(), false));
+        assert!(may_be_done(&Status::unavailable("lost"), false));
+        assert!(may_be_done(&Status::out_of_range("too large"), false));
+        for code in [
+            Code::Unavailable,
+            Code::ResourceExhausted,
+            Code::Unauthenticated,
+        ] {
+            assert!(!may_be_done(&told(code), false), "{code:?}");
+            assert!(may_be_done(&told(code), true), "{code:?}");
+        }
+        assert!(
+            !may_be_done(&told(Code::NotFound), true),
+            "else it were done"
+        );
+    }
+
     #[tokio::test]
     async fn what_a_call_says_itself_stays() {
         let settings = Settings {
             tenant: Some(HeaderValue::from_static("linden")),
             token: Token::Fixed(bearer("abc").expect("ASCII")),
             deadline: None,
+            max_answer_bytes: 100,
             retries: Retries::none(),
         };
         let mut said = HeaderMap::new();

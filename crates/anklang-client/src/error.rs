@@ -9,6 +9,9 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 
+/// Where a status has the id of a change; no server says it.
+const REQUEST_ID: &str = "anklang-client-request-id";
+
 /// Why a call was refused, or an operation failed. Decide by [`Error::reason`] or [`Error::code`], not by the
 /// message.
 #[derive(Debug, Clone)]
@@ -72,6 +75,12 @@ impl Error {
         self.status.get_details_retry_info()?.retry_delay
     }
 
+    /// The `request_id` of a change of which nobody knows whether it was done, as no answer came: keep it, and make
+    /// the same request with it again. `None` where it is known, or nothing was to be changed.
+    pub fn request_id(&self) -> Option<&str> {
+        self.status.metadata().get(REQUEST_ID)?.to_str().ok()
+    }
+
     /// The number under which the server has logged its own fault.
     pub fn incident(&self) -> Option<String> {
         self.info()?.metadata.remove("incident")
@@ -105,6 +114,14 @@ impl fmt::Display for Error {
         }
         Ok(())
     }
+}
+
+/// A status that tells the id of a change.
+pub(crate) fn with_id(mut status: Status, id: &str) -> Status {
+    if let Ok(id) = id.parse() {
+        status.metadata_mut().insert(REQUEST_ID, id);
+    }
+    status
 }
 
 // Of a lost connection the message tells the causes.
@@ -193,6 +210,15 @@ mod tests {
             expired.precondition().map(|violation| violation.field),
             Some("offers/A-1".into())
         );
+    }
+
+    #[test]
+    fn a_change_in_doubt_has_its_id() {
+        let lost = Status::unavailable("lost");
+        assert_eq!(Error::from(lost.clone()).request_id(), None);
+        let error = Error::from(with_id(lost, "0191f3a0"));
+        assert_eq!(error.request_id(), Some("0191f3a0"));
+        assert_eq!(error.to_string(), "Unavailable: lost");
     }
 
     #[test]

@@ -42,7 +42,8 @@
 //! - gives a call that is answered once a deadline, which the server learns ([`Builder::deadline`]);
 //! - makes calls again that the server could not answer for the moment, when that is safe ([`Retries`]): those
 //!   that only read, and changes with a `request_id`, which the server does once however often they come. Where a
-//!   request can have one and has none, it gets one.
+//!   request can have one and has none, it gets one, and [`Error::request_id`] tells it when nobody knows whether the
+//!   change was done.
 //!
 //! A clone of a client is cheap and shares its connection, which comes back by itself when it was lost.
 
@@ -80,7 +81,8 @@ macro_rules! services {
             $(
                 $(#[$doc])*
                 pub fn $name(&self) -> $client {
-                    <$client>::new(self.calls.clone())
+                    let largest = self.calls.max_answer_bytes();
+                    <$client>::new(self.calls.clone()).max_decoding_message_size(largest)
                 }
             )+
         }

@@ -21,6 +21,14 @@ pub(crate) struct Method {
     request_id: Option<FieldDescriptor>,
 }
 
+/// A flag, the length in four bytes, and the message, which can be read only if the flag says so.
+fn unframed(request: &[u8]) -> Option<&[u8]> {
+    match request {
+        [0, _, _, _, _, message @ ..] => Some(message),
+        _ => None,
+    }
+}
+
 /// All methods, by path.
 static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     // They were made together with this program; that they can be read is tested.
@@ -66,6 +74,19 @@ impl Method {
     }
 }
 
+impl Method {
+    /// The id of a change; `None` of what changes nothing, or has none.
+    pub fn request_id(&self, request: &[u8]) -> Option<String> {
+        let field = self.request_id.as_ref()?;
+        let message = unframed(request)?;
+        let request = DynamicMessage::decode(field.parent_message().clone(), message).ok()?;
+        let tried = request.get_field_by_name("validate_only");
+        let tried = tried.is_some_and(|tried| tried.as_bool() == Some(true));
+        let id = request.get_field(field).as_str()?.to_owned();
+        (!tried && !id.is_empty()).then_some(id)
+    }
+}
+
 /// Whether a method changes nothing.
 fn reads(method: &MethodDescriptor, permission: Option<&ExtensionDescriptor>) -> bool {
     // These protos are Google's and declare no permission of ours.
@@ -81,10 +102,7 @@ fn reads(method: &MethodDescriptor, permission: Option<&ExtensionDescriptor>) ->
 
 /// The request with an id: its own, or a new one. `None` when it cannot be read, e.g. as it is compressed.
 fn identified(field: &FieldDescriptor, request: &Bytes) -> Option<Bytes> {
-    // A flag, the length in four bytes, the message.
-    let [0, _, _, _, _, message @ ..] = &request[..] else {
-        return None;
-    };
+    let message = unframed(request)?;
     let mut known = DynamicMessage::decode(field.parent_message().clone(), message).ok()?;
     if known.has_field(field) {
         return Some(request.clone());
@@ -143,6 +161,24 @@ mod tests {
 
         let own = framed(&update("0191f3a0-0000-7000-8000-000000000001"));
         assert_eq!(method(UPDATE).repeatable(own.clone()), (own, true));
+    }
+
+    #[test]
+    fn the_id_of_a_change_is_read() {
+        let id = "0191f3a0-0000-7000-8000-000000000001";
+        let of = |request: &UpdateBrandRequest| method(UPDATE).request_id(&framed(request));
+        assert_eq!(of(&update(id)).as_deref(), Some(id));
+        assert_eq!(of(&update("")), None);
+        let tried = UpdateBrandRequest {
+            validate_only: true,
+            ..update(id)
+        };
+        assert_eq!(of(&tried), None);
+        let list = method("/anklang.brands.v1.BrandService/ListBrands");
+        assert_eq!(
+            list.request_id(&framed(&ListBrandsRequest::default())),
+            None
+        );
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub enum Fault {
     Missing,
     /// It stands at another place.
     OutOfOrder,
+    /// It is of another tenant than those before it.
+    OtherTenant,
     /// Up to it all fits together, but another hash was noted of it.
     HeadDiffers,
 }
@@ -140,6 +142,7 @@ impl fmt::Display for Fault {
             Fault::Changed => "changed: the entry and its hash do not fit together",
             Fault::Missing => "missing",
             Fault::OutOfOrder => "out of order",
+            Fault::OtherTenant => "of another tenant than those before it",
             Fault::HeadDiffers => "the head differs: its hash is not the one that was noted",
         })
     }
@@ -160,6 +163,8 @@ pub struct Broken {
 pub struct Check {
     head: Head,
     noted: Option<Head>,
+    /// Whose the chain is, since its first entry.
+    tenant: Option<TenantId>,
     /// The next entry did not come where it belongs: it is missing, unless it comes further on.
     gap: bool,
 }
@@ -170,6 +175,7 @@ impl Check {
         Check {
             head: BEGINNING,
             noted,
+            tenant: None,
             gap: false,
         }
     }
@@ -180,6 +186,9 @@ impl Check {
     /// The chain is broken; nothing more needs to be looked at.
     pub fn add(&mut self, entry: &Entry, sealed: Head) -> Result<(), Broken> {
         let next = self.head.followed_by(entry);
+        if *self.tenant.get_or_insert(entry.tenant) != entry.tenant {
+            return Err(Fault::OtherTenant.at(next.seq));
+        }
         if sealed.seq < next.seq || (self.gap && sealed.seq == next.seq) {
             return Err(Fault::OutOfOrder.at(sealed.seq));
         }
@@ -192,6 +201,11 @@ impl Check {
         }
         self.head = next;
         self.compare()
+    }
+
+    /// Whose the chain is, once an entry was looked at.
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.tenant
     }
 
     /// How far the chain is whole.
@@ -400,6 +414,20 @@ mod tests {
         assert_eq!(check(&anew, Some(whole[0].1)), Ok(anew[3].1));
     }
 
+    #[test]
+    fn a_chain_is_of_one_tenant() {
+        let other = Entry {
+            tenant: TenantId(uuid("01930000-0000-7000-8000-000000000009")),
+            ..least()
+        };
+        let mixed = sealed(vec![full(), other, full()]);
+        assert_eq!(check(&mixed, None), Err(Fault::OtherTenant.at(2)));
+        let mut looked = Check::new(None);
+        assert_eq!(looked.tenant(), None);
+        assert_eq!(looked.add(&mixed[0].0, mixed[0].1), Ok(()));
+        assert_eq!(looked.tenant(), Some(full().tenant));
+    }
+
     fn entries() -> impl Strategy<Value = Entry> {
         let texts = ("[a-z/]{0,4}", "[a-z/]{0,4}");
         let resources = prop::collection::vec("[a-z/]{0,4}", 0..4);
@@ -468,11 +496,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_single_change_is_found(
-            some in prop::collection::vec(entries(), 1..8),
+            mut some in prop::collection::vec(entries(), 1..8),
             other in entries(),
             what in 0..16usize,
             at in any::<prop::sample::Index>(),
         ) {
+            let tenant = some[0].tenant;
+            some.iter_mut().for_each(|entry| entry.tenant = tenant);
             let chain = sealed(some);
             let end = chain[chain.len() - 1].1;
             prop_assert_eq!(check(&chain, Some(end)), Ok(end));

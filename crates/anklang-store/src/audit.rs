@@ -264,6 +264,30 @@ pub async fn newest(conn: &mut Conn, tenant: TenantId) -> Result<Head> {
     row.map_or(Ok(BEGINNING), |row| head(row.seq, row.hash))
 }
 
+/// Entries that are not sealed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Unsealed {
+    /// How many.
+    #[diesel(sql_type = BigInt)]
+    pub count: i64,
+    /// When the oldest was written.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub oldest: Option<DateTime<Utc>>,
+}
+
+/// What of a tenant's log is not sealed yet.
+pub async fn waiting(conn: &mut Conn, tenant: TenantId) -> Result<Unsealed> {
+    let waiting = diesel::sql_query(
+        "SELECT count(*) AS count, min(at) AS oldest FROM audit_entry
+         WHERE tenant_id = $1 AND seq IS NULL",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .fixed()
+    .get_result(conn)
+    .await?;
+    Ok(waiting)
+}
+
 #[derive(QueryableByName)]
 struct TenantRow {
     #[diesel(sql_type = SqlUuid)]

@@ -32,16 +32,16 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
 /// How much of one kind waits, over all tenants.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
 pub struct Waiting {
-    /// messages, operations, deliveries or accounts.
+    /// messages, operations, deliveries, accounts or audit.
     #[diesel(sql_type = Text)]
     pub what: String,
     /// The account, also of messages, `tenants` for all accounts of tenants; the kind of operations.
     #[diesel(sql_type = Text)]
     pub of: String,
-    /// due, waiting or sending; queued or running; pending or dead; held, failing or paused.
+    /// due, waiting or sending; queued or running; pending or dead; held, failing or paused; unsealed.
     #[diesel(sql_type = Text)]
     pub state: String,
-    /// So many.
+    /// So many; of audit entries the tenants that have any.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
     /// For how long the oldest could have been taken up, in seconds; 0 for what is under way. Deliveries
@@ -113,7 +113,15 @@ pub async fn backlog(store: &Store, configured: &[String]) -> Result<Vec<Waiting
          WHERE a.deleted_at IS NULL AND (a.id IS NOT NULL OR p.account = ANY($1)) GROUP BY 2, 3
          UNION ALL
          SELECT 'accounts', 'tenants', 'paused', count(*), 0
-         FROM channel_account WHERE paused AND deleted_at IS NULL",
+         FROM channel_account WHERE paused AND deleted_at IS NULL
+         UNION ALL
+         SELECT 'audit', '', 'unsealed', count(*),
+                coalesce(greatest(extract(epoch FROM now() - min(first.at)), 0), 0)::float8
+         FROM tenant t CROSS JOIN LATERAL (
+             -- Ids rise with the time; all of them would be too many to read where nobody seals.
+             SELECT e.at FROM audit_entry e WHERE e.tenant_id = t.id AND e.seq IS NULL
+             ORDER BY e.id LIMIT 1) first",
+
     )
     .bind::<Array<Text>, _>(configured)
     .load(&mut tx)

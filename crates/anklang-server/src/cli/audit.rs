@@ -1,5 +1,7 @@
 //! `anklang audit`: exports the audit log, and checks its chain on this side of the server.
 
+mod line;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -10,35 +12,49 @@ use anklang_domain::TenantId;
 use anklang_domain::audit::{Check, Entry, Head};
 use anklang_proto::anklang::audit::v1 as pb;
 use anyhow::Context;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::Utc;
 use pb::audit_service_client::AuditServiceClient;
-use serde::{Deserialize, Serialize};
+use tempfile::Builder;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
-use uuid::Uuid;
 
+use super::client::call::refusal;
+use super::client::text::{clean, clean_json, clean_lines};
+use super::client::{self, AuditList};
 use super::import::Broken;
 use super::server_args::{Connection, ServerArgs};
-use crate::grpc::{TENANT_KEY, wire};
+use crate::grpc::TENANT_KEY;
+use line::{Line, digest};
 
 /// The chain is broken.
 const EXIT_BROKEN: u8 = 1;
 /// The log could not be read to its end.
 const EXIT_FAILED: u8 = 2;
+/// There are no entries, so nothing was checked.
+const EXIT_EMPTY: u8 = 3;
+/// Sealing takes a second or two; after so many seconds nobody seems to do it.
+const UNSEALED: i64 = 60;
+/// What whoever gives no head has not found out.
+const UNCOMPARED: &str = "not compared with a noted head (--head): whether its end was cut off, or all of it made \
+                          anew, was not checked";
 /// So many calls without an entry more, and reading is given up.
 const TRIES: u32 = 8;
 /// The wait before another call.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Export the audit log, and check that nothing in it was changed (docs/audit.md).
+/// List and export the audit log, and check that nothing in it was changed (docs/audit.md).
 #[derive(clap::Subcommand)]
 pub enum AuditCommand {
+    // What it says of itself stands with the other commands that call a server.
+    #[command(name = "list")]
+    List(AuditList),
     /// Write all sealed entries as JSON, one on each line.
     Export(ExportArgs),
     /// Check the chain of a server's log, or of an exported file, from its beginning.
     ///
-    /// Tells how many entries there are and the head to be noted, or the first entry that is broken and why. Exit
-    /// code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 64 wrong usage.
+    /// Tells how many entries of which tenant there are and the head to be noted, or the first entry that is broken
+    /// and why. Exit code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 3 it has no entries, 64
+    /// wrong usage.
     Verify(VerifyArgs),
 }
 
@@ -50,7 +66,7 @@ pub struct ExportArgs {
     /// The tenant, by its slug.
     #[arg(long, env = "ANKLANG_TENANT")]
     tenant: String,
-    /// Where to; otherwise to standard output.
+    /// Where to, a file that is there when it is whole; otherwise to standard output.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -81,26 +97,41 @@ fn head(text: &str) -> Result<Head, String> {
 /// Runs the command.
 pub async fn run(command: AuditCommand) -> anyhow::Result<ExitCode> {
     let code = match command {
+        AuditCommand::List(AuditList(asked)) => return client::run(asked).await,
         AuditCommand::Export(args) => export(args).await.map(|()| ExitCode::SUCCESS),
         AuditCommand::Verify(args) => verify(args).await,
     };
     Ok(code.unwrap_or_else(|error| {
-        eprintln!("anklang: {error:#}");
+        eprintln!("anklang: {}", clean_lines(&format!("{error:#}")));
         ExitCode::from(EXIT_FAILED)
     }))
 }
 
 async fn export(args: ExportArgs) -> anyhow::Result<()> {
-    let mut out: Box<dyn Write> = match &args.out {
-        Some(path) => {
-            let file = File::create(path).with_context(|| path.display().to_string())?;
-            Box::new(BufWriter::new(file))
-        }
-        None => Box::new(BufWriter::new(std::io::stdout())),
+    let Some(path) = &args.out else {
+        return write(&args, &mut BufWriter::new(std::io::stdout())).await;
     };
+    // A link stays one.
+    let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+    let at = || path.display().to_string();
+    anyhow::ensure!(!path.exists() || path.is_file(), "{} is no file", at());
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // Beside it, so that it can be renamed; until then what was there stays.
+    let file = Builder::new().prefix(".audit-").tempfile_in(folder);
+    let mut file = file.with_context(at)?;
+    write(&args, &mut BufWriter::new(&mut file)).await?;
+    file.as_file().sync_all().with_context(at)?;
+    file.persist(&path).map_err(|e| e.error).with_context(at)?;
+    let folder = File::open(folder).and_then(|folder| folder.sync_all());
+    folder.with_context(at)
+}
+
+/// Writes all sealed entries.
+async fn write(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()> {
     read_server(&args.server, &args.tenant, &mut |entry| {
-        serde_json::to_writer(&mut out, &Line::of(entry)?)?;
-        out.write_all(b"\n")?;
+        let line = serde_json::to_string(&Line::of(entry)?)?;
+        writeln!(out, "{}", clean_json(&line))?;
         Ok(true)
     })
     .await?;
@@ -125,20 +156,38 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
                 Ok(found.is_ok())
             })
             .await?;
+            match newest(&args.server, tenant).await {
+                Ok(newest) => {
+                    let warning = warning(&newest, Utc::now().timestamp());
+                    warning.into_iter().for_each(|said| eprintln!("{said}"));
+                }
+                Err(error) => {
+                    let error = clean_lines(&format!("{error:#}"));
+                    eprintln!("whether all is sealed is not known: {error}");
+                }
+            }
         }
         (None, None) => anyhow::bail!("a file or a tenant is needed"),
     }
-    match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
-        Ok(Head { seq, hash }) => {
-            println!("{seq} entries, the chain is whole");
-            println!("head {seq}:{}", hex::encode(hash));
-            Ok(ExitCode::SUCCESS)
-        }
+    let tenant = check.tenant();
+    let head = match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
+        Ok(head) => head,
         Err(why) => {
-            eprintln!("anklang: the audit log is broken: {why}");
-            Ok(ExitCode::from(EXIT_BROKEN))
+            eprintln!("anklang: the audit log is broken: {}", clean(&why));
+            return Ok(ExitCode::from(EXIT_BROKEN));
         }
+    };
+    let Some(TenantId(tenant)) = tenant else {
+        eprintln!("anklang: the audit log has no entries");
+        return Ok(ExitCode::from(EXIT_EMPTY));
+    };
+    let Head { seq, hash } = head;
+    println!("{seq} entries of tenant {tenant}, the chain is whole");
+    println!("head {seq}:{}", hex::encode(hash));
+    if args.head.is_none() {
+        eprintln!("{UNCOMPARED}");
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Looks at the next entry; the error says which is broken, and why.
@@ -189,6 +238,29 @@ async fn read_server(
     }
 }
 
+/// The end of a server's chain, and what is not sealed yet.
+async fn newest(server: &ServerArgs, tenant: &str) -> anyhow::Result<pb::AuditHead> {
+    let connection = server.connect(None).await?;
+    let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
+    let mut request = Request::new(pb::GetAuditHeadRequest {});
+    request.metadata_mut().insert(TENANT_KEY, slug);
+    let newest = AuditServiceClient::new(connection).get_audit_head(request);
+    let newest = newest.await.map_err(|status| refusal(&status))?;
+    Ok(newest.into_inner())
+}
+
+/// What is to be said when entries wait too long to be sealed.
+fn warning(newest: &pb::AuditHead, now: i64) -> Option<String> {
+    let oldest = newest.oldest_unsealed_time.as_ref()?.seconds;
+    let age = now.saturating_sub(oldest);
+    (age > UNSEALED).then(|| {
+        format!(
+            "{} entries are not sealed, the oldest for {age} seconds: they were not checked, and nobody seems to seal",
+            newest.unsealed_count
+        )
+    })
+}
+
 /// One call, from the cursor on; it moves behind what `each` was given.
 async fn call(
     connection: &Connection,
@@ -214,174 +286,27 @@ async fn call(
     Ok(())
 }
 
-/// A sealed entry in JSON: a line of an exported file, its fields named as in the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    seq: i64,
-    hash: String,
-    name: String,
-    tenant_uid: String,
-    create_time: String,
-    caller: String,
-    method: String,
-    resources: Vec<String>,
-    request_id: String,
-    request_sha256: String,
-    trace_id: String,
-    written_count: Option<i64>,
-    refused_count: Option<i64>,
-}
-
-impl Line {
-    fn of(entry: pb::AuditEntry) -> anyhow::Result<Self> {
-        let at = entry.create_time.as_ref().map(wire::date_time);
-        let at = at.and_then(Result::ok);
-        let at = at.with_context(|| format!("{} has no time", entry.name))?;
-        Ok(Line {
-            seq: entry.seq,
-            hash: entry.hash,
-            name: entry.name,
-            tenant_uid: entry.tenant_uid,
-            create_time: at.to_rfc3339_opts(SecondsFormat::Micros, true),
-            caller: entry.caller,
-            method: entry.method,
-            resources: entry.resources,
-            request_id: entry.request_id,
-            request_sha256: entry.request_sha256,
-            trace_id: entry.trace_id,
-            written_count: entry.written_count,
-            refused_count: entry.refused_count,
-        })
-    }
-
-    /// Reads a line, or says why it is none.
-    fn parse(text: &str) -> Result<(Entry, Head), String> {
-        let line: Line = serde_json::from_str(text).map_err(|e| format!("no entry: {e}"))?;
-        line.read()
-    }
-
-    /// The entry, and what it is said to be sealed as.
-    fn read(self) -> Result<(Entry, Head), String> {
-        let id = self.name.strip_prefix("auditEntries/").unwrap_or_default();
-        let request_id = match &self.request_id[..] {
-            "" => None,
-            id => Some(uuid(id, "request_id")?),
-        };
-        let entry = Entry {
-            tenant: TenantId(uuid(&self.tenant_uid, "tenant_uid")?),
-            id: uuid(id, "name")?,
-            at: time(&self.create_time)?,
-            request_id,
-            request_hash: digest(&self.request_sha256)
-                .map_err(|why| format!("request_sha256 {why}"))?
-                .to_vec(),
-            trace_id: Some(self.trace_id).filter(|id| !id.is_empty()),
-            caller: self.caller,
-            method: self.method,
-            resources: self.resources,
-            written: self.written_count,
-            refused: self.refused_count,
-        };
-        let hash = digest(&self.hash).map_err(|why| format!("hash {why}"))?;
-        let seq = self.seq;
-        Ok((entry, Head { seq, hash }))
-    }
-}
-
-fn uuid(text: &str, field: &str) -> Result<Uuid, String> {
-    Uuid::try_parse(text).map_err(|_| format!("{field} holds no UUID"))
-}
-
-/// A time to the microsecond: of more the hash would know nothing.
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
-    let time = DateTime::parse_from_rfc3339(text).ok();
-    time.map(|time| time.to_utc())
-        .filter(|time| time.timestamp_subsec_nanos() % 1_000 == 0)
-        .ok_or_else(|| "create_time is no time to the microsecond".to_owned())
-}
-
-fn digest(text: &str) -> Result<[u8; 32], &'static str> {
-    let bytes = hex::decode(text).ok();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or("is not 64 hexadecimal digits")
-}
-
 #[cfg(test)]
 mod tests {
-    use anklang_domain::audit::BEGINNING;
-
     use super::*;
 
-    fn sealed() -> pb::AuditEntry {
-        let mut wired = pb::AuditEntry {
-            name: "auditEntries/01930000-0000-7000-8000-000000000002".into(),
-            tenant_uid: "01930000-0000-7000-8000-000000000001".into(),
-            create_time: Some(prost_types::Timestamp {
-                seconds: 1_795_000_000,
-                nanos: 123_456_000,
+    #[test]
+    fn what_waits_too_long_to_be_sealed_is_told() {
+        let newest = |oldest: Option<i64>| pb::AuditHead {
+            unsealed_count: 7,
+            oldest_unsealed_time: oldest.map(|seconds| prost_types::Timestamp {
+                seconds,
+                ..Default::default()
             }),
-            caller: "tokens/crm".into(),
-            method: "/anklang.customers.v1.CustomerService/UpdateCustomer".into(),
-            resources: vec!["customers/4711".into()],
-            request_sha256: "07".repeat(32),
-            written_count: Some(0),
-            seq: 1,
-            hash: "00".repeat(32),
             ..Default::default()
         };
-        let read = Line::of(wired.clone()).expect("a time").read();
-        let (entry, _) = read.expect("an entry");
-        wired.hash = hex::encode(BEGINNING.followed_by(&entry).hash);
-        wired
-    }
-
-    fn json(entry: pb::AuditEntry) -> String {
-        serde_json::to_string(&Line::of(entry).expect("a time")).expect("JSON")
-    }
-
-    #[test]
-    fn a_line_says_all_that_is_sealed() {
-        let text = json(sealed());
-        let (entry, head) = Line::parse(&text).expect("an entry");
-        assert_eq!(BEGINNING.followed_by(&entry), head);
-        assert_eq!((entry.request_id, entry.trace_id), (None, None));
-        assert_eq!((entry.written, entry.refused), (Some(0), None));
+        assert_eq!(warning(&newest(None), 1_000), None);
+        assert_eq!(warning(&newest(Some(940)), 1_000), None);
+        let said = warning(&newest(Some(900)), 1_000).expect("a warning");
         assert!(
-            text.contains("\"create_time\":\"2026-11-18T11:06:40.123456Z\""),
-            "{text}"
+            said.starts_with("7 entries are not sealed, the oldest for 100 seconds"),
+            "{said}"
         );
-        assert!(!text.contains('\n'));
-    }
-
-    #[test]
-    fn whatever_is_changed_in_a_line_is_found() {
-        let text = json(sealed());
-        let found = |text: &str| look(&mut Check::new(None), Line::parse(text));
-        assert_eq!(found(&text), Ok(()));
-        for (old, new) in [
-            ("crm", "erp"),
-            ("4711", "4712"),
-            (".123456Z", ".123457Z"),
-            (".123456Z", ".1234561Z"),
-            (
-                "\"request_id\":\"\"",
-                "\"request_id\":\"01930000-0000-7000-8000-000000000003\"",
-            ),
-            ("\"request_id\":\"\"", "\"request_id\":\"x\""),
-            ("\"trace_id\":\"\"", "\"trace_id\":\" \""),
-            ("\"written_count\":0", "\"written_count\":1"),
-            ("\"written_count\":0", "\"written_count\":null"),
-            ("\"refused_count\":null", "\"refused_count\":0"),
-            ("0707", "0708"),
-            ("{", "{\"more\":1,"),
-            ("{", ""),
-        ] {
-            assert!(text.contains(old), "{old}: {text}");
-            let why = found(&text.replacen(old, new, 1)).expect_err(new);
-            assert!(why.starts_with("entry 1: changed"), "{why}");
-        }
     }
 
     #[test]

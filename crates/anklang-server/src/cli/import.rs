@@ -21,6 +21,7 @@ use tokio_util::io::ReaderStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
+use super::client::text::{clean, clean_lines};
 use super::server_args::{Bearer, Connection, ServerArgs};
 use super::status::{faults, is_lost};
 use crate::grpc::TENANT_KEY;
@@ -89,7 +90,7 @@ pub async fn run(args: ImportArgs) -> anyhow::Result<ExitCode> {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_BAD_ROWS),
         Err(error) => {
-            eprintln!("anklang: {error:#}");
+            eprintln!("anklang: {}", clean_lines(&format!("{error:#}")));
             ExitCode::from(EXIT_FAILED)
         }
     })
@@ -201,7 +202,8 @@ impl Report {
             };
             if self.count <= PRINTED {
                 let mut stderr = std::io::stderr().lock();
-                writeln!(stderr, "{path}:{}: {field}: {}", error.line, error.reason)?;
+                let (field, reason) = (clean(field), clean(&error.reason));
+                writeln!(stderr, "{path}:{}: {field}: {reason}", error.line)?;
             }
             if let Some(file) = &mut self.file {
                 file.write_record([&path, &error.line.to_string(), &error.field, &error.reason])?;
@@ -444,10 +446,12 @@ pub async fn file_for_demo(
 
 /// A refusal with all that is wrong.
 fn explain(status: Status) -> anyhow::Error {
-    match &faults(&status)[..] {
-        [] => anyhow::anyhow!("{}", status.message()),
-        all => anyhow::anyhow!("{}", all.join("\n  ")),
-    }
+    let faults = faults(&status);
+    let lines: Vec<_> = match &faults[..] {
+        [] => vec![clean(status.message())],
+        all => all.iter().map(|fault| clean(fault)).collect(),
+    };
+    anyhow::anyhow!("{}", lines.join("\n  "))
 }
 
 fn to_proto(entity: Entity) -> pb::ImportEntity {
@@ -467,5 +471,24 @@ fn to_proto(entity: Entity) -> pb::ImportEntity {
         Entity::PlanEntries => pb::ImportEntity::PlanEntries,
         Entity::InactivePeriods => pb::ImportEntity::InactivePeriods,
         Entity::Vouchers => pb::ImportEntity::Vouchers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_does_nothing_to_a_terminal() {
+        let plain = explain(Status::internal("a\u{1b}[2J\nb"));
+        assert_eq!(plain.to_string(), "a\\u{1b}[2J\\nb");
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("a", "is \u{1b}[2J");
+        details.add_bad_request_violation("b", "is\nwrong");
+        let status = Status::with_error_details(Code::InvalidArgument, "2 fields", details);
+        let said = explain(status).to_string();
+        assert_eq!(said, "a: is \\u{1b}[2J\n  b: is\\nwrong");
     }
 }

@@ -68,7 +68,7 @@ enum Command {
     Health(health::HealthArgs),
     /// Import master data from CSV files through a running server.
     Import(import::ImportArgs),
-    /// Export the audit log of a running server, and check that nothing in it was changed.
+    /// List and export the audit log of a running server, and check that nothing in it was changed.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Print what makes a shell complete commands and arguments.
@@ -124,7 +124,10 @@ pub fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("anklang: {error:#}");
+        eprintln!(
+            "anklang: {}",
+            client::text::clean_lines(&format!("{error:#}"))
+        );
         ExitCode::FAILURE
     })
 }

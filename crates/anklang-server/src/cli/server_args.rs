@@ -13,6 +13,12 @@ use tonic::{Request, Status};
 use crate::outside::system_roots;
 use crate::tls::read_authorities;
 
+/// Until a connection must be there.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a connection on which calls wait is tried, and how long it may take to answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING: Duration = Duration::from_secs(10);
+
 /// Calls to a server, each with the token if there is one.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
@@ -55,15 +61,26 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Connects. With `patience`, connecting and each call may take so long.
+    /// Connects. With `patience`, connecting and each call may take so long. A connection that is silent while calls
+    /// wait on it is given up.
     pub async fn connect(&self, patience: Option<Duration>) -> anyhow::Result<Connection> {
-        let mut endpoint = Endpoint::try_from(self.server.clone())
+        let endpoint = Endpoint::try_from(self.server.clone())
             .with_context(|| format!("{} is no URL of a server", self.server))?;
+        let connecting = patience.unwrap_or(CONNECT);
+        let mut endpoint = endpoint
+            .connect_timeout(connecting)
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING);
         if endpoint.uri().scheme_str() == Some("https") {
-            endpoint = endpoint.tls_config(self.tls(patience)?).context("TLS")?;
+            endpoint = endpoint.tls_config(self.tls(connecting)?).context("TLS")?;
+        } else if let Some(argument) = self.of_tls() {
+            anyhow::bail!(
+                "{argument} is for TLS, and {} does not begin with https://",
+                self.server
+            );
         }
         if let Some(patience) = patience {
-            endpoint = endpoint.connect_timeout(patience).timeout(patience);
+            endpoint = endpoint.timeout(patience);
         }
         let token = self.token.as_deref().filter(|token| !token.is_empty());
         let bearer = token.map_or(Ok(Bearer::none()), Bearer::new)?;
@@ -72,22 +89,31 @@ impl ServerArgs {
         Ok(InterceptedService::new(channel, bearer))
     }
 
-    fn tls(&self, patience: Option<Duration>) -> anyhow::Result<ClientTlsConfig> {
+    /// An argument that was given and means nothing without TLS.
+    fn of_tls(&self) -> Option<&'static str> {
+        let given = [
+            ("--ca", self.ca.is_some()),
+            ("--server-name", self.server_name.is_some()),
+            ("--certificate", self.certificate.is_some()),
+        ];
+        let mut given = given.into_iter();
+        given.find_map(|(argument, given)| given.then_some(argument))
+    }
+
+    fn tls(&self, connecting: Duration) -> anyhow::Result<ClientTlsConfig> {
         let authorities = match &self.ca {
             Some(file) => read_authorities(file)
                 .map_err(anyhow::Error::msg)
                 .context("--ca")?,
             None => system_roots(),
         };
-        let mut tls = ClientTlsConfig::new().trust_anchors(authorities.roots);
+        let tls = ClientTlsConfig::new().timeout(connecting);
+        let mut tls = tls.trust_anchors(authorities.roots);
         if let Some(name) = &self.server_name {
             tls = tls.domain_name(name);
         }
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
             tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-        }
-        if let Some(patience) = patience {
-            tls = tls.timeout(patience);
         }
         Ok(tls)
     }
@@ -123,5 +149,43 @@ impl Interceptor for Bearer {
                 .insert("authorization", token.clone());
         }
         Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain() -> ServerArgs {
+        ServerArgs {
+            server: "http://127.0.0.1:1".into(),
+            token: None,
+            ca: None,
+            server_name: None,
+            certificate: None,
+            key: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_for_tls_is_refused_without_it() {
+        let ca = ServerArgs {
+            ca: Some("ca.pem".into()),
+            ..plain()
+        };
+        let name = ServerArgs {
+            server_name: Some("anklang.example".into()),
+            ..plain()
+        };
+        for (args, argument) in [(ca, "--ca"), (name, "--server-name")] {
+            let refused = args.connect(None).await.err().expect("refused").to_string();
+            assert!(refused.starts_with(argument), "{refused}");
+            assert!(refused.contains("https://"), "{refused}");
+        }
+        let nobody = plain().connect(None).await.err().expect("nobody is there");
+        assert!(
+            nobody.to_string().starts_with("no server answers"),
+            "{nobody}"
+        );
     }
 }

@@ -101,10 +101,13 @@ impl AuditApi {
         let tenant = caller(&self.app.store, &request).await?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         let head = audit::newest(&mut tx, tenant.id).await?;
+        let waiting = audit::waiting(&mut tx, tenant.id).await?;
         tx.commit().await?;
         Ok(pb::AuditHead {
             seq: head.seq,
             hash: hex::encode(head.hash),
+            unsealed_count: waiting.count,
+            oldest_unsealed_time: waiting.oldest.map(wire::timestamp),
         })
     }
 }

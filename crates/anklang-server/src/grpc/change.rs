@@ -334,17 +334,31 @@ impl Change {
     /// Keeps the response for repetitions, writes to the audit log and commits, or rolls back after a
     /// trial. True when something was done.
     pub async fn finish<R: Message + Name>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
-        let Some(asked) = &self.asked else {
+        self.note(&mut tx, response).await?;
+        self.finish_noted(tx, response).await
+    }
+
+    /// As [`Change::finish`], of a call that has noted itself what it has changed, or has changed nothing.
+    pub async fn finish_noted<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
+        if self.is_trial() {
             tx.rollback().await?;
             return Ok(false);
-        };
+        }
         if let Some(once) = &self.request {
             let response = response.encode_to_vec();
             request_log::record(&mut tx, self.tenant, once.as_logged(), &response).await?;
         }
-        let deed = asked.answered(response)?;
-        audit::record(&mut tx, self.tenant, &deed, Counts::default()).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Writes to the audit log, unless it is a trial: of a call that goes on after the transaction, with what is
+    /// known of its response.
+    pub async fn note<R: Message + Name>(&self, conn: &mut Conn, response: &R) -> ApiResult<()> {
+        if let Some(asked) = &self.asked {
+            let deed = asked.answered(response)?;
+            audit::record(conn, self.tenant, &deed, Counts::default()).await?;
+        }
+        Ok(())
     }
 }

@@ -15,6 +15,8 @@ use uuid::Uuid;
 use super::mask::POOL;
 use super::{ApiError, ApiResult};
 
+/// Messages in messages are looked into so deep, and no deeper.
+const DEEPEST: u32 = 16;
 /// Longer texts are taken for no names, in bytes.
 const LONGEST_NAME: usize = 256;
 
@@ -111,10 +113,10 @@ pub fn of_import(header: &ImportHeader) -> ApiResult<Deed> {
     })
 }
 
-/// Names of resources that a message holds itself, or in messages that it holds.
+/// Names of resources that a message holds itself, or in messages that it holds; not in lists of messages.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Names {
-    /// In fields of their own.
+    /// In fields of their own, a few; what a message names before what those in it name.
     single: Vec<String>,
     /// In lists, which may be long.
     listed: Vec<String>,
@@ -125,25 +127,33 @@ impl Names {
     fn of(full_name: &str, encoded: &[u8]) -> Self {
         let mut names = Names::default();
         if let Some(message) = decoded(full_name, encoded) {
-            names.find(&message, true);
+            names.find(&message, DEEPEST);
         }
         names
     }
 
-    fn find(&mut self, message: &DynamicMessage, goes_on: bool) {
+    /// Finds those of a message, and of messages in it, so deep.
+    fn find(&mut self, message: &DynamicMessage, deep: u32) {
         for (_, value) in message.fields() {
             match value {
-                Value::String(text) => self.single.extend(name(text)),
+                Value::String(text) => add(&mut self.single, text),
                 Value::List(values) => {
-                    let texts = values.iter().filter_map(Value::as_str);
-                    self.listed
-                        .extend(texts.filter_map(name).take(MOST_RESOURCES));
+                    for text in values.iter().filter_map(Value::as_str) {
+                        add(&mut self.listed, text);
+                    }
                 }
-                Value::Message(inner) if goes_on => match unpacked(inner) {
-                    Some(packed) => self.find(&packed, false),
-                    None => self.find(inner, false),
-                },
                 _ => {}
+            }
+        }
+        let Some(deeper) = deep.checked_sub(1) else {
+            return;
+        };
+        for (_, value) in message.fields() {
+            if let Value::Message(inner) = value {
+                match unpacked(inner) {
+                    Some(packed) => self.find(&packed, deeper),
+                    None => self.find(inner, deeper),
+                }
             }
         }
     }
@@ -152,6 +162,13 @@ impl Names {
     fn followed_by<'a>(&'a self, others: &'a Names) -> impl Iterator<Item = &'a String> {
         let single = self.single.iter().chain(&others.single);
         single.chain(&self.listed).chain(&others.listed)
+    }
+}
+
+/// Adds a name that is not there yet, while they are a few.
+fn add(names: &mut Vec<String>, text: &str) {
+    if names.len() < MOST_RESOURCES {
+        names.extend(name(text).filter(|name| !names.contains(name)));
     }
 }
 
@@ -194,6 +211,7 @@ fn is_id(segment: &str) -> bool {
 mod tests {
     use anklang_proto::anklang as pb;
     use anklang_proto::google::longrunning as lro;
+    use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
     use super::super::change::mutations;
     use super::super::operations::any;
@@ -201,10 +219,11 @@ mod tests {
     use crate::auth::{Needs, needs};
 
     /// Calls that change something, and record that themselves.
-    const RECORD_THEMSELVES: [&str; 5] = [
+    const RECORD_THEMSELVES: [&str; 6] = [
         "/anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",
         "/anklang.imports.v1.ImportService/Import",
         "/anklang.messages.v1.MessageService/LookupMessages",
+        "/anklang.privacy.v1.PrivacyService/DownloadPersonalData",
         "/google.longrunning.Operations/CancelOperation",
         "/google.longrunning.Operations/DeleteOperation",
     ];
@@ -304,6 +323,79 @@ mod tests {
         let found = names(&operation);
         assert_eq!(found.single, ["operations/1", "campaigns/1/phases/1"]);
         assert_eq!(names(&()), Names::default());
+    }
+
+    #[test]
+    fn names_are_found_however_deep_a_response_holds_them() {
+        let claimed = pb::planning::v1::ClaimNextContactResponse {
+            contact_claim: Some(pb::planning::v1::ContactClaim {
+                planned_contact: Some(pb::planning::v1::PlannedContact {
+                    name: "plannedContacts/1".into(),
+                    customer: "customers/4711".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+        };
+        let found = names(&claimed).single;
+        assert_eq!(found, ["plannedContacts/1", "customers/4711"]);
+
+        let (known, mut tried) = (mutations(), 0);
+        let services = POOL.services();
+        for method in services.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+            if !known.iter().any(|name| name == method.input().full_name()) {
+                continue;
+            }
+            for path in texts(&method.output(), &mut Vec::new()) {
+                let response = holding(&method.output(), &path, "customers/4711");
+                let found = Names::of(method.output().full_name(), &response.encode_to_vec());
+                let told: Vec<&str> = path.iter().map(FieldDescriptor::name).collect();
+                let at = format!("{}: {}", method.output().full_name(), told.join("."));
+                assert_eq!(found.single, ["customers/4711"], "{at}");
+                tried += usize::from(path.len() > 2);
+            }
+        }
+        assert!(tried > 10, "{tried}");
+    }
+
+    /// The ways to all single texts of ours in a message of that type; `above` are the types that it is in.
+    fn texts(of: &MessageDescriptor, above: &mut Vec<String>) -> Vec<Vec<FieldDescriptor>> {
+        let is_theirs = of.package_name() == "google.protobuf";
+        if is_theirs || above.iter().any(|name| name == of.full_name()) {
+            return Vec::new();
+        }
+        above.push(of.full_name().to_owned());
+        let mut ways = Vec::new();
+        for field in of
+            .fields()
+            .filter(|field| !field.is_list() && !field.is_map())
+        {
+            match field.kind() {
+                Kind::String => ways.push(vec![field]),
+                Kind::Message(inner) => ways.extend(
+                    texts(&inner, above)
+                        .into_iter()
+                        .map(|way| [vec![field.clone()], way].concat()),
+                ),
+                _ => {}
+            }
+        }
+        above.pop();
+        ways
+    }
+
+    /// A message that holds that text at the end of the way, and nothing else.
+    fn holding(of: &MessageDescriptor, way: &[FieldDescriptor], text: &str) -> DynamicMessage {
+        let mut message = DynamicMessage::new(of.clone());
+        let [field, further @ ..] = way else {
+            return message;
+        };
+        let value = match field.kind() {
+            Kind::Message(inner) => Value::Message(holding(&inner, further, text)),
+            _ => Value::String(text.to_owned()),
+        };
+        message.set_field(field, value);
+        message
     }
 
     #[tokio::test]

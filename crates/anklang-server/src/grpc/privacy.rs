@@ -4,6 +4,7 @@ use anklang_domain::{TenantId, Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::privacy::v1 as pb;
 use anklang_proto::google::longrunning as lro;
+use anklang_store::audit;
 use anklang_store::call::Call;
 use anklang_store::operation::Operation;
 use anklang_store::privacy::request::{self as rows, Request as Row};
@@ -17,6 +18,7 @@ use object_store::path::Path;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use super::deed::Asked;
 use super::documents::{failed, split};
 use super::listing::Listing;
 use super::operations::{OperationsApi, any};
@@ -193,7 +195,12 @@ impl PrivacyApi {
         let offset = u64::try_from(request.offset)
             .map_err(|_| ApiError::field("offset", "must not be negative"))?;
         let row = self.row(tenant.id, &request.name).await?;
-        let file = File::of(&row).ok_or(ApiError::NotFound(request.name))?;
+        let file = File::of(&row).ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
+        let deed = Asked::of(&request).answered(&pb::PrivacyRequest {
+            name: rows::resource(row.id),
+            customer: name::format(&[("customers", &row.customer_number)]),
+            ..Default::default()
+        })?;
         if offset > file.size {
             return Err(ApiError::field(
                 "offset",
@@ -206,6 +213,10 @@ impl PrivacyApi {
         }
         let bytes = self.app.documents.read(&file.path, offset).await;
         let bytes = bytes.map_err(|error| failed(&error))?;
+        // Nobody gets a part whose call is not in the log.
+        let mut tx = self.app.store.begin(tenant.id).await?;
+        audit::record(&mut tx, tenant.id, &deed, audit::Counts::default()).await?;
+        tx.commit().await?;
         let mut at = offset;
         let parts = bytes.flat_map(move |bytes| {
             let parts: Vec<_> = match bytes {

@@ -172,6 +172,13 @@ fn register(latest: &Latest) {
             &["pending"],
             "Since when the oldest due delivery could have been made, of webhooks that take any",
         ),
+        (
+            "anklang.audit.unsealed.age",
+            "audit",
+            "",
+            &["unsealed"],
+            "Since when the oldest entry of the audit log waits to be sealed",
+        ),
     ] {
         let latest = latest.clone();
         meter()

@@ -22,7 +22,7 @@ use crate::{raw, world};
 const USAGE: i32 = 64;
 
 /// A command for the tenant `linden`; nothing of the environment goes before it.
-fn command(address: &str, line: &str) -> Command {
+pub fn command(address: &str, line: &str) -> Command {
     let mut command = Command::new(&program().anklang);
     for name in ["SERVER", "TENANT", "TOKEN", "CA", "CERTIFICATE", "KEY"] {
         command.env_remove(format!("ANKLANG_{name}"));
@@ -83,7 +83,7 @@ async fn object(server: &TestServer, line: &str) -> Value {
 }
 
 /// A launch as a file for `--file`.
-fn launch_file(launch: &campaigns::LaunchCampaignRequest) -> (tempfile::TempDir, String) {
+pub fn launch_file(launch: &campaigns::LaunchCampaignRequest) -> (tempfile::TempDir, String) {
     let input = raw::input("anklang.campaigns.v1.CampaignService/LaunchCampaign");
     let launch = DynamicMessage::decode(input, &launch.encode_to_vec()[..]).unwrap();
     file(&serde_json::to_string(&launch).unwrap())
@@ -147,6 +147,9 @@ async fn what_reads_tells_people_and_scripts() {
         (&format!("customers get {customer}"), "segment=gold"),
         (&format!("customers history {}", w.customer), "WHEN"),
         (&format!("customers explain {}", w.customer), "candidacies"),
+        ("approvals policy get", "approvalPolicy"),
+        ("privacy requests list", "export"),
+        ("audit list --limit 3", "CALLER"),
         ("selections list", "Konten"),
         (&format!("selections get {}", w.selection), "compare"),
         (&format!("selections count {}", w.selection), "count"),
@@ -290,6 +293,8 @@ async fn a_launch_is_followed_to_its_end() {
 
     let tried = run(&server, &format!("{line} --validate-only --json")).await;
     assert!(tried.object().get("name").is_none(), "{tried:?}");
+    let stale = run(&server, &format!("{line} --dry-run --etag x")).await;
+    assert_eq!(stale.code, USAGE, "{stale:?}");
     let dry = object(&server, &format!("{line} --dry-run")).await;
     assert_eq!(dry["done"], true);
     assert_eq!(dry["response"]["members"], members.to_string());
@@ -370,6 +375,41 @@ async fn a_watch_goes_on_when_the_server_was_killed() {
         rest += &line;
     }
     assert!(rest.contains("cancelled"), "{rest}");
+}
+
+#[tokio::test]
+async fn what_nobody_answers_has_an_end_and_a_change_is_told_with_its_id() {
+    // Connections are taken, and nothing comes of them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let said = async |line: &str| {
+        let output = command(&addr, line).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = said("offers accept A-1 --timeout 1").await;
+    let doubt = "may have been done; repeat with --request-id ";
+    let id = told.lines().find_map(|line| line.strip_prefix(doubt));
+    let id = id.unwrap_or_else(|| panic!("{told}"));
+    assert!(uuid::Uuid::try_parse(id).is_ok(), "{told}");
+    for line in [
+        "campaigns list --timeout 1",
+        "offers accept A-1 --validate-only --timeout 1",
+    ] {
+        let told = said(line).await;
+        assert!(told.contains("no answer within 1 seconds"), "{told}");
+        assert!(!told.contains("may have been done"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_for_tls_is_refused_without_it() {
+    let refused = command("127.0.0.1:1", "campaigns list --ca /nowhere/ca.pem")
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("--ca is for TLS"), "{told}");
 }
 
 #[tokio::test]

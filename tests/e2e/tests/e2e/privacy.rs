@@ -8,6 +8,7 @@ mod marked;
 use std::path::Path;
 
 use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::privacy::v1 as pb;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::{Client, TestServer};
@@ -216,6 +217,39 @@ async fn an_export_holds_all_that_is_known() {
     marked.probe.restart().await;
     let exports = marked.server().documents().join("exports");
     until("the file is gone", async || files(&exports).is_empty()).await;
+}
+
+#[tokio::test]
+async fn who_has_downloaded_an_export_is_in_the_audit_log() {
+    let server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    let csv = "number,kind,last_name\nK1,person,Kunde\n";
+    let sums = client.import(ImportEntity::Customers, csv.to_owned()).await;
+    assert_eq!(sums.unwrap().created, 1);
+    let asked = export(&client, "customers/K1").await.unwrap();
+    let done = done(&client, asked).await;
+    let told = async || crate::audit::list(&client, "method:DownloadPersonalData").await;
+    assert_eq!(told().await, []);
+    for times in 1..=2 {
+        assert!(!download(&client, &done.name).await.unwrap().is_empty());
+        let entries = told().await;
+        assert_eq!(entries.len(), times);
+        for entry in entries {
+            assert_eq!(entry.caller, "anybody");
+            assert_eq!(entry.resources, [&done.name[..], "customers/K1"]);
+        }
+    }
+    let unknown = "privacyRequests/01930000-0000-7000-8000-000000000001";
+    refused::not_found(&download(&client, unknown).await.unwrap_err());
+    assert_eq!(told().await.len(), 2);
+    let exported = crate::audit::list(&client, "method:ExportPersonalData").await;
+    let [exported] = &exported[..] else {
+        panic!("{exported:?}")
+    };
+    assert!(
+        exported.resources.iter().any(|r| r == "customers/K1"),
+        "{exported:?}"
+    );
 }
 
 #[tokio::test]

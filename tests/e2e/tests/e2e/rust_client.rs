@@ -116,6 +116,64 @@ async fn a_change_whose_answer_is_lost_is_done_once() {
 }
 
 #[tokio::test]
+async fn a_change_without_an_answer_is_told_with_its_id() {
+    let server = TestServer::start().await.unwrap();
+    server.add_tenant("linden").await.unwrap();
+    let between = Between::start(server.addr, true).await;
+    let impatient = client_of(between.addr).deadline(Duration::from_secs(3));
+    let client = impatient.connect().await.unwrap();
+    let mut request = selections::CreateSelectionRequest {
+        selection: Some(selection(
+            selections::Subject::Contract,
+            equal("supply_status", "AU"),
+        )),
+        ..Default::default()
+    };
+    let call = client.selections().create_selection(request.clone()).await;
+    let error = Error::from(call.unwrap_err());
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    request.request_id = error.request_id().unwrap().to_owned();
+
+    let client = client_of(server.addr).connect().await.unwrap();
+    let again = client.selections().create_selection(request).await;
+    let made = again.unwrap().into_inner();
+    let all = client.list_all(selections::ListSelectionsRequest::default());
+    let all: Vec<selections::Selection> = all.try_collect().await.unwrap();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].name, made.name);
+    // What was refused was not done.
+    let wrong = selections::CreateSelectionRequest::default();
+    let refused = client.selections().create_selection(wrong).await;
+    let refused = Error::from(refused.unwrap_err());
+    assert_eq!(
+        (refused.code(), refused.request_id()),
+        (Code::InvalidArgument, None)
+    );
+}
+
+#[tokio::test]
+async fn answers_that_are_too_large_are_not_taken() {
+    let server = TestServer::start().await.unwrap();
+    let importer = server.client("linden").await.unwrap();
+    let rows: String = (0..200).map(|i| format!("K{i},person,Muster\n")).collect();
+    let csv = format!("number,kind,last_name\n{rows}");
+    importer.import(ImportEntity::Customers, csv).await.unwrap();
+    let small = client_of(server.addr).max_answer_bytes(4_000);
+    let client = small.connect().await.unwrap();
+    let listed = async |page_size| {
+        let request = customers::ListCustomersRequest {
+            page_size,
+            ..Default::default()
+        };
+        let all: Result<Vec<_>, Error> = client.list_all(request).try_collect().await;
+        all
+    };
+    let error = listed(200).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange, "{error}");
+    assert_eq!(listed(5).await.unwrap().len(), 200);
+}
+
+#[tokio::test]
 async fn an_operation_is_waited_for_while_servers_come_and_go() {
     let mut server = TestServer::start().await.unwrap();
     let (_, utility) = with_utility(&server, FEW).await;

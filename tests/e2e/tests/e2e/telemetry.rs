@@ -428,6 +428,26 @@ async fn measurements_say_what_waits() {
         collector.value("anklang.operations", &later) == Some(0.0)
     })
     .await;
+
+    // An entry of the audit log that nobody seals, as another has the turn.
+    let turn = "hashtextextended('audit' || id::text, 0)";
+    let sql = format!(
+        "SELECT pg_advisory_lock({turn}) FROM tenant;
+         INSERT INTO audit_entry (tenant_id, caller, method, resources, request_hash)
+         SELECT id, 'x', '/x/Y', '{{}}', decode(repeat('00', 32), 'hex') FROM tenant"
+    );
+    owner.batch_execute(&sql).await.unwrap();
+    until("its age", async || {
+        let age = collector.value("anklang.audit.unsealed.age", &[]);
+        age.is_some_and(|age| age > 0.5 && age < 600.0)
+    })
+    .await;
+    let sql = format!("SELECT pg_advisory_unlock({turn}) FROM tenant");
+    owner.batch_execute(&sql).await.unwrap();
+    until("it is sealed", async || {
+        collector.value("anklang.audit.unsealed.age", &[]) == Some(0.0)
+    })
+    .await;
     nothing_personal(&collector);
 }
 

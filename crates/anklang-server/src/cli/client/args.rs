@@ -2,6 +2,7 @@
 //! the protos have them.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args as _, FromArgMatches, Subcommand, ValueHint};
@@ -12,7 +13,7 @@ use prost_reflect::{
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::commands::{self, Arg, COMMON, File, Task};
+use super::commands::{self, AUDIT_LIST, Arg, COMMON, File, Task};
 use super::values;
 use crate::cli::server_args::ServerArgs;
 
@@ -23,6 +24,11 @@ const NO_WAIT: &str = "no-wait";
 const DRY_RUN: &str = "dry-run";
 const TENANT: &str = "tenant";
 const JSON: &str = "json";
+const TIMEOUT: &str = "timeout";
+const REQUEST_ID: &str = "request-id";
+const ETAG: &str = "etag";
+/// The longest that a call may be given, in seconds.
+const LONGEST: u64 = 86_400;
 
 /// A command with its request.
 pub struct Asked {
@@ -36,6 +42,8 @@ pub struct Asked {
     pub method: MethodDescriptor,
     /// What it is called with.
     pub request: DynamicMessage,
+    /// How long a call may take.
+    pub timeout: Duration,
     /// The most rows of a list.
     pub limit: u64,
     /// Whether an operation that it begins is followed.
@@ -127,13 +135,20 @@ fn with_arguments(
         .value_name("SLUG")
         .env("ANKLANG_TENANT")
         .help("The tenant; not needed with a token for one alone");
+    let timeout = clap::Arg::new(TIMEOUT)
+        .long(TIMEOUT)
+        .value_name("SECONDS")
+        .help("How long a call may take, all tries together; what is followed may take longer")
+        .default_value("60")
+        .value_parser(clap::value_parser!(u64).range(1..=LONGEST));
     let command = command
         .arg(switch(
             JSON,
             "Print JSON: one object, or a line for each of a list",
         ))
         .next_help_heading("Server")
-        .arg(tenant);
+        .arg(tenant)
+        .arg(timeout);
     ServerArgs::augment_args(command)
 }
 
@@ -192,6 +207,31 @@ fn of_field(task: &Task, arg: &'static Arg, field: &FieldDescriptor) -> clap::Ar
     }
 }
 
+/// `audit list`: the other commands of `audit` are not of these.
+pub struct AuditList(pub Asked);
+
+impl clap::Args for AuditList {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let command = command.about(commands::about(AUDIT_LIST));
+        grown(command, AUDIT_LIST)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for AuditList {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Asked::by(AUDIT_LIST, matches).map(AuditList)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
 impl FromArgMatches for Asked {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (mut path, mut matches) = (String::new(), matches);
@@ -202,13 +242,34 @@ impl FromArgMatches for Asked {
             path.push_str(word);
             matches = inner;
         }
-        let task = commands::find(&path).ok_or_else(|| wrong("there is no such command"))?;
+        Asked::by(&path, matches)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Asked {
+    /// What the command of these words was given.
+    fn by(path: &str, matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let task = commands::find(path).ok_or_else(|| wrong("there is no such command"))?;
         let method = |path| commands::method(path).ok_or_else(|| wrong("there is no such method"));
         let mut called = method(task.method)?;
         let mut request = request(task, &called.input(), matches)?;
         if let Some((other, within)) = task.dry_run
             && on(matches, DRY_RUN)
         {
+            if one::<Json>(matches, ETAG).is_some() {
+                return Err(wrong(
+                    "--etag does not go with --dry-run, which changes nothing",
+                ));
+            }
+            // That of the file is the launch's, and would then be taken for another request.
+            if one::<Json>(matches, REQUEST_ID).is_none() {
+                request.clear_field_by_name("request_id");
+            }
             called = method(other)?;
             request = inside(&called.input(), within, request)?;
         }
@@ -219,14 +280,10 @@ impl FromArgMatches for Asked {
             json: on(matches, JSON),
             method: called,
             request,
+            timeout: Duration::from_secs(one::<u64>(matches, TIMEOUT).copied().unwrap_or(LONGEST)),
             limit: one::<u64>(matches, LIMIT).copied().unwrap_or(u64::MAX),
             wait: !on(matches, NO_WAIT),
         })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
     }
 }
 

@@ -230,6 +230,30 @@ const TABLES: &[(&str, &[Declared])] = &[
         ],
     ),
     (
+        "anklang.privacy.v1.PrivacyRequest",
+        &[
+            ("request", "name#"),
+            ("kind", "kind"),
+            ("customer", "customer#"),
+            ("reason", "reason"),
+            ("state", "state"),
+            ("asked by", "requested_by"),
+            ("asked", "create_time"),
+            ("done", "done_time"),
+        ],
+    ),
+    (
+        "anklang.audit.v1.AuditEntry",
+        &[
+            ("entry", "name#"),
+            ("when", "create_time"),
+            ("caller", "caller"),
+            ("call", "method"),
+            ("resources", "resources"),
+            ("number", "seq"),
+        ],
+    ),
+    (
         "anklang.selections.v1.Selection",
         &[
             ("selection", "name#"),

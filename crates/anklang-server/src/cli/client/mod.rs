@@ -2,12 +2,12 @@
 //! API, as tables or as JSON (docs/cli.md).
 
 mod args;
-mod call;
+pub(super) mod call;
 mod columns;
 mod commands;
 mod render;
 mod table;
-mod text;
+pub(super) mod text;
 mod values;
 mod watch;
 
@@ -17,9 +17,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-pub use args::Asked;
+pub use args::{Asked, AuditList};
 use args::{begins_work, is_paged};
-use call::{Client, refusal};
+use call::Client;
 use render::Show;
 
 /// Rows that are asked for at once.
@@ -27,7 +27,7 @@ const PAGE: u64 = 500;
 
 /// Runs a command.
 pub async fn run(asked: Asked) -> anyhow::Result<ExitCode> {
-    let client = Client::connect(&asked.server, asked.tenant.as_deref()).await?;
+    let client = Client::connect(&asked.server, asked.tenant.as_deref(), asked.timeout).await?;
     match answer(&client, asked).await {
         // Who reads on has had enough, e.g. `head`.
         Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
@@ -43,18 +43,18 @@ fn is_closed(error: &anyhow::Error) -> bool {
 async fn answer(client: &Client, asked: Asked) -> anyhow::Result<ExitCode> {
     let mut show = Show::new(asked.json);
     if asked.method.is_server_streaming() {
-        return watch::follow(client, &text_of(&asked.request, "name"), &show).await;
+        let name = text_of(&asked.request, "name");
+        return watch::follow(client, &name, &show, watch::Until::Over).await;
     }
     if let Some(rows) = rows(&asked.method.output()) {
         return list(client, &asked, &rows, &mut show).await;
     }
-    let answer = client.call(&asked.method, &asked.request).await;
-    let answer = answer.map_err(|status| refusal(&status))?;
+    let answer = client.call(&asked.method, &asked.request).await?;
     let name = text_of(&answer, "name");
     // What was only checked has no name.
     if begins_work(&asked.method) && asked.wait && !name.is_empty() {
         eprintln!("{}", text::clean(&name));
-        return watch::follow(client, &name, &show).await;
+        return watch::follow(client, &name, &show, watch::Until::Waiting).await;
     }
     show.message(&answer)?;
     Ok(ExitCode::SUCCESS)
@@ -78,8 +78,7 @@ async fn list(
             let size = i32::try_from(left.min(PAGE))?;
             request.try_set_field_by_name("page_size", Value::I32(size))?;
         }
-        let answer = client.call(&asked.method, &request).await;
-        let mut answer = answer.map_err(|status| refusal(&status))?;
+        let mut answer = client.call(&asked.method, &request).await?;
         let page = match answer.take_field(rows) {
             Some(Value::List(page)) => page.into_iter().filter_map(message).collect(),
             _ => Vec::new(),

@@ -55,9 +55,19 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// As [`clean`], of lines.
+pub fn clean_lines(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(clean).collect();
+    lines.join("\n")
+}
+
 /// A message as canonical JSON in one line.
 pub fn json(message: &DynamicMessage) -> serde_json::Result<String> {
-    let json = serde_json::to_string(message)?;
+    serde_json::to_string(message).map(|json| clean_json(&json))
+}
+
+/// JSON in one line that does nothing to a terminal, and is the same value.
+pub fn clean_json(json: &str) -> String {
     // They are in strings alone; JSON itself lets most of them be.
     let mut clean = String::with_capacity(json.len());
     for c in json.chars() {
@@ -66,7 +76,7 @@ pub fn json(message: &DynamicMessage) -> serde_json::Result<String> {
             false => clean.push(c),
         }
     }
-    Ok(clean)
+    clean
 }
 
 /// A value of a table.

@@ -15,7 +15,7 @@ use tonic::Status;
 use super::call::{Client, refusal};
 use super::render::Show;
 use super::text::{self, clean};
-use crate::cli::status::is_lost;
+use crate::cli::status::again_after;
 
 /// The server says something every ten seconds: after so long it is gone.
 const SILENCE: Duration = Duration::from_secs(40);
@@ -28,12 +28,44 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const KNOWN: &str = "{prefix:12} {wide_bar} {human_pos}/{human_len} {msg}";
 const UNKNOWN: &str = "{prefix:12} {spinner} {human_pos} {msg}";
 
+/// It waits for somebody to approve it.
+const EXIT_WAITS: u8 = 3;
+/// The connection was lost for good; the operation goes on.
+const EXIT_LOST: u8 = 4;
+/// The phase of work that waits for an approval.
+const APPROVAL: &str = "approval";
+
+/// How long an operation is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Until it is over.
+    Over,
+    /// Until it is over, or waits for an approval.
+    Waiting,
+}
+
 /// Tells how an operation goes on, and at last what came of it. The exit code says whether it succeeded.
-pub async fn follow(client: &Client, name: &str, show: &Show) -> anyhow::Result<ExitCode> {
+pub async fn follow(
+    client: &Client,
+    name: &str,
+    show: &Show,
+    until: Until,
+) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(show.is_terminal());
-    let finished = to_the_end(client, name, &mut progress).await;
+    let finished = to_the_end(client, name, &mut progress, until).await;
     progress.bar.finish_and_clear();
-    let operation = finished?;
+    let Some(operation) = finished? else {
+        let name = clean(name);
+        eprintln!("anklang: the connection was lost again and again; {name} goes on");
+        return Ok(ExitCode::from(EXIT_LOST));
+    };
+    if !operation.done {
+        eprintln!("{}", who_has_to_act(&operation));
+        if show.json() {
+            show.message(&text::dynamic(&operation)?)?;
+        }
+        return Ok(ExitCode::from(EXIT_WAITS));
+    }
     if show.json() {
         show.message(&text::dynamic(&operation)?)?;
     }
@@ -51,37 +83,53 @@ pub async fn follow(client: &Client, name: &str, show: &Show) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Watches until the operation is over, on another server when one stops.
+/// Who can let an operation go on that waits for an approval, and how.
+fn who_has_to_act(operation: &lro::Operation) -> String {
+    let far = metadata(operation).unwrap_or_default();
+    let (phase, name) = (clean(&far.resource), clean(&operation.name));
+    format!(
+        "waits for an approval by somebody else, who has campaigns.approve:\n  \
+         anklang approvals get {phase}\n  \
+         anklang approvals approve {phase} --hash HASH\n\
+         then: anklang operations watch {name}"
+    )
+}
+
+fn metadata(operation: &lro::Operation) -> Option<pb::OperationMetadata> {
+    let any = operation.metadata.as_ref()?;
+    pb::OperationMetadata::decode(&any.value[..]).ok()
+}
+
+/// Watches until the operation is over, on another server when one stops. None when there is none any more.
 async fn to_the_end(
     client: &Client,
     name: &str,
     progress: &mut Progress,
-) -> anyhow::Result<lro::Operation> {
+    until: Until,
+) -> anyhow::Result<Option<lro::Operation>> {
     let mut tries = 0;
     loop {
-        match watch(client, name, progress, &mut tries).await {
-            Ok(Some(operation)) => return Ok(operation),
-            Ok(None) => {}
-            Err(status) if is_lost(&status) => {}
-            Err(status) => return Err(refusal(&status)),
-        }
+        let told = match watch(client, name, progress, &mut tries, until).await {
+            Ok(Some(operation)) => return Ok(Some(operation)),
+            Ok(None) => Duration::ZERO,
+            Err(status) => again_after(&status).ok_or_else(|| refusal(&status))?,
+        };
         tries += 1;
         if tries >= TRIES {
-            bail!(
-                "the connection was lost again and again; {} goes on",
-                clean(name)
-            );
+            return Ok(None);
         }
-        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(tries.min(5))).await;
+        let usual = FIRST_WAIT * 2_u32.pow(tries.min(5));
+        tokio::time::sleep(told.max(usual)).await;
     }
 }
 
-/// One call; gives the operation when it is over. Whatever is told begins the tries anew.
+/// One call; gives the operation when it is over or waits. Whatever is told begins the tries anew.
 async fn watch(
     client: &Client,
     name: &str,
     progress: &mut Progress,
     tries: &mut u32,
+    until: Until,
 ) -> Result<Option<lro::Operation>, Status> {
     let request = client.request(pb::WatchOperationRequest { name: name.into() });
     let mut service = OperationProgressServiceClient::new(client.server());
@@ -93,12 +141,12 @@ async fn watch(
         let Some(operation) = response.operation else {
             continue;
         };
-        if let Some(any) = &operation.metadata
-            && let Ok(far) = pb::OperationMetadata::decode(&any.value[..])
-        {
-            progress.tell(&far);
+        let far = metadata(&operation);
+        if let Some(far) = &far {
+            progress.tell(far);
         }
-        if operation.done {
+        let waits = far.is_some_and(|far| far.phase == APPROVAL);
+        if operation.done || (waits && until == Until::Waiting) {
             return Ok(Some(operation));
         }
     }
@@ -201,6 +249,28 @@ mod tests {
         });
         assert_eq!(details(&far, 100), "1234/s, 5,000 failed, 40 seconds left");
         assert_eq!(details(&far, 1_000), "1234/s, 5,000 failed, 0 seconds left");
+    }
+
+    #[test]
+    fn who_has_to_act_is_told_with_the_commands() {
+        let far = pb::OperationMetadata {
+            resource: "campaigns/1/phases/\u{1b}2".into(),
+            ..Default::default()
+        };
+        let said = who_has_to_act(&lro::Operation {
+            name: "operations/7".into(),
+            metadata: Some(prost_types::Any {
+                value: far.encode_to_vec(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        for line in [
+            "  anklang approvals approve campaigns/1/phases/\\u{1b}2 --hash HASH",
+            "then: anklang operations watch operations/7",
+        ] {
+            assert!(said.lines().any(|l| l == line), "{said}");
+        }
     }
 
     #[test]

@@ -89,27 +89,28 @@ impl WorkListApi {
             seconds,
         };
         let mut tx = store.begin_in_order(tenant.id).await?;
-        let mut looks = 0;
-        let claimed = loop {
+        let mut response = pb::ClaimNextContactResponse::default();
+        for looks in 0..=LOOKS {
             if let Some(done) = change.before(&mut tx).await? {
                 still_seen(&mut tx, tenant.id, &done).await?;
                 return Ok(done);
             }
             match claim::next(&mut tx, tenant.id, &wanted, terms).await? {
-                Next::Claim(claim) => break Some(wire::claim(*claim)),
-                Next::PutAside if looks < LOOKS => looks += 1,
-                Next::Nothing | Next::PutAside => break None,
+                Next::Claim(claim) => {
+                    response.contact_claim = Some(wire::claim(*claim));
+                    change.note(&mut tx, &response).await?;
+                    break;
+                }
+                Next::Nothing => break,
+                Next::PutAside => change.note(&mut tx, &response).await?,
             }
             // What was put aside stays so, and others get their turn.
-            if !change.is_trial() {
+            if !change.is_trial() && looks < LOOKS {
                 tx.commit().await?;
                 tx = store.begin_in_order(tenant.id).await?;
             }
-        };
-        let response = pb::ClaimNextContactResponse {
-            contact_claim: claimed,
-        };
-        change.finish(tx, &response).await?;
+        }
+        change.finish_noted(tx, &response).await?;
         Ok(response)
     }
 

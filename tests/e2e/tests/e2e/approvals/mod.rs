@@ -136,6 +136,43 @@ fn campaign_of(phase: &str) -> &str {
 }
 
 #[tokio::test]
+async fn the_command_line_says_who_has_to_act_and_is_how_they_do() {
+    let (house, utility) = House::with_limit(3).await;
+    let address = house.server.addr.to_string();
+    let run = async |who: usize, line: &str| {
+        let token = &house.tokens[who];
+        let mut command = crate::cli::command(&address, line);
+        let output = command.args(["--token", token, "--json"]).output().await;
+        let output = output.unwrap();
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        let [out, err] = texts;
+        (output.status.code().unwrap(), out, err)
+    };
+    let (_folder, file) = crate::cli::launch_file(&utility.launch());
+    let (code, out, err) = run(0, &format!("campaigns launch --file {file}")).await;
+    assert_eq!(code, 3, "{err}");
+    let operation: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let phase = operation["metadata"]["resource"].as_str().unwrap();
+    let approve = format!("approvals approve {phase} --hash");
+    assert!(
+        err.contains("campaigns.approve") && err.contains(&approve),
+        "{err}"
+    );
+
+    let (code, out, err) = run(1, &format!("approvals get {phase}")).await;
+    assert_eq!(code, 0, "{err}");
+    let seen: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let approve = format!("{approve} {}", seen["hash"].as_str().unwrap());
+    let (code, _, err) = run(0, &approve).await;
+    assert_eq!(code, 1, "her own: {err}");
+    let (code, _, err) = run(1, &approve).await;
+    assert_eq!(code, 0, "{err}");
+    let watch = format!("operations watch {}", operation["name"].as_str().unwrap());
+    let (code, _, err) = run(0, &watch).await;
+    assert_eq!(code, 0, "{err}");
+}
+
+#[tokio::test]
 async fn small_launches_go_and_large_ones_wait_for_somebody_else() {
     let (house, utility) = House::with_limit(4).await;
     let (anna, ben) = (&house.anna, house.ben().await);

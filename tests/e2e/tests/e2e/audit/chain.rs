@@ -21,9 +21,15 @@ async fn whole(addr: SocketAddr) -> (usize, String) {
     let server = format!("http://{addr}");
     let (code, said) = audit(&["verify", "--server", &server, "--tenant", "linden"]).await;
     assert_eq!(code, 0, "{said}");
-    let (sum, head) = said.trim().split_once('\n').unwrap();
-    let sum = sum.strip_suffix(" entries, the chain is whole").unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    let [sum, head, uncompared] = lines[..] else {
+        panic!("{said}");
+    };
+    let (sum, whose) = sum.split_once(" entries of tenant ").unwrap();
+    let whose = whose.strip_suffix(", the chain is whole").unwrap();
+    assert!(uuid::Uuid::try_parse(whose).is_ok(), "{said}");
     let head = head.strip_prefix("head ").unwrap();
+    assert!(uncompared.contains("not compared"), "{said}");
     (sum.parse().unwrap(), head.to_owned())
 }
 
@@ -32,7 +38,10 @@ async fn changes_at_once_on_two_servers_make_one_chain() {
     let server = TestServer::start().await.unwrap();
     let client = server.client("linden").await.unwrap();
     let further = server.further().await.unwrap();
-    assert_eq!(whole(server.addr).await.0, 0);
+    let at = format!("http://{}", server.addr);
+    let (code, said) = audit(&["verify", "--server", &at, "--tenant", "linden"]).await;
+    assert_eq!(code, 3, "nothing was checked: {said}");
+    assert!(said.contains("no entries"), "{said}");
     change(&client, "b0", "first").await.unwrap();
     let mut working = Vec::new();
     for n in 0..8 {
@@ -118,11 +127,35 @@ async fn servers_of_another_role_leave_sealing_to_the_scheduler() {
     assert_eq!(export(&client, "").await.unwrap().0, []);
     let listed = super::list(&client, "").await;
     assert_eq!((listed[0].seq, &listed[0].hash[..]), (0, ""));
+    assert_eq!(head(&client).await.unsealed_count, 1);
+    assert_eq!(
+        head(&client).await.oldest_unsealed_time,
+        listed[0].create_time
+    );
+    // Nobody is warned at once.
+    let at = format!("http://{}", server.addr);
+    let args = ["verify", "--server", &at, "--tenant", "linden"];
+    let (code, said) = audit(&args).await;
+    assert_eq!(code, 3, "{said}");
+    assert!(!said.contains("not sealed"), "{said}");
+    let owner = server.database.connect().await.unwrap();
+    let older = "ALTER TABLE audit_entry DISABLE TRIGGER USER;
+                 UPDATE audit_entry SET at = at - interval '5 minutes';
+                 ALTER TABLE audit_entry ENABLE TRIGGER USER";
+    owner.batch_execute(older).await.unwrap();
+    let (code, said) = audit(&args).await;
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("1 entries are not sealed"), "{said}");
 
     let _scheduler = server.further_as(&["scheduler"]).await.unwrap();
     until("it is sealed", async || head(&client).await.seq == 1).await;
     let listed = super::list(&client, "seq = 1").await;
-    assert_eq!(listed[0].hash, head(&client).await.hash);
+    let sealed = head(&client).await;
+    assert_eq!(listed[0].hash, sealed.hash);
+    assert_eq!(
+        (sealed.unsealed_count, sealed.oldest_unsealed_time),
+        (0, None)
+    );
 }
 
 #[tokio::test]
@@ -164,11 +197,31 @@ async fn the_program_exports_what_it_then_verifies_without_a_server() {
         assert_eq!(entry["hash"].as_str().unwrap().len(), 64);
     }
 
+    // One that comes to nothing leaves what was there, and nothing beside it.
+    let (code, said) = audit(&[&export[..], &["--out", &file]].concat()).await;
+    assert_eq!(code, 2, "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let all = std::fs::read_dir(folder.path()).unwrap();
+    assert_eq!(all.count(), 1);
+    let (code, said) =
+        audit(&[&export[..], &["--token", token, "--out", "/dev/null"]].concat()).await;
+    assert_eq!(code, 2, "{said}");
+
+    let whose = "SELECT id::text FROM tenant WHERE slug = 'linden'";
+    let whose = server.database.one(whose).await.unwrap();
+    let whole = format!("261 entries of tenant {whose}, the chain is whole\nhead {noted}\n");
     let (code, said) = audit(&["verify", &file]).await;
-    let whole = format!("261 entries, the chain is whole\nhead {noted}\n");
-    assert_eq!((code, said), (0, whole.clone()));
+    assert_eq!(code, 0, "{said}");
+    let more = said.strip_prefix(&whole).unwrap();
+    assert!(more.contains("not compared with a noted head"), "{said}");
     let (code, said) = audit(&["verify", &file, "--head", &noted]).await;
     assert_eq!((code, said), (0, whole));
+    let nothing = folder.path().join("nothing.jsonl").display().to_string();
+    std::fs::write(&nothing, "").unwrap();
+    let (code, said) = audit(&["verify", &nothing]).await;
+    assert_eq!(code, 3, "{said}");
+    let (code, said) = audit(&["verify", &nothing, "--head", &noted]).await;
+    assert_eq!(code, 1, "{said}");
 
     for wrong in [
         &["verify"][..],

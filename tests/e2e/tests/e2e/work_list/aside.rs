@@ -84,6 +84,31 @@ async fn who_must_not_be_called_is_looked_at_once_in_a_while() {
 }
 
 #[tokio::test]
+async fn what_is_put_aside_is_in_the_audit_log_and_looking_again_is_not() {
+    let server = TestServer::start().await.unwrap();
+    let client = desk(&server).await;
+    block(&client, "+49301234501").await;
+    create(&client, due("K1")).await;
+    let noted = async || {
+        let entries = crate::audit::list(&client, "method:ClaimNextContact").await;
+        entries
+            .into_iter()
+            .map(|entry| entry.resources)
+            .collect::<Vec<_>>()
+    };
+    let tried = pb::ClaimNextContactRequest {
+        validate_only: true,
+        ..asks("anna")
+    };
+    assert_eq!(next_customer(&client, tried).await, "-");
+    assert_eq!(noted().await, [[""; 0]; 0]);
+    for _ in 0..2 {
+        assert_eq!(next_customer(&client, asks("anna")).await, "-");
+        assert_eq!(noted().await, [["users/anna"]]);
+    }
+}
+
+#[tokio::test]
 async fn many_that_must_not_be_called_stand_in_nobodys_way() {
     const MANY: usize = 3_000;
     let server = TestServer::start().await.unwrap();

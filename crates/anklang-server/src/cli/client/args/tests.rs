@@ -1,5 +1,8 @@
 //! Command lines and the requests that they come to.
 
+use anklang_proto::anklang::campaigns::v1::{
+    DryRunLaunchRequest, LaunchCampaignRequest, UpdateApprovalPolicyRequest,
+};
 use anklang_proto::anklang::channels::v1::UpdateChannelAccountRequest;
 use anklang_proto::anklang::offers::v1::RejectOfferRequest;
 use anklang_proto::anklang::selections::v1::PreviewSelectionRequest;
@@ -76,6 +79,58 @@ impl Drop for File {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+#[test]
+fn a_dry_run_has_an_id_of_its_own() {
+    let file = tempfile();
+    let id = "0191f3a0-0000-7000-8000-000000000001";
+    let json = format!(r#"{{"requestId": "{id}", "etag": "x"}}"#);
+    std::fs::write(&file.0, json).expect("a file");
+    let path = file.0.display().to_string();
+    let dry = |more: &str| -> DryRunLaunchRequest {
+        request(&format!("campaigns launch --file {path} --dry-run{more}"))
+    };
+    let made = dry("");
+    assert_ne!(made.request_id, id);
+    assert!(Uuid::try_parse(&made.request_id).is_ok(), "{made:?}");
+    let launch = made.launch.expect("a launch");
+    assert_eq!((&launch.request_id[..], &launch.etag[..]), ("", ""));
+    let own = "0191f3a0-0000-7000-8000-000000000002";
+    assert_eq!(dry(&format!(" --request-id {own}")).request_id, own);
+    let refused = asked(&format!(
+        "campaigns launch --file {path} --dry-run --etag x"
+    ));
+    let refused = refused.err().expect("refused").to_string();
+    assert!(refused.contains("--etag"), "{refused}");
+    // The launch itself has that of the file.
+    let launch: LaunchCampaignRequest = request(&format!("campaigns launch --file {path}"));
+    assert_eq!((&launch.request_id[..], &launch.etag[..]), (id, "x"));
+}
+
+#[test]
+fn a_policy_is_set_or_cleared_and_nothing_else() {
+    let set: UpdateApprovalPolicyRequest = request("approvals policy set --members-over 0");
+    let policy = set.approval_policy.expect("a policy");
+    assert_eq!(policy.members_over, Some(0));
+    assert_eq!(set.update_mask.expect("a mask").paths, ["members_over"]);
+    let cleared: UpdateApprovalPolicyRequest = request("approvals policy clear --etag x");
+    let policy = cleared.approval_policy.expect("a policy");
+    assert_eq!((policy.members_over, &policy.etag[..]), (None, "x"));
+    assert_eq!(cleared.update_mask.expect("a mask").paths, ["members_over"]);
+    assert!(asked("approvals policy set").is_err());
+    assert!(
+        asked("approvals approve campaigns/1/phases/1").is_err(),
+        "without the hash"
+    );
+}
+
+#[test]
+fn calls_have_an_end() {
+    let timeout = |line| asked(line).map(|asked| asked.timeout.as_secs());
+    assert_eq!(timeout("campaigns list").expect("a command"), 60);
+    assert_eq!(timeout("campaigns list --timeout 5").expect("a command"), 5);
+    assert!(timeout("campaigns list --timeout 0").is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The commands that call a server, as data: which method each calls, and which fields of its request the
 //! arguments set. What the fields are, what is a list and what an operation follows from the protos.
 
+mod control;
 mod outreach;
 mod people;
 
@@ -128,6 +129,9 @@ impl Task {
     }
 }
 
+/// A command that stands among others that are not of these.
+pub const AUDIT_LIST: &str = "audit list";
+
 /// What words that are no commands themselves stand for.
 const GROUPS: &[(&str, &str)] = &[
     (
@@ -145,6 +149,17 @@ const GROUPS: &[(&str, &str)] = &[
     ("winback cases", "List and read cases"),
     ("customers", "List and read customers"),
     ("selections", "List, count and preview selections"),
+    (
+        "approvals",
+        "Launches that wait for a second person, and which have to",
+    ),
+    ("approvals policy", "Which launches need an approval"),
+    ("privacy", "Data of persons: export it, erase it"),
+    (
+        "privacy requests",
+        "Exports and erasures that were asked for",
+    ),
+    ("audit", "The audit log"),
 ];
 
 /// Arguments of all requests that have their fields.
@@ -178,7 +193,8 @@ pub const COMMON: &[Arg] = &[
 
 /// All commands.
 pub fn all() -> impl Iterator<Item = &'static Task> {
-    outreach::TASKS.iter().chain(people::TASKS)
+    let tasks = outreach::TASKS.iter().chain(people::TASKS);
+    tasks.chain(control::TASKS)
 }
 
 /// The command of these words.
@@ -198,7 +214,7 @@ pub fn about(path: &str) -> &'static str {
 /// The words that can follow, each once.
 pub fn following(path: &str) -> Vec<&'static str> {
     let mut words = Vec::new();
-    for task in all() {
+    for task in all().filter(|task| task.path != AUDIT_LIST) {
         let rest = match path {
             "" => Some(task.path),
             path => task

@@ -83,14 +83,16 @@ impl WinbackCasesApi {
             still_seen(&mut tx, tenant.id, &done).await?;
             return Ok(done);
         }
-        let claimed = claim::next(&mut tx, tenant.id, &wanted, terms).await?;
-        let response = pb::NextWinbackCaseResponse {
-            winback_case_claim: match claimed {
-                Some(claim) => Some(told(&mut tx, tenant, claim).await?),
-                None => None,
-            },
-        };
-        change.finish(tx, &response).await?;
+        let mut response = pb::NextWinbackCaseResponse::default();
+        match claim::next(&mut tx, tenant.id, &wanted, terms).await? {
+            Some(claim) => {
+                response.winback_case_claim = Some(told(&mut tx, tenant, claim).await?);
+                change.finish(tx, &response).await?;
+            }
+            None => {
+                change.finish_noted(tx, &response).await?;
+            }
+        }
         Ok(response)
     }
 
