@@ -11,8 +11,8 @@ DROP TRIGGER brand_voids_approvals ON brand;
 DROP TRIGGER template_voids_approvals ON template;
 DROP FUNCTION phase_announces_approval, phase_voids_approval, contract_voids_approvals, outbound_voids_approvals,
     channel_account_voids_approvals, channel_route_voids_approvals, product_version_voids_approvals,
-    product_voids_approvals, brand_voids_approvals, template_voids_approvals, anklang_approved,
-    anklang_void_approvals, anklang_share_approvals, anklang_is_unsent;
+    product_voids_approvals, brand_voids_approvals, template_voids_approvals, anklang_covered,
+    anklang_void_approvals, anklang_and_caller, anklang_caller, anklang_share_approvals, anklang_is_unsent;
 DROP TABLE launch_decision, launch_approval, approval_policy;
 UPDATE operation o SET cancel_requested = true, run_at = least(o.run_at, now())
 FROM phase p
@@ -25,4 +25,5 @@ ALTER TABLE phase
     ADD CONSTRAINT phase_state_check
         CHECK (state IN ('planned', 'launching', 'active', 'completed', 'failed', 'cancelled')),
     DROP COLUMN launched_by,
+    DROP COLUMN changed_by,
     DROP COLUMN unapproved;

@@ -79,7 +79,12 @@ pub async fn require(
     members_over: i64,
 ) -> Result<()> {
     diesel::sql_query(
-        "INSERT INTO launch_approval (tenant_id, phase_id, members_over) VALUES ($1, $2, $3)",
+        "INSERT INTO launch_approval (tenant_id, phase_id, members_over, brands)
+         SELECT $1, $2, $3, coalesce(array_agg(DISTINCT co.brand_id), '{}')
+         FROM audience_member m
+         CROSS JOIN LATERAL (SELECT brand_id FROM contract
+             WHERE tenant_id = $1 AND id = m.contract_id OFFSET 0) co
+         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
@@ -155,6 +160,9 @@ pub struct Approval {
     /// Who launched it, as callers are named; empty when not known.
     #[diesel(sql_type = Text)]
     pub launched_by: String,
+    /// Who has changed what it has to send since then, or since it was approved last.
+    #[diesel(sql_type = Array<Text>)]
+    pub changed_by: Vec<String>,
     /// When it was launched.
     #[diesel(sql_type = Timestamptz)]
     pub launched_at: DateTime<Utc>,
@@ -187,8 +195,8 @@ pub async fn find(
 ) -> Result<Option<Approval>> {
     let lock = if lock { " FOR NO KEY UPDATE OF p" } else { "" };
     Ok(diesel::sql_query(format!(
-        "SELECT p.id AS phase_id, p.state, p.unapproved, p.launched_by, p.created_at AS launched_at,
-                a.members_over, p.offer_valid_until AS valid_until,
+        "SELECT p.id AS phase_id, p.state, p.unapproved, p.launched_by, p.changed_by,
+                p.created_at AS launched_at, a.members_over, p.offer_valid_until AS valid_until,
                 p.product_version_id AS product_version
          FROM phase p
          JOIN launch_approval a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
@@ -234,7 +242,7 @@ pub struct Decision {
     /// approved, refused or voided.
     #[diesel(sql_type = Text)]
     pub kind: String,
-    /// Who decided; empty for voided.
+    /// Who decided; of voided who has changed it, empty when the server did by itself.
     #[diesel(sql_type = Text)]
     pub decided_by: String,
     /// When.
@@ -303,7 +311,7 @@ pub async fn approve(
     .execute(conn)
     .await?;
     let moved: Flag = diesel::sql_query(
-        "UPDATE phase p SET unapproved = false, state = CASE WHEN EXISTS (
+        "UPDATE phase p SET unapproved = false, changed_by = '{}', state = CASE WHEN EXISTS (
              SELECT FROM operation o WHERE o.tenant_id = p.tenant_id AND o.id = p.operation_id
                AND o.state IN ('queued', 'running')) THEN 'launching' ELSE 'active' END
          WHERE p.tenant_id = $1 AND p.id = $2

@@ -241,7 +241,8 @@ impl Launch<'_> {
         if let Some(limit) = policy.members_over
             && rule::is_needed(size.members, policy.members_over)
         {
-            approval::require(&mut tx, tenant.id, self.phase(), limit).await?;
+            let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
+            keep_lease(self.app, self.held, requiring).await?;
         }
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;
