@@ -117,32 +117,54 @@ pub async fn is_required(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> R
     Ok(row.is_so)
 }
 
-/// Whether the launch of a phase has to stop here, as there is no approval (any more): then the phase waits
-/// for one from this transaction on, and whoever approves waits for this transaction.
-pub async fn waits(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
-    let look = "SELECT unapproved AS is_so FROM phase WHERE tenant_id = $1 AND id = $2";
-    // Most need none, and are not locked.
+/// What the launch of a phase may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Go on: it needs no approval, or has one.
+    Open,
+    /// Wait for an approval. The phase waits for one from this transaction on, and whoever approves waits for this
+    /// transaction.
+    Waits,
+    /// Stop: it was cancelled or refused.
+    Closed,
+}
+
+/// Whether the launch of a phase may go on.
+pub async fn gate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<Gate> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        state: String,
+        #[diesel(sql_type = Bool)]
+        unapproved: bool,
+    }
+    let look = "SELECT state, unapproved FROM phase WHERE tenant_id = $1 AND id = $2";
+    let mut found = None;
+    // Most need no approval, and are not locked.
     for lock in ["", " FOR NO KEY UPDATE"] {
-        let row: Option<Flag> = diesel::sql_query(format!("{look}{lock}"))
+        let row: Option<Row> = diesel::sql_query(format!("{look}{lock}"))
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<SqlUuid, _>(phase.0)
             .get_result(conn)
             .await
             .optional()?;
-        if !row.is_some_and(|row| row.is_so) {
-            return Ok(false);
+        found = row.map(|row| (row.state, row.unapproved));
+        if matches!(&found, Some((state, false)) if state == "launching") {
+            return Ok(Gate::Open);
         }
     }
-    // One that was cancelled meanwhile does not wait: its launch sees that it is to stop.
-    let waiting = diesel::sql_query(
-        "UPDATE phase SET state = 'awaiting_approval'
-         WHERE tenant_id = $1 AND id = $2 AND state IN ('launching', 'awaiting_approval')",
+    match &found {
+        Some((state, true)) if ["launching", "awaiting_approval"].contains(&&state[..]) => {}
+        _ => return Ok(Gate::Closed),
+    }
+    diesel::sql_query(
+        "UPDATE phase SET state = 'awaiting_approval' WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .execute(conn)
     .await?;
-    Ok(waiting == 1)
+    Ok(Gate::Waits)
 }
 
 /// A phase that needs an approval.

@@ -380,11 +380,7 @@ impl Launch<'_> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
-        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        if self.waits(&mut tx).await? {
-            tx.commit().await?;
-            return Err(Interrupted::Waiting);
-        }
+        let mut tx = self.go_on().await?;
         if self.plan.calls {
             self.plan_contacts(&mut tx, done, until).await?;
         } else {
@@ -401,13 +397,10 @@ impl Launch<'_> {
                     .await?;
             if !steps::activate(&mut tx, self.tenant.id, self.phase()).await? {
                 tx.rollback().await?;
-                // Its approval has become void just now, or it was cancelled.
-                let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-                if self.waits(&mut tx).await? {
-                    tx.commit().await?;
-                    return Err(Interrupted::Waiting);
-                }
-                return Err(Interrupted::Cancelled);
+                // It was cancelled, or its approval has become void just now; if there is another one by
+                // then, this part is done once more.
+                self.go_on().await?.rollback().await?;
+                return Ok(());
             }
             self.advance(&mut tx, progress("finished", total, total, failed))
                 .await?;

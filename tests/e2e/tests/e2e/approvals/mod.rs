@@ -1,6 +1,7 @@
 //! Launches over a size wait for a second person, who approves just what then goes out.
 
 mod changers;
+mod unseen;
 mod voids;
 
 use std::time::Duration;
