@@ -50,18 +50,20 @@ CREATE TABLE launch_decision (
 SELECT anklang_secure('launch_decision', append_only => true);
 
 -- Whether something of a phase may still go out: by a message, also one in doubt, or by a call. After the last day
--- of its offers nothing does.
+-- of its offers nothing does but messages to those whom nobody has reached.
 CREATE FUNCTION anklang_is_unsent(of_tenant uuid, of_phase uuid, last_day date) RETURNS boolean
     LANGUAGE sql STABLE AS $$
-    SELECT last_day >= (now() AT TIME ZONE (SELECT time_zone FROM tenant WHERE id = of_tenant))::date AND (
+    SELECT EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
+                     AND m.state IN ('queued', 'sending')
+                     AND (m.planned_contact_id IS NOT NULL OR last_day >= t.today))
+        OR last_day >= t.today AND (
            EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
-                     AND m.state IN ('queued', 'sending'))
-        OR EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
                      AND m.state = 'ambiguous')
         OR EXISTS (SELECT FROM outbound o CROSS JOIN LATERAL (
                        SELECT FROM planned_contact k WHERE k.tenant_id = o.tenant_id AND k.outbound_id = o.id
                          AND k.state IN ('open', 'waiting', 'claimed') LIMIT 1) x
                    WHERE o.tenant_id = of_tenant AND o.phase_id = of_phase AND o.phone IS NOT NULL))
+    FROM (SELECT (now() AT TIME ZONE time_zone)::date AS today FROM tenant WHERE id = of_tenant) t
 $$;
 
 -- Approvals of a tenant take turns with changes of what they cover: approving takes this lock alone, changing
@@ -113,9 +115,10 @@ $$;
 -- of the members; NULL as long as nobody knows them.
 CREATE FUNCTION anklang_covered(of_tenant uuid)
     RETURNS TABLE (phase_id uuid, id uuid, account text, route text, message_template text,
-                   product_version_id uuid, brands uuid[])
+                   contact_plan text, product_version_id uuid, brands uuid[])
     LANGUAGE sql STABLE AS $$
-    SELECT o.phase_id, o.id, o.account, o.route, o.message_template, p.product_version_id, c.brands
+    SELECT o.phase_id, o.id, o.account, o.route, o.message_template, o.contact_plan, p.product_version_id,
+           c.brands
     FROM (SELECT a.phase_id, a.brands FROM launch_approval a WHERE a.tenant_id = of_tenant
           UNION ALL
           SELECT f.id, NULL FROM phase f
@@ -132,6 +135,29 @@ CREATE FUNCTION anklang_covered(of_tenant uuid)
                ELSE false END
 $$;
 
+-- The messages by which an outbound by phone writes to those whom nobody has reached: those of its plan.
+CREATE FUNCTION anklang_follow_ups(of_tenant uuid, of_plan text)
+    RETURNS TABLE (account text, brand text, template text) LANGUAGE sql STABLE AS $$
+    SELECT m.f->>'account', m.f->>'brand', m.f->>'template'
+    FROM contact_plan p CROSS JOIN LATERAL jsonb_array_elements(p.follow_up_messages) AS m (f)
+    WHERE p.tenant_id = of_tenant AND p.code = of_plan
+$$;
+
+-- The accounts through which an outbound goes: its own and what has taken its place, those of its route, and
+-- those of the messages of its plan.
+CREATE FUNCTION anklang_accounts(of_tenant uuid, of_account text, of_route text, of_plan text) RETURNS text[]
+    LANGUAGE sql STABLE AS $$
+    SELECT array_agg(DISTINCT named.id) FROM (
+        SELECT of_account AS id
+        UNION ALL
+        SELECT a.replaced_by FROM channel_account a WHERE a.tenant_id = of_tenant AND a.id = of_account
+        UNION ALL
+        SELECT unnest(r.accounts) FROM channel_route r WHERE r.tenant_id = of_tenant AND r.id = of_route
+        UNION ALL
+        SELECT f.account FROM anklang_follow_ups(of_tenant, of_plan) f) named
+    WHERE named.id IS NOT NULL
+$$;
+
 CREATE FUNCTION template_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     changed template%ROWTYPE;
@@ -141,7 +167,10 @@ BEGIN
     PERFORM anklang_void_approvals(changed.tenant_id, ARRAY(
         SELECT o.phase_id FROM anklang_covered(changed.tenant_id) o
         WHERE o.message_template = changed.key
-          AND (o.brands IS NULL OR changed.brand_id = ANY(o.brands))),
+          AND (o.brands IS NULL OR changed.brand_id = ANY(o.brands))
+           OR EXISTS (SELECT FROM anklang_follow_ups(changed.tenant_id, o.contact_plan) f
+                      JOIN brand b ON b.tenant_id = changed.tenant_id AND b.code = f.brand
+                      WHERE f.template = changed.key AND b.id = changed.brand_id)),
         'the template ' || changed.key || '.' || changed.language || ' has changed');
     RETURN NULL;
 END
@@ -154,7 +183,8 @@ BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
         SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
-        WHERE o.brands IS NULL OR NEW.id = ANY(o.brands)),
+        WHERE o.brands IS NULL OR NEW.id = ANY(o.brands)
+           OR NEW.code IN (SELECT f.brand FROM anklang_follow_ups(NEW.tenant_id, o.contact_plan) f)),
         'the brand ' || NEW.code || ' has changed');
     RETURN NULL;
 END
@@ -206,19 +236,37 @@ CREATE TRIGGER channel_route_voids_approvals AFTER UPDATE ON channel_route
                        IS DISTINCT FROM to_jsonb(NEW) - '{updated_at,display_name}'::text[])
     EXECUTE FUNCTION channel_route_voids_approvals();
 
+-- What it is and how it is set: not its secrets, its pace or a pause. A new one may take the place of an account of
+-- the configuration file.
 CREATE FUNCTION channel_account_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
         SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
-        WHERE o.account = NEW.id AND o.route IS NULL),
-        'the account ' || NEW.id || ' was replaced');
+        WHERE NEW.id = ANY(anklang_accounts(NEW.tenant_id, o.account, o.route, o.contact_plan))),
+        'the account ' || NEW.id || ' has changed');
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER channel_account_voids_approvals AFTER UPDATE ON channel_account
-    FOR EACH ROW WHEN (OLD.replaced_by IS DISTINCT FROM NEW.replaced_by)
+    FOR EACH ROW WHEN ((OLD.plugin, OLD.channel, OLD.config, OLD.replaced_by)
+                       IS DISTINCT FROM (NEW.plugin, NEW.channel, NEW.config, NEW.replaced_by))
     EXECUTE FUNCTION channel_account_voids_approvals();
+CREATE TRIGGER new_channel_account_voids_approvals AFTER INSERT ON channel_account
+    FOR EACH ROW EXECUTE FUNCTION channel_account_voids_approvals();
+
+CREATE FUNCTION contact_plan_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM anklang_share_approvals(NEW.tenant_id);
+    PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o WHERE o.contact_plan = NEW.code),
+        'the messages of the contact plan ' || NEW.code || ' have changed');
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER contact_plan_voids_approvals AFTER UPDATE ON contact_plan
+    FOR EACH ROW WHEN (OLD.follow_up_messages IS DISTINCT FROM NEW.follow_up_messages)
+    EXECUTE FUNCTION contact_plan_voids_approvals();
 
 CREATE FUNCTION outbound_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

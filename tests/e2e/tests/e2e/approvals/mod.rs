@@ -1,6 +1,7 @@
 //! Launches over a size wait for a second person, who approves just what then goes out.
 
 mod changers;
+mod covered;
 mod unseen;
 mod voids;
 
@@ -47,6 +48,7 @@ impl House {
             config: format!("{config}\n[auth]\nmode = \"token\"\n{}", auth.concat()),
             token: Some(tokens[0].clone()),
             ambiguous: "hold",
+            plugins: "for_tenants = ['mail']".into(),
             ..Default::default()
         })
         .await

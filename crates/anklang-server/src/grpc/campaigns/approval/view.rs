@@ -78,7 +78,7 @@ impl View {
             shown.hash = hex::encode(found.hash);
             let sample = approval::sample(conn, tenant.id, id, SAMPLE).await?;
             shown.sample = sample.into_iter().map(sample_to_wire).collect();
-            show(&mut shown, facts, &outbound.message_template);
+            show(&mut shown, facts);
             content = Some(found);
         }
         Ok(View {
@@ -129,7 +129,7 @@ fn standing(of: &Approval, decisions: &[Decision]) -> pb::LaunchApprovalState {
 }
 
 /// The facts for people.
-fn show(shown: &mut pb::LaunchApproval, facts: Facts, key: &str) {
+fn show(shown: &mut pb::LaunchApproval, facts: Facts) {
     let currency = &facts.prices.currency;
     shown.candidates = facts.candidates;
     shown.members = facts.members;
@@ -146,10 +146,11 @@ fn show(shown: &mut pb::LaunchApproval, facts: Facts, key: &str) {
         .iter()
         .map(|account| name::format(&[("channelAccounts", account)]))
         .collect();
-    let own = facts.templates.into_iter().map(|t| pb::ApprovedTemplate {
+    let own = facts.templates.into_iter().chain(facts.follow_up_templates);
+    let own = own.map(|t| pb::ApprovedTemplate {
         template: name::format(&[
             ("brands", &t.brand),
-            ("templates", &format!("{key}.{}", t.language)),
+            ("templates", &format!("{}.{}", t.key, t.language)),
         ]),
         version: t.version,
         sha256: t.sha256,
