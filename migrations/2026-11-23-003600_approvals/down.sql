@@ -3,6 +3,8 @@ DROP TRIGGER phase_announces_approval ON phase;
 DROP TRIGGER phase_voids_approval ON phase;
 DROP TRIGGER contract_voids_approvals ON contract;
 DROP TRIGGER outbound_voids_approvals ON outbound;
+DROP TRIGGER contact_plan_voids_approvals ON contact_plan;
+DROP TRIGGER new_channel_account_voids_approvals ON channel_account;
 DROP TRIGGER channel_account_voids_approvals ON channel_account;
 DROP TRIGGER channel_route_voids_approvals ON channel_route;
 DROP TRIGGER product_version_voids_approvals ON product_version;
@@ -10,9 +12,9 @@ DROP TRIGGER product_voids_approvals ON product;
 DROP TRIGGER brand_voids_approvals ON brand;
 DROP TRIGGER template_voids_approvals ON template;
 DROP FUNCTION phase_announces_approval, phase_voids_approval, contract_voids_approvals, outbound_voids_approvals,
-    channel_account_voids_approvals, channel_route_voids_approvals, product_version_voids_approvals,
-    product_voids_approvals, brand_voids_approvals, template_voids_approvals, anklang_approved,
-    anklang_void_approvals, anklang_share_approvals, anklang_is_unsent;
+    contact_plan_voids_approvals, channel_account_voids_approvals, channel_route_voids_approvals, product_version_voids_approvals,
+    product_voids_approvals, brand_voids_approvals, template_voids_approvals, anklang_covered,
+    anklang_accounts, anklang_follow_ups,    anklang_void_approvals, anklang_and_caller, anklang_caller, anklang_share_approvals, anklang_is_unsent;
 DROP TABLE launch_decision, launch_approval, approval_policy;
 UPDATE operation o SET cancel_requested = true, run_at = least(o.run_at, now())
 FROM phase p
@@ -25,4 +27,5 @@ ALTER TABLE phase
     ADD CONSTRAINT phase_state_check
         CHECK (state IN ('planned', 'launching', 'active', 'completed', 'failed', 'cancelled')),
     DROP COLUMN launched_by,
+    DROP COLUMN changed_by,
     DROP COLUMN unapproved;

@@ -9,27 +9,31 @@ SELECT anklang_secure('approval_policy');
 
 -- unapproved: the phase needs an approval, and there is none (any more) of what it has to send. Nothing of it is
 -- sent or called meanwhile, whatever its state. launched_by: who has asked for it, as callers are named.
+-- changed_by: who has changed what it has to send since then, or since it was approved last.
 ALTER TABLE phase
     ADD COLUMN unapproved  boolean NOT NULL DEFAULT false,
     ADD COLUMN launched_by text NOT NULL DEFAULT '',
+    ADD COLUMN changed_by  text[] NOT NULL DEFAULT '{}',
     DROP CONSTRAINT phase_state_check,
     ADD CONSTRAINT phase_state_check
         CHECK (state IN ('planned', 'launching', 'awaiting_approval', 'active', 'completed', 'failed',
                          'cancelled'));
 
--- A phase that needs an approval: the limit that it is over, and the brands whose templates the last one covers.
+-- A phase that needs an approval: the limit that it is over, and the brands of its members, whose templates it
+-- is made of.
 CREATE TABLE launch_approval (
     tenant_id    uuid NOT NULL,
     phase_id     uuid NOT NULL,
     members_over bigint NOT NULL,
-    brands       uuid[] NOT NULL DEFAULT '{}',
+    brands       uuid[] NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, phase_id),
     FOREIGN KEY (tenant_id, phase_id) REFERENCES phase
 );
 SELECT anklang_secure('launch_approval');
 
--- What people decided, and what made a decision void. content: what was approved.
+-- What people decided, and what made a decision void: decided_by is then who has changed it, and empty when the
+-- server did by itself. content: what was approved.
 CREATE TABLE launch_decision (
     tenant_id  uuid NOT NULL,
     phase_id   uuid NOT NULL,
@@ -45,16 +49,21 @@ CREATE TABLE launch_decision (
 );
 SELECT anklang_secure('launch_decision', append_only => true);
 
--- Whether something of a phase may still go out: by a message, also one in doubt, or by a call.
-CREATE FUNCTION anklang_is_unsent(of_tenant uuid, of_phase uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+-- Whether something of a phase may still go out: by a message, also one in doubt, or by a call. After the last day
+-- of its offers nothing does but messages to those whom nobody has reached.
+CREATE FUNCTION anklang_is_unsent(of_tenant uuid, of_phase uuid, last_day date) RETURNS boolean
+    LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
-                     AND m.state IN ('queued', 'sending'))
-        OR EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
+                     AND m.state IN ('queued', 'sending')
+                     AND (m.planned_contact_id IS NOT NULL OR last_day >= t.today))
+        OR last_day >= t.today AND (
+           EXISTS (SELECT FROM message m WHERE m.tenant_id = of_tenant AND m.phase_id = of_phase
                      AND m.state = 'ambiguous')
         OR EXISTS (SELECT FROM outbound o CROSS JOIN LATERAL (
                        SELECT FROM planned_contact k WHERE k.tenant_id = o.tenant_id AND k.outbound_id = o.id
                          AND k.state IN ('open', 'waiting', 'claimed') LIMIT 1) x
-                   WHERE o.tenant_id = of_tenant AND o.phase_id = of_phase AND o.phone IS NOT NULL)
+                   WHERE o.tenant_id = of_tenant AND o.phase_id = of_phase AND o.phone IS NOT NULL))
+    FROM (SELECT (now() AT TIME ZONE time_zone)::date AS today FROM tenant WHERE id = of_tenant) t
 $$;
 
 -- Approvals of a tenant take turns with changes of what they cover: approving takes this lock alone, changing
@@ -63,41 +72,90 @@ CREATE FUNCTION anklang_share_approvals(of_tenant uuid) RETURNS void LANGUAGE sq
     SELECT pg_advisory_xact_lock_shared(hashtextextended('approvals ' || of_tenant::text, 0))
 $$;
 
--- Takes the approvals of phases back whose content has changed. Those with something left to send wait for
--- another one. The caller shares the lock of approvals, by a statement before.
+-- Who makes the call that the transaction is for, set by the server in hexadecimal digits; empty where it works by
+-- itself.
+CREATE FUNCTION anklang_caller() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(convert_from(decode(nullif(current_setting('anklang.caller', true), ''), 'hex'), 'UTF8'), '')
+$$;
+
+-- These, and the caller, once.
+CREATE FUNCTION anklang_and_caller(others text[]) RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN anklang_caller() = '' OR anklang_caller() = ANY(others) THEN others
+                ELSE others || anklang_caller() END
+$$;
+
+-- Phases whose content has changed: an approval is taken back, and the phase waits for another one, which is not
+-- to come from who has changed it. The caller shares the lock of approvals, by a statement before.
 CREATE FUNCTION anklang_void_approvals(of_tenant uuid, phases uuid[], why text) RETURNS void
     LANGUAGE plpgsql AS $$
 DECLARE
-    approved uuid;
+    changed phase%ROWTYPE;
 BEGIN
-    FOR approved IN
-        SELECT p.id FROM phase p
-        WHERE p.tenant_id = of_tenant AND p.id = ANY(phases) AND NOT p.unapproved
-          AND p.state IN ('launching', 'active', 'completed')
+    FOR changed IN
+        SELECT * FROM phase p
+        WHERE p.tenant_id = of_tenant AND p.id = ANY(phases)
+          AND p.state IN ('planned', 'launching', 'awaiting_approval', 'active', 'completed')
         ORDER BY p.id FOR NO KEY UPDATE
     LOOP
-        INSERT INTO launch_decision (tenant_id, phase_id, kind, remark)
-        VALUES (of_tenant, approved, 'voided', why);
-        UPDATE phase SET unapproved = true,
-               state = CASE WHEN state = 'launching' THEN 'awaiting_approval'
-                            WHEN state = 'active' AND anklang_is_unsent(of_tenant, approved)
-                            THEN 'awaiting_approval' ELSE state END
-        WHERE tenant_id = of_tenant AND id = approved;
+        IF NOT changed.unapproved AND EXISTS (
+            SELECT FROM launch_approval WHERE tenant_id = of_tenant AND phase_id = changed.id) THEN
+            INSERT INTO launch_decision (tenant_id, phase_id, kind, decided_by, remark)
+            VALUES (of_tenant, changed.id, 'voided', anklang_caller(), why);
+            changed.unapproved := true;
+            changed.state := 'awaiting_approval';
+        END IF;
+        UPDATE phase SET unapproved = changed.unapproved, state = changed.state,
+               changed_by = anklang_and_caller(changed_by)
+        WHERE tenant_id = of_tenant AND id = changed.id;
     END LOOP;
 END
 $$;
 
--- The outbounds of a tenant's phases with an approval that holds.
-CREATE FUNCTION anklang_approved(of_tenant uuid)
+-- The outbounds of a tenant's phases that need an approval, or may come to, and have something left to send. brands:
+-- of the members; NULL as long as nobody knows them.
+CREATE FUNCTION anklang_covered(of_tenant uuid)
     RETURNS TABLE (phase_id uuid, id uuid, account text, route text, message_template text,
-                   product_version_id uuid, brands uuid[])
+                   contact_plan text, product_version_id uuid, brands uuid[])
     LANGUAGE sql STABLE AS $$
-    SELECT o.phase_id, o.id, o.account, o.route, o.message_template, p.product_version_id, a.brands
-    FROM launch_approval a
-    JOIN phase p ON p.tenant_id = a.tenant_id AND p.id = a.phase_id AND NOT p.unapproved
-         AND p.state IN ('launching', 'active', 'completed')
-    JOIN outbound o ON o.tenant_id = a.tenant_id AND o.phase_id = a.phase_id
-    WHERE a.tenant_id = of_tenant
+    SELECT o.phase_id, o.id, o.account, o.route, o.message_template, o.contact_plan, p.product_version_id,
+           c.brands
+    FROM (SELECT a.phase_id, a.brands FROM launch_approval a WHERE a.tenant_id = of_tenant
+          UNION ALL
+          SELECT f.id, NULL FROM phase f
+          WHERE f.tenant_id = of_tenant AND f.state IN ('planned', 'launching')
+            AND EXISTS (SELECT FROM approval_policy x
+                        WHERE x.tenant_id = of_tenant AND x.members_over IS NOT NULL)
+            AND NOT EXISTS (SELECT FROM launch_approval a
+                            WHERE a.tenant_id = of_tenant AND a.phase_id = f.id)) c
+    JOIN phase p ON p.tenant_id = of_tenant AND p.id = c.phase_id
+    JOIN outbound o ON o.tenant_id = of_tenant AND o.phase_id = p.id
+    WHERE CASE WHEN p.state IN ('planned', 'launching', 'awaiting_approval') THEN true
+               WHEN p.state IN ('active', 'completed')
+               THEN anklang_is_unsent(of_tenant, p.id, p.offer_valid_until)
+               ELSE false END
+$$;
+
+-- The messages by which an outbound by phone writes to those whom nobody has reached: those of its plan.
+CREATE FUNCTION anklang_follow_ups(of_tenant uuid, of_plan text)
+    RETURNS TABLE (account text, brand text, template text) LANGUAGE sql STABLE AS $$
+    SELECT m.f->>'account', m.f->>'brand', m.f->>'template'
+    FROM contact_plan p CROSS JOIN LATERAL jsonb_array_elements(p.follow_up_messages) AS m (f)
+    WHERE p.tenant_id = of_tenant AND p.code = of_plan
+$$;
+
+-- The accounts through which an outbound goes: its own and what has taken its place, those of its route, and
+-- those of the messages of its plan.
+CREATE FUNCTION anklang_accounts(of_tenant uuid, of_account text, of_route text, of_plan text) RETURNS text[]
+    LANGUAGE sql STABLE AS $$
+    SELECT array_agg(DISTINCT named.id) FROM (
+        SELECT of_account AS id
+        UNION ALL
+        SELECT a.replaced_by FROM channel_account a WHERE a.tenant_id = of_tenant AND a.id = of_account
+        UNION ALL
+        SELECT unnest(r.accounts) FROM channel_route r WHERE r.tenant_id = of_tenant AND r.id = of_route
+        UNION ALL
+        SELECT f.account FROM anklang_follow_ups(of_tenant, of_plan) f) named
+    WHERE named.id IS NOT NULL
 $$;
 
 CREATE FUNCTION template_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -107,8 +165,12 @@ BEGIN
     IF TG_OP = 'DELETE' THEN changed := OLD; ELSE changed := NEW; END IF;
     PERFORM anklang_share_approvals(changed.tenant_id);
     PERFORM anklang_void_approvals(changed.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(changed.tenant_id) o
-        WHERE o.message_template = changed.key AND changed.brand_id = ANY(o.brands)),
+        SELECT o.phase_id FROM anklang_covered(changed.tenant_id) o
+        WHERE o.message_template = changed.key
+          AND (o.brands IS NULL OR changed.brand_id = ANY(o.brands))
+           OR EXISTS (SELECT FROM anklang_follow_ups(changed.tenant_id, o.contact_plan) f
+                      JOIN brand b ON b.tenant_id = changed.tenant_id AND b.code = f.brand
+                      WHERE f.template = changed.key AND b.id = changed.brand_id)),
         'the template ' || changed.key || '.' || changed.language || ' has changed');
     RETURN NULL;
 END
@@ -120,8 +182,9 @@ CREATE FUNCTION brand_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o
-        WHERE NEW.id = ANY(o.brands)),
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
+        WHERE o.brands IS NULL OR NEW.id = ANY(o.brands)
+           OR NEW.code IN (SELECT f.brand FROM anklang_follow_ups(NEW.tenant_id, o.contact_plan) f)),
         'the brand ' || NEW.code || ' has changed');
     RETURN NULL;
 END
@@ -134,7 +197,7 @@ CREATE FUNCTION product_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
         JOIN product_version v ON v.tenant_id = NEW.tenant_id AND v.id = o.product_version_id
         WHERE v.product_id = NEW.id),
         'the product ' || NEW.number || ' has changed');
@@ -149,7 +212,7 @@ CREATE FUNCTION product_version_voids_approvals() RETURNS trigger LANGUAGE plpgs
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
         WHERE o.product_version_id = NEW.id),
         'the product version ' || NEW.code || ' has changed');
     RETURN NULL;
@@ -163,7 +226,7 @@ CREATE FUNCTION channel_route_voids_approvals() RETURNS trigger LANGUAGE plpgsql
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o WHERE o.route = NEW.id),
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o WHERE o.route = NEW.id),
         'the route ' || NEW.id || ' has changed');
     RETURN NULL;
 END
@@ -173,25 +236,43 @@ CREATE TRIGGER channel_route_voids_approvals AFTER UPDATE ON channel_route
                        IS DISTINCT FROM to_jsonb(NEW) - '{updated_at,display_name}'::text[])
     EXECUTE FUNCTION channel_route_voids_approvals();
 
+-- What it is and how it is set: not its secrets, its pace or a pause. A new one may take the place of an account of
+-- the configuration file.
 CREATE FUNCTION channel_account_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o
-        WHERE o.account = NEW.id AND o.route IS NULL),
-        'the account ' || NEW.id || ' was replaced');
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o
+        WHERE NEW.id = ANY(anklang_accounts(NEW.tenant_id, o.account, o.route, o.contact_plan))),
+        'the account ' || NEW.id || ' has changed');
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER channel_account_voids_approvals AFTER UPDATE ON channel_account
-    FOR EACH ROW WHEN (OLD.replaced_by IS DISTINCT FROM NEW.replaced_by)
+    FOR EACH ROW WHEN ((OLD.plugin, OLD.channel, OLD.config, OLD.replaced_by)
+                       IS DISTINCT FROM (NEW.plugin, NEW.channel, NEW.config, NEW.replaced_by))
     EXECUTE FUNCTION channel_account_voids_approvals();
+CREATE TRIGGER new_channel_account_voids_approvals AFTER INSERT ON channel_account
+    FOR EACH ROW EXECUTE FUNCTION channel_account_voids_approvals();
+
+CREATE FUNCTION contact_plan_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM anklang_share_approvals(NEW.tenant_id);
+    PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o WHERE o.contact_plan = NEW.code),
+        'the messages of the contact plan ' || NEW.code || ' have changed');
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER contact_plan_voids_approvals AFTER UPDATE ON contact_plan
+    FOR EACH ROW WHEN (OLD.follow_up_messages IS DISTINCT FROM NEW.follow_up_messages)
+    EXECUTE FUNCTION contact_plan_voids_approvals();
 
 CREATE FUNCTION outbound_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM anklang_share_approvals(NEW.tenant_id);
     PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o WHERE o.id = NEW.id),
+        SELECT o.phase_id FROM anklang_covered(NEW.tenant_id) o WHERE o.id = NEW.id),
         'the outbound has changed');
     RETURN NULL;
 END
@@ -199,41 +280,64 @@ $$;
 CREATE TRIGGER outbound_voids_approvals AFTER UPDATE ON outbound
     FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION outbound_voids_approvals();
 
--- A contract that comes to a brand whose templates nobody has approved.
+-- Contracts that come to a brand whose templates nobody has approved. Imports change many by one statement, and the
+-- brand of hardly any.
 CREATE FUNCTION contract_voids_approvals() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    of_tenant uuid;
+    hit       record;
 BEGIN
-    PERFORM anklang_share_approvals(NEW.tenant_id);
-    PERFORM anklang_void_approvals(NEW.tenant_id, ARRAY(
-        SELECT o.phase_id FROM anklang_approved(NEW.tenant_id) o
-        WHERE NOT NEW.brand_id = ANY(o.brands) AND EXISTS (
-            SELECT FROM audience_member m WHERE m.tenant_id = NEW.tenant_id AND m.phase_id = o.phase_id
-              AND m.contract_id = NEW.id AND m.exclusion IS NULL)),
-        'the contract ' || NEW.number || ' has come to another brand');
+    FOR of_tenant IN
+        SELECT DISTINCT n.tenant_id FROM is_now n JOIN was w ON w.tenant_id = n.tenant_id AND w.id = n.id
+        WHERE w.brand_id IS DISTINCT FROM n.brand_id
+    LOOP
+        PERFORM anklang_share_approvals(of_tenant);
+        FOR hit IN
+            SELECT o.phase_id, array_agg(DISTINCT m.brand_id) AS brands, min(m.number) AS number
+            FROM anklang_covered(of_tenant) o
+            JOIN (SELECT n.id, n.number, n.brand_id FROM is_now n
+                  JOIN was w ON w.tenant_id = n.tenant_id AND w.id = n.id
+                  WHERE n.tenant_id = of_tenant AND w.brand_id IS DISTINCT FROM n.brand_id) m
+              ON NOT m.brand_id = ANY(o.brands)
+            WHERE EXISTS (SELECT FROM audience_member a WHERE a.tenant_id = of_tenant
+                            AND a.phase_id = o.phase_id AND a.contract_id = m.id AND a.exclusion IS NULL)
+            GROUP BY o.phase_id ORDER BY o.phase_id
+        LOOP
+            PERFORM anklang_void_approvals(of_tenant, ARRAY[hit.phase_id],
+                'the contract ' || hit.number || ' has come to another brand');
+            UPDATE launch_approval SET brands = brands || hit.brands
+            WHERE tenant_id = of_tenant AND phase_id = hit.phase_id;
+        END LOOP;
+    END LOOP;
     RETURN NULL;
 END
 $$;
 CREATE TRIGGER contract_voids_approvals AFTER UPDATE ON contract
-    FOR EACH ROW WHEN (OLD.brand_id IS DISTINCT FROM NEW.brand_id)
-    EXECUTE FUNCTION contract_voids_approvals();
+    REFERENCING OLD TABLE AS was NEW TABLE AS is_now
+    FOR EACH STATEMENT EXECUTE FUNCTION contract_voids_approvals();
 
 -- The phase's own facts. Its row is locked by whoever changes it and by whoever approves it.
 CREATE FUNCTION phase_voids_approval() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM launch_approval WHERE tenant_id = NEW.tenant_id AND phase_id = NEW.id) THEN
+    IF NOT NEW.unapproved AND EXISTS (
+        SELECT FROM launch_approval WHERE tenant_id = NEW.tenant_id AND phase_id = NEW.id) THEN
+        IF NEW.state <> 'launching'
+           AND NOT anklang_is_unsent(NEW.tenant_id, NEW.id, NEW.offer_valid_until) THEN
+            RETURN NEW;
+        END IF;
+        INSERT INTO launch_decision (tenant_id, phase_id, kind, decided_by, remark)
+        VALUES (NEW.tenant_id, NEW.id, 'voided', anklang_caller(), 'the phase has changed');
+        NEW.unapproved := true;
+        NEW.state := 'awaiting_approval';
+    ELSIF NEW.state IN ('active', 'completed') THEN
         RETURN NEW;
     END IF;
-    INSERT INTO launch_decision (tenant_id, phase_id, kind, remark)
-    VALUES (NEW.tenant_id, NEW.id, 'voided', 'the phase has changed');
-    NEW.unapproved := true;
-    IF NEW.state = 'launching' OR NEW.state = 'active' AND anklang_is_unsent(NEW.tenant_id, NEW.id) THEN
-        NEW.state := 'awaiting_approval';
-    END IF;
+    NEW.changed_by := anklang_and_caller(NEW.changed_by);
     RETURN NEW;
 END
 $$;
 CREATE TRIGGER phase_voids_approval BEFORE UPDATE ON phase
-    FOR EACH ROW WHEN (NOT OLD.unapproved AND NOT NEW.unapproved
-        AND NEW.state IN ('launching', 'active', 'completed')
+    FOR EACH ROW WHEN (NEW.state IN ('planned', 'launching', 'awaiting_approval', 'active', 'completed')
         AND (OLD.name, OLD.product_version_id, OLD.offer_valid_until, OLD.start_date, OLD.end_date)
             IS DISTINCT FROM
             (NEW.name, NEW.product_version_id, NEW.offer_valid_until, NEW.start_date, NEW.end_date))

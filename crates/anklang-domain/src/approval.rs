@@ -22,6 +22,9 @@ pub enum Unfit {
     /// It is their own.
     #[error("it is your own launch: somebody else has to decide")]
     Own,
+    /// What it sends is theirs.
+    #[error("you have changed what it sends: somebody else has to approve it")]
+    OwnChange,
 }
 
 /// Whether `caller` may decide about what `launched_by` has launched, both as callers are named.
@@ -32,6 +35,16 @@ pub fn second_person(caller: &str, launched_by: &str) -> Result<(), Unfit> {
         (true, false) => Err(Unfit::LauncherUnknown),
         (true, true) if caller == launched_by => Err(Unfit::Own),
         (true, true) => Ok(()),
+    }
+}
+
+/// Whether `caller` may approve what `launched_by` has launched, and `changed_by` have changed since then or since it
+/// was approved last.
+pub fn may_approve(caller: &str, launched_by: &str, changed_by: &[String]) -> Result<(), Unfit> {
+    second_person(caller, launched_by)?;
+    match changed_by.iter().any(|changer| changer == caller) {
+        true => Err(Unfit::OwnChange),
+        false => Ok(()),
     }
 }
 
@@ -58,5 +71,16 @@ mod tests {
             assert_eq!(second_person(nobody, nobody), Err(Unfit::Unknown));
             assert_eq!(second_person(ben, nobody), Err(Unfit::LauncherUnknown));
         }
+    }
+
+    #[test]
+    fn nobody_approves_the_own_change() {
+        let (anna, ben, cleo) = ("tokens/anna", "tokens/ben", "tokens/cleo");
+        let changed_by = [anna.to_owned(), ben.to_owned()];
+        assert_eq!(may_approve(cleo, anna, &changed_by), Ok(()));
+        assert_eq!(may_approve(ben, anna, &changed_by), Err(Unfit::OwnChange));
+        assert_eq!(may_approve(anna, anna, &changed_by), Err(Unfit::Own));
+        assert_eq!(may_approve(ben, anna, &[]), Ok(()));
+        assert_eq!(may_approve(ANYBODY, anna, &[]), Err(Unfit::Unknown));
     }
 }

@@ -79,7 +79,12 @@ pub async fn require(
     members_over: i64,
 ) -> Result<()> {
     diesel::sql_query(
-        "INSERT INTO launch_approval (tenant_id, phase_id, members_over) VALUES ($1, $2, $3)",
+        "INSERT INTO launch_approval (tenant_id, phase_id, members_over, brands)
+         SELECT $1, $2, $3, coalesce(array_agg(DISTINCT co.brand_id), '{}')
+         FROM audience_member m
+         CROSS JOIN LATERAL (SELECT brand_id FROM contract
+             WHERE tenant_id = $1 AND id = m.contract_id OFFSET 0) co
+         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.exclusion IS NULL",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
@@ -112,32 +117,54 @@ pub async fn is_required(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> R
     Ok(row.is_so)
 }
 
-/// Whether the launch of a phase has to stop here, as there is no approval (any more): then the phase waits
-/// for one from this transaction on, and whoever approves waits for this transaction.
-pub async fn waits(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<bool> {
-    let look = "SELECT unapproved AS is_so FROM phase WHERE tenant_id = $1 AND id = $2";
-    // Most need none, and are not locked.
+/// What the launch of a phase may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Go on: it needs no approval, or has one.
+    Open,
+    /// Wait for an approval. The phase waits for one from this transaction on, and whoever approves waits for this
+    /// transaction.
+    Waits,
+    /// Stop: it was cancelled or refused.
+    Closed,
+}
+
+/// Whether the launch of a phase may go on.
+pub async fn gate(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<Gate> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        state: String,
+        #[diesel(sql_type = Bool)]
+        unapproved: bool,
+    }
+    let look = "SELECT state, unapproved FROM phase WHERE tenant_id = $1 AND id = $2";
+    let mut found = None;
+    // Most need no approval, and are not locked.
     for lock in ["", " FOR NO KEY UPDATE"] {
-        let row: Option<Flag> = diesel::sql_query(format!("{look}{lock}"))
+        let row: Option<Row> = diesel::sql_query(format!("{look}{lock}"))
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<SqlUuid, _>(phase.0)
             .get_result(conn)
             .await
             .optional()?;
-        if !row.is_some_and(|row| row.is_so) {
-            return Ok(false);
+        found = row.map(|row| (row.state, row.unapproved));
+        if matches!(&found, Some((state, false)) if state == "launching") {
+            return Ok(Gate::Open);
         }
     }
-    // One that was cancelled meanwhile does not wait: its launch sees that it is to stop.
-    let waiting = diesel::sql_query(
-        "UPDATE phase SET state = 'awaiting_approval'
-         WHERE tenant_id = $1 AND id = $2 AND state IN ('launching', 'awaiting_approval')",
+    match &found {
+        Some((state, true)) if ["launching", "awaiting_approval"].contains(&&state[..]) => {}
+        _ => return Ok(Gate::Closed),
+    }
+    diesel::sql_query(
+        "UPDATE phase SET state = 'awaiting_approval' WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
     .execute(conn)
     .await?;
-    Ok(waiting == 1)
+    Ok(Gate::Waits)
 }
 
 /// A phase that needs an approval.
@@ -155,6 +182,9 @@ pub struct Approval {
     /// Who launched it, as callers are named; empty when not known.
     #[diesel(sql_type = Text)]
     pub launched_by: String,
+    /// Who has changed what it has to send since then, or since it was approved last.
+    #[diesel(sql_type = Array<Text>)]
+    pub changed_by: Vec<String>,
     /// When it was launched.
     #[diesel(sql_type = Timestamptz)]
     pub launched_at: DateTime<Utc>,
@@ -187,8 +217,8 @@ pub async fn find(
 ) -> Result<Option<Approval>> {
     let lock = if lock { " FOR NO KEY UPDATE OF p" } else { "" };
     Ok(diesel::sql_query(format!(
-        "SELECT p.id AS phase_id, p.state, p.unapproved, p.launched_by, p.created_at AS launched_at,
-                a.members_over, p.offer_valid_until AS valid_until,
+        "SELECT p.id AS phase_id, p.state, p.unapproved, p.launched_by, p.changed_by,
+                p.created_at AS launched_at, a.members_over, p.offer_valid_until AS valid_until,
                 p.product_version_id AS product_version
          FROM phase p
          JOIN launch_approval a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
@@ -234,7 +264,7 @@ pub struct Decision {
     /// approved, refused or voided.
     #[diesel(sql_type = Text)]
     pub kind: String,
-    /// Who decided; empty for voided.
+    /// Who decided; of voided who has changed it, empty when the server did by itself.
     #[diesel(sql_type = Text)]
     pub decided_by: String,
     /// When.
@@ -303,7 +333,7 @@ pub async fn approve(
     .execute(conn)
     .await?;
     let moved: Flag = diesel::sql_query(
-        "UPDATE phase p SET unapproved = false, state = CASE WHEN EXISTS (
+        "UPDATE phase p SET unapproved = false, changed_by = '{}', state = CASE WHEN EXISTS (
              SELECT FROM operation o WHERE o.tenant_id = p.tenant_id AND o.id = p.operation_id
                AND o.state IN ('queued', 'running')) THEN 'launching' ELSE 'active' END
          WHERE p.tenant_id = $1 AND p.id = $2

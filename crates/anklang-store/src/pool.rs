@@ -48,10 +48,11 @@ const LONGEST_STATEMENT: u128 = 2_147_483_647;
 
 /// Makes a transaction that of a tenant, and of the role that owns nothing; with `bounds` that of the
 /// role that sees the customers of these org units alone. In one message with BEGIN, which takes no
-/// binds: a UUID, a trace context and bounds are hexadecimal digits and hyphens, the rest is ours.
+/// binds: a UUID, a trace context, bounds and a caller are hexadecimal digits and hyphens, the rest is ours.
 fn as_tenant(tenant: TenantId, plans: &'static str, bounds: Option<&Bounds>) -> Result<String> {
     let traceparent = telemetry::traceparent().unwrap_or_default();
     let until = until_deadline()?;
+    let caller = caller();
     let role = match bounds {
         None => format!("set_config('role', '{UNBOUND}', true)"),
         Some(bounds) => format!(
@@ -64,9 +65,18 @@ fn as_tenant(tenant: TenantId, plans: &'static str, bounds: Option<&Bounds>) -> 
                 set_config('anklang.tenant', '{}', true),
                 set_config('idle_in_transaction_session_timeout', '{LONGEST_IDLE}', true),
                 set_config('plan_cache_mode', '{plans}', true),
-                set_config('anklang.traceparent', '{traceparent}', true){until}",
+                set_config('anklang.traceparent', '{traceparent}', true){caller}{until}",
         tenant.0.hyphenated()
     ))
+}
+
+/// Another setting of a transaction: who makes the call, for triggers that note it (`anklang_caller()`). None where
+/// there is no call.
+fn caller() -> String {
+    Call::current().map_or_else(String::new, |call| {
+        let caller = hex::encode(call.caller.as_bytes());
+        format!(", set_config('anklang.caller', '{caller}', true)")
+    })
 }
 
 /// Another setting of a transaction: no statement goes on for longer than the time that is left to the call. None
@@ -403,6 +413,22 @@ mod tests {
             .expect("a number");
         assert!((1..=5_001).contains(&milliseconds), "{setting}");
         assert!(matches!(within(Some(now)), Err(StoreError::Late)));
+    }
+
+    #[test]
+    fn a_transaction_knows_the_caller_whatever_it_is_called() {
+        let tenant = TenantId(uuid::Uuid::nil());
+        let unknown = as_tenant(tenant, "auto", None).expect("no deadline");
+        assert!(!unknown.contains("anklang.caller"), "{unknown}");
+        let call = Call {
+            caller: "o'hara".into(),
+            method: "/a.v1.B/C".into(),
+            deadline: None,
+        };
+        let begun = call.sync_scope(|| as_tenant(tenant, "auto", None));
+        let begun = begun.expect("no deadline");
+        let setting = "set_config('anklang.caller', '6f2768617261', true)";
+        assert!(begun.contains(setting), "{begun}");
     }
 
     #[test]

@@ -106,9 +106,9 @@ pub enum Denied {
     /// Do anything, as one who is to be bound to org units and names none.
     #[error("your token or certificate names no org unit")]
     NoUnit,
-    /// Decide about what they have launched themselves.
+    /// Decide about what they have launched or changed themselves.
     #[error("{0}")]
-    OwnLaunch(Unfit),
+    Own(Unfit),
 }
 
 /// What a tenant has used up of one server.
@@ -236,7 +236,7 @@ fn permission_denied(denied: Denied) -> Status {
         | Denied::Tenant
         | Denied::Bound(_)
         | Denied::NoUnit
-        | Denied::OwnLaunch(_) => info(reason, []),
+        | Denied::Own(_) => info(reason, []),
     };
     Status::with_error_details(Code::PermissionDenied, message, details)
 }

@@ -241,7 +241,8 @@ impl Launch<'_> {
         if let Some(limit) = policy.members_over
             && rule::is_needed(size.members, policy.members_over)
         {
-            approval::require(&mut tx, tenant.id, self.phase(), limit).await?;
+            let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
+            keep_lease(self.app, self.held, requiring).await?;
         }
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;
@@ -379,11 +380,7 @@ impl Launch<'_> {
         let (done, total) = (self.held.operation.done, self.held.operation.total);
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
-        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-        if self.waits(&mut tx).await? {
-            tx.commit().await?;
-            return Err(Interrupted::Waiting);
-        }
+        let mut tx = self.go_on().await?;
         if self.plan.calls {
             self.plan_contacts(&mut tx, done, until).await?;
         } else {
@@ -400,13 +397,10 @@ impl Launch<'_> {
                     .await?;
             if !steps::activate(&mut tx, self.tenant.id, self.phase()).await? {
                 tx.rollback().await?;
-                // Its approval has become void just now, or it was cancelled.
-                let mut tx = self.app.store.begin_work(self.tenant.id).await?;
-                if self.waits(&mut tx).await? {
-                    tx.commit().await?;
-                    return Err(Interrupted::Waiting);
-                }
-                return Err(Interrupted::Cancelled);
+                // It was cancelled, or its approval has become void just now; if there is another one by
+                // then, this part is done once more.
+                self.go_on().await?.rollback().await?;
+                return Ok(());
             }
             self.advance(&mut tx, progress("finished", total, total, failed))
                 .await?;

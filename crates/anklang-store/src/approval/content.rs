@@ -40,6 +40,8 @@ pub struct Content {
 pub struct Template {
     /// Code of its brand.
     pub brand: String,
+    /// Its key.
+    pub key: String,
     /// Its language.
     pub language: String,
     /// Its version.
@@ -76,6 +78,8 @@ pub struct Facts {
     pub route_accounts: Vec<String>,
     /// The newest templates of the messages, of the members' brands.
     pub templates: Vec<Template>,
+    /// Those of the messages to members whom nobody reaches by phone.
+    pub follow_up_templates: Vec<Template>,
     /// SHA-256 of the template that ships, for what has none of these.
     pub shipped_template: Option<String>,
     /// Name of the product.
@@ -143,6 +147,14 @@ const MEMBERS: &str = "
            coalesce(array_agg(DISTINCT brand_id) FILTER (WHERE brand_id IS NOT NULL), '{}') AS brands
     FROM member";
 
+/// The newest templates `t` of brands `b`, as a list.
+const TEMPLATES: &str = "coalesce(jsonb_agg(jsonb_build_object(
+        'brand', b.code, 'key', t.key, 'language', t.language, 'version', t.version,
+        'sha256', encode(sha256(convert_to(jsonb_build_array(
+            t.subject, t.text_body, t.html_body, t.typst_source, t.provider_template,
+            t.provider_variables)::text, 'UTF8')), 'hex'))
+        ORDER BY b.code, t.key, t.language), '[]')";
+
 /// The facts as one object. `$3` are the members' brands, `$4` the hash of the shipped template, `$5` what was
 /// found of the members, `$6` their hash.
 fn facts() -> String {
@@ -159,25 +171,35 @@ fn facts() -> String {
                            GROUP BY exclusion) x),
                  'channel', ob.channel, 'account', ob.account, 'account_replaced_by',
                  (SELECT replaced_by FROM channel_account WHERE tenant_id = $1 AND id = ob.account),
+                 'accounts', (SELECT coalesce(jsonb_object_agg(a.id, encode(sha256(convert_to(
+                         jsonb_build_array(a.plugin, a.channel, a.config)::text, 'UTF8')), 'hex')), '{{}}')
+                     FROM channel_account a WHERE a.tenant_id = $1 AND a.deleted_at IS NULL
+                       AND a.id = ANY(anklang_accounts($1, ob.account, ob.route, ob.contact_plan))),
                  'route', ob.route, 'route_accounts', coalesce(to_jsonb(r.accounts), '[]'),
                  'route_priorities', to_jsonb(r.priorities), 'route_shares', to_jsonb(r.shares),
                  'route_failover_seconds', r.failover_seconds,
                  'purpose', ob.purpose, 'phone', ob.phone, 'contact_plan', ob.contact_plan,
                  'message_template', ob.message_template, 'document_template', ob.document_template,
                  'shipped_template', $4,
-                 'templates', (SELECT coalesce(jsonb_agg(jsonb_build_object(
-                         'brand', b.code, 'language', t.language, 'version', t.version,
-                         'sha256', encode(sha256(convert_to(jsonb_build_array(
-                             t.subject, t.text_body, t.html_body, t.typst_source, t.provider_template,
-                             t.provider_variables)::text, 'UTF8')), 'hex'))
-                         ORDER BY b.code, t.language), '[]')
+                 'templates', (SELECT {TEMPLATES}
                      FROM (SELECT DISTINCT ON (brand_id, language) * FROM template
                            WHERE tenant_id = $1 AND brand_id = ANY($3) AND key = ob.message_template
                            ORDER BY brand_id, language, version DESC) t
                      JOIN brand b ON b.tenant_id = $1 AND b.id = t.brand_id),
+                 'follow_ups', (SELECT follow_up_messages FROM contact_plan
+                                WHERE tenant_id = $1 AND code = ob.contact_plan),
+                 'follow_up_templates', (SELECT {TEMPLATES}
+                     FROM (SELECT DISTINCT ON (x.brand_id, x.key, x.language) x.*
+                           FROM anklang_follow_ups($1, ob.contact_plan) f
+                           JOIN brand fb ON fb.tenant_id = $1 AND fb.code = f.brand
+                           JOIN template x ON x.tenant_id = $1 AND x.brand_id = fb.id
+                             AND x.key = f.template
+                           ORDER BY x.brand_id, x.key, x.language, x.version DESC) t
+                     JOIN brand b ON b.tenant_id = $1 AND b.id = t.brand_id),
                  'brands', (SELECT coalesce(jsonb_object_agg(b.code, encode(sha256(convert_to(
                          ({BRAND_MODEL})::text, 'UTF8')), 'hex')), '{{}}')
-                     FROM brand b WHERE b.tenant_id = $1 AND b.id = ANY($3)),
+                     FROM brand b WHERE b.tenant_id = $1 AND (b.id = ANY($3) OR b.code IN (
+                         SELECT f.brand FROM anklang_follow_ups($1, ob.contact_plan) f))),
                  'product', pr.number, 'product_name', pr.name, 'division', pr.division,
                  'version', v.code, 'version_name', v.name,
                  'prices', jsonb_build_object(

@@ -159,7 +159,8 @@ pub(super) fn may_send(account: &str, revision: &str) -> String {
 }
 
 /// Reasons for which a message is cancelled, and not suppressed.
-const OVER: &str = "'the offer is not open any more', 'the case is closed'";
+const OVER: &str =
+    "'the offer is not open any more', 'the phase was given up', 'the case is closed'";
 
 /// Where the recipient of the message `m` lives, as `z.time_zone`.
 const ZONE: &str =
@@ -173,6 +174,7 @@ pub(super) const REASON: &str = "CASE
          OR p.state IN ('cancelled', 'failed')
          OR o.valid_until < (now() AT TIME ZONE t.time_zone)::date)
     THEN 'the offer is not open any more'
+    WHEN p.state IN ('cancelled', 'failed') THEN 'the phase was given up'
     WHEN w.state IN ('no_interest', 'won_back') THEN 'the case is closed'
     WHEN v.valid_until < (now() AT TIME ZONE t.time_zone)::date THEN 'the last day of the voucher is over'
     WHEN s.blocked THEN 'the address is blocked'

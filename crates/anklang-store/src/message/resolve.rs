@@ -1,12 +1,11 @@
 //! What people decide about messages of which nobody knows whether they arrived.
 
 use anklang_domain::{MessageId, TenantId};
+use diesel::QueryableByName;
 use diesel::sql_types::{Array, Nullable, Text, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::claim::IdRow;
 use super::printable;
 use crate::{Conn, Result, StoreError};
 
@@ -47,7 +46,7 @@ struct Row {
 ///
 /// # Errors
 /// [`StoreError::Missing`] when there is no such message, [`StoreError::Refused`] when it is not
-/// ambiguous, or shall be sent again and the approval of its launch is void.
+/// ambiguous.
 pub async fn resolve(
     conn: &mut Conn,
     tenant: TenantId,
@@ -97,32 +96,7 @@ pub async fn resolve_all(
     if open.is_empty() {
         return Ok(0);
     }
-    if resolution == Resolution::Resend {
-        refuse_unapproved(conn, tenant, &open).await?;
-    }
     settle(conn, tenant, &open, resolution, note).await
-}
-
-/// What a message says may have changed since its launch was approved, and nobody approves what is over.
-async fn refuse_unapproved(conn: &mut Conn, tenant: TenantId, ids: &[Uuid]) -> Result<()> {
-    let unapproved: Option<IdRow> = diesel::sql_query(
-        "SELECT m.id FROM message m JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
-         WHERE m.tenant_id = $1 AND m.id = ANY($2) AND p.unapproved
-           AND p.state <> 'awaiting_approval'
-         ORDER BY m.id LIMIT 1",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(ids)
-    .get_result(conn)
-    .await
-    .optional()?;
-    match unapproved {
-        None => Ok(()),
-        Some(message) => Err(StoreError::Refused {
-            resource: format!("messages/{}", message.id),
-            reason: "the approval of its launch is void, so that it cannot be sent again".into(),
-        }),
-    }
 }
 
 /// Taken by the other side, if at all, when its last attempt ended.

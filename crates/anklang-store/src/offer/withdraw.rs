@@ -4,7 +4,7 @@ use anklang_domain::offer::{self, Answered, OfferState};
 use anklang_domain::{PhaseId, TenantId};
 use chrono::NaiveDate;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -14,7 +14,8 @@ use crate::planning::calls;
 use crate::{Conn, Result, StoreError};
 
 /// Withdraws the offer with that number on `today` by the rules of the domain, tells it in the
-/// customer's history and cancels what is queued about it. Takes turns with answers.
+/// customer's history, and receivers of webhooks if it was open, and cancels what is queued about it. Takes turns
+/// with answers.
 pub async fn withdraw(
     conn: &mut Conn,
     tenant: TenantId,
@@ -37,26 +38,29 @@ pub async fn withdraw(
         Ok(Answered::AlreadySo) => return Ok(AnswerResult::Answered(Box::new(found))),
         Ok(Answered::Changes) => {}
     }
+    // Nobody has seen a draft; that an open offer is withdrawn is news.
     diesel::sql_query(format!(
-        "WITH changed AS (
+        "WITH withdrawn AS (
              UPDATE offer SET state = 'withdrawn', withdrawn_at = now(), withdraw_reason = $3,
                               updated_at = now()
              WHERE tenant_id = $1 AND id = $2
              RETURNING offer.*),
+         changed AS (SELECT * FROM withdrawn WHERE $4),
          {ANNOUNCE},
          cancelled AS (
              UPDATE message m SET state = 'cancelled', detail = 'the offer was withdrawn',
                                   updated_at = now()
-             FROM changed c
+             FROM withdrawn c
              WHERE m.tenant_id = $1 AND m.offer_id = c.id AND m.state = 'queued')
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
          SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
                 jsonb_build_object('reason', $3)
-         FROM changed"
+         FROM withdrawn"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(found.id)
     .bind::<Text, _>(reason)
+    .bind::<Bool, _>(state == OfferState::Open)
     .execute(conn)
     .await?;
     calls::call_off(conn, tenant, &[found.id]).await?;

@@ -4,7 +4,7 @@ mod view;
 
 use std::sync::Arc;
 
-use anklang_domain::approval::{ANYBODY, Unfit, second_person};
+use anklang_domain::approval::{ANYBODY, Unfit, may_approve, second_person};
 use anklang_domain::phase::{Control, PhaseState};
 use anklang_domain::{CampaignId, ProductVersionId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
@@ -165,7 +165,8 @@ impl CampaignsApi {
         let view = View::load(&self.app, &mut tx, &tenant, of, found).await?;
         change.check(name, &view.wire)?;
         let by = who();
-        may_decide(&view.approval, &by, name)?;
+        let fit = may_approve(&by, &view.approval.launched_by, &view.approval.changed_by);
+        may_decide(&view.approval, fit, name)?;
         let content = view.content.as_ref().filter(|now| now.hash == hash);
         let content = content.ok_or_else(|| {
             let reason = "it is not what this hash is of, or not any more: look at it again";
@@ -222,7 +223,8 @@ impl CampaignsApi {
         let view = View::load(&self.app, &mut tx, &tenant, of, found).await?;
         change.check(name, &view.wire)?;
         let by = who();
-        may_decide(&view.approval, &by, name)?;
+        let fit = second_person(&by, &view.approval.launched_by);
+        may_decide(&view.approval, fit, name)?;
         let (campaign, number) = of;
         let cancelled =
             phase::control(&mut tx, tenant.id, campaign, number, Control::Cancel).await?;
@@ -271,8 +273,8 @@ async fn find(
         .ok_or_else(|| ApiError::NotFound(format!("an approval of {name}")))
 }
 
-/// Whether something is to be decided, and by this caller.
-fn may_decide(of: &Approval, caller: &str, name: &str) -> ApiResult<()> {
+/// Whether something is to be decided, and by this caller, as the domain says.
+fn may_decide(of: &Approval, fit: Result<(), Unfit>, name: &str) -> ApiResult<()> {
     if of.state != PhaseState::AwaitingApproval.as_str() {
         return Err(ApiError::Precondition {
             reason: ErrorReason::IllegalTransition,
@@ -283,9 +285,9 @@ fn may_decide(of: &Approval, caller: &str, name: &str) -> ApiResult<()> {
             ),
         });
     }
-    match second_person(caller, &of.launched_by) {
+    match fit {
         Ok(()) => Ok(()),
-        Err(own @ Unfit::Own) => Err(Denied::OwnLaunch(own).into()),
+        Err(own @ (Unfit::Own | Unfit::OwnChange)) => Err(Denied::Own(own).into()),
         Err(unfit) => Err(precondition(name, unfit.to_string())),
     }
 }

@@ -57,7 +57,7 @@ struct Reach {
 }
 
 /// Queues the message of a contact that is given up, to the customer's best address that is not blocked.
-/// There is one for each contact and channel.
+/// There is one for each contact and channel. One of a contact of a phase is held and taken back with the phase.
 pub(super) async fn queue(
     conn: &mut Conn,
     tenant: TenantId,
@@ -87,7 +87,11 @@ pub(super) async fn queue(
     let written = diesel::sql_query(
         "INSERT INTO message (tenant_id, id, phase_id, planned_contact_id, customer_id, channel,
                               account, address, address_hash, purpose, brand_id, template)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+         SELECT $1, $2, coalesce((
+                    SELECT o.phase_id FROM planned_contact k
+                    JOIN outbound o ON o.tenant_id = k.tenant_id AND o.id = k.outbound_id
+                    WHERE k.tenant_id = $1 AND k.id = $4), $3),
+                $4, $5, $6, $7, $8, $9, $10, $11, $12 ON CONFLICT DO NOTHING",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)

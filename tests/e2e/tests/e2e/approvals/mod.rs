@@ -1,5 +1,8 @@
 //! Launches over a size wait for a second person, who approves just what then goes out.
 
+mod changers;
+mod covered;
+mod unseen;
 mod voids;
 
 use std::time::Duration;
@@ -44,6 +47,8 @@ impl House {
         let server = TestServer::start_with(Options {
             config: format!("{config}\n[auth]\nmode = \"token\"\n{}", auth.concat()),
             token: Some(tokens[0].clone()),
+            ambiguous: "hold",
+            plugins: "for_tenants = ['mail']".into(),
             ..Default::default()
         })
         .await

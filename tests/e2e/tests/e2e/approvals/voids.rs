@@ -19,7 +19,7 @@ use crate::utility::{FEW, TARGET, until, until_sent, with_utility};
 use crate::work_list::claim;
 
 /// A mail of a brand says something else from now on.
-async fn save_mail(client: &Client, brand: &str, text: &str) {
+pub async fn save_mail(client: &Client, brand: &str, text: &str) {
     let message = templates::MessageContent {
         subject: "Angebot".into(),
         text_body: text.into(),
@@ -99,7 +99,9 @@ async fn what_changes_has_to_be_approved_anew() {
     save_mail(anna, "linden", "Fassung-Drei").await;
     let over = crate::phases::phase(anna, &phase).await;
     assert_eq!(over.state(), PhaseState::Active);
-    assert_eq!(look(&ben, &phase).await.unwrap().state(), State::Void);
+    let over = look(&ben, &phase).await.unwrap();
+    assert_eq!(over.state(), State::Approved);
+    assert_eq!(over.decisions[0].kind(), Kind::Approved);
 }
 
 #[tokio::test]

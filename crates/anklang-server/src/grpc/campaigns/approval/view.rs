@@ -52,6 +52,7 @@ impl View {
             state: standing(&approval, &decisions).into(),
             members_over: approval.members_over,
             launcher: approval.launched_by.clone(),
+            changers: approval.changed_by.clone(),
             launch_time: Some(wire::timestamp(approval.launched_at)),
             outbound: Some(outbound_to_wire(&name, &outbound)?),
             target_product_version: name::format(&[
@@ -77,7 +78,7 @@ impl View {
             shown.hash = hex::encode(found.hash);
             let sample = approval::sample(conn, tenant.id, id, SAMPLE).await?;
             shown.sample = sample.into_iter().map(sample_to_wire).collect();
-            show(&mut shown, facts, &outbound.message_template);
+            show(&mut shown, facts);
             content = Some(found);
         }
         Ok(View {
@@ -101,8 +102,13 @@ impl View {
         state: pb::LaunchApprovalState,
     ) -> ApiResult<pb::LaunchApproval> {
         let decisions = approval::decisions(conn, tenant.id, self.approval.phase()).await?;
+        let changers = match state {
+            pb::LaunchApprovalState::Approved => Vec::new(),
+            _ => self.approval.changed_by,
+        };
         Ok(tagged(pb::LaunchApproval {
             state: state.into(),
+            changers,
             decisions: decisions.into_iter().map(decision_to_wire).collect(),
             ..self.wire
         }))
@@ -118,13 +124,12 @@ fn standing(of: &Approval, decisions: &[Decision]) -> pb::LaunchApprovalState {
         _ if !of.unapproved => Approved,
         ("launching", _) => Preparing,
         ("awaiting_approval", _) => Awaiting,
-        ("cancelled" | "failed", _) => Ended,
-        _ => Void,
+        _ => Ended,
     }
 }
 
 /// The facts for people.
-fn show(shown: &mut pb::LaunchApproval, facts: Facts, key: &str) {
+fn show(shown: &mut pb::LaunchApproval, facts: Facts) {
     let currency = &facts.prices.currency;
     shown.candidates = facts.candidates;
     shown.members = facts.members;
@@ -141,10 +146,11 @@ fn show(shown: &mut pb::LaunchApproval, facts: Facts, key: &str) {
         .iter()
         .map(|account| name::format(&[("channelAccounts", account)]))
         .collect();
-    let own = facts.templates.into_iter().map(|t| pb::ApprovedTemplate {
+    let own = facts.templates.into_iter().chain(facts.follow_up_templates);
+    let own = own.map(|t| pb::ApprovedTemplate {
         template: name::format(&[
             ("brands", &t.brand),
-            ("templates", &format!("{key}.{}", t.language)),
+            ("templates", &format!("{}.{}", t.key, t.language)),
         ]),
         version: t.version,
         sha256: t.sha256,
@@ -217,6 +223,7 @@ mod tests {
             state: state.into(),
             unapproved,
             launched_by: "tokens/anna".into(),
+            changed_by: Vec::new(),
             launched_at: Utc::now(),
             members_over: 0,
             valid_until: Utc::now().date_naive(),
@@ -253,6 +260,5 @@ mod tests {
         assert_eq!(of("cancelled", true, Some("refused")), State::Refused);
         assert_eq!(of("cancelled", true, None), State::Ended);
         assert_eq!(of("failed", true, Some("voided")), State::Ended);
-        assert_eq!(of("completed", true, Some("voided")), State::Void);
     }
 }

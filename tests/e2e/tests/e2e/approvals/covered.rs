@@ -1,0 +1,131 @@
+//! What else goes out with a launch and so is part of what is approved: accounts, and messages to those whom nobody
+//! reaches by phone.
+
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_proto::anklang::channels::v1 as channels;
+use anklang_proto::anklang::planning::v1 as planning;
+use anklang_testkit::Client;
+use pb::{LaunchApprovalState as State, PhaseState};
+use planning::OutcomeClass;
+
+use super::{A_WHILE, House, campaign_of, limit, look, read_and_approve, waiting};
+use crate::accounts::{self, relay};
+use crate::mailing::{TENANT, save_message};
+use crate::phases::{pause, resume, until_state};
+use crate::phone::{by_phone, callable, contacts};
+use crate::planning::{put_plan, weekly};
+use crate::utility::{until, until_sent};
+use crate::work_list::{claim, record, says};
+
+#[tokio::test]
+async fn other_settings_of_an_account_need_another_approval() {
+    let (house, utility) = House::with_limit(0).await;
+    let (anna, ben) = (&house.anna, house.ben().await);
+    let mut config = relay(&house.server.sink);
+    accounts::create(anna, "relay", "mail", config.clone()).await;
+    let mut request = utility.launch();
+    request.outbound = Some(pb::OutboundSpec {
+        channel_account: accounts::name("relay"),
+        ..Default::default()
+    });
+    let (_, phase) = waiting(anna, request).await;
+    pause(anna, &phase).await.unwrap();
+    let approved = read_and_approve(&ben, &phase).await;
+    until_state(anna, &phase, PhaseState::Active).await;
+    // How fast it sends is no matter of what it sends.
+    let slower = channels::ChannelAccount {
+        rate: "5/s".into(),
+        ..Default::default()
+    };
+    accounts::update(anna, "relay", slower, &["rate"])
+        .await
+        .unwrap();
+    accounts::pause(anna, "relay", true).await;
+    accounts::pause(anna, "relay", false).await;
+    assert_eq!(look(&ben, &phase).await.unwrap().state(), State::Approved);
+    config["host"] = "localhost".into();
+    accounts::configure(anna, "relay", &config).await;
+    let void = look(&ben, &phase).await.unwrap();
+    assert_eq!(void.state(), State::Awaiting);
+    assert_eq!(void.decisions[0].remark, "the account relay has changed");
+    assert_ne!(void.hash, approved.hash);
+    accounts::configure(anna, "relay", &relay(&house.server.sink)).await;
+    read_and_approve(&ben, &phase).await;
+    resume(anna, &phase).await.unwrap();
+    until_sent(anna, campaign_of(&phase), 4).await;
+}
+
+/// The plan NORD: whom nobody reaches at once gets this mail.
+async fn plan(client: &Client, template: &str) -> String {
+    let rule = planning::RetryRule {
+        first_minutes: 30,
+        max_attempts: 1,
+        then: Some(planning::retry_rule::Then::FollowUpChannel(
+            planning::FollowUpChannel::Mail.into(),
+        )),
+        ..Default::default()
+    };
+    let plan = planning::ContactPlan {
+        outcome_rules: Some(planning::OutcomeRules {
+            not_reached: Some(rule),
+            ..Default::default()
+        }),
+        follow_up_messages: vec![planning::FollowUpMessage {
+            channel: planning::FollowUpChannel::Mail.into(),
+            account: "channelAccounts/mail".into(),
+            brand: "brands/sw".into(),
+            template: template.into(),
+            purpose: "marketing".into(),
+        }],
+        ..weekly("NORD", &["mon"], "2020-01-01", "2098-12-31")
+    };
+    put_plan(client, plan).await.unwrap().name
+}
+
+async fn save(client: &Client, template: &str, text: &str) {
+    let name = format!("brands/sw/templates/{template}.de");
+    save_message(client, &name, "Schade", text).await.unwrap();
+}
+
+#[tokio::test]
+async fn mails_to_whom_nobody_reaches_are_approved_with_the_calls() {
+    let house = House::open("").await;
+    let anna = callable(&house.server, 2).await;
+    let ben = house.as_of(1, TENANT).await;
+    limit(&anna, Some(0)).await.unwrap();
+    save(&anna, "missed_mail", "Erste Fassung").await;
+    save(&anna, "other_mail", "Anders").await;
+    let phone = pb::PhoneSpec {
+        contact_plan: plan(&anna, "missed_mail").await,
+        ..Default::default()
+    };
+    let (_, phase) = waiting(&anna, by_phone(phone)).await;
+    let seen = look(&ben, &phase).await.unwrap();
+    let templates: Vec<&str> = seen.templates.iter().map(|t| &t.template[..]).collect();
+    assert_eq!(templates, ["brands/sw/templates/missed_mail.de"]);
+    read_and_approve(&ben, &phase).await;
+    until_state(&anna, &phase, PhaseState::Active).await;
+
+    // The mail changes while somebody calls: it is queued, and waits.
+    let planned = contacts(&anna, &phase).await;
+    let claimed = claim(&anna, &planned[&0].name, "anna").await.unwrap();
+    save(&anna, "missed_mail", "Zweite Fassung").await;
+    let void = look(&ben, &phase).await.unwrap();
+    assert_eq!(void.state(), State::Awaiting);
+    assert!(
+        void.decisions[0].remark.contains("missed_mail.de"),
+        "{void:?}"
+    );
+    assert_ne!(void.hash, seen.hash);
+    let missed = record(&anna, says(&claimed, OutcomeClass::NotReached)).await;
+    missed.unwrap();
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(house.server.sink.count(), 0);
+    read_and_approve(&ben, &phase).await;
+    until("it is sent", async || house.server.sink.count() == 1).await;
+    // Another mail in its place is another content as well.
+    plan(&anna, "other_mail").await;
+    let void = look(&ben, &phase).await.unwrap();
+    assert_eq!(void.state(), State::Awaiting);
+    assert!(void.decisions[0].remark.contains("NORD"), "{void:?}");
+}
