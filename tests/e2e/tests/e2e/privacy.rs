@@ -4,6 +4,7 @@ mod back;
 mod killed;
 mod left;
 mod marked;
+mod told;
 
 use std::path::Path;
 

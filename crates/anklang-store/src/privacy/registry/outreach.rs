@@ -45,13 +45,26 @@ const TOLD: &[&str] = &[
     "report",
     "state",
     "stop",
-    "taken_by",
     "total",
     "unit_price_per_kwh",
     "valid_until",
     "winback_case",
-    "worker",
 ];
+/// Members of events in words, which are erased.
+const WORDS: &[&str] = &[
+    "answer_source",
+    "customer_name",
+    "detail",
+    "note",
+    "reject_reason",
+    "withdraw_reason",
+];
+/// Members of events that name the tenant's people: they stay, and are not the customer's to know.
+const PEOPLE: &[&str] = &["taken_by", "worker"];
+
+/// Not of a mail to the tenant's own people.
+const TO_CUSTOMER: &str = "EXISTS (SELECT FROM message m WHERE m.tenant_id = t.tenant_id
+    AND m.id = t.message_id AND m.notice IS NULL)";
 
 pub(super) const TABLES: &[Table] = &[
     Table::of_person(
@@ -67,10 +80,12 @@ pub(super) const TABLES: &[Table] = &[
         ("erased_at", To::Sql("coalesce(t.erased_at, now())")),
     ]),
     Table::of_person("message_attempt", OF_MESSAGE)
+        .telling(TO_CUSTOMER)
         .keys(&["message_id", "attempt", "account"])
         .shown(&["started_at", "ended_at", "outcome"])
         .erased(&[("detail", To::Empty)]),
     Table::of_person("message_report", OF_MESSAGE)
+        .telling(TO_CUSTOMER)
         .other(&["key", "campaign_id", "phase_id"])
         .keys(&["message_id"])
         .shown(&["state", "code", "occurred_at", "received_at"])
@@ -80,6 +95,11 @@ pub(super) const TABLES: &[Table] = &[
         "(t.account, t.provider_message_id) IN (
              SELECT account, provider_message_id FROM message
              WHERE tenant_id = $1 AND customer_id = $2 AND provider_message_id <> '')",
+    )
+    .telling(
+        "EXISTS (SELECT FROM message m WHERE m.tenant_id = t.tenant_id AND m.account = t.account
+             AND m.provider_message_id = t.provider_message_id AND m.provider_message_id <> ''
+             AND m.notice IS NULL)",
     )
     .other(&["key", "tries", "next_try_at"])
     .keys(&["account", "provider_message_id"])
@@ -118,8 +138,10 @@ pub(super) const TABLES: &[Table] = &[
         .other(&["created_at"])
         .keys(&["id", "pool_id", "customer_id"])
         .shown(&["code", "given_at"]),
-    // Of a provider's words the code stays: statements are told by it.
+    // Of a provider's words the code stays: statements are told by it. A notice is to the tenant's own people.
     Table::of_person("message", "t.customer_id = $2")
+        .telling("t.notice IS NULL")
+        .members(&[("notice", &[])])
         .other(&[
             "address_hash",
             "failures",
@@ -195,7 +217,8 @@ pub(super) const TABLES: &[Table] = &[
             "winback_case_id",
         ])
         .shown(&["type", "occurred_at"])
-        .erased(&[("data", To::Values(TOLD))]),
+        .members(&[("data", &[TOLD, WORDS])])
+        .erased(&[("data", To::Values(&[TOLD, PEOPLE]))]),
     Table::of_person(
         "audience_member",
         // By contract, as `reach` looks for them.
