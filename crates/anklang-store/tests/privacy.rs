@@ -90,7 +90,12 @@ async fn each_statement_of_the_registry_runs() {
         "INSERT INTO customer (tenant_id, id, number, kind, last_name)
          SELECT '{0}', gen_random_uuid(), n, 'person', 'Muster' FROM unnest(ARRAY['1', '2']) n;
          INSERT INTO contact_point (tenant_id, id, customer_id, channel, address, address_hash)
-         SELECT '{0}', gen_random_uuid(), id, 'mail', 'm@post.example', 'x' FROM customer;
+         SELECT '{0}', gen_random_uuid(), id, 'mail', 'm@post.example', 'x' FROM customer
+         UNION ALL
+         SELECT '{0}', gen_random_uuid(), id, 'mail', 'own@post.example', 'y' FROM customer
+         WHERE number = '1';
+         INSERT INTO suppression (tenant_id, channel, address_hash, reason)
+         VALUES ('{0}', 'mail', 'x', 'asked by letter'), ('{0}', 'mail', 'y', 'told on the phone');
          INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, evidence, recorded_at)
          SELECT '{0}', id, 'mail', 'marketing', 'granted', 'Muster', now() FROM customer;
          INSERT INTO customer_event (tenant_id, customer_id, kind, details)
@@ -130,7 +135,7 @@ async fn each_statement_of_the_registry_runs() {
     let would = erase::count(&mut tx, &subject).await.unwrap();
     let did = erase::rows(&mut tx, &subject, Uuid::nil()).await.unwrap();
     assert_eq!(would, did);
-    assert_eq!((did["customer"], did["contact_point"]), (1, 1), "{did:?}");
+    assert_eq!((did["customer"], did["contact_point"]), (1, 2), "{did:?}");
     // Another time there is nothing left.
     let again = erase::rows(&mut tx, &subject, Uuid::nil()).await.unwrap();
     assert!(again.is_empty(), "{again:?}");
@@ -143,12 +148,13 @@ async fn each_statement_of_the_registry_runs() {
                     (SELECT count(*) FROM consent WHERE evidence = 'Muster'),
                     (SELECT count(*) FROM customer_event WHERE details <> '{}'),
                     (SELECT count(*) FROM request_log WHERE NOT erased),
-                    -- The other one has the address as well: it is not blocked.
-                    (SELECT count(*) FROM suppression)",
+                    -- The other one has the address as well, and what was known of it stays.
+                    (SELECT count(*) FROM suppression WHERE reason = 'asked by letter'),
+                    (SELECT count(*) FROM suppression WHERE reason = 'erased')",
             &[],
         )
         .await
         .unwrap();
-    let left: Vec<i64> = (0..5).map(|i| left.get(i)).collect();
-    assert_eq!(left, [1, 1, 1, 1, 0]);
+    let left: Vec<i64> = (0..6).map(|i| left.get(i)).collect();
+    assert_eq!(left, [1, 1, 1, 1, 1, 1]);
 }
