@@ -13,7 +13,7 @@ use crate::winback::case::act::{self, Deed};
 use crate::{Conn, Result, message, offer};
 
 /// Why offers are withdrawn and addresses blocked.
-const REASON: &str = "erased";
+pub(crate) const REASON: &str = "erased";
 
 /// From this transaction on nobody finds, changes or contacts the customer: open offers are withdrawn, messages that
 /// are queued and planned contacts called off, the winback case closed, consents gone, addresses blocked by their

@@ -2,6 +2,7 @@
 
 mod back;
 mod killed;
+mod late;
 mod left;
 mod marked;
 mod told;
