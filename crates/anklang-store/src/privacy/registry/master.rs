@@ -82,27 +82,6 @@ pub(super) const TABLES: &[Table] = &[
         .keys(&["customer_id", "channel", "purpose"])
         .shown(&["state", "source", "evidence", "recorded_at"])
         .going(),
-    // The hash stays: whoever brings the address again does not have it written to. Why an address is blocked that
-    // another customer has as well is that one's to know.
-    Table::of_person(
-        "suppression",
-        "t.address_hash IN (
-             SELECT address_hash FROM contact_point WHERE tenant_id = $1 AND customer_id = $2
-             UNION SELECT address_hash FROM message
-             WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL)",
-    )
-    .other(&["address_hash"])
-    .keys(&["channel"])
-    .shown(&["created_at"])
-    .erased(&[(
-        "reason",
-        To::Sql(
-            "CASE WHEN t.reason = '' OR EXISTS (SELECT FROM contact_point o
-                       WHERE o.tenant_id = $1 AND o.channel = t.channel
-                         AND o.address_hash = t.address_hash AND o.customer_id <> $2)
-                  THEN t.reason ELSE 'erased' END",
-        ),
-    )]),
     Table::of_person("contact_point", "t.customer_id = $2")
         .other(&["address_hash", "updated_at"])
         .keys(&["id", "customer_id", "channel"])

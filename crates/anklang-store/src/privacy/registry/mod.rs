@@ -25,7 +25,7 @@ pub struct Table {
     /// Of which of its rows exports hold: SQL over the row `t`.
     pub telling: &'static str,
     /// Of columns of objects: the members that exports hold, others are the tenant's own, e.g. who worked. A column
-    /// of which they hold none is left out.
+    /// of which they hold none, object or not, is left out.
     pub members: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Columns that say nothing of the person: bookkeeping, hashes, people of the tenant.
     pub other: &'static [&'static str],

@@ -113,18 +113,21 @@ pub(super) const TABLES: &[Table] = &[
           OR t.message_id IN (SELECT id FROM message
              WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL))",
     )
-    .other(&["key", "address_hash"])
+    .members(&[("address_hash", &[])])
+    .other(&["key"])
     .keys(&[
         "id",
         "account",
         "channel",
-        "provider_message_id",
         "message_id",
         "customer_id",
     ])
     .shown(&["asks_to_stop", "received_at", "created_at"])
     .erased(&[
+        // Of messengers it is made of the address.
+        ("provider_message_id", To::Empty),
         ("sender", To::Empty),
+        ("address_hash", To::NoBytes),
         ("sender_name", To::Empty),
         ("recipient", To::Empty),
         ("subject", To::Empty),
@@ -138,12 +141,32 @@ pub(super) const TABLES: &[Table] = &[
         .other(&["created_at"])
         .keys(&["id", "pool_id", "customer_id"])
         .shown(&["code", "given_at"]),
-    // Of a provider's words the code stays: statements are told by it. A notice is to the tenant's own people.
+    // Before messages lose theirs. The hash stays: whoever brings the address again does not have it written to. Why an address is blocked that
+    // another customer has as well is that one's to know.
+    Table::of_person(
+        "suppression",
+        "t.address_hash IN (
+             SELECT address_hash FROM contact_point WHERE tenant_id = $1 AND customer_id = $2
+             UNION SELECT address_hash FROM message
+             WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL)",
+    )
+    .other(&["address_hash"])
+    .keys(&["channel"])
+    .shown(&["created_at"])
+    .erased(&[(
+        "reason",
+        To::Sql(
+            "CASE WHEN t.reason = '' OR EXISTS (SELECT FROM contact_point o
+                       WHERE o.tenant_id = $1 AND o.channel = t.channel
+                         AND o.address_hash = t.address_hash AND o.customer_id <> $2)
+                  THEN t.reason ELSE 'erased' END",
+        ),
+    )]),
+    // Of a provider's words the code stays: statements are told by it. Its id stays while reports may come. A notice is to the tenant's own people.
     Table::of_person("message", "t.customer_id = $2")
         .telling("t.notice IS NULL")
-        .members(&[("notice", &[])])
+        .members(&[("notice", &[]), ("address_hash", &[])])
         .other(&[
-            "address_hash",
             "failures",
             "lease",
             "lease_until",
@@ -167,7 +190,6 @@ pub(super) const TABLES: &[Table] = &[
             "winback_case_id",
             "planned_contact_id",
             "account",
-            "provider_message_id",
         ])
         .shown(&[
             "channel",
@@ -182,6 +204,14 @@ pub(super) const TABLES: &[Table] = &[
         ])
         .erased(&[
             ("address", To::Empty),
+            ("address_hash", To::NoBytes),
+            (
+                "provider_message_id",
+                To::Sql(
+                    "CASE WHEN coalesce(t.sent_at, t.created_at) > now() - interval '30 days'
+                          THEN t.provider_message_id ELSE '' END",
+                ),
+            ),
             (
                 "detail",
                 To::Sql(

@@ -63,6 +63,11 @@ async fn a_killed_erasure_goes_on() {
 
     // What comes late is looked for again.
     let late = "UPDATE privacy_request SET again_at = now();
+                UPDATE message SET provider_message_id = CASE channel WHEN 'mail' THEN 'young' ELSE 'old' END,
+                    sent_at = now() - CASE channel WHEN 'mail' THEN interval '29 days'
+                                                   ELSE interval '31 days' END
+                WHERE customer_id = (SELECT id FROM customer WHERE number = '0000'
+                                     AND erased_at IS NOT NULL);
                 UPDATE message_attempt SET detail = 'zwetschgenkern' WHERE message_id IN (
                     SELECT m.id FROM message m JOIN customer c ON c.id = m.customer_id
                     WHERE c.number = '0000')";
@@ -75,6 +80,13 @@ async fn a_killed_erasure_goes_on() {
     })
     .await;
     is_nowhere(marked.server()).await;
+    // By the provider's ids reports are known as long as they may come, and no longer.
+    let ids = "SELECT string_agg(DISTINCT provider_message_id, ' ') FROM message
+               WHERE provider_message_id IN ('young', 'old')";
+    assert_eq!(marked.probe.look(ids).await, "young");
+    let hashes = "SELECT count(*) FROM message m JOIN customer c ON c.id = m.customer_id
+                  WHERE c.erased_at IS NOT NULL AND m.address_hash <> ''";
+    assert_eq!(marked.probe.look(hashes).await, "0");
 }
 
 #[tokio::test]
