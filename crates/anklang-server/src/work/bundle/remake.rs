@@ -11,6 +11,7 @@ use anklang_store::privacy::file;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     Bundle, INDEX_NAME, LETTERS_AHEAD, Made, PIECE, Page, file_name, index, progress, recorded,
@@ -24,9 +25,10 @@ use crate::work::operations::Interrupted;
 pub async fn remake(
     app: &App,
     held: &mut Leased,
+    request: Uuid,
     stop: &CancellationToken,
 ) -> Result<bool, Interrupted> {
-    let (tenant, request) = (held.operation.tenant(), held.operation.id);
+    let tenant = held.operation.tenant();
     let mut tx = app.store.begin_work(tenant).await?;
     let Some(stale) = rows::next_stale(&mut tx, tenant, request).await? else {
         return Ok(false);
@@ -40,13 +42,13 @@ pub async fn remake(
         stop,
         outbound,
     };
-    bundle.replace(&stale).await?;
+    bundle.replace(&stale, request).await?;
     Ok(true)
 }
 
 impl Bundle<'_> {
-    async fn replace(&mut self, stale: &Stale) -> Result<(), Interrupted> {
-        let (tenant, request) = (self.tenant(), self.held.operation.id);
+    async fn replace(&mut self, stale: &Stale, request: Uuid) -> Result<(), Interrupted> {
+        let tenant = self.tenant();
         let path = match stale.file.number {
             INDEX => self.path(INDEX_NAME),
             number => self.path(&file_name(number)),
