@@ -116,12 +116,10 @@ async fn each_statement_of_the_registry_runs() {
     let details = &history.unwrap().rows[0]["details"];
     assert_eq!(*details, serde_json::json!({"note": "Muster"}));
 
-    assert_eq!(
-        withdraw::withdraw(&mut tx, &tenant, &subject)
-            .await
-            .unwrap(),
-        0
-    );
+    let under_way = withdraw::withdraw(&mut tx, &tenant, &subject)
+        .await
+        .unwrap();
+    assert!(under_way.is_empty(), "{under_way:?}");
     let pieces = erase::pieces(&mut tx, &subject).await.unwrap();
     let (mut at, mut emptied) = (erase::Place::default(), 0);
     while let Some(found) = erase::search(&mut tx, &subject, &pieces, at, 1)

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AGAIN, FILES_PER_TURN, delete, request_of, subject_of};
 use crate::telemetry::meters;
 use crate::work::App;
-use crate::work::bundle;
+use crate::work::bundle::{self, Remade};
 use crate::work::launch::{keep_lease, progress};
 use crate::work::operations::Interrupted;
 
@@ -64,8 +64,11 @@ pub async fn run(
             "search" => search(app, held, &subject, &mut place).await?,
             "erase" => erase(app, held, &tenant, &subject, stop).await?,
             "print_files" => {
-                if !bundle::remake(app, held, request_of(&held.operation), stop).await? {
-                    go_on(app, held, "files").await?;
+                let request = request_of(&held.operation);
+                match bundle::remake(app, held, request, stop).await? {
+                    Remade::One => {}
+                    Remade::Waits => wait(app, held, stop).await?,
+                    Remade::All => go_on(app, held, "files").await?,
                 }
             }
             "files" => {
@@ -114,14 +117,21 @@ async fn withdraw(
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = withdraw::withdraw(&mut tx, tenant, subject);
     let under_way = keep_lease(app, held, work).await?;
-    let step = if under_way > 0 { "withdraw" } else { "search" };
-    operation::advance(&mut tx, held, progress(step, 0, under_way, 0)).await?;
+    let step = match under_way.is_empty() {
+        true => "search",
+        false => "withdraw",
+    };
+    operation::advance(&mut tx, held, progress(step, 0, total(&under_way), 0)).await?;
     tx.commit().await?;
     app.wake.handover.notify_one();
-    if under_way > 0 {
+    if !under_way.is_empty() {
         wait(app, held, stop).await?;
     }
     Ok(())
+}
+
+fn total(under_way: &[String]) -> i64 {
+    i64::try_from(under_way.len()).unwrap_or(i64::MAX)
 }
 
 /// Searches the next answers of calls.
@@ -164,15 +174,15 @@ async fn erase(
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = async {
         let under_way = withdraw::withdraw(&mut tx, tenant, subject).await?;
-        if under_way > 0 {
+        if !under_way.is_empty() {
             return Ok((under_way, Counts::new()));
         }
         let counts = erase::rows(&mut tx, subject, request).await?;
-        Ok::<_, StoreError>((0, counts))
+        Ok::<_, StoreError>((under_way, counts))
     };
     let (under_way, counts) = keep_lease(app, held, work).await?;
-    if under_way > 0 {
-        operation::advance(&mut tx, held, progress("erase", 0, under_way, 0)).await?;
+    if !under_way.is_empty() {
+        operation::advance(&mut tx, held, progress("erase", 0, total(&under_way), 0)).await?;
         tx.commit().await?;
         return wait(app, held, stop).await;
     }

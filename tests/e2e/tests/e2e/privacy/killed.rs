@@ -123,3 +123,32 @@ async fn an_answer_that_was_erased_is_not_given_again() {
         "PRECONDITION",
     );
 }
+
+#[tokio::test]
+async fn a_bundle_that_is_being_made_is_waited_for() {
+    let marked = Marked::start().await;
+    // One that nobody goes on with.
+    let making = "INSERT INTO operation (tenant_id, id, kind, resource, request, run_at)
+                  SELECT tenant_id, '00000000-0000-7000-8000-00000000000b', 'MakeBundle', '', '{}',
+                         'infinity'
+                  FROM bundle;
+                  UPDATE bundle SET state = 'making',
+                      operation_id = '00000000-0000-7000-8000-00000000000b'";
+    let database = marked.server().database.connect().await.unwrap();
+    database.batch_execute(making).await.unwrap();
+    let operation = erase(&marked.probe.client, CUSTOMER).await;
+    let id = operation.name.replace("operations/", "");
+    let waits = format!("SELECT step || ' ' || total FROM operation WHERE id = '{id}'");
+    until("it waits", async || {
+        marked.probe.look(&waits).await == "withdraw 1"
+    })
+    .await;
+    // The letter is still where it was.
+    let letters = "SELECT count(*) FROM document WHERE erased_at IS NOT NULL";
+    assert_eq!(marked.probe.look(letters).await, "0");
+
+    let made = "UPDATE bundle SET state = 'ready'";
+    database.batch_execute(made).await.unwrap();
+    done(&marked.probe.client, operation).await;
+    super::left::printed(&marked).await;
+}
