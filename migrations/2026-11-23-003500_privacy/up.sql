@@ -14,9 +14,9 @@ ALTER TABLE request_log ADD COLUMN erased boolean NOT NULL DEFAULT false;
 GRANT UPDATE (details) ON customer_event TO anklang_app, anklang_worker;
 
 -- Who asked for an export or an erasure, and what it came to; stays as proof, and says nothing of the person but
--- the number. id is that of its operation as well. counts: rows or files of each table. path: the file of an
--- export, until expires_at. again_at: when an erasure looks next for what came late, e.g. a bounce; rounds: how
--- often it has.
+-- the number. id is that of its first operation as well. counts: rows or files of each table. path: the file of an
+-- export, until expires_at. again_at: when an erasure is done next for what came late, e.g. a bounce; rounds: how
+-- often that was asked for.
 CREATE TABLE privacy_request (
     tenant_id    uuid NOT NULL REFERENCES tenant,
     id           uuid NOT NULL,

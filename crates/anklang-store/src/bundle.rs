@@ -6,7 +6,7 @@
 use anklang_domain::{CampaignId, OperationId, PhaseId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    BigInt, Bytea, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    BigInt, Bool, Bytea, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
@@ -297,19 +297,33 @@ pub struct Stale {
     /// Its outbound.
     #[diesel(sql_type = SqlUuid)]
     pub outbound_id: Uuid,
+    /// The operation that made the bundle, or is making it.
+    #[diesel(sql_type = SqlUuid)]
+    pub operation_id: Uuid,
+    /// Its bundle is being made.
+    #[diesel(sql_type = Bool)]
+    pub is_making: bool,
     /// As it is.
     #[diesel(embed)]
     pub file: File,
 }
 
-/// The next file that is to be made anew for an erasure: print files before the index of their bundle.
+/// SQL that is true of a bundle `b` that is being made.
+pub(crate) const MAKING: &str = "(b.state = 'making' AND EXISTS (
+    SELECT FROM operation q WHERE q.tenant_id = b.tenant_id AND q.id = b.operation_id
+      AND q.state IN ('queued', 'running')))";
+
+/// The next file that is to be made anew for an erasure: print files before the index of their bundle, and last those
+/// of bundles that are being made.
 pub async fn next_stale(conn: &mut Conn, tenant: TenantId, request: Uuid) -> Result<Option<Stale>> {
-    Ok(diesel::sql_query(
-        "SELECT outbound_id, number, path, sha256, size_bytes, letters, pages, standard, last_seq,
-                created_at
-         FROM bundle_file WHERE tenant_id = $1 AND remake_for = $2
-         ORDER BY outbound_id, number = 0, number LIMIT 1",
-    )
+    Ok(diesel::sql_query(format!(
+        "SELECT f.outbound_id, b.operation_id, {MAKING} AS is_making, f.number, f.path, f.sha256,
+                f.size_bytes, f.letters, f.pages, f.standard, f.last_seq, f.created_at
+         FROM bundle_file f
+         JOIN bundle b ON b.tenant_id = f.tenant_id AND b.outbound_id = f.outbound_id
+         WHERE f.tenant_id = $1 AND f.remake_for = $2
+         ORDER BY is_making, f.outbound_id, f.number = 0, f.number LIMIT 1"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(request)
     .get_result(conn)
@@ -318,8 +332,8 @@ pub async fn next_stale(conn: &mut Conn, tenant: TenantId, request: Uuid) -> Res
 }
 
 /// Puts a file that was made anew in the place of a stale one, whose bytes are to be deleted; without one the file
-/// goes. False when another erasure has marked it meanwhile: then it is made once more, for that one, and the caller
-/// rolls back.
+/// goes. The index is marked to be made anew as well. False when another erasure has marked it meanwhile, or somebody
+/// has begun to make the rest of the bundle: then it is made once more.
 pub async fn remake(
     conn: &mut Conn,
     tenant: TenantId,
@@ -327,6 +341,19 @@ pub async fn remake(
     stale: &Stale,
     made: Option<(&File, &[(Uuid, i32)])>,
 ) -> Result<bool> {
+    // Whoever begins to make the rest waits, and then finds the files as they are.
+    let same = diesel::sql_query(
+        "SELECT 1 FROM bundle
+         WHERE tenant_id = $1 AND outbound_id = $2 AND operation_id = $3 FOR SHARE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(stale.outbound_id)
+    .bind::<SqlUuid, _>(stale.operation_id)
+    .execute(conn)
+    .await?;
+    if same == 0 {
+        return Ok(false);
+    }
     let held = diesel::sql_query(
         "SELECT 1 FROM bundle_file
          WHERE tenant_id = $1 AND outbound_id = $2 AND number = $3 AND remake_for = $4 FOR UPDATE",
@@ -339,6 +366,17 @@ pub async fn remake(
     .await?;
     if held == 0 {
         return Ok(false);
+    }
+    if stale.file.number != INDEX {
+        diesel::sql_query(
+            "UPDATE bundle_file SET remake_for = $3
+             WHERE tenant_id = $1 AND outbound_id = $2 AND number = 0 AND remake_for IS NULL",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(stale.outbound_id)
+        .bind::<SqlUuid, _>(request)
+        .execute(conn)
+        .await?;
     }
     let Some((file, letters)) = made else {
         diesel::sql_query(

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::handover::event::ANNOUNCE_INBOUND;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
+use crate::privacy::withdraw::REASON as ERASED;
 use crate::report::Source;
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
@@ -159,7 +160,8 @@ async fn candidates(
     .await?)
 }
 
-/// Writes messages, and what follows from those that are new; gives how many they are.
+/// Writes messages, and what follows from those that are new; gives how many they are. Of those by somebody who is
+/// erased, or from an address of which nothing but that is known, it is kept that they came, and nothing else.
 async fn keep(
     conn: &mut Conn,
     source: Source<'_>,
@@ -169,35 +171,48 @@ async fn keep(
     let texts = |of: fn(&Inbound) -> &str| owned.iter().map(|(m, _)| of(m)).collect::<Vec<_>>();
     let hash =
         |tenant: Uuid, m: &Inbound| address_hash(TenantId(tenant), channel, &m.sender).to_vec();
+    let kept = |column: &str| format!("CASE WHEN is_erased THEN '' ELSE {column} END");
     Ok(diesel::sql_query(format!(
-        "WITH news AS (
-             INSERT INTO inbound_message (tenant_id, account, channel, key, sender, sender_name,
-                 recipient, address_hash, subject, body, provider_message_id, message_id,
-                 customer_id, asks_to_stop, received_at)
-             SELECT DISTINCT ON (i.tenant_id, i.key) i.tenant_id, $1, $2, i.key, i.sender,
-                 i.sender_name, i.recipient, i.hash, i.subject, i.body, i.provider, i.message_id,
-                 i.customer_id, i.stop, coalesce(i.received_at, now())
+        "WITH given AS MATERIALIZED (
+             SELECT DISTINCT ON (i.tenant_id, i.key) i.*,
+                 CASE WHEN i.customer_id IS NULL THEN EXISTS (
+                          SELECT FROM suppression s
+                          WHERE s.tenant_id = i.tenant_id AND s.channel = $3
+                            AND s.address_hash = i.hash AND s.reason = '{ERASED}')
+                      ELSE EXISTS (
+                          SELECT FROM customer c
+                          WHERE c.tenant_id = i.tenant_id AND c.id = i.customer_id
+                            AND c.erased_at IS NOT NULL) END AS is_erased
              FROM unnest($4::uuid[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::bytea[],
                          $10::text[], $11::text[], $12::text[], $13::uuid[], $14::uuid[],
                          $15::bool[], $16::timestamptz[])
                   AS i (tenant_id, key, sender, sender_name, recipient, hash, subject, body,
                         provider, message_id, customer_id, stop, received_at)
-             ORDER BY i.tenant_id, i.key
+             ORDER BY i.tenant_id, i.key),
+         news AS (
+             INSERT INTO inbound_message (tenant_id, account, channel, key, sender, sender_name,
+                 recipient, address_hash, subject, body, provider_message_id, message_id,
+                 customer_id, asks_to_stop, received_at)
+             SELECT tenant_id, $1, $2, key, {sender}, {sender_name}, {recipient}, {hash}, {subject},
+                 {body}, {provider}, message_id, customer_id, stop, coalesce(received_at, now())
+             FROM given ORDER BY tenant_id, key
              ON CONFLICT (tenant_id, account, key) DO NOTHING
              RETURNING *),
          blocked AS (
              INSERT INTO suppression (tenant_id, channel, address_hash, reason)
-             SELECT DISTINCT ON (tenant_id, address_hash) tenant_id, $3, address_hash,
-                    'asked to stop: inboundMessages/' || id
-             FROM news WHERE asks_to_stop AND sender <> '' ORDER BY tenant_id, address_hash
+             SELECT DISTINCT ON (n.tenant_id, g.hash) n.tenant_id, $3, g.hash,
+                    'asked to stop: inboundMessages/' || n.id
+             FROM news n JOIN given g ON g.tenant_id = n.tenant_id AND g.key = n.key
+             WHERE n.asks_to_stop AND g.sender <> '' ORDER BY n.tenant_id, g.hash
              ON CONFLICT DO NOTHING),
          asking AS MATERIALIZED (
              -- Everybody with this address, and whoever the answered message was for.
              SELECT DISTINCT ON (n.tenant_id, who.customer_id) n.tenant_id, who.customer_id, n.id
-             FROM news n CROSS JOIN LATERAL (
+             FROM news n JOIN given g ON g.tenant_id = n.tenant_id AND g.key = n.key
+             CROSS JOIN LATERAL (
                  SELECT cp.customer_id FROM contact_point cp
                  WHERE cp.tenant_id = n.tenant_id AND cp.channel = $3
-                   AND cp.address_hash = n.address_hash
+                   AND cp.address_hash = g.hash
                  UNION SELECT n.customer_id WHERE n.customer_id IS NOT NULL) who
              WHERE n.asks_to_stop ORDER BY n.tenant_id, who.customer_id, n.id),
          withdrawn AS (
@@ -229,7 +244,14 @@ async fn keep(
                     jsonb_build_object('channel', $2, 'purpose', purpose, 'source', 'inbound')
              FROM withdrawn),
          {ANNOUNCE_INBOUND}
-         SELECT id FROM news"
+         SELECT id FROM news",
+        sender = kept("sender"),
+        sender_name = kept("sender_name"),
+        recipient = kept("recipient"),
+        hash = kept("hash"),
+        subject = kept("subject"),
+        body = kept("body"),
+        provider = kept("provider"),
     ))
     .bind::<Text, _>(source.account)
     .bind::<Text, _>(source.channel)

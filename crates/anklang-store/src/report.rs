@@ -142,10 +142,11 @@ async fn apply_known(
         without.remove(&found.place());
     }
     let locked = find::lock(conn, &found).await?;
+    let erased = find::erased(conn, &locked).await?;
     let fresh = find::fresh(conn, &found, reports).await?;
     applied.new = fresh.len();
     applied.repeated = found.len() - fresh.len();
-    let decided = decide(&locked, &fresh, reports);
+    let decided = decide(&locked, &erased, &fresh, reports);
     applied.moved = decided.changes.iter().filter(|c| c.state.is_some()).count();
     write::rows(conn, &decided.rows).await?;
     write::changes(conn, &decided.changes).await?;
@@ -164,7 +165,12 @@ struct Decided<'a> {
 }
 
 /// Asks the rules, message by message.
-fn decide<'a>(locked: &'a [Locked], fresh: &[Fresh], reports: &'a [Report]) -> Decided<'a> {
+fn decide<'a>(
+    locked: &'a [Locked],
+    erased: &BTreeSet<(Uuid, Uuid)>,
+    fresh: &[Fresh],
+    reports: &'a [Report],
+) -> Decided<'a> {
     let mut of: BTreeMap<(Uuid, Uuid), Vec<&Fresh>> = BTreeMap::new();
     for fresh in fresh {
         of.entry(fresh.found.key()).or_default().push(fresh);
@@ -172,13 +178,16 @@ fn decide<'a>(locked: &'a [Locked], fresh: &[Fresh], reports: &'a [Report]) -> D
     let mut decided = Decided::default();
     for message in locked {
         let fresh = of.remove(&message.key()).unwrap_or_default();
-        decide_one(message, &fresh, reports, &mut decided);
+        let is_erased = erased.contains(&message.key());
+        decide_one(message, is_erased, &fresh, reports, &mut decided);
     }
     decided
 }
 
+/// Of messages to somebody who is erased the provider's words are not kept, nor its id, nor that consent was withdrawn.
 fn decide_one<'a>(
     message: &'a Locked,
+    is_erased: bool,
     fresh: &[&Fresh],
     reports: &'a [Report],
     decided: &mut Decided<'a>,
@@ -189,26 +198,34 @@ fn decide_one<'a>(
     }
     let before = Verdict::from_rank(message.told);
     let (mut verdict, mut at) = (before, message.told_at);
-    let (mut decisive, mut provider) = (None, String::new());
+    let (mut decisive, mut provider) = (String::new(), String::new());
     let mut told: BTreeSet<ReportState> = BTreeSet::new();
     for fresh in fresh {
         let report = &reports[fresh.found.place()];
-        decided.rows.push(Row { message, report });
+        let detail = if is_erased { "" } else { &report.detail[..] };
+        decided.rows.push(Row {
+            message,
+            report,
+            detail,
+        });
         let occurred = report.occurred_at.unwrap_or(message.now);
         match Verdict::of(report.state, &report.code) {
             Some(new) if Some(new) > verdict => {
-                (verdict, at, decisive) = (Some(new), Some(occurred), Some(report));
+                (verdict, at) = (Some(new), Some(occurred));
+                decisive = words(&report.code, detail);
             }
             Some(new) if Some(new) == verdict => at = at.min(Some(occurred)),
             _ => {}
         }
-        if report.message.is_some() && !report.provider_message_id.is_empty() {
+        if report.message.is_some() && !report.provider_message_id.is_empty() && !is_erased {
             provider.clone_from(&report.provider_message_id);
         }
         // A notice is no contact of its customer: nobody's address is blocked for it.
         let blocked = blocks(report.state, &report.code).filter(|_| !message.is_notice);
         if let Some(reason) = blocked {
-            decided.blocks.push(Block::new(message, report, reason));
+            let withdraws = report.state.is_objection() && !is_erased;
+            let block = Block::new(message, &report.code, reason, withdraws);
+            decided.blocks.push(block);
         }
         // States are told as news when the message comes into them; responses when they are the first.
         let is_response = Verdict::of(report.state, &report.code).is_none();
@@ -228,7 +245,7 @@ fn decide_one<'a>(
             told: verdict.map_or(0, Verdict::rank),
             told_at: at,
             state,
-            detail: decisive.map(words).unwrap_or_default(),
+            detail: decisive,
             provider,
             under_way: message.state == "sending",
         });
@@ -236,10 +253,8 @@ fn decide_one<'a>(
 }
 
 /// Code and words of a report in one line.
-fn words(report: &Report) -> String {
-    format!("{} {}", report.code, report.detail)
-        .trim()
-        .to_owned()
+fn words(code: &str, detail: &str) -> String {
+    format!("{code} {detail}").trim().to_owned()
 }
 
 /// A report that was not known before, and its message.

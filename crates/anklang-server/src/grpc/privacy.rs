@@ -24,7 +24,7 @@ use super::listing::Listing;
 use super::operations::{OperationsApi, any};
 use super::{ApiError, ApiResult, Change, caller, form, reply, wire};
 use crate::work::App;
-use crate::work::privacy::{ask, erase, export, new_request};
+use crate::work::privacy::{ask, erase, export, new_request, request_of};
 
 /// The service.
 pub struct PrivacyApi {
@@ -267,9 +267,10 @@ fn trial(subject: &Subject, kind: &str, reason: &str, counts: Counts) -> lro::Op
 pub async fn response(app: &App, operation: &Operation) -> ApiResult<pb::PrivacyRequest> {
     let tenant = operation.tenant();
     let mut tx = app.store.begin(tenant).await?;
-    let row = rows::get(&mut tx, tenant, operation.id).await?;
+    let request = request_of(operation);
+    let row = rows::get(&mut tx, tenant, request).await?;
     tx.commit().await?;
-    let row = row.ok_or_else(|| StoreError::Missing(rows::resource(operation.id)))?;
+    let row = row.ok_or_else(|| StoreError::Missing(rows::resource(request)))?;
     to_wire(row)
 }
 

@@ -38,7 +38,7 @@ mod index;
 mod remake;
 
 pub use index::pdf_name;
-pub use remake::remake;
+pub use remake::{Remade, remake};
 
 use super::App;
 use super::launch::{keep_lease, store_trouble};

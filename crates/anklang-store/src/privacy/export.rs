@@ -58,16 +58,12 @@ fn select(table: &Table) -> Option<String> {
     let Whose::Person(whose) = table.whose else {
         return None;
     };
-    let columns: Vec<String> = table
-        .told_columns()
-        .iter()
-        .map(|column| format!("t.{column}"))
-        .collect();
     Some(format!(
         "SELECT to_jsonb(r) AS row FROM (
-             SELECT {} FROM {} t WHERE t.tenant_id = $1 AND {whose}) r",
-        columns.join(", "),
-        table.name
+             SELECT {} FROM {} t WHERE t.tenant_id = $1 AND {whose} AND {}) r",
+        table.told_columns().join(", "),
+        table.name,
+        table.telling
     ))
 }
 

@@ -3,7 +3,7 @@
 use anklang_domain::{OperationId, TenantId};
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bytea, Double, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bytea, Double, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
@@ -204,72 +204,59 @@ pub async fn set_file(conn: &mut Conn, tenant: TenantId, id: Uuid, file: &File) 
     Ok(())
 }
 
-/// Says where a request came to: done, cancelled or failed. An erasure that is done is looked after again after
-/// `again`.
-pub async fn end(
-    conn: &mut Conn,
-    tenant: TenantId,
-    id: Uuid,
-    state: &str,
-    again: Option<TimeDelta>,
-) -> Result<()> {
+/// Says where a request came to: done, cancelled or failed.
+pub async fn end(conn: &mut Conn, tenant: TenantId, id: Uuid, state: &str) -> Result<()> {
     diesel::sql_query(
-        "UPDATE privacy_request SET state = $3, done_at = clock_timestamp(),
-                again_at = now() + make_interval(secs => $4)
+        "UPDATE privacy_request SET state = $3, done_at = clock_timestamp()
          WHERE tenant_id = $1 AND id = $2 AND state = 'running'",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
     .bind::<Text, _>(state)
-    .bind::<Nullable<Double>, _>(again.map(crate::message::seconds))
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// An erasure that is to be looked after again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
-pub struct Again {
-    /// The request.
-    #[diesel(sql_type = SqlUuid)]
-    pub id: Uuid,
-    /// How often it was before.
-    #[diesel(sql_type = Integer)]
-    pub rounds: i32,
-}
-
-/// The next erasure that is due to be looked after; held until the end of the transaction.
-pub async fn next_again(conn: &mut Conn, tenant: TenantId) -> Result<Option<Again>> {
-    Ok(diesel::sql_query(
-        "SELECT id, rounds FROM privacy_request
-         WHERE tenant_id = $1 AND again_at <= now() ORDER BY again_at LIMIT 1
-         FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .get_result(conn)
-    .await
-    .optional()?)
-}
-
-/// Says how often an erasure was looked after, and when it is the next time; never when `again` is `None`.
+/// Says when an erasure that is done is to be done again: after the wait of its round, if there is one.
 pub async fn put_off(
     conn: &mut Conn,
     tenant: TenantId,
     id: Uuid,
-    rounds: i32,
-    again: Option<TimeDelta>,
+    waits: &[TimeDelta],
 ) -> Result<()> {
     diesel::sql_query(
-        "UPDATE privacy_request SET rounds = $3, again_at = now() + make_interval(secs => $4)
-         WHERE tenant_id = $1 AND id = $2",
+        "UPDATE privacy_request SET again_at = now() + make_interval(secs => ($3::float8[])[rounds + 1])
+         WHERE tenant_id = $1 AND id = $2 AND state = 'done'",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
-    .bind::<Integer, _>(rounds)
-    .bind::<Nullable<Double>, _>(again.map(crate::message::seconds))
+    .bind::<Array<Double>, _>(waits.iter().copied().map(crate::message::seconds).collect::<Vec<_>>())
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Begins the next round of erasures that are due, at most `limit`: for each the caller asks for an operation.
+pub async fn begin_rounds(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<Uuid>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "WITH due AS MATERIALIZED (
+             SELECT id FROM privacy_request
+             WHERE tenant_id = $1 AND again_at <= now() ORDER BY again_at LIMIT $2
+             FOR UPDATE SKIP LOCKED)
+         UPDATE privacy_request SET again_at = NULL, rounds = rounds + 1
+         WHERE tenant_id = $1 AND id IN (SELECT id FROM due) RETURNING id",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// Forgets where files of exports lie whose time is over, and lists them to be deleted; at most `limit`.

@@ -2,23 +2,24 @@
 
 use anklang_domain::winback::{Action, NoInterestReason};
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::Subject;
+use crate::bundle::MAKING;
 use crate::planning::{calls, generate};
 use crate::tenant::Tenant;
 use crate::winback::case::act::{self, Deed};
 use crate::{Conn, Result, message, offer};
 
 /// Why offers are withdrawn and addresses blocked.
-const REASON: &str = "erased";
+pub(crate) const REASON: &str = "erased";
 
 /// From this transaction on nobody finds, changes or contacts the customer: open offers are withdrawn, messages that
 /// are queued and planned contacts called off, the winback case closed, consents gone, addresses blocked by their
-/// hashes. Gives how many things are under way still, in the hands of senders and people, which are left to them.
-pub async fn withdraw(conn: &mut Conn, tenant: &Tenant, subject: &Subject) -> Result<i64> {
+/// hashes. Gives the names of what is under way still, in the hands of senders and people, which is left to them.
+pub async fn withdraw(conn: &mut Conn, tenant: &Tenant, subject: &Subject) -> Result<Vec<String>> {
     // Before any row: whoever generates contacts holds it and then rows of them.
     generate::begin_chunk(conn, subject.tenant).await?;
     close(conn, subject).await?;
@@ -136,38 +137,50 @@ async fn close_case(conn: &mut Conn, subject: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// How much of the person is in others' hands: messages with their senders, contacts and cases with people, letters
-/// being made, launches that have the person in their audience.
-async fn under_way(conn: &mut Conn, subject: &Subject) -> Result<i64> {
+/// What of the person is in others' hands: messages with their senders, contacts and cases with people, letters
+/// being made, launches that have the person in their audience, bundles being made with letters to the person.
+async fn under_way(conn: &mut Conn, subject: &Subject) -> Result<Vec<String>> {
     #[derive(QueryableByName)]
     struct Row {
-        #[diesel(sql_type = BigInt)]
-        n: i64,
+        #[diesel(sql_type = Text)]
+        name: String,
     }
-    let row: Row = subject
+    let rows: Vec<Row> = subject
         .query(format!(
-            "SELECT (SELECT count(*) FROM message
-                     WHERE tenant_id = $1 AND customer_id = $2 AND state IN ('queued', 'sending'))
-                  + (SELECT count(*) FROM planned_contact
-                     WHERE tenant_id = $1 AND customer_id = $2
-                       AND state IN ('open', 'waiting', 'claimed'))
-                  + (SELECT count(*) FROM winback_case
-                     WHERE tenant_id = $1 AND customer_id = $2
-                       AND state NOT IN ('no_interest', 'won_back'))
-                  + (SELECT count(*) FROM offer o
-                     WHERE o.tenant_id = $1 AND o.customer_id = $2 AND {BEING_MADE})
-                  + (SELECT count(*) FROM phase p
-                     CROSS JOIN (
-                         SELECT id FROM contract WHERE tenant_id = $1 AND customer_id = $2
-                         UNION SELECT contract_id FROM offer
-                         WHERE tenant_id = $1 AND customer_id = $2) own
-                     JOIN LATERAL (SELECT customer_id, exclusion FROM audience_member
-                         WHERE tenant_id = $1 AND phase_id = p.id AND contract_id = own.id
-                         OFFSET 0) m ON true
-                     WHERE p.tenant_id = $1 AND p.state = 'launching' AND m.customer_id = $2
-                       AND m.exclusion IS NULL) AS n"
+            "SELECT 'messages/' || id AS name FROM message
+             WHERE tenant_id = $1 AND customer_id = $2 AND state IN ('queued', 'sending')
+             UNION ALL
+             SELECT 'plannedContacts/' || id FROM planned_contact
+             WHERE tenant_id = $1 AND customer_id = $2 AND state IN ('open', 'waiting', 'claimed')
+             UNION ALL
+             SELECT 'winbackCases/' || id FROM winback_case
+             WHERE tenant_id = $1 AND customer_id = $2 AND state NOT IN ('no_interest', 'won_back')
+             UNION ALL
+             SELECT 'offers/' || o.number FROM offer o
+             WHERE o.tenant_id = $1 AND o.customer_id = $2 AND {BEING_MADE}
+             UNION ALL
+             SELECT DISTINCT 'campaigns/' || p.campaign_id || '/phases/' || p.number FROM phase p
+             CROSS JOIN (
+                 SELECT id FROM contract WHERE tenant_id = $1 AND customer_id = $2
+                 UNION SELECT contract_id FROM offer
+                 WHERE tenant_id = $1 AND customer_id = $2) own
+             JOIN LATERAL (SELECT customer_id, exclusion FROM audience_member
+                 WHERE tenant_id = $1 AND phase_id = p.id AND contract_id = own.id
+                 OFFSET 0) m ON true
+             WHERE p.tenant_id = $1 AND p.state = 'launching' AND m.customer_id = $2
+               AND m.exclusion IS NULL
+             UNION ALL
+             SELECT DISTINCT 'campaigns/' || p.campaign_id || '/phases/' || p.number
+                             || '/outbounds/' || ob.number || '/bundle'
+             FROM offer o
+             JOIN document d ON d.tenant_id = $1 AND d.offer_id = o.id AND d.erased_at IS NULL
+             JOIN phase p ON p.tenant_id = $1 AND p.id = o.phase_id
+             JOIN outbound ob ON ob.tenant_id = $1 AND ob.phase_id = p.id
+             JOIN bundle b ON b.tenant_id = $1 AND b.outbound_id = ob.id
+             WHERE o.tenant_id = $1 AND o.customer_id = $2
+               AND (d.print_file IS NOT NULL OR o.state = 'accepted') AND {MAKING}"
         ))
-        .get_result(conn)
+        .load(conn)
         .await?;
-    Ok(row.n)
+    Ok(rows.into_iter().map(|row| row.name).collect())
 }

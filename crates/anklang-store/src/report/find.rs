@@ -144,6 +144,33 @@ async fn lock_of(conn: &mut Conn, tenant: Uuid, ids: Vec<Uuid>) -> Result<Vec<Lo
     .await?)
 }
 
+/// Which of these messages were to somebody who is erased since.
+pub(super) async fn erased(conn: &mut Conn, locked: &[Locked]) -> Result<BTreeSet<(Uuid, Uuid)>> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        tenant_id: Uuid,
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+    }
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT m.tenant_id, m.id
+         FROM unnest($1::uuid[], $2::uuid[]) AS e (tenant_id, id)
+         JOIN message m ON m.tenant_id = e.tenant_id AND m.id = e.id
+         JOIN customer c ON c.tenant_id = m.tenant_id AND c.id = m.customer_id
+         WHERE c.erased_at IS NOT NULL",
+    )
+    .bind::<Array<SqlUuid>, _>(locked.iter().map(|m| m.tenant_id).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(locked.iter().map(|m| m.id).collect::<Vec<_>>())
+    .fixed()
+    .load(conn)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.tenant_id, row.id))
+        .collect())
+}
+
 /// Which reports are news, each once. The messages must be locked: whoever reports of them waits.
 pub(super) async fn fresh(
     conn: &mut Conn,

@@ -19,6 +19,8 @@ use crate::{Conn, Result};
 pub(super) struct Row<'a> {
     pub(super) message: &'a Locked,
     pub(super) report: &'a Report,
+    /// The provider's words that are kept.
+    pub(super) detail: &'a str,
 }
 
 /// What becomes of a message.
@@ -60,12 +62,13 @@ pub(super) struct Block {
     channel: String,
     hash: Vec<u8>,
     reason: String,
-    objection: bool,
+    /// Consent is withdrawn as well.
+    withdraws: bool,
 }
 
 impl Block {
-    pub(super) fn new(message: &Locked, report: &Report, reason: &str) -> Self {
-        let code = match &report.code[..] {
+    pub(super) fn new(message: &Locked, code: &str, reason: &str, withdraws: bool) -> Self {
+        let code = match code {
             "" => String::new(),
             code => format!(" {code}"),
         };
@@ -75,7 +78,7 @@ impl Block {
             channel: contact_channel(&message.channel).to_owned(),
             hash: message.address_hash.clone(),
             reason: format!("{reason}{code}: messages/{}", message.id),
-            objection: report.state.is_objection(),
+            withdraws,
         }
     }
 }
@@ -103,7 +106,7 @@ pub(super) async fn rows(conn: &mut Conn, rows: &[Row<'_>]) -> Result<()> {
     .bind::<Array<Bytea>, _>(all(rows, |r| r.report.key().to_vec()))
     .bind::<Array<Text>, _>(all(rows, |r| r.report.state.as_str()))
     .bind::<Array<Text>, _>(all(rows, |r| &r.report.code[..]))
-    .bind::<Array<Text>, _>(all(rows, |r| &r.report.detail[..]))
+    .bind::<Array<Text>, _>(all(rows, |r| r.detail))
     .bind::<Array<Timestamptz>, _>(all(rows, |r| r.report.occurred_at.unwrap_or(r.message.now)))
     .bind::<Array<Nullable<SqlUuid>>, _>(all(rows, |r| r.message.campaign_id))
     .bind::<Array<SqlUuid>, _>(all(rows, |r| r.message.phase_id))
@@ -210,7 +213,7 @@ pub(super) async fn blocks(conn: &mut Conn, blocks: &[Block]) -> Result<()> {
     .fixed()
     .execute(conn)
     .await?;
-    let objections: Vec<&Block> = blocks.iter().filter(|b| b.objection).collect();
+    let objections: Vec<&Block> = blocks.iter().filter(|b| b.withdraws).collect();
     if objections.is_empty() {
         return Ok(());
     }

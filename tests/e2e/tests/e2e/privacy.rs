@@ -2,8 +2,10 @@
 
 mod back;
 mod killed;
+mod late;
 mod left;
 mod marked;
+mod told;
 
 use std::path::Path;
 

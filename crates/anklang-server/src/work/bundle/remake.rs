@@ -11,26 +11,43 @@ use anklang_store::privacy::file;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
-    Bundle, INDEX_NAME, LETTERS_AHEAD, Made, PIECE, Page, file_name, index, progress, recorded,
+    Bundle, INDEX_NAME, LETTERS_AHEAD, Made, PIECE, Page, file_name, folder, index, progress,
+    recorded,
 };
 use crate::documents::Writing;
 use crate::work::App;
 use crate::work::launch::{keep_lease, store_trouble};
 use crate::work::operations::Interrupted;
 
-/// Makes the next file anew that the erasure has marked; false when there are no more.
+/// What was done of the files that an erasure has marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remade {
+    /// One was made anew.
+    One,
+    /// The others are of bundles that are being made, which is waited for.
+    Waits,
+    /// There are no more.
+    All,
+}
+
+/// Makes the next file anew that the erasure has marked.
 pub async fn remake(
     app: &App,
     held: &mut Leased,
+    request: Uuid,
     stop: &CancellationToken,
-) -> Result<bool, Interrupted> {
-    let (tenant, request) = (held.operation.tenant(), held.operation.id);
+) -> Result<Remade, Interrupted> {
+    let tenant = held.operation.tenant();
     let mut tx = app.store.begin_work(tenant).await?;
     let Some(stale) = rows::next_stale(&mut tx, tenant, request).await? else {
-        return Ok(false);
+        return Ok(Remade::All);
     };
+    if stale.is_making {
+        return Ok(Remade::Waits);
+    }
     let outbound = rows::get(&mut tx, tenant, stale.outbound_id).await?;
     tx.commit().await?;
     let outbound = outbound.ok_or_else(|| StoreError::Missing("the outbound".into()))?;
@@ -40,17 +57,24 @@ pub async fn remake(
         stop,
         outbound,
     };
-    bundle.replace(&stale).await?;
-    Ok(true)
+    bundle.replace(&stale, request).await?;
+    Ok(Remade::One)
 }
 
 impl Bundle<'_> {
-    async fn replace(&mut self, stale: &Stale) -> Result<(), Interrupted> {
-        let (tenant, request) = (self.tenant(), self.held.operation.id);
-        let path = match stale.file.number {
-            INDEX => self.path(INDEX_NAME),
-            number => self.path(&file_name(number)),
+    async fn replace(&mut self, stale: &Stale, request: Uuid) -> Result<(), Interrupted> {
+        let tenant = self.tenant();
+        let name = match stale.file.number {
+            INDEX => INDEX_NAME.to_owned(),
+            number => file_name(number),
         };
+        // A path of its own each time: one that was not recorded stays on the list.
+        let path = format!(
+            "{}/{request}-{}/{name}",
+            folder(&self.outbound),
+            Uuid::now_v7()
+        );
+        let path = Path::from(path);
         let mut tx = self.app.store.begin_work(tenant).await?;
         let listed = file::add(&mut tx, tenant, request, path.as_ref()).await?;
         tx.commit().await?;

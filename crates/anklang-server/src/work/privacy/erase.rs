@@ -6,6 +6,8 @@
 //! - **erase**: one transaction that empties all rows and lists the files, once nothing is under way.
 //! - **print_files**: print files with letters to the person are made anew without them.
 //! - **files**: what is listed is deleted from the document store.
+//!
+//! The sweep asks for it again some time later, by an operation of its own for the same request: the same steps.
 
 use std::time::Duration;
 
@@ -18,10 +20,10 @@ use anklang_store::{StoreError, tenant};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{AGAIN, FILES_PER_TURN, delete, subject_of};
+use super::{AGAIN, FILES_PER_TURN, delete, request_of, subject_of};
 use crate::telemetry::meters;
 use crate::work::App;
-use crate::work::bundle;
+use crate::work::bundle::{self, Remade};
 use crate::work::launch::{keep_lease, progress};
 use crate::work::operations::Interrupted;
 
@@ -52,14 +54,21 @@ pub async fn run(
         let _measured = meters::chunk(&held.operation);
         let step = held.operation.step.clone();
         match &step[..] {
-            // Nothing was done yet; what is begun is not left half done.
-            "" if held.operation.cancel_requested => return Err(Interrupted::Cancelled),
+            // Nothing was done yet; what is begun is not left half done, nor its later rounds.
+            "" if held.operation.cancel_requested
+                && request_of(&held.operation) == held.operation.id =>
+            {
+                return Err(Interrupted::Cancelled);
+            }
             "" | "withdraw" => withdraw(app, held, &tenant, &subject, stop).await?,
             "search" => search(app, held, &subject, &mut place).await?,
             "erase" => erase(app, held, &tenant, &subject, stop).await?,
             "print_files" => {
-                if !bundle::remake(app, held, stop).await? {
-                    go_on(app, held, "files").await?;
+                let request = request_of(&held.operation);
+                match bundle::remake(app, held, request, stop).await? {
+                    Remade::One => {}
+                    Remade::Waits => wait(app, held, stop).await?,
+                    Remade::All => go_on(app, held, "files").await?,
                 }
             }
             "files" => {
@@ -108,14 +117,21 @@ async fn withdraw(
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = withdraw::withdraw(&mut tx, tenant, subject);
     let under_way = keep_lease(app, held, work).await?;
-    let step = if under_way > 0 { "withdraw" } else { "search" };
-    operation::advance(&mut tx, held, progress(step, 0, under_way, 0)).await?;
+    let step = match under_way.is_empty() {
+        true => "search",
+        false => "withdraw",
+    };
+    operation::advance(&mut tx, held, progress(step, 0, total(&under_way), 0)).await?;
     tx.commit().await?;
     app.wake.handover.notify_one();
-    if under_way > 0 {
+    if !under_way.is_empty() {
         wait(app, held, stop).await?;
     }
     Ok(())
+}
+
+fn total(under_way: &[String]) -> i64 {
+    i64::try_from(under_way.len()).unwrap_or(i64::MAX)
 }
 
 /// Searches the next answers of calls.
@@ -125,7 +141,7 @@ async fn search(
     subject: &Subject,
     place: &mut Place,
 ) -> Result<(), Interrupted> {
-    let (tenant, request) = (subject.tenant, held.operation.id);
+    let (tenant, request) = (subject.tenant, request_of(&held.operation));
     let mut tx = app.store.begin_work(tenant).await?;
     let pieces = erase::pieces(&mut tx, subject).await?;
     let work = erase::search(&mut tx, subject, &pieces, *place, ROWS_PER_SEARCH);
@@ -154,24 +170,26 @@ async fn erase(
     subject: &Subject,
     stop: &CancellationToken,
 ) -> Result<(), Interrupted> {
-    let request = held.operation.id;
+    let request = request_of(&held.operation);
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = async {
         let under_way = withdraw::withdraw(&mut tx, tenant, subject).await?;
-        if under_way > 0 {
+        if !under_way.is_empty() {
             return Ok((under_way, Counts::new()));
         }
         let counts = erase::rows(&mut tx, subject, request).await?;
-        Ok::<_, StoreError>((0, counts))
+        Ok::<_, StoreError>((under_way, counts))
     };
     let (under_way, counts) = keep_lease(app, held, work).await?;
-    if under_way > 0 {
-        operation::advance(&mut tx, held, progress("erase", 0, under_way, 0)).await?;
+    if !under_way.is_empty() {
+        operation::advance(&mut tx, held, progress("erase", 0, total(&under_way), 0)).await?;
         tx.commit().await?;
         return wait(app, held, stop).await;
     }
     request::add_counts(&mut tx, tenant.id, request, &counts).await?;
-    erase::announce(&mut tx, subject).await?;
+    if request == held.operation.id {
+        erase::announce(&mut tx, subject).await?;
+    }
     operation::advance(&mut tx, held, progress("print_files", 0, 0, 0)).await?;
     tx.commit().await?;
     app.wake.handover.notify_one();
@@ -180,7 +198,7 @@ async fn erase(
 
 /// Deletes the next files that are listed; true when none was left, and all is done.
 async fn files(app: &App, held: &mut Leased) -> Result<bool, Interrupted> {
-    let (tenant, request) = (held.operation.tenant(), held.operation.id);
+    let (tenant, request) = (held.operation.tenant(), request_of(&held.operation));
     let mut tx = app.store.begin_work(tenant).await?;
     let listed = file::of_request(&mut tx, tenant, request, FILES_PER_TURN).await?;
     tx.commit().await?;
@@ -195,7 +213,8 @@ async fn files(app: &App, held: &mut Leased) -> Result<bool, Interrupted> {
         request::add_counts(&mut tx, tenant, request, &counts).await?;
         operation::advance(&mut tx, held, progress("files", done, 0, 0)).await?;
     } else {
-        request::end(&mut tx, tenant, request, "done", AGAIN.first().copied()).await?;
+        request::end(&mut tx, tenant, request, "done").await?;
+        request::put_off(&mut tx, tenant, request, &AGAIN).await?;
         operation::advance(&mut tx, held, progress("finished", done, done, 0)).await?;
         operation::finish(&mut tx, held, End::Succeeded(json!({}))).await?;
     }

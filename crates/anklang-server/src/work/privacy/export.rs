@@ -14,7 +14,7 @@ use object_store::path::Path;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::subject_of;
+use super::{request_of, subject_of};
 use crate::documents::Stored;
 use crate::telemetry::meters;
 use crate::work::App;
@@ -45,7 +45,7 @@ pub async fn run(
     let _measured = meters::chunk(&held.operation);
     let subject = subject_of(app, held).await?;
     must_be_there(&subject)?;
-    let (tenant, id) = (subject.tenant, held.operation.id);
+    let (tenant, id) = (subject.tenant, request_of(&held.operation));
     let path = format!("exports/{id}-{}.json", held.operation.attempt);
     let mut tx = app.store.begin(tenant).await?;
     let listed = file::add(&mut tx, tenant, id, &path).await?;
@@ -66,7 +66,7 @@ pub async fn run(
     file::remove(&mut tx, tenant, listed).await?;
     request::set_file(&mut tx, tenant, id, &made).await?;
     request::add_counts(&mut tx, tenant, id, &counts).await?;
-    request::end(&mut tx, tenant, id, "done", None).await?;
+    request::end(&mut tx, tenant, id, "done").await?;
     operation::advance(&mut tx, held, progress("finished", 1, 1, 0)).await?;
     operation::finish(&mut tx, held, End::Succeeded(json!({}))).await?;
     tx.commit().await?;

@@ -14,14 +14,16 @@ use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError};
 use chrono::TimeDelta;
 use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::App;
 use super::launch::store_trouble;
 use super::operations::Interrupted;
 use crate::documents;
 
-/// When an erasure is looked after again: reports of what was sent before, and the like, come late.
+/// When an erasure is done again: reports of what was sent before, and the like, come late.
 const AGAIN: [TimeDelta; 4] = [
     TimeDelta::hours(1),
     TimeDelta::days(1),
@@ -30,6 +32,8 @@ const AGAIN: [TimeDelta; 4] = [
 ];
 /// Files that are deleted, and exports that are forgotten, in one turn.
 const FILES_PER_TURN: i64 = 100;
+/// Erasures that are asked for again in one turn.
+const ROUNDS_PER_TURN: i64 = 1_000;
 
 /// Asks for an export or an erasure, in the caller's transaction.
 pub async fn ask(
@@ -39,13 +43,37 @@ pub async fn ask(
     new: NewRequest<'_>,
 ) -> Result<Operation, StoreError> {
     request::create(conn, subject, new).await?;
+    begin(conn, subject.tenant, new.id, operation, new.id.0).await
+}
+
+/// Asks for an operation for a request.
+async fn begin(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: OperationId,
+    kind: &str,
+    request: Uuid,
+) -> Result<Operation, StoreError> {
     let new = NewOperation {
-        id: new.id,
-        kind: operation,
-        resource: request::resource(new.id.0),
-        request: serde_json::json!({}),
+        id,
+        kind,
+        resource: request::resource(request),
+        request: serde_json::json!(Plan { request }),
     };
-    operation::create(conn, subject.tenant, new).await
+    operation::create(conn, tenant, new).await
+}
+
+/// What the worker needs to know; stored with the operation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Plan {
+    /// The request. Its first operation has the same id, those of later rounds have others.
+    request: Uuid,
+}
+
+/// The request that an operation is for.
+pub fn request_of(operation: &Operation) -> Uuid {
+    let plan = serde_json::from_value(operation.request.clone());
+    plan.map_or(operation.id, |plan: Plan| plan.request)
 }
 
 /// A new request by somebody.
@@ -68,15 +96,15 @@ pub async fn ended(conn: &mut Conn, held: &Leased, end: &End) -> Result<(), Stor
         End::Cancelled => "cancelled",
         End::Failed { .. } => "failed",
     };
-    let (tenant, id) = (held.operation.tenant(), held.operation.id);
-    request::end(conn, tenant, id, state, None).await
+    let (tenant, id) = (held.operation.tenant(), request_of(&held.operation));
+    request::end(conn, tenant, id, state).await
 }
 
 /// Whose data an operation is about.
 async fn subject_of(app: &App, held: &Leased) -> Result<Subject, Interrupted> {
     let tenant = held.operation.tenant();
     let mut tx = app.store.begin(tenant).await?;
-    let found = privacy::subject_of(&mut tx, tenant, held.operation.id).await?;
+    let found = privacy::subject_of(&mut tx, tenant, request_of(&held.operation)).await?;
     tx.commit().await?;
     found.ok_or_else(|| Interrupted::Hopeless {
         reason: "INTERNAL",
@@ -103,8 +131,17 @@ async fn delete(app: &App, tenant: TenantId, listed: &Listed) -> Result<(), Inte
     Ok(())
 }
 
-/// Deletes files of exports whose time is over and what requests have left, and looks after erasures again.
+/// Deletes files of exports whose time is over and what requests have left, and asks for erasures again that are due.
 pub async fn tidy(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Result<(), StoreError> {
+    let mut tx = app.store.begin_work(tenant.id).await?;
+    let due = request::begin_rounds(&mut tx, tenant.id, ROUNDS_PER_TURN).await?;
+    for id in &due {
+        begin(&mut tx, tenant.id, OperationId::new(), erase::KIND, *id).await?;
+    }
+    tx.commit().await?;
+    if !due.is_empty() {
+        app.wake.operations.notify_waiters();
+    }
     let mut tx = app.store.begin_work(tenant.id).await?;
     request::expire(&mut tx, tenant.id, FILES_PER_TURN).await?;
     let left = file::left(&mut tx, tenant.id, FILES_PER_TURN).await?;
@@ -120,32 +157,5 @@ pub async fn tidy(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Resul
             Err(_) => break,
         }
     }
-    while !stop.is_cancelled() && look_again(app, tenant).await? {}
     Ok(())
-}
-
-/// Erases what has come since of the customer whose erasure is due to be looked after; false when none is.
-async fn look_again(app: &App, tenant: &Tenant) -> Result<bool, StoreError> {
-    let mut tx = app.store.begin_work(tenant.id).await?;
-    let Some(again) = request::next_again(&mut tx, tenant.id).await? else {
-        return Ok(false);
-    };
-    let found = privacy::subject_of(&mut tx, tenant.id, again.id).await?;
-    let subject = found.ok_or_else(|| StoreError::Missing(request::resource(again.id)))?;
-    let under_way = privacy::withdraw::withdraw(&mut tx, tenant, &subject).await?;
-    let next = match under_way {
-        0 => {
-            let counts = privacy::erase::rows(&mut tx, &subject, again.id).await?;
-            request::add_counts(&mut tx, tenant.id, again.id, &counts).await?;
-            usize::try_from(again.rounds)
-                .ok()
-                .and_then(|rounds| AGAIN.get(rounds + 1).copied())
-        }
-        // Left to whoever has it in hand.
-        _ => AGAIN.first().copied(),
-    };
-    let rounds = again.rounds + i32::from(under_way == 0);
-    request::put_off(&mut tx, tenant.id, again.id, rounds, next).await?;
-    tx.commit().await?;
-    Ok(true)
 }

@@ -2,10 +2,60 @@
 
 use super::{Table, To};
 
+/// Members of lines of history, all but the tenant's people.
+const DETAILS: &[&str] = &[
+    "amount",
+    "annual_amount",
+    "attempt",
+    "channel",
+    "code",
+    "contact_plan",
+    "currency",
+    "delivery_date",
+    "detail",
+    "dropped_lines",
+    "due_date",
+    "follow_up",
+    "lines",
+    "message",
+    "note",
+    "offer",
+    "outcome",
+    "planned_contact",
+    "purpose",
+    "reason",
+    "refused",
+    "reject_reason",
+    "resolution",
+    "source",
+    "state",
+    "stop",
+    "superseded_by",
+    "taken_number",
+    "talk_seconds",
+    "text",
+];
+
+/// Members of the history of winback cases that analyses go by: templates, messages, days.
+const CASE_DETAIL: &[&str] = &[
+    "contacted",
+    "detection",
+    "due_date",
+    "mailing",
+    "message",
+    "message_state",
+    "offer",
+    "order",
+    "reason",
+    "revenue",
+    "template",
+];
+
 pub(super) const TABLES: &[Table] = &[
     Table::of_person("customer_event", "t.customer_id = $2")
         .keys(&["customer_id", "id", "resource", "campaign_id"])
         .shown(&["kind", "occurred_at"])
+        .members(&[("details", &[DETAILS])])
         .erased(&[("details", To::Object)]),
     Table::of_person(
         "selection_tick",
@@ -78,6 +128,7 @@ pub(super) const TABLES: &[Table] = &[
             "end_code",
             "created_at",
         ])
+        .members(&[("details", &[&["contact_person", "note", "phone"]])])
         .erased(&[
             ("details", To::Object),
             ("skills", To::EmptyList),
@@ -111,7 +162,6 @@ pub(super) const TABLES: &[Table] = &[
             "created_at",
         ])
         .going(),
-    // What analyses go by stays: templates, messages, days.
     Table::of_person(
         "winback_case_event",
         "t.case_id IN (SELECT id FROM winback_case WHERE tenant_id = $1 AND customer_id = $2)",
@@ -119,22 +169,8 @@ pub(super) const TABLES: &[Table] = &[
     .other(&["actor"])
     .keys(&["id", "case_id"])
     .shown(&["kind", "from_state", "to_state", "created_at"])
-    .erased(&[(
-        "detail",
-        To::Members(&[
-            "contacted",
-            "detection",
-            "due_date",
-            "mailing",
-            "message",
-            "message_state",
-            "offer",
-            "order",
-            "reason",
-            "revenue",
-            "template",
-        ]),
-    )]),
+    .members(&[("detail", &[CASE_DETAIL, &["note", "text"]])])
+    .erased(&[("detail", To::Members(CASE_DETAIL))]),
     Table::of_person("winback_case", "t.customer_id = $2")
         .other(&["held_by", "held_until", "claim_id", "updated_at"])
         .keys(&[

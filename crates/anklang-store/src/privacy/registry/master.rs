@@ -82,18 +82,6 @@ pub(super) const TABLES: &[Table] = &[
         .keys(&["customer_id", "channel", "purpose"])
         .shown(&["state", "source", "evidence", "recorded_at"])
         .going(),
-    // The hash stays: whoever brings the address again does not have it written to.
-    Table::of_person(
-        "suppression",
-        "t.address_hash IN (
-             SELECT address_hash FROM contact_point WHERE tenant_id = $1 AND customer_id = $2
-             UNION SELECT address_hash FROM message
-             WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL)",
-    )
-    .other(&["address_hash"])
-    .keys(&["channel"])
-    .shown(&["created_at"])
-    .erased(&[("reason", To::Word("erased"))]),
     Table::of_person("contact_point", "t.customer_id = $2")
         .other(&["address_hash", "updated_at"])
         .keys(&["id", "customer_id", "channel"])

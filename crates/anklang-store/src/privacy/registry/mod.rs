@@ -22,6 +22,11 @@ pub struct Table {
     pub goes: bool,
     /// Exports hold its rows.
     pub told: bool,
+    /// Of which of its rows exports hold: SQL over the row `t`.
+    pub telling: &'static str,
+    /// Of columns of objects: the members that exports hold, others are the tenant's own, e.g. who worked. A column
+    /// of which they hold none, object or not, is left out.
+    pub members: &'static [(&'static str, &'static [&'static [&'static str]])],
     /// Columns that say nothing of the person: bookkeeping, hashes, people of the tenant.
     pub other: &'static [&'static str],
     /// Keys and pseudonyms, which stay.
@@ -65,7 +70,7 @@ pub enum To {
     /// The object with these members alone.
     Members(&'static [&'static str]),
     /// The object with all its members, but of these alone their values: others become an empty text, or null.
-    Values(&'static [&'static str]),
+    Values(&'static [&'static [&'static str]]),
     /// This word, where something was said.
     Word(&'static str),
     /// SQL over the row `t`.
@@ -75,28 +80,20 @@ pub enum To {
 impl To {
     /// SQL of what the column becomes.
     pub(super) fn sql(self, column: &str) -> String {
-        let quoted = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-            names.join(", ")
-        };
         match self {
             To::Null => "NULL".into(),
             To::Empty => "''".into(),
             To::NoBytes => "''::bytea".into(),
             To::EmptyList => "'{}'".into(),
             To::Object => format!("CASE WHEN t.{column} IS NOT NULL THEN '{{}}'::jsonb END"),
-            To::Members(kept) => format!(
-                "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') FROM jsonb_each(t.{column}) e
-                  WHERE e.key IN ({}))",
-                quoted(kept)
-            ),
+            To::Members(kept) => members(column, &[kept]),
             To::Values(kept) => format!(
                 "(SELECT coalesce(jsonb_object_agg(e.key, CASE
-                      WHEN e.key IN ({}) THEN e.value
+                      WHEN e.key = ANY({}) THEN e.value
                       WHEN jsonb_typeof(e.value) = 'string' THEN '\"\"'::jsonb
                       ELSE 'null'::jsonb END), '{{}}')
                   FROM jsonb_each(t.{column}) e)",
-                quoted(kept)
+                array(kept)
             ),
             To::Word(word) => {
                 format!("CASE WHEN t.{column} = '' THEN t.{column} ELSE '{word}' END")
@@ -106,6 +103,21 @@ impl To {
     }
 }
 
+/// SQL of an array of names.
+fn array(names: &[&[&str]]) -> String {
+    let names: Vec<&str> = names.concat();
+    format!("'{{{}}}'::text[]", names.join(","))
+}
+
+/// SQL of the object in a column of the row `t` with these members alone.
+fn members(column: &str, kept: &[&[&str]]) -> String {
+    format!(
+        "(SELECT coalesce(jsonb_object_agg(e.key, e.value), '{{}}') FROM jsonb_each(t.{column}) e
+          WHERE e.key = ANY({}))",
+        array(kept)
+    )
+}
+
 impl Table {
     const fn new(name: &'static str, whose: Whose) -> Self {
         Table {
@@ -113,6 +125,8 @@ impl Table {
             whose,
             goes: false,
             told: matches!(whose, Whose::Person(_)),
+            telling: "true",
+            members: &[],
             other: &[],
             keys: &[],
             shown: &[],
@@ -159,6 +173,19 @@ impl Table {
         }
     }
 
+    /// Exports hold these rows alone.
+    const fn telling(self, telling: &'static str) -> Self {
+        Table { telling, ..self }
+    }
+
+    /// Exports hold these members of columns of objects alone.
+    const fn members(
+        self,
+        members: &'static [(&'static str, &'static [&'static [&'static str]])],
+    ) -> Self {
+        Table { members, ..self }
+    }
+
     /// All columns but `tenant_id`.
     fn columns(&self) -> impl Iterator<Item = &'static str> {
         let named = self.other.iter().chain(self.keys).chain(self.shown);
@@ -166,10 +193,25 @@ impl Table {
         named.copied().chain(erased)
     }
 
-    /// The columns of an export.
-    pub(super) fn told_columns(&self) -> Vec<&'static str> {
+    /// The columns of an export, as SQL over the row `t`.
+    pub(super) fn told_columns(&self) -> Vec<String> {
+        self.told_names()
+            .filter_map(|column| match self.members_of(column) {
+                None => Some(format!("t.{column}")),
+                Some([]) => None,
+                Some(kept) => Some(format!("{} AS {column}", members(column, kept))),
+            })
+            .collect()
+    }
+
+    fn told_names(&self) -> impl Iterator<Item = &'static str> {
         let named = self.keys.iter().chain(self.shown).copied();
-        named.chain(self.erased.iter().map(|(c, _)| *c)).collect()
+        named.chain(self.erased.iter().map(|(column, _)| *column))
+    }
+
+    fn members_of(&self, column: &str) -> Option<&'static [&'static [&'static str]]> {
+        let named = self.members.iter().find(|(name, _)| *name == column);
+        named.map(|(_, members)| *members)
     }
 }
 
@@ -191,6 +233,20 @@ pub fn tables() -> &'static [Table] {
 pub fn columns() -> Vec<(&'static str, &'static str)> {
     let of = |table: &'static Table| table.columns().map(move |column| (table.name, column));
     tables().iter().flat_map(of).collect()
+}
+
+/// The columns that exports hold as they are.
+pub fn told_whole() -> Vec<(&'static str, &'static str)> {
+    let of = |table: &'static Table| {
+        let names = table.told_names();
+        let whole = names.filter(|column| table.members_of(column).is_none());
+        whole.map(move |column| (table.name, column))
+    };
+    tables()
+        .iter()
+        .filter(|table| table.told)
+        .flat_map(of)
+        .collect()
 }
 
 #[cfg(test)]
@@ -223,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn members_that_are_told_are_of_columns_that_are() {
+        for table in tables() {
+            for (column, _) in table.members {
+                let told = table.told && table.told_names().any(|name| name == *column);
+                assert!(told, "{}.{column}", table.name);
+            }
+        }
+    }
+
+    #[test]
     fn erased_columns_become_what_their_rule_says() {
         assert_eq!(To::Empty.sql("city"), "''");
         assert_eq!(
@@ -230,6 +296,6 @@ mod tests {
             "CASE WHEN t.reason = '' THEN t.reason ELSE 'erased' END"
         );
         let members = To::Members(&["a", "b"]).sql("detail");
-        assert!(members.contains("IN ('a', 'b')"), "{members}");
+        assert!(members.contains("= ANY('{a,b}'::text[])"), "{members}");
     }
 }

@@ -45,13 +45,26 @@ const TOLD: &[&str] = &[
     "report",
     "state",
     "stop",
-    "taken_by",
     "total",
     "unit_price_per_kwh",
     "valid_until",
     "winback_case",
-    "worker",
 ];
+/// Members of events in words, which are erased.
+const WORDS: &[&str] = &[
+    "answer_source",
+    "customer_name",
+    "detail",
+    "note",
+    "reject_reason",
+    "withdraw_reason",
+];
+/// Members of events that name the tenant's people: they stay, and are not the customer's to know.
+const PEOPLE: &[&str] = &["taken_by", "worker"];
+
+/// Not of a mail to the tenant's own people.
+const TO_CUSTOMER: &str = "EXISTS (SELECT FROM message m WHERE m.tenant_id = t.tenant_id
+    AND m.id = t.message_id AND m.notice IS NULL)";
 
 pub(super) const TABLES: &[Table] = &[
     Table::of_person(
@@ -67,10 +80,12 @@ pub(super) const TABLES: &[Table] = &[
         ("erased_at", To::Sql("coalesce(t.erased_at, now())")),
     ]),
     Table::of_person("message_attempt", OF_MESSAGE)
+        .telling(TO_CUSTOMER)
         .keys(&["message_id", "attempt", "account"])
         .shown(&["started_at", "ended_at", "outcome"])
         .erased(&[("detail", To::Empty)]),
     Table::of_person("message_report", OF_MESSAGE)
+        .telling(TO_CUSTOMER)
         .other(&["key", "campaign_id", "phase_id"])
         .keys(&["message_id"])
         .shown(&["state", "code", "occurred_at", "received_at"])
@@ -80,6 +95,11 @@ pub(super) const TABLES: &[Table] = &[
         "(t.account, t.provider_message_id) IN (
              SELECT account, provider_message_id FROM message
              WHERE tenant_id = $1 AND customer_id = $2 AND provider_message_id <> '')",
+    )
+    .telling(
+        "EXISTS (SELECT FROM message m WHERE m.tenant_id = t.tenant_id AND m.account = t.account
+             AND m.provider_message_id = t.provider_message_id AND m.provider_message_id <> ''
+             AND m.notice IS NULL)",
     )
     .other(&["key", "tries", "next_try_at"])
     .keys(&["account", "provider_message_id"])
@@ -93,18 +113,21 @@ pub(super) const TABLES: &[Table] = &[
           OR t.message_id IN (SELECT id FROM message
              WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL))",
     )
-    .other(&["key", "address_hash"])
+    .members(&[("address_hash", &[])])
+    .other(&["key"])
     .keys(&[
         "id",
         "account",
         "channel",
-        "provider_message_id",
         "message_id",
         "customer_id",
     ])
     .shown(&["asks_to_stop", "received_at", "created_at"])
     .erased(&[
+        // Of messengers it is made of the address.
+        ("provider_message_id", To::Empty),
         ("sender", To::Empty),
+        ("address_hash", To::NoBytes),
         ("sender_name", To::Empty),
         ("recipient", To::Empty),
         ("subject", To::Empty),
@@ -118,10 +141,32 @@ pub(super) const TABLES: &[Table] = &[
         .other(&["created_at"])
         .keys(&["id", "pool_id", "customer_id"])
         .shown(&["code", "given_at"]),
-    // Of a provider's words the code stays: statements are told by it.
+    // Before messages lose theirs. The hash stays: whoever brings the address again does not have it written to. Why an address is blocked that
+    // another customer has as well is that one's to know.
+    Table::of_person(
+        "suppression",
+        "t.address_hash IN (
+             SELECT address_hash FROM contact_point WHERE tenant_id = $1 AND customer_id = $2
+             UNION SELECT address_hash FROM message
+             WHERE tenant_id = $1 AND customer_id = $2 AND notice IS NULL)",
+    )
+    .other(&["address_hash"])
+    .keys(&["channel"])
+    .shown(&["created_at"])
+    .erased(&[(
+        "reason",
+        To::Sql(
+            "CASE WHEN t.reason = '' OR EXISTS (SELECT FROM contact_point o
+                       WHERE o.tenant_id = $1 AND o.channel = t.channel
+                         AND o.address_hash = t.address_hash AND o.customer_id <> $2)
+                  THEN t.reason ELSE 'erased' END",
+        ),
+    )]),
+    // Of a provider's words the code stays: statements are told by it. Its id stays while reports may come. A notice is to the tenant's own people.
     Table::of_person("message", "t.customer_id = $2")
+        .telling("t.notice IS NULL")
+        .members(&[("notice", &[]), ("address_hash", &[])])
         .other(&[
-            "address_hash",
             "failures",
             "lease",
             "lease_until",
@@ -145,7 +190,6 @@ pub(super) const TABLES: &[Table] = &[
             "winback_case_id",
             "planned_contact_id",
             "account",
-            "provider_message_id",
         ])
         .shown(&[
             "channel",
@@ -160,6 +204,14 @@ pub(super) const TABLES: &[Table] = &[
         ])
         .erased(&[
             ("address", To::Empty),
+            ("address_hash", To::NoBytes),
+            (
+                "provider_message_id",
+                To::Sql(
+                    "CASE WHEN coalesce(t.sent_at, t.created_at) > now() - interval '30 days'
+                          THEN t.provider_message_id ELSE '' END",
+                ),
+            ),
             (
                 "detail",
                 To::Sql(
@@ -195,7 +247,8 @@ pub(super) const TABLES: &[Table] = &[
             "winback_case_id",
         ])
         .shown(&["type", "occurred_at"])
-        .erased(&[("data", To::Values(TOLD))]),
+        .members(&[("data", &[TOLD, WORDS])])
+        .erased(&[("data", To::Values(&[TOLD, PEOPLE]))]),
     Table::of_person(
         "audience_member",
         // By contract, as `reach` looks for them.

@@ -63,18 +63,36 @@ async fn a_killed_erasure_goes_on() {
 
     // What comes late is looked for again.
     let late = "UPDATE privacy_request SET again_at = now();
+                INSERT INTO request_log (tenant_id, request_id, method, body_hash, response)
+                SELECT tenant_id, gen_random_uuid(), 'x', 'x',
+                       '\\x0e'::bytea || 'customers/0000zwetschgenkern'::bytea
+                FROM customer WHERE number = '0000' AND erased_at IS NOT NULL;
+                UPDATE message SET provider_message_id = CASE channel WHEN 'mail' THEN 'young' ELSE 'old' END,
+                    sent_at = now() - CASE channel WHEN 'mail' THEN interval '29 days'
+                                                   ELSE interval '31 days' END
+                WHERE customer_id = (SELECT id FROM customer WHERE number = '0000'
+                                     AND erased_at IS NOT NULL);
                 UPDATE message_attempt SET detail = 'zwetschgenkern' WHERE message_id IN (
                     SELECT m.id FROM message m JOIN customer c ON c.id = m.customer_id
                     WHERE c.number = '0000')";
     let database = marked.server().database.connect().await.unwrap();
     database.batch_execute(late).await.unwrap();
     marked.probe.restart().await;
-    let rounds = "SELECT max(rounds) FROM privacy_request";
-    until("another look", async || {
-        marked.probe.look(rounds).await == "1"
+    let rounds = "SELECT rounds || ' ' || (again_at > now() + interval '23 hours')
+                  FROM privacy_request WHERE again_at IS NOT NULL";
+    until("another round", async || {
+        let found = marked.server().database.one(rounds).await;
+        found.is_ok_and(|found| found == "1 true")
     })
     .await;
     is_nowhere(marked.server()).await;
+    // By the provider's ids reports are known as long as they may come, and no longer.
+    let ids = "SELECT string_agg(DISTINCT provider_message_id, ' ') FROM message
+               WHERE provider_message_id IN ('young', 'old')";
+    assert_eq!(marked.probe.look(ids).await, "young");
+    let hashes = "SELECT count(*) FROM message m JOIN customer c ON c.id = m.customer_id
+                  WHERE c.erased_at IS NOT NULL AND m.address_hash <> ''";
+    assert_eq!(marked.probe.look(hashes).await, "0");
 }
 
 #[tokio::test]
@@ -104,4 +122,33 @@ async fn an_answer_that_was_erased_is_not_given_again() {
         tonic::Code::FailedPrecondition,
         "PRECONDITION",
     );
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_being_made_is_waited_for() {
+    let marked = Marked::start().await;
+    // One that nobody goes on with.
+    let making = "INSERT INTO operation (tenant_id, id, kind, resource, request, run_at)
+                  SELECT tenant_id, '00000000-0000-7000-8000-00000000000b', 'MakeBundle', '', '{}',
+                         'infinity'
+                  FROM bundle;
+                  UPDATE bundle SET state = 'making',
+                      operation_id = '00000000-0000-7000-8000-00000000000b'";
+    let database = marked.server().database.connect().await.unwrap();
+    database.batch_execute(making).await.unwrap();
+    let operation = erase(&marked.probe.client, CUSTOMER).await;
+    let id = operation.name.replace("operations/", "");
+    let waits = format!("SELECT step || ' ' || total FROM operation WHERE id = '{id}'");
+    until("it waits", async || {
+        marked.probe.look(&waits).await == "withdraw 1"
+    })
+    .await;
+    // The letter is still where it was.
+    let letters = "SELECT count(*) FROM document WHERE erased_at IS NOT NULL";
+    assert_eq!(marked.probe.look(letters).await, "0");
+
+    let made = "UPDATE bundle SET state = 'ready'";
+    database.batch_execute(made).await.unwrap();
+    done(&marked.probe.client, operation).await;
+    super::left::printed(&marked).await;
 }

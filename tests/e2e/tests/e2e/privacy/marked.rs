@@ -129,7 +129,7 @@ fn told() -> Vec<String> {
     let things = [
         "first", "last", "title", "street", "mail", "testing", "evidence", "source", "segment",
         "meter", "site", "away", "web", "reason", "note", "person", "said", "order", "remark",
-        "subject", "text", "words", "blocked",
+        "subject", "text", "chat", "words", "blocked",
     ];
     things.iter().map(|thing| mark(thing)).collect()
 }
@@ -248,7 +248,7 @@ async fn work(server: &TestServer) -> String {
 async fn answer_back(probe: &Probe) {
     let inbound = json!([{
         "from": mark("testing"), "to": "us", "subject": mark("subject"), "text": mark("text"),
-        "id": "a",
+        "id": mark("chat"),
     }]);
     let (status, answer) = probe.post(&json!({"inbound": inbound})).await;
     assert_eq!(status, 200, "{answer}");
