@@ -244,8 +244,9 @@ async fn newest(server: &ServerArgs, tenant: &str) -> anyhow::Result<pb::AuditHe
     let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
     let mut request = Request::new(pb::GetAuditHeadRequest {});
     request.metadata_mut().insert(TENANT_KEY, slug);
-    let newest = AuditServiceClient::new(connection).get_audit_head(request);
-    let newest = newest.await.map_err(|status| refusal(&status))?;
+    let mut audit = AuditServiceClient::new(connection);
+    let newest = audit.get_audit_head(request).await;
+    let newest = newest.map_err(|status| refusal(&status))?;
     Ok(newest.into_inner())
 }
 
