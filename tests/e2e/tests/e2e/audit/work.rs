@@ -13,7 +13,7 @@ async fn who_asks_when_there_is_none_leaves_nothing() {
     let server = TestServer::start().await.unwrap();
     let client = server.client("linden").await.unwrap();
     let ids = [(); 2].map(|()| uuid::Uuid::now_v7().to_string());
-    for [contact, case] in [["", ""], [&ids[0], &ids[1]], [&ids[0], &ids[1]]] {
+    for [contact, case] in [["", ""], [&ids[0][..], &ids[1]], [&ids[0][..], &ids[1]]] {
         let request = planning::ClaimNextContactRequest {
             request_id: contact.into(),
             ..work_list::asks("anna")
