@@ -1,8 +1,9 @@
 //! The audit log: who did what when to what. Its chain: `chain`; what is done to it behind the server's back:
-//! `tampering`.
+//! `tampering`; who gets work: `work`.
 
 mod chain;
 mod tampering;
+mod work;
 
 use std::collections::BTreeSet;
 
@@ -10,8 +11,6 @@ use anklang_proto::anklang::audit::v1 as pb;
 use anklang_proto::anklang::brands::v1 as brands;
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::imports::v1::{ImportEntity, ImportHeader};
-use anklang_proto::anklang::planning::v1 as planning;
-use anklang_proto::anklang::winback::v1 as winback;
 use anklang_testkit::{Client, TestServer, program};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -268,45 +267,6 @@ async fn changes_are_in_the_log_once_and_trials_and_repetitions_are_not() {
     }
     assert!(looked > 15, "{looked}");
     assert_eq!(newest(&server).await.0, before);
-}
-
-#[tokio::test]
-async fn who_asks_for_work_when_there_is_none_leaves_nothing() {
-    let server = TestServer::start().await.unwrap();
-    let client = server.client("linden").await.unwrap();
-    let id = uuid::Uuid::now_v7().to_string();
-    for request_id in ["", &id, &id] {
-        let request = planning::ClaimNextContactRequest {
-            request_id: request_id.into(),
-            ..crate::work_list::asks("anna")
-        };
-        assert_eq!(crate::work_list::next(&client, request).await, None);
-        let request = winback::NextWinbackCaseRequest {
-            request_id: request_id.into(),
-            ..crate::winback::desk::asks("anna")
-        };
-        assert_eq!(crate::winback::desk::next(&client, request).await, None);
-    }
-    assert_eq!(list(&client, "").await, []);
-}
-
-#[tokio::test]
-async fn who_gets_work_is_in_the_log_with_what_it_is() {
-    let server = TestServer::start().await.unwrap();
-    let client = crate::winback::desk::shop(&server).await;
-    let case = crate::winback::desk::open(&server, "K1", &[]).await;
-    let got = crate::winback::desk::next(&client, crate::winback::desk::asks("anna")).await;
-    assert_eq!(got.unwrap().winback_case.unwrap().name, case);
-    let entries = list(&client, "method:NextWinbackCase").await;
-    let [entry] = &entries[..] else {
-        panic!("{entries:?}")
-    };
-    for name in ["users/anna", &case, "customers/K1"] {
-        assert!(
-            entry.resources.iter().any(|r| r == name),
-            "{name}: {entry:?}"
-        );
-    }
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ impl Client {
                 Ok(Err(status)) if Instant::now() < end => status,
                 _ => too_late(self.patience),
             };
-            in_doubt |= is_lost(&status) || status.code() == Code::DeadlineExceeded;
+            in_doubt = may_be_done(&status, in_doubt);
             let usual = Duration::from_secs(1 << (tries - 1));
             let wait = again_after(&status).map(|told| told.max(usual));
             let in_time = |wait: &Duration| {
@@ -151,6 +151,16 @@ impl Decoder for Of {
         message
             .map(Some)
             .map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// Whether a change may have been done that ended so; `before` is whether one of its tries may have done it.
+fn may_be_done(status: &Status, before: bool) -> bool {
+    match status.code() {
+        Code::DeadlineExceeded => true,
+        // Refused before it was looked whether the change is done already.
+        Code::ResourceExhausted | Code::Unauthenticated | Code::PermissionDenied => before,
+        _ => is_lost(status),
     }
 }
 
@@ -237,6 +247,17 @@ mod tests {
         }
         let status = Status::with_error_details(Code::InvalidArgument, message, details);
         refusal(&status).to_string()
+    }
+
+    #[test]
+    fn what_is_refused_after_it_was_lost_was_not_done() {
+        assert!(may_be_done(&Status::unavailable("lost"), false));
+        assert!(may_be_done(&Status::resource_exhausted("later"), true));
+        assert!(!may_be_done(&Status::resource_exhausted("later"), false));
+        assert!(
+            !may_be_done(&Status::not_found("gone"), true),
+            "else it were done"
+        );
     }
 
     #[test]
