@@ -178,11 +178,11 @@ mod tests {
             ..plain()
         };
         for (args, argument) in [(ca, "--ca"), (name, "--server-name")] {
-            let refused = args.connect(None).await.err().expect("refused").to_string();
+            let refused = args.connect(None).await.expect_err("refused").to_string();
             assert!(refused.starts_with(argument), "{refused}");
             assert!(refused.contains("https://"), "{refused}");
         }
-        let nobody = plain().connect(None).await.err().expect("nobody is there");
+        let nobody = plain().connect(None).await.expect_err("nobody is there");
         assert!(
             nobody.to_string().starts_with("no server answers"),
             "{nobody}"
