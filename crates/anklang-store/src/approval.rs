@@ -19,7 +19,9 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-pub use content::{Content, Facts, Price, Sample, Template, content, sample};
+pub use content::{
+    Content, Facts, Price, Sample, Template, approved, content, keep_members, sample,
+};
 
 use crate::{Conn, Result};
 
@@ -324,14 +326,6 @@ pub async fn approve(
     (by, remark): (&str, &str),
     today: NaiveDate,
 ) -> Result<bool> {
-    diesel::sql_query(
-        "UPDATE launch_approval SET brands = $3 WHERE tenant_id = $1 AND phase_id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
-    .bind::<Array<SqlUuid>, _>(&content.brands)
-    .execute(conn)
-    .await?;
     let moved: Flag = diesel::sql_query(
         "UPDATE phase p SET unapproved = false, changed_by = '{}', state = CASE WHEN EXISTS (
              SELECT FROM operation o WHERE o.tenant_id = p.tenant_id AND o.id = p.operation_id
