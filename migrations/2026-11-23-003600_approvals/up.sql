@@ -20,13 +20,19 @@ ALTER TABLE phase
                          'cancelled'));
 
 -- A phase that needs an approval: the limit that it is over, and the brands of its members, whose templates it
--- is made of.
+-- is made of. The rest is of what the members get, once everything is made.
 CREATE TABLE launch_approval (
-    tenant_id    uuid NOT NULL,
-    phase_id     uuid NOT NULL,
-    members_over bigint NOT NULL,
-    brands       uuid[] NOT NULL,
-    created_at   timestamptz NOT NULL DEFAULT now(),
+    tenant_id        uuid NOT NULL,
+    phase_id         uuid NOT NULL,
+    members_over     bigint NOT NULL,
+    brands           uuid[] NOT NULL,
+    members          bigint,
+    documents        bigint,
+    failed_documents bigint,
+    annual_amount    numeric,
+    excluded         jsonb,
+    members_sha256   bytea CHECK (length(members_sha256) = 32),
+    created_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, phase_id),
     FOREIGN KEY (tenant_id, phase_id) REFERENCES phase
 );

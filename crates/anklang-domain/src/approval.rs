@@ -3,9 +3,10 @@
 /// What callers are called when nobody is asked who they are.
 pub const ANYBODY: &str = "anybody";
 
-/// Whether a launch with so many members needs an approval, when those with more than `members_over` do.
-pub fn is_needed(members: i64, members_over: Option<i64>) -> bool {
-    members_over.is_some_and(|limit| members > limit)
+/// Whether a launch with so many members needs an approval, when those with more than `members_over` do. `before` are
+/// the members of the campaign's other launches that needed none: nobody gets around the limit bit by bit.
+pub fn is_needed(members: i64, before: i64, members_over: Option<i64>) -> bool {
+    members > 0 && members_over.is_some_and(|limit| members.saturating_add(before) > limit)
 }
 
 /// Why somebody cannot be the second person of a launch.
@@ -54,11 +55,15 @@ mod tests {
 
     #[test]
     fn launches_over_the_limit_need_an_approval() {
-        assert!(!is_needed(1_000_000, None));
-        assert!(!is_needed(0, Some(0)), "nobody is contacted");
-        assert!(is_needed(1, Some(0)));
-        assert!(!is_needed(500, Some(500)));
-        assert!(is_needed(501, Some(500)));
+        assert!(!is_needed(1_000_000, 1_000_000, None));
+        for before in [0, 501] {
+            assert!(!is_needed(0, before, Some(0)), "nobody is contacted");
+        }
+        assert!(is_needed(1, 0, Some(0)));
+        assert!(!is_needed(500, 0, Some(500)));
+        assert!(is_needed(501, 0, Some(500)));
+        assert!(!is_needed(100, 400, Some(500)));
+        assert!(is_needed(101, 400, Some(500)));
     }
 
     #[test]

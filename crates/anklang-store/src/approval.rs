@@ -19,7 +19,9 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-pub use content::{Content, Facts, Price, Sample, Template, content, sample};
+pub use content::{
+    Content, Facts, Price, Sample, Template, approved, content, keep_members, sample,
+};
 
 use crate::{Conn, Result};
 
@@ -68,6 +70,56 @@ pub async fn set_policy(
     .bind::<Text, _>(by)
     .get_result(conn)
     .await?)
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+/// Members of a campaign's launches that needed no approval, whatever has become of them, but for the phase `but`.
+pub async fn without_approval(
+    conn: &mut Conn,
+    tenant: TenantId,
+    campaign: CampaignId,
+    but: Option<PhaseId>,
+) -> Result<i64> {
+    let counted: Count = diesel::sql_query(
+        "SELECT coalesce(sum(a.members), 0)::bigint AS n
+         FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
+         WHERE p.tenant_id = $1 AND p.campaign_id = $2 AND p.id IS DISTINCT FROM $3
+           AND p.state <> 'failed' AND a.frozen_at IS NOT NULL
+           AND NOT EXISTS (SELECT FROM launch_approval l
+                           WHERE l.tenant_id = p.tenant_id AND l.phase_id = p.id)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(campaign.0)
+    .bind::<Nullable<SqlUuid>, _>(but.map(|phase| phase.0))
+    .get_result(conn)
+    .await?;
+    Ok(counted.n)
+}
+
+/// [`without_approval`] of a phase's campaign, but for the phase itself. The campaign's launches take turns until the
+/// end of the transaction, so that of two at once one counts the other.
+pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<i64> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = SqlUuid)]
+        campaign_id: Uuid,
+    }
+    let of: Row =
+        diesel::sql_query("SELECT campaign_id FROM phase WHERE tenant_id = $1 AND id = $2")
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<SqlUuid, _>(phase.0)
+            .get_result(conn)
+            .await?;
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('launches ' || $1::text, 0))")
+        .bind::<SqlUuid, _>(of.campaign_id)
+        .execute(conn)
+        .await?;
+    without_approval(conn, tenant, CampaignId(of.campaign_id), Some(phase)).await
 }
 
 /// Notes that a phase whose audience was frozen just now needs an approval, because it has more members than
@@ -324,14 +376,6 @@ pub async fn approve(
     (by, remark): (&str, &str),
     today: NaiveDate,
 ) -> Result<bool> {
-    diesel::sql_query(
-        "UPDATE launch_approval SET brands = $3 WHERE tenant_id = $1 AND phase_id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(phase.0)
-    .bind::<Array<SqlUuid>, _>(&content.brands)
-    .execute(conn)
-    .await?;
     let moved: Flag = diesel::sql_query(
         "UPDATE phase p SET unapproved = false, changed_by = '{}', state = CASE WHEN EXISTS (
              SELECT FROM operation o WHERE o.tenant_id = p.tenant_id AND o.id = p.operation_id

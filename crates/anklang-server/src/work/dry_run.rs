@@ -5,7 +5,7 @@
 use anklang_domain::approval as rule;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::window::start_of_day;
-use anklang_domain::{OperationId, forecast};
+use anklang_domain::{CampaignId, OperationId, forecast};
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
@@ -15,6 +15,7 @@ use chrono_tz::Tz;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::launch::{Plan, criteria_do_not_hold, keep_lease, progress};
 use super::operations::Interrupted;
@@ -35,6 +36,9 @@ pub struct DryRun {
     /// The route of the outbound.
     #[serde(default)]
     pub route: Option<String>,
+    /// The campaign, unless it is a new one.
+    #[serde(default)]
+    pub campaign: Option<Uuid>,
 }
 
 /// What came out; stored with the operation.
@@ -314,6 +318,10 @@ async fn outcome(
     let sending = sending(conn, tenant, launched, size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let policy = approval::policy(conn, tenant.id).await?;
+    let before = match plan.campaign {
+        Some(id) => approval::without_approval(conn, tenant.id, CampaignId(id), None).await?,
+        None => 0,
+    };
     Ok(Outcome {
         as_of: plan.launch.today,
         candidates: size.candidates,
@@ -331,7 +339,7 @@ async fn outcome(
         send_start: sending.start.unwrap_or(launched),
         send_end: sending.end,
         messages_per_minute: sending.per_minute,
-        needs_approval: rule::is_needed(size.members, policy.members_over),
+        needs_approval: rule::is_needed(size.members, before, policy.members_over),
     })
 }
 

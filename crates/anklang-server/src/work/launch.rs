@@ -238,11 +238,13 @@ impl Launch<'_> {
             .await
             .map_err(criteria_do_not_hold)?;
         let policy = approval::policy(&mut tx, tenant.id).await?;
-        if let Some(limit) = policy.members_over
-            && rule::is_needed(size.members, policy.members_over)
-        {
-            let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
-            keep_lease(self.app, self.held, requiring).await?;
+        if let Some(limit) = policy.members_over {
+            let counting = approval::before_it(&mut tx, tenant.id, self.phase());
+            let before = keep_lease(self.app, self.held, counting).await?;
+            if rule::is_needed(size.members, before, policy.members_over) {
+                let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
+                keep_lease(self.app, self.held, requiring).await?;
+            }
         }
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;

@@ -1,21 +1,20 @@
 //! What is approved: the facts of a launch, and of each member what it gets, under one hash.
 //!
 //! The facts are one JSON object that the database makes: `jsonb` has one text for one value, whatever the order in
-//! which it was put together. Members are hashed in parts of bounded size, and the facts hold the hash of these
-//! hashes. A document counts with its SHA-256, so that what is approved is the letters themselves.
+//! which it was put together. Members are hashed in parts of bounded size, once everything is made, and the facts hold
+//! the hash of these hashes. A document counts with its SHA-256, so that what is approved is the letters themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anklang_domain::{PhaseId, TenantId};
 use chrono::NaiveDate;
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Bytea, Jsonb, Nullable, Numeric, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bytea, Jsonb, Nullable, Numeric, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 use crate::launch::{AudienceOf, audience_size};
 use crate::offer::BRAND_MODEL;
@@ -31,8 +30,6 @@ pub struct Content {
     pub hash: [u8; 32],
     /// The facts.
     pub json: Value,
-    /// The members' brands.
-    pub brands: Vec<Uuid>,
 }
 
 /// A template that messages are made of.
@@ -120,15 +117,13 @@ struct Part {
     failed: i64,
     #[diesel(sql_type = Numeric)]
     amount: Decimal,
-    #[diesel(sql_type = Array<SqlUuid>)]
-    brands: Vec<Uuid>,
 }
 
 /// Of each member with `$3 < seq <= $4`: who it is and what it is offered. Whether an offer is still a draft, open or
 /// answered makes no difference.
 const MEMBERS: &str = "
     WITH member AS MATERIALIZED (
-        SELECT m.seq, o.annual_amount, o.document_template, d.sha256 AS document, co.brand_id,
+        SELECT m.seq, o.annual_amount, o.document_template, d.sha256 AS document,
                concat_ws('|', m.seq, m.contract_id, m.customer_id, o.number, o.annual_amount, o.currency,
                          to_char(o.valid_until, 'YYYY-MM-DD'), coalesce(encode(d.sha256, 'hex'), '-')) AS line
         FROM audience_member m
@@ -136,15 +131,12 @@ const MEMBERS: &str = "
             FROM offer WHERE tenant_id = $1 AND phase_id = $2 AND member_seq = m.seq OFFSET 0) o ON true
         LEFT JOIN LATERAL (SELECT sha256 FROM document
             WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
-        LEFT JOIN LATERAL (SELECT brand_id FROM contract
-            WHERE tenant_id = $1 AND id = m.contract_id OFFSET 0) co ON true
         WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
           AND m.exclusion IS NULL)
     SELECT sha256(convert_to(coalesce(string_agg(line, E'\\n' ORDER BY seq), ''), 'UTF8')) AS hash,
            count(*) AS members, count(document) AS documents,
            count(*) FILTER (WHERE document IS NULL AND document_template <> '') AS failed,
-           coalesce(sum(annual_amount), 0) AS amount,
-           coalesce(array_agg(DISTINCT brand_id) FILTER (WHERE brand_id IS NOT NULL), '{}') AS brands
+           coalesce(sum(annual_amount), 0) AS amount
     FROM member";
 
 /// The newest templates `t` of brands `b`, as a list.
@@ -155,20 +147,19 @@ const TEMPLATES: &str = "coalesce(jsonb_agg(jsonb_build_object(
             t.provider_variables)::text, 'UTF8')), 'hex'))
         ORDER BY b.code, t.key, t.language), '[]')";
 
-/// The facts as one object. `$3` are the members' brands, `$4` the hash of the shipped template, `$5` what was
-/// found of the members, `$6` their hash.
+/// The facts as one object. `$3` is the hash of the shipped template.
 fn facts() -> String {
     format!(
         "SELECT facts, facts::text AS text FROM (
-             SELECT $5 || jsonb_build_object(
+             SELECT jsonb_build_object(
+                 'members', k.members, 'members_sha256', encode(k.members_sha256, 'hex'),
+                 'documents', k.documents, 'failed_documents', k.failed_documents,
+                 'annual_amount', trim_scale(k.annual_amount)::text,
                  'campaign', c.id, 'campaign_name', c.name, 'phase', p.number, 'phase_name', p.name,
                  'launched_by', p.launched_by,
                  'launch_time', to_char(p.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'),
-                 'candidates', a.candidates, 'members_sha256', encode($6, 'hex'),
-                 'excluded', (SELECT coalesce(jsonb_object_agg(x.exclusion, x.n), '{{}}')
-                     FROM (SELECT exclusion, count(*) AS n FROM audience_member
-                           WHERE tenant_id = $1 AND phase_id = $2 AND exclusion IS NOT NULL
-                           GROUP BY exclusion) x),
+                 'candidates', a.candidates,
+                 'excluded', k.excluded,
                  'channel', ob.channel, 'account', ob.account, 'account_replaced_by',
                  (SELECT replaced_by FROM channel_account WHERE tenant_id = $1 AND id = ob.account),
                  'accounts', (SELECT coalesce(jsonb_object_agg(a.id, encode(sha256(convert_to(
@@ -180,10 +171,10 @@ fn facts() -> String {
                  'route_failover_seconds', r.failover_seconds,
                  'purpose', ob.purpose, 'phone', ob.phone, 'contact_plan', ob.contact_plan,
                  'message_template', ob.message_template, 'document_template', ob.document_template,
-                 'shipped_template', $4,
+                 'shipped_template', $3,
                  'templates', (SELECT {TEMPLATES}
                      FROM (SELECT DISTINCT ON (brand_id, language) * FROM template
-                           WHERE tenant_id = $1 AND brand_id = ANY($3) AND key = ob.message_template
+                           WHERE tenant_id = $1 AND brand_id = ANY(k.brands) AND key = ob.message_template
                            ORDER BY brand_id, language, version DESC) t
                      JOIN brand b ON b.tenant_id = $1 AND b.id = t.brand_id),
                  'follow_ups', (SELECT follow_up_messages FROM contact_plan
@@ -198,7 +189,7 @@ fn facts() -> String {
                      JOIN brand b ON b.tenant_id = $1 AND b.id = t.brand_id),
                  'brands', (SELECT coalesce(jsonb_object_agg(b.code, encode(sha256(convert_to(
                          ({BRAND_MODEL})::text, 'UTF8')), 'hex')), '{{}}')
-                     FROM brand b WHERE b.tenant_id = $1 AND (b.id = ANY($3) OR b.code IN (
+                     FROM brand b WHERE b.tenant_id = $1 AND (b.id = ANY(k.brands) OR b.code IN (
                          SELECT f.brand FROM anklang_follow_ups($1, ob.contact_plan) f))),
                  'product', pr.number, 'product_name', pr.name, 'division', pr.division,
                  'version', v.code, 'version_name', v.name,
@@ -211,6 +202,8 @@ fn facts() -> String {
                  'ending_within_days', p.ending_within_days) AS facts
              FROM phase p
              JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
+             JOIN launch_approval k ON k.tenant_id = p.tenant_id AND k.phase_id = p.id
+                  AND k.members_sha256 IS NOT NULL
              JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
              JOIN outbound ob ON ob.tenant_id = p.tenant_id AND ob.phase_id = p.id AND ob.number = 1
              JOIN product_version v ON v.tenant_id = p.tenant_id AND v.id = p.product_version_id
@@ -220,23 +213,25 @@ fn facts() -> String {
     )
 }
 
-/// What a phase has to send now. `shipped` is the hash of the message template that ships under its key, if one
-/// does. Reads every member.
-pub async fn content(
-    conn: &mut Conn,
-    tenant: TenantId,
-    phase: PhaseId,
-    shipped: Option<&str>,
-) -> Result<Content> {
-    // By whole keys, see `Store::begin_work`.
-    diesel::sql_query("SELECT set_config('plan_cache_mode', 'force_generic_plan', true)")
-        .execute(conn)
-        .await?;
+/// Keeps what the members of a phase get, once: everything is made, and does not change any more. Reads every
+/// member, in a transaction of [`crate::Store::begin_work`].
+pub async fn keep_members(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+    let missing = diesel::sql_query(
+        "SELECT 1 FROM launch_approval
+         WHERE tenant_id = $1 AND phase_id = $2 AND members_sha256 IS NULL",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .execute(conn)
+    .await?;
+    if missing == 0 {
+        return Ok(());
+    }
     let candidates = audience_size(conn, tenant, AudienceOf::Phase(phase))
         .await?
         .candidates;
     let (mut members, mut documents, mut failed) = (0, 0, 0);
-    let (mut amount, mut brands, mut hashes) = (Decimal::ZERO, BTreeSet::new(), Sha256::new());
+    let (mut amount, mut hashes) = (Decimal::ZERO, Sha256::new());
     let mut after = 0;
     while after < candidates {
         let until = (after + PER_PART).min(candidates);
@@ -252,28 +247,74 @@ pub async fn content(
         documents += part.documents;
         failed += part.failed;
         amount += part.amount;
-        brands.extend(part.brands);
         after = until;
     }
-    let brands: Vec<Uuid> = brands.into_iter().collect();
-    let all: [u8; 32] = hashes.finalize().into();
-    let found = serde_json::json!({
-        "members": members, "documents": documents, "failed_documents": failed,
-        "annual_amount": amount.normalize().to_string(),
-    });
+    let hash: [u8; 32] = hashes.finalize().into();
+    diesel::sql_query(
+        "UPDATE launch_approval SET members = $3, documents = $4, failed_documents = $5,
+                annual_amount = $6, members_sha256 = $7, excluded = (
+                    SELECT coalesce(jsonb_object_agg(x.exclusion, x.n), '{}')
+                    FROM (SELECT exclusion, count(*) AS n FROM audience_member
+                          WHERE tenant_id = $1 AND phase_id = $2 AND exclusion IS NOT NULL
+                          GROUP BY exclusion) x)
+         WHERE tenant_id = $1 AND phase_id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .bind::<BigInt, _>(members)
+    .bind::<BigInt, _>(documents)
+    .bind::<BigInt, _>(failed)
+    .bind::<Numeric, _>(amount)
+    .bind::<Bytea, _>(&hash[..])
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What a phase that waits has to send now. `shipped` is the hash of the message template that ships under its key,
+/// if one does.
+pub async fn content(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    shipped: Option<&str>,
+) -> Result<Content> {
     let made: Made = diesel::sql_query(facts())
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(phase.0)
-        .bind::<Array<SqlUuid>, _>(&brands)
         .bind::<Nullable<Text>, _>(shipped)
-        .bind::<Jsonb, _>(found)
-        .bind::<Bytea, _>(&all[..])
         .get_result(conn)
         .await?;
     Ok(Content {
         hash: Sha256::digest(made.text).into(),
         json: made.facts,
-        brands,
+    })
+}
+
+/// What was approved last.
+pub async fn approved(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<Content> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Bytea)]
+        hash: Vec<u8>,
+        #[diesel(sql_type = Jsonb)]
+        content: Value,
+    }
+    let row: Row = diesel::sql_query(
+        "SELECT hash, content FROM launch_decision
+         WHERE tenant_id = $1 AND phase_id = $2 AND kind = 'approved' ORDER BY id DESC LIMIT 1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .get_result(conn)
+    .await?;
+    let hash: [u8; 32] = row
+        .hash
+        .try_into()
+        .map_err(|_| StoreError::Stored("the hash of an approval".into()))?;
+    Ok(Content {
+        hash,
+        json: row.content,
     })
 }
 

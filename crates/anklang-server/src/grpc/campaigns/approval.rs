@@ -185,9 +185,7 @@ impl CampaignsApi {
             // Print files that were being made are not any more.
             bundle::of_phase(&mut tx, tenant.id, phase).await?;
         }
-        let response = view
-            .decided(&mut tx, &tenant, pb::LaunchApprovalState::Approved)
-            .await?;
+        let response = self.decided(&mut tx, &tenant, of, name).await?;
         if change.finish(tx, &response).await? {
             self.app.wake.operations.notify_waiters();
             self.app.wake.messages.notify_waiters();
@@ -231,13 +229,23 @@ impl CampaignsApi {
         let cancelled = settled(cancelled, name)?;
         let reason = request.reason.trim();
         approval::refuse(&mut tx, tenant.id, view.approval.phase(), &by, reason).await?;
-        let response = view
-            .decided(&mut tx, &tenant, pb::LaunchApprovalState::Refused)
-            .await?;
+        let response = self.decided(&mut tx, &tenant, of, name).await?;
         if change.finish(tx, &response).await? {
             self.wake_after(tenant.id, &cancelled).await;
         }
         Ok(response)
+    }
+
+    /// How it stands once it is decided.
+    async fn decided(
+        &self,
+        conn: &mut Conn,
+        tenant: &Tenant,
+        of: (CampaignId, i32),
+        name: &str,
+    ) -> ApiResult<pb::LaunchApproval> {
+        let found = find(conn, tenant, of, name, false).await?;
+        Ok(View::load(&self.app, conn, tenant, of, found).await?.wire)
     }
 }
 

@@ -89,6 +89,7 @@ impl CampaignsApi {
             launch: resolved.plan(&wanted, id.0, as_of),
             account: resolved.through.account.clone(),
             route: resolved.through.route.clone(),
+            campaign: resolved.existing_campaign().map(|id| id.0),
         };
         let new = NewOperation {
             id,

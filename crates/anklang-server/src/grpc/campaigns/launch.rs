@@ -66,6 +66,14 @@ impl Resolved<'_> {
         wanted.message_template.as_deref().unwrap_or(usual)
     }
 
+    /// The campaign, unless it is a new one.
+    pub(super) fn existing_campaign(&self) -> Option<CampaignId> {
+        match self.campaign {
+            CampaignTarget::Existing(id) => Some(*id),
+            CampaignTarget::New { .. } => None,
+        }
+    }
+
     /// Last day of the offers; moves along with the first day of the phase.
     fn last_day(&self, wanted: &Wanted) -> NaiveDate {
         let start = self.placed.slot.start;

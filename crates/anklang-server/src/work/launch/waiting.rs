@@ -29,6 +29,10 @@ impl Launch<'_> {
     /// Everything is made, and nobody outside has seen it.
     pub(super) async fn await_approval(&mut self) -> Result<(), Interrupted> {
         let (total, failed) = (self.held.operation.total, self.held.operation.failed);
+        let mut tx = self.app.store.begin_work(self.tenant.id).await?;
+        let keeping = approval::keep_members(&mut tx, self.tenant.id, self.phase());
+        keep_lease(self.app, self.held, keeping).await?;
+        tx.commit().await?;
         let mut tx = self.go_on().await?;
         self.advance(&mut tx, progress(OPENING, 0, total, failed))
             .await?;

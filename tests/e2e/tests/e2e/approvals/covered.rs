@@ -5,16 +5,18 @@ use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::channels::v1 as channels;
 use anklang_proto::anklang::planning::v1 as planning;
 use anklang_testkit::Client;
+use pb::launch_campaign_request::CampaignTarget;
 use pb::{LaunchApprovalState as State, PhaseState};
 use planning::OutcomeClass;
 
 use super::{A_WHILE, House, campaign_of, limit, look, read_and_approve, waiting};
 use crate::accounts::{self, relay};
+use crate::dry_runs::dry_run;
 use crate::mailing::{TENANT, save_message};
 use crate::phases::{pause, resume, until_state};
 use crate::phone::{by_phone, callable, contacts};
 use crate::planning::{put_plan, weekly};
-use crate::utility::{until, until_sent};
+use crate::utility::{launch, until, until_sent};
 use crate::work_list::{claim, record, says};
 
 #[tokio::test]
@@ -53,6 +55,31 @@ async fn other_settings_of_an_account_need_another_approval() {
     read_and_approve(&ben, &phase).await;
     resume(anna, &phase).await.unwrap();
     until_sent(anna, campaign_of(&phase), 4).await;
+}
+
+#[tokio::test]
+async fn launches_of_a_campaign_are_counted_together() {
+    let (house, utility) = House::with_limit(4).await;
+    let anna = &house.anna;
+    let first = launch(anna, utility.launch()).await;
+    let campaign = first.campaign.unwrap().name;
+    until_sent(anna, &campaign, 4).await;
+    let further = pb::LaunchCampaignRequest {
+        campaign_target: Some(CampaignTarget::Campaign(campaign.clone())),
+        ..utility.launch()
+    };
+    let dry = pb::DryRunLaunchRequest {
+        launch: Some(further.clone()),
+        ..Default::default()
+    };
+    assert!(dry_run(anna, dry).await.1.needs_approval);
+    let (_, phase) = waiting(anna, further).await;
+    let ben = house.ben().await;
+    assert_eq!(look(&ben, &phase).await.unwrap().members, 4);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(house.server.sink.count(), 4);
+    read_and_approve(&ben, &phase).await;
+    until_sent(anna, &campaign, 8).await;
 }
 
 /// The plan NORD: whom nobody reaches at once gets this mail.

@@ -291,6 +291,8 @@ async fn what_is_refused_or_cancelled_never_goes_out() {
     let seen = look(&ben, &phase).await.unwrap();
     let refusal = refuse(&ben, &phase, "Zu teuer").await.unwrap();
     assert_eq!(refusal.state(), State::Refused);
+    assert_eq!(refusal, look(&ben, &phase).await.unwrap());
+    assert_eq!((&refusal.hash[..], refusal.members), ("", 0));
     let decision = &refusal.decisions[0];
     assert_eq!(
         (decision.kind(), &decision.decider[..], &decision.remark[..]),

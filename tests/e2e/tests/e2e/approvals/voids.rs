@@ -102,6 +102,8 @@ async fn what_changes_has_to_be_approved_anew() {
     let over = look(&ben, &phase).await.unwrap();
     assert_eq!(over.state(), State::Approved);
     assert_eq!(over.decisions[0].kind(), Kind::Approved);
+    // It shows what was approved.
+    assert_eq!((&over.hash, &over.templates), (&void.hash, &void.templates));
 }
 
 #[tokio::test]

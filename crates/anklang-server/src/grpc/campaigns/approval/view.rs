@@ -22,7 +22,7 @@ const SAMPLE: i64 = 10;
 pub(super) struct View {
     /// How it stands.
     pub(super) approval: Approval,
-    /// What is approved; none while it is being made.
+    /// What is to be approved, or was; none while it is being made, and when it never goes out.
     pub(super) content: Option<Content>,
     /// The same for people.
     pub(super) wire: pb::LaunchApproval,
@@ -65,10 +65,17 @@ impl View {
             decisions: decisions.into_iter().map(decision_to_wire).collect(),
             ..Default::default()
         };
-        let mut content = None;
-        if shown.state() != pb::LaunchApprovalState::Preparing {
-            let shipped = shipped_message(&outbound.message_template).map(|s| hash_of(&s));
-            let found = approval::content(conn, tenant.id, id, shipped.as_deref()).await?;
+        let content = match shown.state() {
+            pb::LaunchApprovalState::Awaiting => {
+                let shipped = shipped_message(&outbound.message_template).map(|s| hash_of(&s));
+                Some(approval::content(conn, tenant.id, id, shipped.as_deref()).await?)
+            }
+            pb::LaunchApprovalState::Approved => {
+                Some(approval::approved(conn, tenant.id, id).await?)
+            }
+            _ => None,
+        };
+        if let Some(found) = &content {
             let facts = found.facts()?;
             if outbound.phone.is_none() {
                 let through = (&outbound.account[..], outbound.route.as_deref());
@@ -79,7 +86,6 @@ impl View {
             let sample = approval::sample(conn, tenant.id, id, SAMPLE).await?;
             shown.sample = sample.into_iter().map(sample_to_wire).collect();
             show(&mut shown, facts);
-            content = Some(found);
         }
         Ok(View {
             approval,
@@ -92,26 +98,6 @@ impl View {
     /// Whether its members get documents.
     pub(super) fn has_documents(&self) -> bool {
         !self.outbound.document_template.is_empty()
-    }
-
-    /// The same once it is decided.
-    pub(super) async fn decided(
-        self,
-        conn: &mut Conn,
-        tenant: &Tenant,
-        state: pb::LaunchApprovalState,
-    ) -> ApiResult<pb::LaunchApproval> {
-        let decisions = approval::decisions(conn, tenant.id, self.approval.phase()).await?;
-        let changers = match state {
-            pb::LaunchApprovalState::Approved => Vec::new(),
-            _ => self.approval.changed_by,
-        };
-        Ok(tagged(pb::LaunchApproval {
-            state: state.into(),
-            changers,
-            decisions: decisions.into_iter().map(decision_to_wire).collect(),
-            ..self.wire
-        }))
     }
 }
 
