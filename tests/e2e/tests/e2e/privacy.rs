@@ -6,6 +6,7 @@ mod late;
 mod left;
 mod marked;
 mod told;
+mod unrecorded;
 
 use std::path::Path;
 
