@@ -43,18 +43,24 @@ CREATE INDEX privacy_request_again ON privacy_request (tenant_id, again_at) WHER
 CREATE INDEX privacy_request_expires ON privacy_request (tenant_id, expires_at) WHERE path IS NOT NULL;
 SELECT anklang_secure('privacy_request');
 
--- Files that are to be deleted from the document store, listed by the transaction that forgets them: documents by
--- their hash, others by their path.
+-- Files that are to be deleted from the document store: documents by their hash, others by their path. Listed by the
+-- transaction that forgets them, for its request; or before they are written: letters by their offer, until they are
+-- recorded.
 CREATE TABLE erased_file (
     tenant_id  uuid NOT NULL REFERENCES tenant,
     id         uuid NOT NULL DEFAULT anklang_uuid7(),
-    request_id uuid NOT NULL,
+    request_id uuid,
+    offer_id   uuid,
     sha256     bytea,
     path       text,
+    created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, id),
-    CHECK (num_nonnulls(sha256, path) = 1)
+    CHECK (num_nonnulls(sha256, path) = 1),
+    CHECK (num_nonnulls(request_id, offer_id) = 1)
 );
-CREATE INDEX erased_file_request ON erased_file (tenant_id, request_id);
+CREATE INDEX erased_file_request ON erased_file (tenant_id, request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX erased_file_offer ON erased_file (tenant_id, offer_id) WHERE offer_id IS NOT NULL;
+CREATE INDEX erased_file_sha256 ON erased_file (tenant_id, sha256) WHERE offer_id IS NOT NULL;
 SELECT anklang_secure('erased_file');
 
 CREATE INDEX customer_erased ON customer (tenant_id, id) WHERE erased_at IS NOT NULL;

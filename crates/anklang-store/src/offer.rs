@@ -35,6 +35,7 @@ pub use withdraw::{open_members, withdraw};
 use crate::handover::event::ANNOUNCE;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::planning::calls;
+use crate::privacy::file;
 use crate::selection::{Statement, bound};
 use crate::{Conn, Result, StoreError};
 
@@ -555,7 +556,7 @@ async fn record(
     .bind::<Text, _>(state.as_str())
     .execute(conn)
     .await?;
-    Ok(())
+    file::recorded(conn, tenant, &offers).await
 }
 
 /// Why a contract cannot get an offer; the same rules as for an audience.

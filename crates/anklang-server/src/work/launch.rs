@@ -4,7 +4,8 @@
 //!
 //! The checkpoint is the operation's (step, done). Each chunk's rows and the checkpoint move in one
 //! transaction; documents are put into the store before the transaction that records them, under
-//! their hash, so that putting them again after a crash changes nothing.
+//! their hash, so that putting them again after a crash changes nothing. Until they are recorded they are on the list
+//! of files to be deleted.
 
 mod waiting;
 
@@ -12,11 +13,12 @@ use std::sync::Arc;
 
 use anklang_domain::approval as rule;
 use anklang_domain::offer::OpenOffers;
-use anklang_domain::{PhaseId, ProductVersionId};
+use anklang_domain::{PhaseId, ProductVersionId, TenantId};
 use anklang_store::launch::{self as steps, AudienceOf, Freeze};
 use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms};
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::planning::calls;
+use anklang_store::privacy::file;
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, approval, channel_route};
 use chrono::{NaiveDate, TimeDelta, Utc};
@@ -48,8 +50,8 @@ const ROWS_PER_CHUNK: i64 = 5_000;
 /// Documents that are made and recorded together.
 const DOCUMENTS_PER_CHUNK: i64 = 200;
 
-/// Documents under way for each thread that renders: one is rendered, the others are put.
-const DOCUMENTS_PER_THREAD: usize = 4;
+/// Documents that are put at the same time for each thread that renders.
+const PUTS_PER_THREAD: usize = 4;
 
 /// What the worker needs to know; stored with the operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -324,7 +326,7 @@ impl Launch<'_> {
         let newest = newest_of(&mut tx, &self.tenant, &drafts).await?;
         tx.commit().await?;
 
-        let making = make_documents(self.app, newest, drafts);
+        let making = make_documents(self.app, self.tenant.id, newest, drafts);
         let (made, errors) = keep_lease(self.app, self.held, making).await?;
 
         let mut tx = self.app.store.begin_work(self.tenant.id).await?;
@@ -476,31 +478,50 @@ async fn newest_of(
     Newest::load(conn, tenant.id, &brands, key).await
 }
 
-/// Renders on all cores and puts into the store: more documents are under way than there are cores, so
-/// that these have work while others are being written. A document that cannot be made is an error in
-/// words and no reason to stop; a store that does not answer is.
+/// Renders on all cores, then puts into the store. A document that cannot be made is an error in words and no reason
+/// to stop; a store that does not answer is.
 async fn make_documents(
     app: &App,
+    tenant: TenantId,
     newest: Newest,
     contents: Vec<Content>,
 ) -> Result<(Vec<NewDocument>, Vec<String>), Interrupted> {
     let newest = Arc::new(newest);
-    let results: Vec<Result<NewDocument, String>> = stream::iter(contents)
-        .map(|content| {
-            let newest = Arc::clone(&newest);
-            async move { make_document(app, newest, content).await }
-        })
-        .buffer_unordered(app.config.render_threads * DOCUMENTS_PER_THREAD)
-        .try_collect()
-        .await?;
-    let (mut made, mut errors) = (Vec::new(), Vec::new());
+    let results: Vec<Result<Rendered, String>> = stream::iter(contents)
+        .map(|content| render_document(app, Arc::clone(&newest), content))
+        .buffer_unordered(app.config.render_threads)
+        .collect()
+        .await;
+    let (mut rendered, mut errors) = (Vec::new(), Vec::new());
     for result in results {
         match result {
-            Ok(document) => made.push(document),
+            Ok(document) => rendered.push(document),
             Err(error) => errors.push(error),
         }
     }
-    Ok((made, errors))
+    Ok((put_documents(app, tenant, rendered).await?, errors))
+}
+
+/// Puts documents into the store, listed until they are recorded: of what is not, because the server dies or somebody
+/// withdraws the offer, the sweep and erasures know.
+async fn put_documents(
+    app: &App,
+    tenant: TenantId,
+    rendered: Vec<Rendered>,
+) -> Result<Vec<NewDocument>, Interrupted> {
+    let documents: Vec<&NewDocument> = rendered.iter().map(|r| &r.document).collect();
+    let mut tx = app.store.begin_work(tenant).await?;
+    file::add_letters(&mut tx, tenant, &documents).await?;
+    tx.commit().await?;
+    stream::iter(rendered)
+        .map(|Rendered { document, bytes }| async move {
+            let put = app.documents.put(&document.sha256, bytes).await;
+            put.map_err(store_trouble)?;
+            Ok::<_, Interrupted>(document)
+        })
+        .buffer_unordered(app.config.render_threads * PUTS_PER_THREAD)
+        .try_collect()
+        .await
 }
 
 /// What callers see of an error of the document store; the log has the rest.
@@ -509,12 +530,18 @@ pub(super) fn store_trouble(error: DocumentError) -> Interrupted {
     Interrupted::Other("the document store does not answer; trying again".into())
 }
 
-/// Makes the document of one offer and puts it into the store.
-pub async fn make_document(
+/// A document that is not in the store yet.
+struct Rendered {
+    document: NewDocument,
+    bytes: Vec<u8>,
+}
+
+/// Renders the document of one offer.
+async fn render_document(
     app: &App,
     newest: Arc<Newest>,
     content: Content,
-) -> Result<Result<NewDocument, String>, Interrupted> {
+) -> Result<Rendered, String> {
     let templates = app.templates.clone();
     let offer_id = content.offer_id;
     let turn = app.templates.turn_to_render().await;
@@ -529,13 +556,9 @@ pub async fn make_document(
         drop(turn);
         Ok::<(TemplateId, anklang_render::Pdf), String>((id, pdf))
     });
-    let rendered = rendering
+    let (id, pdf) = rendering
         .await
-        .unwrap_or_else(|panic| Err(format!("offer {offer_id}: rendering failed: {panic}")));
-    let (id, pdf) = match rendered {
-        Ok(rendered) => rendered,
-        Err(error) => return Ok(Err(error)),
-    };
+        .unwrap_or_else(|panic| Err(format!("offer {offer_id}: rendering failed: {panic}")))?;
     let document = NewDocument {
         offer_id,
         sha256: pdf.sha256,
@@ -545,11 +568,10 @@ pub async fn make_document(
         template_language: id.language,
         template_version: id.version,
     };
-    app.documents
-        .put(&document.sha256, pdf.bytes)
-        .await
-        .map_err(store_trouble)?;
-    Ok(Ok(document))
+    Ok(Rendered {
+        document,
+        bytes: pdf.bytes,
+    })
 }
 
 /// Makes the document of a single offer that is still a draft, and opens it. When none can be made
@@ -567,11 +589,14 @@ pub async fn finish_single(
     let Some(content) = contents.pop() else {
         return Err(StoreError::Missing(format!("offer {offer_id}")).into());
     };
-    let made = make_document(app, Arc::new(newest), content).await;
+    let made = match render_document(app, Arc::new(newest), content).await {
+        Ok(rendered) => put_documents(app, tenant.id, vec![rendered]).await.map(Ok),
+        Err(error) => Ok(Err(error)),
+    };
     let mut tx = app.store.begin_work(tenant.id).await?;
     let result = match made {
-        Ok(Ok(document)) => {
-            offer::open_with_documents(&mut tx, tenant.id, &[document]).await?;
+        Ok(Ok(documents)) => {
+            offer::open_with_documents(&mut tx, tenant.id, &documents).await?;
             Ok(Ok(()))
         }
         Ok(Err(error)) => {

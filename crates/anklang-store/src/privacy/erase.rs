@@ -15,21 +15,9 @@ use crate::{Conn, Result, bundle};
 
 /// How many rows of each table an erasure would empty or remove, without those that are searched.
 pub async fn count(conn: &mut Conn, subject: &Subject) -> Result<Counts> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = BigInt)]
-        n: i64,
-    }
-    let mut counts = Counts::new();
-    for table in tables() {
-        let Some(rows) = left(table) else { continue };
-        let sql = format!("SELECT count(*) AS n {rows}");
-        let Row { n } = subject.query(sql).get_result(conn).await?;
-        if n > 0 {
-            counts.insert(table.name.to_owned(), n);
-        }
-    }
-    Ok(counts)
+    let tables = tables().iter();
+    let tables = tables.filter_map(|table| Some((table.name, left(table)?)));
+    super::count(conn, subject, tables).await
 }
 
 /// Empties or removes all rows of a person, and gives how many of each table. Files are listed to be deleted before

@@ -3,20 +3,13 @@
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bytea, Jsonb, Text};
 use diesel_async::RunQueryDsl;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::Value;
 
 use super::registry::{Table, Whose, tables};
 use super::{Counts, Subject};
 use crate::{Conn, Result};
-
-/// The person's rows of a table, as objects of its columns.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// The table.
-    pub table: &'static str,
-    /// Its rows.
-    pub rows: Vec<Value>,
-}
 
 /// A letter to the person, which lies in the document store.
 #[derive(Debug, Clone, QueryableByName)]
@@ -32,49 +25,47 @@ pub struct Letter {
     pub size_bytes: i64,
 }
 
-/// All rows of a person, of one moment in a transaction of [`crate::Store::begin_snapshot`]. Tables without any are
-/// left out.
-pub async fn rows(conn: &mut Conn, subject: &Subject) -> Result<Vec<Told>> {
+/// The tables that exports hold rows of.
+pub fn told() -> impl Iterator<Item = &'static Table> {
+    tables().iter().filter(|table| rows_of(table).is_some())
+}
+
+/// The person's rows of a table, as objects of its columns, one after the other as the database gives them. All tables
+/// are of one moment in a transaction of [`crate::Store::begin_snapshot`].
+pub async fn rows<'a>(
+    conn: &'a mut Conn,
+    subject: &Subject,
+    table: &Table,
+) -> Result<BoxStream<'a, Result<Value>>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Jsonb)]
         row: Value,
     }
-    let mut all = Vec::new();
-    for table in tables().iter().filter(|table| table.told) {
-        let Some(sql) = select(table) else { continue };
-        let rows: Vec<Row> = subject.query(sql).load(conn).await?;
-        if !rows.is_empty() {
-            all.push(Told {
-                table: table.name,
-                rows: rows.into_iter().map(|row| row.row).collect(),
-            });
-        }
-    }
-    Ok(all)
+    let Some(rows) = rows_of(table) else {
+        return Ok(futures::stream::empty().boxed());
+    };
+    let columns = table.told_columns().join(", ");
+    let sql = format!("SELECT to_jsonb(r) AS row FROM (SELECT {columns} {rows}) r");
+    let rows = subject.query(sql).load_stream::<Row>(conn).await?;
+    Ok(rows.map(|row| -> Result<Value> { Ok(row?.row) }).boxed())
 }
 
-fn select(table: &Table) -> Option<String> {
+/// `FROM … WHERE …`: the rows `t` of a person that exports hold.
+fn rows_of(table: &Table) -> Option<String> {
     let Whose::Person(whose) = table.whose else {
         return None;
     };
-    Some(format!(
-        "SELECT to_jsonb(r) AS row FROM (
-             SELECT {} FROM {} t WHERE t.tenant_id = $1 AND {whose} AND {}) r",
-        table.told_columns().join(", "),
-        table.name,
-        table.telling
-    ))
+    let Table { name, telling, .. } = table;
+    table
+        .told
+        .then(|| format!("FROM {name} t WHERE t.tenant_id = $1 AND {whose} AND {telling}"))
 }
 
 /// How many rows of each table an export would hold.
 pub async fn count(conn: &mut Conn, subject: &Subject) -> Result<Counts> {
-    let told = rows(conn, subject).await?;
-    let count = |told: Told| {
-        let n = i64::try_from(told.rows.len()).unwrap_or(i64::MAX);
-        (told.table.to_owned(), n)
-    };
-    Ok(told.into_iter().map(count).collect())
+    let tables = told().filter_map(|table| Some((table.name, rows_of(table)?)));
+    super::count(conn, subject, tables).await
 }
 
 /// The letters to a person that there are, by the number of their offer.

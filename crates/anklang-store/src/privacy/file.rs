@@ -5,11 +5,12 @@
 
 use anklang_domain::TenantId;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Bool, Bytea, Nullable, Text, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::Subject;
+use crate::offer::NewDocument;
 use crate::{Conn, Result, Store};
 
 /// A file on the list.
@@ -26,9 +27,16 @@ pub struct Listed {
     pub path: Option<String>,
 }
 
-/// Lists the letters to a person, and exports of the person's data, which can be downloaded no more.
+/// Lists the letters to a person, also those that were never recorded, and exports of the person's data, which can be downloaded no more.
 pub(super) async fn list(conn: &mut Conn, subject: &Subject, request: Uuid) -> Result<()> {
     for sql in [
+        "WITH held AS MATERIALIZED (
+             SELECT f.id FROM erased_file f
+             WHERE f.tenant_id = $1 AND f.offer_id IN (
+                 SELECT id FROM offer WHERE tenant_id = $1 AND customer_id = $2)
+             FOR UPDATE)
+         UPDATE erased_file SET request_id = $4, offer_id = NULL
+         WHERE tenant_id = $1 AND id IN (SELECT id FROM held)",
         "INSERT INTO erased_file (tenant_id, request_id, sha256)
          SELECT DISTINCT $1::uuid, $4::uuid, d.sha256 FROM offer o
          JOIN document d ON d.tenant_id = $1 AND d.offer_id = o.id AND d.erased_at IS NULL
@@ -63,6 +71,38 @@ pub async fn add(conn: &mut Conn, tenant: TenantId, request: Uuid, path: &str) -
     Ok(id)
 }
 
+/// Lists letters of drafts that are about to be put into the store; [`recorded`] takes them off.
+pub async fn add_letters(
+    conn: &mut Conn,
+    tenant: TenantId,
+    letters: &[&NewDocument],
+) -> Result<()> {
+    diesel::sql_query(
+        "INSERT INTO erased_file (tenant_id, offer_id, sha256)
+         SELECT $1, l.offer_id, l.sha256 FROM unnest($2::uuid[], $3::bytea[]) AS l (offer_id, sha256)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(letters.iter().map(|l| l.offer_id).collect::<Vec<_>>())
+    .bind::<Array<Bytea>, _>(letters.iter().map(|l| &l.sha256[..]).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes letters of these offers off the list that are recorded now.
+pub(crate) async fn recorded(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]) -> Result<()> {
+    diesel::sql_query(
+        "DELETE FROM erased_file f USING document d
+         WHERE f.tenant_id = $1 AND f.offer_id = ANY($2) AND d.tenant_id = $1
+           AND d.offer_id = f.offer_id AND d.sha256 = f.sha256 AND d.erased_at IS NULL",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(offers)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Takes a file off the list: it is gone, or to be kept.
 pub async fn remove(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<()> {
     diesel::sql_query("DELETE FROM erased_file WHERE tenant_id = $1 AND id = $2")
@@ -91,12 +131,18 @@ pub async fn of_request(
     .await?)
 }
 
-/// Files listed by requests that are over, at most `limit`.
+/// Files listed by requests that are over, and letters that were not recorded and never will be, as their offers are
+/// no drafts any more; at most `limit`. Whoever was putting them an hour ago has ended by now.
 pub async fn left(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<Listed>> {
     Ok(diesel::sql_query(
         "SELECT f.id, f.sha256, f.path FROM erased_file f
-         JOIN privacy_request r ON r.tenant_id = f.tenant_id AND r.id = f.request_id
-         WHERE f.tenant_id = $1 AND r.state <> 'running' ORDER BY f.id LIMIT $2",
+         WHERE f.tenant_id = $1 AND (
+             EXISTS (SELECT FROM privacy_request r
+                     WHERE r.tenant_id = $1 AND r.id = f.request_id AND r.state <> 'running')
+             OR f.offer_id IS NOT NULL AND f.created_at < now() - interval '1 hour'
+                AND NOT EXISTS (SELECT FROM offer o WHERE o.tenant_id = $1 AND o.id = f.offer_id
+                                AND o.state = 'draft'))
+         ORDER BY f.id LIMIT $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<BigInt, _>(limit)
@@ -104,9 +150,9 @@ pub async fn left(conn: &mut Conn, tenant: TenantId, limit: i64) -> Result<Vec<L
     .await?)
 }
 
-/// Whether a document that is not erased has the same bytes: letters without anything of their own share a file, over
-/// all tenants.
-pub async fn is_shared(store: &Store, sha256: &[u8]) -> Result<bool> {
+/// Whether a document that is not erased has the same bytes, or one that is being put, other than the one listed at
+/// this place: letters without anything of their own share a file, over all tenants.
+pub async fn is_shared(store: &Store, sha256: &[u8], listed: Uuid) -> Result<bool> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Bool)]
@@ -116,9 +162,14 @@ pub async fn is_shared(store: &Store, sha256: &[u8]) -> Result<bool> {
     let row: Row = diesel::sql_query(
         "SELECT EXISTS (SELECT FROM tenant n CROSS JOIN LATERAL (
              SELECT FROM document
-             WHERE tenant_id = n.id AND sha256 = $1 AND erased_at IS NULL LIMIT 1) d) AS shared",
+             WHERE tenant_id = n.id AND sha256 = $1 AND erased_at IS NULL LIMIT 1) d)
+             OR EXISTS (SELECT FROM tenant n CROSS JOIN LATERAL (
+             SELECT FROM erased_file
+             WHERE tenant_id = n.id AND sha256 = $1 AND offer_id IS NOT NULL AND id <> $2
+             LIMIT 1) f) AS shared",
     )
     .bind::<Bytea, _>(sha256)
+    .bind::<SqlUuid, _>(listed)
     .get_result(&mut tx)
     .await?;
     tx.commit().await?;

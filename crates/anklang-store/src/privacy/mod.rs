@@ -19,7 +19,7 @@ use anklang_domain::TenantId;
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
-use diesel::sql_types::{Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -66,6 +66,28 @@ impl Subject {
             .bind::<SqlUuid, _>(self.id)
             .bind::<Text, _>(self.number.clone())
     }
+}
+
+/// How many rows `FROM … WHERE …` of each table there are; tables without any are left out.
+async fn count(
+    conn: &mut Conn,
+    subject: &Subject,
+    tables: impl Iterator<Item = (&'static str, String)>,
+) -> Result<Counts> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    let mut counts = Counts::new();
+    for (name, rows) in tables {
+        let sql = format!("SELECT count(*) AS n {rows}");
+        let Row { n } = subject.query(sql).get_result(conn).await?;
+        if n > 0 {
+            counts.insert(name.to_owned(), n);
+        }
+    }
+    Ok(counts)
 }
 
 /// The customer with that number.

@@ -6,6 +6,7 @@ mod late;
 mod left;
 mod marked;
 mod told;
+mod unrecorded;
 
 use std::path::Path;
 
@@ -169,8 +170,19 @@ async fn of_others(server: &TestServer) -> Vec<String> {
 async fn an_export_holds_all_that_is_known() {
     let marked = Marked::start().await;
     let client = &marked.probe.client;
+    let trial = pb::ExportPersonalDataRequest {
+        customer: CUSTOMER.into(),
+        validate_only: true,
+        ..Default::default()
+    };
+    let tried = client.privacy().export_personal_data(trial).await.unwrap();
+    let tried = request_of(&tried.into_inner());
     let asked = export(client, CUSTOMER).await.unwrap();
     let done = done(client, asked).await;
+    for table in ["customer", "contact_point", "consent", "message"] {
+        assert!(done.rows[table] > 0, "{table}: {done:?}");
+        assert_eq!(tried.rows[table], done.rows[table], "{table}");
+    }
     assert_eq!(done.kind(), pb::PrivacyRequestKind::Export);
     assert_eq!(done.customer, CUSTOMER);
     assert_eq!(done.requested_by, "anybody");

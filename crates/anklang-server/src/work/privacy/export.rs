@@ -1,21 +1,23 @@
 //! Gathers what there is about a person into a file.
 //!
-//! All rows are of one moment; they are read into memory, which is bounded by what there can be of one customer, and
-//! written when the transaction is over. The file is on the list of those to be deleted until the transaction that
-//! records it; killed in between, it is made again under another name.
+//! All rows are of one moment, of a transaction that only reads and is open while they are written, row by row: memory
+//! is bounded by a row and a piece of the file. The file is on the list of those to be deleted until the transaction
+//! that records it; killed in between, it is made again under another name.
 
 use anklang_domain::name;
 use anklang_store::operation::{self, End, Leased};
-use anklang_store::privacy::export::{self, Letter, Told};
+use anklang_store::privacy::export::{self, Letter};
 use anklang_store::privacy::request::{self, File};
 use anklang_store::privacy::{self, Counts, Subject, file};
 use chrono::{SecondsFormat, TimeDelta, Utc};
+use futures::TryStreamExt;
 use object_store::path::Path;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{request_of, subject_of};
-use crate::documents::Stored;
+use crate::documents::{Stored, Writing};
 use crate::telemetry::meters;
 use crate::work::App;
 use crate::work::bundle::pdf_name;
@@ -84,47 +86,89 @@ fn must_be_there(subject: &Subject) -> Result<(), Interrupted> {
 }
 
 async fn write(app: &App, subject: &Subject, path: &str) -> Result<(Stored, Counts), Interrupted> {
-    let mut tx = app.store.begin_snapshot(subject.tenant).await?;
-    let told = export::rows(&mut tx, subject).await?;
-    let letters = export::letters(&mut tx, subject).await?;
-    tx.commit().await?;
-    let count = |told: &Told| {
-        let n = i64::try_from(told.rows.len()).unwrap_or(i64::MAX);
-        (told.table.to_owned(), n)
-    };
-    let counts = told.iter().map(count).collect();
-    let text = serde_json::to_vec_pretty(&document(subject, told, &letters))
-        .map_err(|e| Interrupted::Other(e.to_string()))?;
     let writing = app.documents.write(&Path::from(path)).await;
-    let mut writing = writing.map_err(store_trouble)?;
-    for piece in text.chunks(PIECE) {
-        let appended = writing.append(piece.to_vec()).await;
-        appended.map_err(store_trouble)?;
+    let mut out = Out {
+        writing: writing.map_err(store_trouble)?,
+        text: Vec::new(),
+    };
+    match tell(app, subject, &mut out).await {
+        Ok(counts) => Ok((out.finish().await?, counts)),
+        Err(error) => {
+            out.writing.abort().await;
+            Err(error)
+        }
     }
-    let stored = writing.finish().await.map_err(store_trouble)?;
-    Ok((stored, counts))
 }
 
-fn document(subject: &Subject, told: Vec<Told>, letters: &[Letter]) -> Value {
-    let tables: Map<String, Value> = told
-        .into_iter()
-        .map(|told| (told.table.to_owned(), Value::Array(told.rows)))
-        .collect();
-    let files: Vec<Value> = letters
-        .iter()
-        .map(|letter| {
-            json!({
-                "name": format!("{}/document", name::format(&[("offers", &letter.offer_number)])),
-                "file_name": pdf_name(&letter.offer_number),
-                "sha256": hex::encode(&letter.sha256),
-                "size_bytes": letter.size_bytes,
-            })
-        })
-        .collect();
+/// Writes the object, a row to a line.
+async fn tell(app: &App, subject: &Subject, out: &mut Out) -> Result<Counts, Interrupted> {
+    let mut counts = Counts::new();
+    let now = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
+    out.add("{\n\"customer\": ", &subject.resource()).await?;
+    out.add(",\n\"create_time\": ", &now).await?;
+    out.text.extend_from_slice(b",\n\"tables\": {");
+    let mut tx = app.store.begin_snapshot(subject.tenant).await?;
+    for table in export::told() {
+        let mut n = 0;
+        let mut rows = export::rows(&mut tx, subject, table).await?;
+        while let Some(row) = rows.try_next().await? {
+            if n == 0 {
+                let comma = if counts.is_empty() { "\n" } else { ",\n" };
+                out.add(comma, table.name).await?;
+            }
+            out.add(if n == 0 { ": [\n" } else { ",\n" }, &row).await?;
+            n += 1;
+        }
+        if n > 0 {
+            out.text.push(b']');
+            counts.insert(table.name.to_owned(), n);
+        }
+    }
+    let letters = export::letters(&mut tx, subject).await?;
+    tx.commit().await?;
+    let files: Vec<Value> = letters.iter().map(told_file).collect();
+    out.add("\n},\n\"files\": ", &files).await?;
+    out.text.extend_from_slice(b"\n}\n");
+    Ok(counts)
+}
+
+fn told_file(letter: &Letter) -> Value {
     json!({
-        "customer": subject.resource(),
-        "create_time": Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
-        "tables": tables,
-        "files": files,
+        "name": format!("{}/document", name::format(&[("offers", &letter.offer_number)])),
+        "file_name": pdf_name(&letter.offer_number),
+        "sha256": hex::encode(&letter.sha256),
+        "size_bytes": letter.size_bytes,
     })
+}
+
+/// The file, and what of its text was not sent to the store yet.
+struct Out {
+    writing: Writing,
+    text: Vec<u8>,
+}
+
+impl Out {
+    /// Adds a text and a value.
+    async fn add(
+        &mut self,
+        text: &str,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), Interrupted> {
+        self.text.extend_from_slice(text.as_bytes());
+        serde_json::to_writer(&mut self.text, value)
+            .map_err(|e| Interrupted::Other(e.to_string()))?;
+        if self.text.len() >= PIECE {
+            let piece = std::mem::take(&mut self.text);
+            self.writing.append(piece).await.map_err(store_trouble)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Stored, Interrupted> {
+        self.writing
+            .append(self.text)
+            .await
+            .map_err(store_trouble)?;
+        self.writing.finish().await.map_err(store_trouble)
+    }
 }

@@ -116,7 +116,7 @@ async fn subject_of(app: &App, held: &Leased) -> Result<Subject, Interrupted> {
 async fn delete(app: &App, tenant: TenantId, listed: &Listed) -> Result<(), Interrupted> {
     let path = match (&listed.sha256, &listed.path) {
         (Some(sha256), _) => {
-            let shared = file::is_shared(&app.store, sha256).await?;
+            let shared = file::is_shared(&app.store, sha256, listed.id).await?;
             (!shared).then(|| documents::path(sha256))
         }
         (None, path) => path.as_deref().map(Path::from),
