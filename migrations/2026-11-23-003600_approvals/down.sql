@@ -11,10 +11,11 @@ DROP TRIGGER product_version_voids_approvals ON product_version;
 DROP TRIGGER product_voids_approvals ON product;
 DROP TRIGGER brand_voids_approvals ON brand;
 DROP TRIGGER template_voids_approvals ON template;
-DROP FUNCTION phase_announces_approval, phase_voids_approval, contract_voids_approvals, outbound_voids_approvals,
-    contact_plan_voids_approvals, channel_account_voids_approvals, channel_route_voids_approvals, product_version_voids_approvals,
-    product_voids_approvals, brand_voids_approvals, template_voids_approvals, anklang_covered,
-    anklang_accounts, anklang_follow_ups,    anklang_void_approvals, anklang_and_caller, anklang_caller, anklang_share_approvals, anklang_is_unsent;
+DROP FUNCTION phase_announces_approval, phase_voids_approval, contract_voids_approvals,
+    outbound_voids_approvals, contact_plan_voids_approvals, channel_account_voids_approvals,
+    channel_route_voids_approvals, product_version_voids_approvals, product_voids_approvals,
+    brand_voids_approvals, template_voids_approvals, anklang_covered, anklang_accounts, anklang_follow_ups,
+    anklang_void_approvals, anklang_and_caller, anklang_caller, anklang_share_approvals, anklang_is_unsent;
 DROP TABLE launch_decision, launch_approval, approval_policy;
 UPDATE operation o SET cancel_requested = true, run_at = least(o.run_at, now())
 FROM phase p

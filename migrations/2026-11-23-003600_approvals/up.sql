@@ -118,16 +118,17 @@ END
 $$;
 
 -- The outbounds of a tenant's phases that need an approval, or may come to, and have something left to send. brands:
--- of the members; NULL as long as nobody knows them.
+-- of the members; NULL as long as nobody knows them. document_template: NULL once the documents are made.
 CREATE FUNCTION anklang_covered(of_tenant uuid)
     RETURNS TABLE (phase_id uuid, id uuid, account text, route text, message_template text,
-                   contact_plan text, product_version_id uuid, brands uuid[])
+                   document_template text, contact_plan text, product_version_id uuid, brands uuid[])
     LANGUAGE sql STABLE AS $$
-    SELECT o.phase_id, o.id, o.account, o.route, o.message_template, o.contact_plan, p.product_version_id,
-           c.brands
-    FROM (SELECT a.phase_id, a.brands FROM launch_approval a WHERE a.tenant_id = of_tenant
+    SELECT o.phase_id, o.id, o.account, o.route, o.message_template,
+           CASE WHEN NOT c.made THEN o.document_template END, o.contact_plan, p.product_version_id, c.brands
+    FROM (SELECT a.phase_id, a.brands, a.members_sha256 IS NOT NULL AS made
+          FROM launch_approval a WHERE a.tenant_id = of_tenant
           UNION ALL
-          SELECT f.id, NULL FROM phase f
+          SELECT f.id, NULL, false FROM phase f
           WHERE f.tenant_id = of_tenant AND f.state IN ('planned', 'launching')
             AND EXISTS (SELECT FROM approval_policy x
                         WHERE x.tenant_id = of_tenant AND x.members_over IS NOT NULL)
@@ -172,7 +173,7 @@ BEGIN
     PERFORM anklang_share_approvals(changed.tenant_id);
     PERFORM anklang_void_approvals(changed.tenant_id, ARRAY(
         SELECT o.phase_id FROM anklang_covered(changed.tenant_id) o
-        WHERE o.message_template = changed.key
+        WHERE changed.key IN (o.message_template, o.document_template)
           AND (o.brands IS NULL OR changed.brand_id = ANY(o.brands))
            OR EXISTS (SELECT FROM anklang_follow_ups(changed.tenant_id, o.contact_plan) f
                       JOIN brand b ON b.tenant_id = changed.tenant_id AND b.code = f.brand

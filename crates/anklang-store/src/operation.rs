@@ -409,6 +409,26 @@ pub async fn note_errors(conn: &mut Conn, held: &Leased, errors: &[String]) -> R
     still_held(rows)
 }
 
+/// Says what an operation waits for, in the place of its errors; the first ten stay. Nothing is written when it is as
+/// it was.
+pub async fn note_waits(conn: &mut Conn, held: &Leased, waits: &[String]) -> Result<()> {
+    let first = waits.get(..10).unwrap_or(waits);
+    if held.operation.last_errors == first {
+        return Ok(());
+    }
+    let rows = diesel::sql_query(
+        "UPDATE operation SET last_errors = $4
+         WHERE tenant_id = $1 AND id = $2 AND attempt = $3 AND state = 'running'",
+    )
+    .bind::<SqlUuid, _>(held.operation.tenant_id)
+    .bind::<SqlUuid, _>(held.operation.id)
+    .bind::<Integer, _>(held.operation.attempt)
+    .bind::<Array<Text>, _>(first)
+    .execute(conn)
+    .await?;
+    still_held(rows)
+}
+
 /// How an operation ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum End {

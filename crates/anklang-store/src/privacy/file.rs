@@ -27,7 +27,8 @@ pub struct Listed {
     pub path: Option<String>,
 }
 
-/// Lists the letters to a person, also those that were never recorded, and exports of the person's data, which can be downloaded no more.
+/// Lists the letters to a person, also those that were never recorded, and exports of the person's data, which can be
+/// downloaded no more.
 pub(super) async fn list(conn: &mut Conn, subject: &Subject, request: Uuid) -> Result<()> {
     for sql in [
         "WITH held AS MATERIALIZED (

@@ -169,13 +169,19 @@ pub async fn populate(server: &TestServer) -> World {
 
 /// A policy that asks for no approvals, and phases that were approved all the same.
 async fn save_approvals(server: &TestServer) {
-    let approvals = "
+    let approvals = r#"
         INSERT INTO approval_policy (tenant_id, updated_by)
         SELECT id, 'tokens/anna' FROM tenant WHERE slug = 'linden';
-        INSERT INTO launch_approval (tenant_id, phase_id, members_over)
-        SELECT tenant_id, id, 0 FROM phase;
-        INSERT INTO launch_decision (tenant_id, phase_id, kind, decided_by)
-        SELECT tenant_id, phase_id, 'approved', 'tokens/ben' FROM launch_approval";
+        INSERT INTO launch_approval (tenant_id, phase_id, members_over, brands)
+        SELECT tenant_id, id, 0, '{}' FROM phase;
+        INSERT INTO launch_decision (tenant_id, phase_id, kind, decided_by, hash, content)
+        SELECT tenant_id, phase_id, 'approved', 'tokens/ben', sha256(''), '{
+            "candidates": 9, "members": 4, "excluded": {}, "documents": 4, "failed_documents": 0,
+            "route_accounts": [], "templates": [], "follow_up_templates": [],
+            "shipped_template": null, "product_name": "Strom", "version_name": "Neu",
+            "annual_amount": "1", "prices": {"base_price_per_year": "1",
+            "unit_price_per_kwh": "1", "currency": "EUR", "valid_from": "2026-01-01",
+            "valid_to": null}}' FROM launch_approval"#;
     let database = server.database.connect().await.unwrap();
     database.batch_execute(approvals).await.unwrap();
 }

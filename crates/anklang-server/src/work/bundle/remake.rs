@@ -18,17 +18,18 @@ use super::{
     recorded,
 };
 use crate::documents::Writing;
+use crate::grpc::documents::outbound_resource;
 use crate::work::App;
 use crate::work::launch::{keep_lease, store_trouble};
 use crate::work::operations::Interrupted;
 
 /// What was done of the files that an erasure has marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remade {
     /// One was made anew.
     One,
-    /// The others are of bundles that are being made, which is waited for.
-    Waits,
+    /// The others are of bundles that are being made: this one is waited for.
+    Waits(String),
     /// There are no more.
     All,
 }
@@ -45,12 +46,15 @@ pub async fn remake(
     let Some(stale) = rows::next_stale(&mut tx, tenant, request).await? else {
         return Ok(Remade::All);
     };
-    if stale.is_making {
-        return Ok(Remade::Waits);
-    }
     let outbound = rows::get(&mut tx, tenant, stale.outbound_id).await?;
     tx.commit().await?;
     let outbound = outbound.ok_or_else(|| StoreError::Missing("the outbound".into()))?;
+    if stale.is_making {
+        return Ok(Remade::Waits(format!(
+            "{}/bundle",
+            outbound_resource(&outbound)
+        )));
+    }
     let mut bundle = Bundle {
         app,
         held,

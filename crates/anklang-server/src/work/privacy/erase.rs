@@ -16,7 +16,7 @@ use anklang_store::privacy::erase::{self, Place};
 use anklang_store::privacy::request;
 use anklang_store::privacy::{Counts, Subject, file, withdraw};
 use anklang_store::tenant::Tenant;
-use anklang_store::{StoreError, tenant};
+use anklang_store::{Conn, StoreError, tenant};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -67,7 +67,12 @@ pub async fn run(
                 let request = request_of(&held.operation);
                 match bundle::remake(app, held, request, stop).await? {
                     Remade::One => {}
-                    Remade::Waits => wait(app, held, stop).await?,
+                    Remade::Waits(name) => {
+                        let mut tx = app.store.begin(tenant.id).await?;
+                        note(&mut tx, held, "print_files", &[name]).await?;
+                        tx.commit().await?;
+                        wait(app, held, stop).await?;
+                    }
                     Remade::All => go_on(app, held, "files").await?,
                 }
             }
@@ -90,7 +95,7 @@ pub async fn run(
 /// Moves the checkpoint to the beginning of a step.
 async fn go_on(app: &App, held: &mut Leased, step: &'static str) -> Result<(), Interrupted> {
     let mut tx = app.store.begin(held.operation.tenant()).await?;
-    operation::advance(&mut tx, held, progress(step, 0, 0, 0)).await?;
+    note(&mut tx, held, step, &[]).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -121,7 +126,7 @@ async fn withdraw(
         true => "search",
         false => "withdraw",
     };
-    operation::advance(&mut tx, held, progress(step, 0, total(&under_way), 0)).await?;
+    note(&mut tx, held, step, &under_way).await?;
     tx.commit().await?;
     app.wake.handover.notify_one();
     if !under_way.is_empty() {
@@ -130,8 +135,20 @@ async fn withdraw(
     Ok(())
 }
 
-fn total(under_way: &[String]) -> i64 {
-    i64::try_from(under_way.len()).unwrap_or(i64::MAX)
+/// Moves the checkpoint, and names what is waited for.
+async fn note(
+    conn: &mut Conn,
+    held: &mut Leased,
+    step: &str,
+    under_way: &[String],
+) -> Result<(), StoreError> {
+    let total = i64::try_from(under_way.len()).unwrap_or(i64::MAX);
+    let waits: Vec<String> = under_way
+        .iter()
+        .map(|name| format!("waits for {name}"))
+        .collect();
+    operation::note_waits(conn, held, &waits).await?;
+    operation::advance(conn, held, progress(step, 0, total, 0)).await
 }
 
 /// Searches the next answers of calls.
@@ -182,11 +199,12 @@ async fn erase(
     };
     let (under_way, counts) = keep_lease(app, held, work).await?;
     if !under_way.is_empty() {
-        operation::advance(&mut tx, held, progress("erase", 0, total(&under_way), 0)).await?;
+        note(&mut tx, held, "erase", &under_way).await?;
         tx.commit().await?;
         return wait(app, held, stop).await;
     }
     request::add_counts(&mut tx, tenant.id, request, &counts).await?;
+    operation::note_waits(&mut tx, held, &[]).await?;
     if request == held.operation.id {
         erase::announce(&mut tx, subject).await?;
     }

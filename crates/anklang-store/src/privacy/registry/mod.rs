@@ -11,6 +11,9 @@ mod outreach;
 
 use std::sync::LazyLock;
 
+/// Columns, and lists of their members.
+pub type Members = &'static [(&'static str, &'static [&'static [&'static str]])];
+
 /// What is known of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
@@ -26,7 +29,7 @@ pub struct Table {
     pub telling: &'static str,
     /// Of columns of objects: the members that exports hold, others are the tenant's own, e.g. who worked. A column
     /// of which they hold none, object or not, is left out.
-    pub members: &'static [(&'static str, &'static [&'static [&'static str]])],
+    pub members: Members,
     /// Columns that say nothing of the person: bookkeeping, hashes, people of the tenant.
     pub other: &'static [&'static str],
     /// Keys and pseudonyms, which stay.
@@ -179,10 +182,7 @@ impl Table {
     }
 
     /// Exports hold these members of columns of objects alone.
-    const fn members(
-        self,
-        members: &'static [(&'static str, &'static [&'static [&'static str]])],
-    ) -> Self {
+    const fn members(self, members: Members) -> Self {
         Table { members, ..self }
     }
 
@@ -239,7 +239,7 @@ pub fn columns() -> Vec<(&'static str, &'static str)> {
 pub fn told_whole() -> Vec<(&'static str, &'static str)> {
     let of = |table: &'static Table| {
         let names = table.told_names();
-        let whole = names.filter(|column| table.members_of(column).is_none());
+        let whole = names.filter(move |column| table.members_of(column).is_none());
         whole.map(move |column| (table.name, column))
     };
     tables()

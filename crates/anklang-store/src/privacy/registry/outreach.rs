@@ -141,8 +141,8 @@ pub(super) const TABLES: &[Table] = &[
         .other(&["created_at"])
         .keys(&["id", "pool_id", "customer_id"])
         .shown(&["code", "given_at"]),
-    // Before messages lose theirs. The hash stays: whoever brings the address again does not have it written to. Why an address is blocked that
-    // another customer has as well is that one's to know.
+    // Before messages lose theirs. The hash stays: whoever brings the address again does not have it written to. Why an
+    // address is blocked that another customer has as well is that one's to know.
     Table::of_person(
         "suppression",
         "t.address_hash IN (
@@ -162,7 +162,8 @@ pub(super) const TABLES: &[Table] = &[
                   THEN t.reason ELSE 'erased' END",
         ),
     )]),
-    // Of a provider's words the code stays: statements are told by it. Its id stays while reports may come. A notice is to the tenant's own people.
+    // Of a provider's words the code stays: statements are told by it. Its id stays while reports may come. A notice is
+    // to the tenant's own people.
     Table::of_person("message", "t.customer_id = $2")
         .telling("t.notice IS NULL")
         .members(&[("notice", &[]), ("address_hash", &[])])

@@ -3,6 +3,8 @@
 use anklang_local::smtp::{Fault, Faults, Matching};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::messages::v1 as messages;
+use anklang_proto::anklang::templates::v1::DocumentContent;
+use anklang_proto::anklang::templates::v1::template::Content;
 use anklang_testkit::Client;
 use messages::{MessageResolution, MessageState};
 use pb::{LaunchApprovalState as State, LaunchDecisionKind as Kind, PhaseState};
@@ -11,6 +13,7 @@ use tonic::{Code, Status};
 use super::voids::save_mail;
 use super::{A_WHILE, House, approve, campaign_of, look, read_and_approve, refuse, waiting};
 use crate::campaigns::metadata;
+use crate::mailing::save_template;
 use crate::phases::{pause, planned, resume, run_sql, until_state};
 use crate::refused;
 use crate::utility::{until, until_sent};
@@ -63,14 +66,23 @@ async fn who_has_changed_what_goes_out_does_not_approve_it() {
     assert_eq!(refusal.state(), State::Refused);
 }
 
+async fn save_letter(client: &Client, source: &str) {
+    let letter = Content::Document(DocumentContent {
+        typst_source: source.into(),
+    });
+    let name = "brands/linden/templates/offer_letter.de";
+    save_template(client, name, letter).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_a_planned_phase_sends_is_not_approved_by_who_changes_it() {
     let (house, utility) = House::with_limit(0).await;
     let (anna, ben) = (&house.anna, house.ben().await);
     let (campaign, operation) = planned(anna, &utility, 5).await;
     let phase = metadata(&operation).resource;
-    save_mail(&ben, "linden", "Von Ben").await;
-    // Its day has come.
+    let cleo = house.as_of(2, "linden").await;
+    // The letters are made of it when its day comes.
+    save_letter(&ben, "Angebot #sys.inputs.offer.number").await;
     let sql = "UPDATE phase SET start_date = start_date - 10";
     run_sql(&house.server, sql).await;
     until_state(anna, &phase, PhaseState::AwaitingApproval).await;
@@ -78,7 +90,10 @@ async fn what_a_planned_phase_sends_is_not_approved_by_who_changes_it() {
     assert_eq!(seen.changers, ["tokens/ben"]);
     let status = approve(&ben, &phase, &seen.hash).await.unwrap_err();
     is_denied(&status, "you have changed");
-    let cleo = house.as_of(2, "linden").await;
+    // They are made: another template changes none of them.
+    save_letter(&cleo, "Neu: #sys.inputs.offer.number").await;
+    let again = look(&cleo, &phase).await.unwrap();
+    assert_eq!((&again.hash, again.changers), (&seen.hash, seen.changers));
     read_and_approve(&cleo, &phase).await;
     until_sent(anna, &campaign, 4).await;
 }

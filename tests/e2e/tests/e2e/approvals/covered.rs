@@ -36,7 +36,7 @@ async fn other_settings_of_an_account_need_another_approval() {
     until_state(anna, &phase, PhaseState::Active).await;
     // How fast it sends is no matter of what it sends.
     let slower = channels::ChannelAccount {
-        rate: "5/s".into(),
+        rate: "50/second".into(),
         ..Default::default()
     };
     accounts::update(anna, "relay", slower, &["rate"])

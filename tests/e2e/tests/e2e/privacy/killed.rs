@@ -2,12 +2,30 @@
 
 use std::time::Duration;
 
+use anklang_proto::anklang::operations::v1::OperationMetadata;
+use anklang_proto::google::longrunning as lro;
+use anklang_testkit::Client;
+use prost::Message;
 use serde_json::json;
 
 use super::marked::{CUSTOMER, Marked, call};
 use super::{done, erase, files, is_nowhere, of_others};
 use crate::mailing::{over, until};
 use crate::refused;
+
+/// The names of what an operation says it waits for.
+async fn waited_for(client: &Client, operation: &lro::Operation) -> Vec<String> {
+    let request = lro::GetOperationRequest {
+        name: operation.name.clone(),
+    };
+    let found = client.operations().get_operation(request).await.unwrap();
+    let metadata = found.into_inner().metadata.unwrap();
+    let metadata = OperationMetadata::decode(&metadata.value[..]).unwrap();
+    let waits = metadata.last_errors.iter();
+    waits
+        .map(|line| line.strip_prefix("waits for ").unwrap().to_owned())
+        .collect()
+}
 
 #[tokio::test]
 async fn who_talks_to_the_customer_is_waited_for() {
@@ -26,11 +44,12 @@ async fn who_talks_to_the_customer_is_waited_for() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let waits = "SELECT count(*) FROM customer WHERE number = '0000' AND last_name <> ''";
     assert_eq!(marked.probe.look(waits).await, "1");
+    let client = &marked.probe.client;
+    assert_eq!(waited_for(client, &operation).await, [&marked.planned[..]]);
     // What has begun is not left half done.
-    let cancel = anklang_proto::google::longrunning::CancelOperationRequest {
+    let cancel = lro::CancelOperationRequest {
         name: operation.name.clone(),
     };
-    let client = &marked.probe.client;
     client.operations().cancel_operation(cancel).await.unwrap();
 
     let outcome = json!({
@@ -143,12 +162,20 @@ async fn a_bundle_that_is_being_made_is_waited_for() {
         marked.probe.look(&waits).await == "withdraw 1"
     })
     .await;
+    let client = &marked.probe.client;
+    assert_eq!(
+        waited_for(client, &operation).await,
+        [&marked.bundle.name[..]]
+    );
     // The letter is still where it was.
     let letters = "SELECT count(*) FROM document WHERE erased_at IS NOT NULL";
     assert_eq!(marked.probe.look(letters).await, "0");
 
     let made = "UPDATE bundle SET state = 'ready'";
     database.batch_execute(made).await.unwrap();
-    done(&marked.probe.client, operation).await;
+    let name = operation.name.clone();
+    done(client, operation).await;
+    let over = over(client, &name).await;
+    assert!(waited_for(client, &over).await.is_empty());
     super::left::printed(&marked).await;
 }
