@@ -254,7 +254,7 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     workers.spawn(telemetry::backlog::run(own, stop));
     if roles.api {
         workers.spawn(app.auth.clone().run(ending.clone()));
-        // Until it is told to stop, calls go on to read.
+        // What is left of calls when the server stops is read from the primary.
         let (app, stop) = with();
         workers.spawn(async move {
             tokio::select! {

@@ -347,7 +347,10 @@ mod tests {
             attributes("postgres://a@one/anklang?target_session_attrs=read-write"),
             (write, None)
         );
-        assert_eq!(attributes("postgres://a@one,two/anklang"), (write, Some(third)));
+        assert_eq!(
+            attributes("postgres://a@one,two/anklang"),
+            (write, Some(third))
+        );
         assert_eq!(
             attributes("host=one,two port=1,2 connect_timeout=1 dbname=x"),
             (write, Some(Duration::from_secs(1)))

@@ -136,7 +136,10 @@ impl Store {
         let tenant = self.as_tenant(tenant, plans)?;
         let replica = self.replica.as_ref().filter(|replica| replica.serves());
         if let Some(replica) = replica.filter(|_| !Call::wants_fresh()) {
-            match replica.begin(SNAPSHOT, &tenant, self.bounds.is_some()).await {
+            match replica
+                .begin(SNAPSHOT, &tenant, self.bounds.is_some())
+                .await
+            {
                 Ok(tx) => {
                     self.reads.count(true);
                     return Ok(tx);
@@ -181,9 +184,7 @@ impl Store {
     }
 
     async fn begin_with(&self, how: &str, settings: &str) -> Result<Tx> {
-        self.main
-            .begin(how, settings, self.bounds.is_some())
-            .await
+        self.main.begin(how, settings, self.bounds.is_some()).await
     }
 
     /// A connection for loads with COPY, which diesel does not know, logged in as whoever the URL
@@ -250,7 +251,8 @@ impl Store {
             Some(direct) => Ok(direct),
             None if login.keeps_server() => Ok(login),
             None => Err(StoreError::Pool(
-                "migrations need a session of their own, past the pooler: set database.direct_url".into(),
+                "migrations need a session of their own, past the pooler: set database.direct_url"
+                    .into(),
             )),
         }
     }

@@ -10,17 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Result;
 use crate::connections::{Connections, Probe};
 use crate::login::Login;
 use crate::tx::Tx;
-use crate::Result;
 
 /// How often it is measured. Between two measurements what it shows counts as getting older.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// The end of the primary's log, written to disk or not; nothing of a server that is a standby by now.
-const END: &str =
-    "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END";
+const END: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END";
 
 /// How far the log was replayed; nothing of a server that is a primary by now, and goes its own way.
 const REPLAYED: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END";
@@ -59,7 +58,8 @@ impl Marks {
         if self.0.back().is_some_and(|(_, last)| *last > end) {
             self.0.clear();
         }
-        self.0.retain(|(then, _)| at.duration_since(*then) <= max_lag);
+        self.0
+            .retain(|(then, _)| at.duration_since(*then) <= max_lag);
         self.0.push_back((at, end));
     }
 
@@ -142,7 +142,9 @@ impl Replica {
                     "the replica is more than {max_lag} s behind: all is read from the primary"
                 ),
                 (false, None) => {
-                    tracing::warn!("the replica does not answer as one: all is read from the primary");
+                    tracing::warn!(
+                        "the replica does not answer as one: all is read from the primary"
+                    );
                 }
             }
         }

@@ -215,7 +215,9 @@ fn register_replica(store: Store) {
     let reads = store.clone();
     meter()
         .u64_observable_counter("anklang.replica.reads")
-        .with_description("Transactions of calls that a replica may answer, by where they were read")
+        .with_description(
+            "Transactions of calls that a replica may answer, by where they were read",
+        )
         .with_unit("{transaction}")
         .with_callback(move |observer| {
             for (server, n) in reads.reads().by_server() {
