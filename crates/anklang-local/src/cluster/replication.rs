@@ -1,8 +1,9 @@
 //! A server that follows another one: made of a copy of it, up to date by its log, ready to take its place.
 
-use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
 
 use super::account::Account;
 use super::binaries::Binaries;
@@ -98,10 +99,14 @@ pub(super) fn copy(
 ) -> Result<()> {
     let fresh = folder.fresh_data()?;
     let mut command = account.command(binaries.postgres.with_file_name("pg_basebackup"));
-    command
-        .args(["-d", primary, "-D"])
-        .arg(&fresh)
-        .args(["-R", "-X", "stream", "-c", "fast", "--no-sync"]);
+    command.args(["-d", primary, "-D"]).arg(&fresh).args([
+        "-R",
+        "-X",
+        "stream",
+        "-c",
+        "fast",
+        "--no-sync",
+    ]);
     super::run(command)?;
     folder.adopt_fresh_data()
 }

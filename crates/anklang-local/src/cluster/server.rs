@@ -167,7 +167,10 @@ impl Server {
     pub(super) fn kill(&mut self) -> Result<()> {
         self.stopped = true;
         if !self.stop_by(Signal::KILL, KILL_PATIENCE) {
-            bail!("the database server (process {}) cannot be killed", self.pid);
+            bail!(
+                "the database server (process {}) cannot be killed",
+                self.pid
+            );
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod cli;
 mod collector;
 mod conventions;
 mod crash;
+mod databases;
 mod desk;
 mod documents;
 mod dry_runs;
