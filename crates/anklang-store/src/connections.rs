@@ -1,6 +1,6 @@
 //! Connections: pools of them, for diesel and for COPY, and when one is not given out again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed;
@@ -37,20 +37,36 @@ const SUSPECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// When a write was last refused because its server can only be read. A name, an address or a pooler may lead
 /// elsewhere since a failover: what was opened before is closed.
-static READ_ONLY: Mutex<Option<Instant>> = Mutex::new(None);
+static READ_ONLY: Refusals = Refusals(Mutex::new(None));
 
 /// Notes that a server has refused to write.
 pub(crate) fn refused_to_write() {
-    let mut at = READ_ONLY.lock().unwrap_or_else(PoisonError::into_inner);
-    if at.is_none_or(|at| at.elapsed() >= SUSPECT_AGAIN) {
-        *at = Some(Instant::now());
-    }
+    READ_ONLY.note();
 }
 
 /// Whether a connection may lead to such a server.
 fn is_suspect(metrics: &managed::Metrics) -> bool {
-    let at = READ_ONLY.lock().unwrap_or_else(PoisonError::into_inner);
-    at.is_some_and(|at| metrics.created <= at)
+    READ_ONLY.came_after(metrics.created)
+}
+
+/// When something was last refused.
+struct Refusals(Mutex<Option<Instant>>);
+
+impl Refusals {
+    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        let mut last = self.last();
+        if last.is_none_or(|last| last.elapsed() >= SUSPECT_AGAIN) {
+            *last = Some(Instant::now());
+        }
+    }
+
+    fn came_after(&self, moment: Instant) -> bool {
+        self.last().is_some_and(|last| moment <= last)
+    }
 }
 
 /// Connections to one database. Cheap to clone.
@@ -244,14 +260,15 @@ mod tests {
 
     #[test]
     fn what_was_opened_before_a_write_was_refused_is_not_given_out_again() {
-        let before = managed::Metrics::default();
-        refused_to_write();
-        assert!(is_suspect(&before));
-        std::thread::sleep(Duration::from_millis(1));
-        let after = managed::Metrics::default();
-        assert!(!is_suspect(&after));
-        // All the time there is no other: what was just opened may stay for a moment.
-        refused_to_write();
-        assert!(!is_suspect(&after));
+        let refusals = Refusals(Mutex::default());
+        let before = Instant::now();
+        assert!(!refusals.came_after(before));
+        refusals.note();
+        assert!(refusals.came_after(before));
+        let after = Instant::now() + Duration::from_millis(1);
+        assert!(!refusals.came_after(after));
+        // As long as there is no other server: what was just opened may stay for a moment.
+        refusals.note();
+        assert!(!refusals.came_after(after));
     }
 }

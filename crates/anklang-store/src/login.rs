@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn of_several_hosts_the_one_that_can_be_written_to_is_taken_in_time() {
-        let attributes = |url| {
+        let attributes = |url: &str| {
             let login = Login::read(url).expect(url).writing();
             let config = &login.config;
             (

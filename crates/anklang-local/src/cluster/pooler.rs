@@ -47,7 +47,7 @@ impl Pooler {
         connections: u16,
     ) -> Result<Self> {
         let folder = folder.into();
-        let program = PLACES.iter().map(Path::new).find(|path| path.exists());
+        let program = PLACES.into_iter().map(Path::new).find(|path| path.exists());
         let program = program.context("no PgBouncer is installed; `apt install pgbouncer`")?;
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;

@@ -84,7 +84,8 @@ fn calling(
             }
             let name = format!("brands/sw/templates/of_{caller}_{round}.de");
             let saved = save_message(&client, &name, "Betreff", "Guten Tag").await;
-            told.saved.extend(told_name(told.heard(saved)));
+            let saved = told.heard(saved).map(|template| template.name);
+            told.saved.extend(saved);
             let board = campaigns::GetInfoboardRequest {
                 name: campaign.clone(),
             };
@@ -93,10 +94,6 @@ fn calling(
         }
         told
     })
-}
-
-fn told_name(template: Option<templates::Template>) -> Option<String> {
-    template.map(|template| template.name)
 }
 
 /// The tenant's templates.
