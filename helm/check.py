@@ -103,6 +103,11 @@ AXES = {
         {"migrations": {"run": "server"}},
         {"migrations": {"run": "none"}},
         {"migrations": {"secretName": "owner", "secretKey": "uri", "serviceAccountName": "migrations"}},
+        {
+            "migrations": {"run": "server"},
+            "database": {"directSecretKey": "direct", "replicaSecretKey": "replica"},
+            "config": {"database": {"pooler": "transaction", "replica_max_lag_seconds": 10}},
+        },
     ],
     "network": [
         {},
