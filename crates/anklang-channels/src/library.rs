@@ -8,12 +8,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anklang_plugin_abi::*;
 use anklang_plugin_proto::v1::Manifest;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use prost::Message;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
@@ -22,6 +24,9 @@ use crate::LoadError;
 /// `RTLD_NODELETE` of glibc and musl, which libloading does not name: code of a plugin may run
 /// at any time on its own threads, so it must stay.
 const RTLD_NODELETE: i32 = 0x1000;
+
+/// So often sealing is tried again.
+const SEAL_TRIES: u32 = 40;
 
 /// SHA-256 of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,7 +101,15 @@ fn sealed(path: &Path, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(fd);
     file.write_all(bytes)?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, seals)?;
+    let mut tries = 0;
+    // The kernel refuses while it has pages of the file in its own hands, which passes.
+    while let Err(error) = fcntl_add_seals(&file, seals) {
+        if error != Errno::BUSY || tries == SEAL_TRIES {
+            return Err(error.into());
+        }
+        tries += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(file.into())
 }
 
