@@ -120,23 +120,23 @@ async fn mails_to_whom_nobody_reaches_are_approved_with_the_calls() {
     let anna = callable(&house.server, 2).await;
     let ben = house.as_of(1, TENANT).await;
     limit(&anna, Some(0)).await.unwrap();
-    save(&anna, "missed_mail", "Erste Fassung").await;
-    save(&anna, "other_mail", "Anders").await;
+    save(&anna, "contact_missed_mail", "Erste Fassung").await;
+    save(&anna, "contact_missed_other", "Anders").await;
     let phone = pb::PhoneSpec {
-        contact_plan: plan(&anna, "missed_mail").await,
+        contact_plan: plan(&anna, "contact_missed_mail").await,
         ..Default::default()
     };
     let (_, phase) = waiting(&anna, by_phone(phone)).await;
     let seen = look(&ben, &phase).await.unwrap();
     let templates: Vec<&str> = seen.templates.iter().map(|t| &t.template[..]).collect();
-    assert_eq!(templates, ["brands/sw/templates/missed_mail.de"]);
+    assert_eq!(templates, ["brands/sw/templates/contact_missed_mail.de"]);
     read_and_approve(&ben, &phase).await;
     until_state(&anna, &phase, PhaseState::Active).await;
 
     // The mail changes while somebody calls: it is queued, and waits.
     let planned = contacts(&anna, &phase).await;
     let claimed = claim(&anna, &planned[&0].name, "anna").await.unwrap();
-    save(&anna, "missed_mail", "Zweite Fassung").await;
+    save(&anna, "contact_missed_mail", "Zweite Fassung").await;
     let void = look(&ben, &phase).await.unwrap();
     assert_eq!(void.state(), State::Awaiting);
     assert!(
@@ -151,7 +151,7 @@ async fn mails_to_whom_nobody_reaches_are_approved_with_the_calls() {
     read_and_approve(&ben, &phase).await;
     until("it is sent", async || house.server.sink.count() == 1).await;
     // Another mail in its place is another content as well.
-    plan(&anna, "other_mail").await;
+    plan(&anna, "contact_missed_other").await;
     let void = look(&ben, &phase).await.unwrap();
     assert_eq!(void.state(), State::Awaiting);
     assert!(void.decisions[0].remark.contains("NORD"), "{void:?}");

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
-use tonic::codegen::tokio_stream::{StreamExt, once, pending};
+use tokio::sync::mpsc;
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -180,18 +181,28 @@ async fn streams_and_calls_that_wait_have_places_of_their_own() {
     waits.abort();
 }
 
-/// A stream of reflection that is left open.
-async fn reflecting(addr: SocketAddr) -> Result<Streaming<ServerReflectionResponse>, Status> {
+/// A stream of reflection that is left open, both ways.
+struct Reflecting {
+    _asks: mpsc::Sender<ServerReflectionRequest>,
+    _answers: Streaming<ServerReflectionResponse>,
+}
+
+async fn reflecting(addr: SocketAddr) -> Result<Reflecting, Status> {
     let asks = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let endpoint = Endpoint::try_from(format!("http://{addr}")).unwrap();
     let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
-    let stream = client.server_reflection_info(once(asks).chain(pending()));
-    let mut stream = stream.await?.into_inner();
-    stream.message().await?.expect("an answer");
-    Ok(stream)
+    let (sender, asked) = mpsc::channel(1);
+    sender.send(asks).await.unwrap();
+    let stream = client.server_reflection_info(ReceiverStream::new(asked));
+    let mut answers = stream.await?.into_inner();
+    answers.message().await?.expect("an answer");
+    Ok(Reflecting {
+        _asks: sender,
+        _answers: answers,
+    })
 }
 
 #[tokio::test]
@@ -200,7 +211,7 @@ async fn reflection_takes_no_tenants_places() {
     let client = server.client("linden").await.unwrap();
     let operation = sleeping_operation(&server).await;
     let open = reflecting(server.addr).await.unwrap();
-    let status = reflecting(server.addr).await.unwrap_err();
+    let status = reflecting(server.addr).await.err().unwrap();
     again(&status, Code::ResourceExhausted, "TOO_MANY_CALLS");
     watch(&client, &operation).await.unwrap();
     assert_eq!(health(server.addr, "").await, ServingStatus::Serving);
