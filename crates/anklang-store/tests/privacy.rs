@@ -91,9 +91,9 @@ async fn each_statement_of_the_registry_runs() {
         "INSERT INTO customer (tenant_id, id, number, kind, last_name)
          SELECT '{0}', gen_random_uuid(), n, 'person', 'Muster' FROM unnest(ARRAY['1', '2']) n;
          INSERT INTO contact_point (tenant_id, id, customer_id, channel, address, address_hash)
-         SELECT '{0}', gen_random_uuid(), id, 'mail', 'm@post.example', 'x' FROM customer
+         SELECT '{0}'::uuid, gen_random_uuid(), id, 'mail', 'm@post.example', 'x'::bytea FROM customer
          UNION ALL
-         SELECT '{0}', gen_random_uuid(), id, 'mail', 'own@post.example', 'y' FROM customer
+         SELECT '{0}'::uuid, gen_random_uuid(), id, 'mail', 'own@post.example', 'y'::bytea FROM customer
          WHERE number = '1';
          INSERT INTO suppression (tenant_id, channel, address_hash, reason)
          VALUES ('{0}', 'mail', 'x', 'asked by letter'), ('{0}', 'mail', 'y', 'told on the phone');

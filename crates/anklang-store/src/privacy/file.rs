@@ -72,7 +72,7 @@ pub async fn add(conn: &mut Conn, tenant: TenantId, request: Uuid, path: &str) -
     Ok(id)
 }
 
-/// Lists letters of drafts that are about to be put into the store; [`recorded`] takes them off.
+/// Lists letters of drafts that are about to be put into the store; `recorded` takes them off.
 pub async fn add_letters(
     conn: &mut Conn,
     tenant: TenantId,

@@ -339,15 +339,17 @@ async fn every_table_is_secured_and_led_by_its_tenant() {
         let owner: String = row.get(1);
         assert!(!owner.starts_with("anklang_"), "{table} belongs to {owner}");
         let policies: Vec<String> = row.get::<_, Option<_>>(2).unwrap_or_default();
-        let [app, scoped, worker] = &policies[..] else {
-            panic!("three policies on {table}: {policies:?}");
+        let [app, scoped, deletes, worker] = &policies[..] else {
+            panic!("four policies on {table}: {policies:?}");
         };
         assert!(
             app.starts_with("anklang_app: (tenant_id = ") && app.contains("anklang_tenant()"),
             "{app}"
         );
         // What it shows: `identity/units/tables.rs`.
-        assert!(scoped.starts_with("anklang_scoped: "), "{scoped}");
+        for scoped in [scoped, deletes] {
+            assert!(scoped.starts_with("anklang_scoped: "), "{scoped}");
+        }
         assert_eq!(worker, "anklang_worker: true", "{table}");
     }
     let others = database
