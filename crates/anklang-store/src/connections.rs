@@ -142,21 +142,39 @@ impl Connections {
         is_bound: bool,
         place: Option<Place>,
     ) -> Result<Tx> {
-        let mut conn = self
+        let conn = self
             .pool
             .get()
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
         let sql = format!("{how}; {}{settings}", self.login.prologue());
-        let begun = AnsiTransactionManager::begin_transaction_sql(&mut *conn, &sql);
-        let error = match timeout(WAIT_FOR_CONNECTION, begun).await {
-            Ok(Ok(())) => return Ok(Tx::new(conn, Arc::clone(&self.login), is_bound, place)),
-            Ok(Err(error)) => error.into(),
-            Err(_) => StoreError::Pool("no transaction begins".into()),
-        };
-        // It may be inside of a transaction that failed, or get into one yet: nobody else shall get it.
-        drop(Object::take(conn));
-        Err(error)
+        let conn = timeout(WAIT_FOR_CONNECTION, Beginning(Some(conn)).run(&sql))
+            .await
+            .map_err(|_| StoreError::Pool("no transaction begins".into()))??;
+        Ok(Tx::new(conn, Arc::clone(&self.login), is_bound, place))
+    }
+}
+
+/// A connection that is to begin a transaction. When that fails, or nobody waits for it any more, it is closed: it may
+/// be inside of a transaction that failed, or get into one yet, which would keep a pooler's connection from others.
+struct Beginning(Option<Object<AsyncPgConnection>>);
+
+impl Beginning {
+    async fn run(mut self, sql: &str) -> Result<Object<AsyncPgConnection>> {
+        if let Some(conn) = &mut self.0 {
+            AnsiTransactionManager::begin_transaction_sql(&mut **conn, sql).await?;
+        }
+        self.0
+            .take()
+            .ok_or_else(|| StoreError::Pool("no connection".into()))
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(Object::take(conn));
+        }
     }
 }
 

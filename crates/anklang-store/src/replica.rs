@@ -110,23 +110,31 @@ impl Replica {
     }
 
     /// Begins a transaction of a tenant on it. After a failure nobody else tries until it was measured again; that
-    /// calls have all the places that are theirs is none of its.
+    /// calls have all the places that are theirs is none of its, and neither is that beginning took too long.
     pub(crate) async fn begin(
         &self,
         tenant: TenantId,
         settings: &str,
         is_bound: bool,
     ) -> Result<Tx> {
+        let too_old = || StoreError::Pool("it got too old meanwhile".into());
         let place = self.connections.place(Some(tenant)).await?;
-        if !self.serves() {
-            return Err(StoreError::Pool("it got too old meanwhile".into()));
+        // What the transaction shows is of this moment or later, however long it takes to begin.
+        let as_of = *self.as_of();
+        let serves = || as_of.is_some_and(|as_of| as_of.elapsed() <= self.max_lag);
+        if !serves() {
+            return Err(too_old());
         }
         let connections = &self.connections;
         let begun = connections.begin(SNAPSHOT, settings, is_bound, place).await;
-        if begun.is_err() {
-            *self.as_of() = None;
+        match begun {
+            Ok(tx) if serves() => Ok(tx),
+            Ok(_) => Err(too_old()),
+            Err(error) => {
+                *self.as_of() = None;
+                Err(error)
+            }
         }
-        begun
     }
 
     /// Measures it again and again. The log says when it is left alone, and when it is used.
