@@ -1,10 +1,12 @@
-//! PgBouncer in transaction mode before a cluster: each transaction of a client may get another connection.
+//! PgBouncer in transaction mode before a cluster: each transaction of a client may get another connection, and
+//! prepared statements are not looked after.
 //!
 //! Like the cluster it has no TCP port, only a socket in a folder that nobody else may enter.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,7 @@ pub struct Pooler {
     folder: PathBuf,
     database: String,
     connections: u16,
+    knows_statements: bool,
 }
 
 impl Pooler {
@@ -53,8 +56,10 @@ impl Pooler {
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let account = Account::choose(&folder)?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+        let knows_statements = knows_statements(program)?;
         let settings = folder.join("pgbouncer.ini");
-        fs::write(&settings, ini(&folder, cluster, database, connections))?;
+        let text = ini(&folder, cluster, database, connections, knows_statements);
+        fs::write(&settings, text)?;
         account.own(&settings)?;
         account.own(&folder)?;
         let mut command = if setpriv_works() {
@@ -73,6 +78,7 @@ impl Pooler {
             folder,
             database: database.to_owned(),
             connections,
+            knows_statements,
         };
         pooler.wait_until_ready().await?;
         Ok(pooler)
@@ -92,7 +98,13 @@ impl Pooler {
     /// # Errors
     /// Its settings cannot be written, or it is gone.
     pub fn lead_to(&self, cluster: &Cluster) -> Result<()> {
-        let settings = ini(&self.folder, cluster, &self.database, self.connections);
+        let settings = ini(
+            &self.folder,
+            cluster,
+            &self.database,
+            self.connections,
+            self.knows_statements,
+        );
         fs::write(self.folder.join("pgbouncer.ini"), settings)?;
         kill_process(self.pid, Signal::HUP).context("the pooler is gone")
     }
@@ -120,7 +132,35 @@ impl Drop for Pooler {
     }
 }
 
-fn ini(folder: &Path, cluster: &Cluster, database: &str, connections: u16) -> String {
+/// Whether it can look after prepared statements, and has to be told not to; one that cannot does not stand being told.
+fn knows_statements(program: &Path) -> Result<bool> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = version(&text);
+    let version = version.with_context(|| format!("{} tells no version", program.display()))?;
+    Ok(version >= (1, 21))
+}
+
+/// From `PgBouncer 1.18.0` and what follows.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("PgBouncer ")?.split(['.', '\n']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn ini(
+    folder: &Path,
+    cluster: &Cluster,
+    database: &str,
+    connections: u16,
+    knows_statements: bool,
+) -> String {
+    let statements = match knows_statements {
+        true => "max_prepared_statements = 0\n",
+        false => "",
+    };
     format!(
         "[databases]\n\
          {database} = host={socket} port={port} user={SUPERUSER}\n\
@@ -134,9 +174,25 @@ fn ini(folder: &Path, cluster: &Cluster, database: &str, connections: u16) -> St
          max_client_conn = 500\n\
          server_login_retry = 1\n\
          query_wait_timeout = 10\n\
-         logfile = {folder}/pgbouncer.log\n",
+         {statements}logfile = {folder}/pgbouncer.log\n",
         socket = cluster.folder.socket.display(),
         port = folder::PORT,
         folder = folder.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(
+            version("PgBouncer 1.18.0\nlibevent 2.1.12\n"),
+            Some((1, 18))
+        );
+        assert_eq!(version("PgBouncer 1.24.1\n"), Some((1, 24)));
+        assert!(Some((1, 9)) < version("PgBouncer 1.21\n"));
+        assert_eq!(version("pg_bouncer"), None);
+    }
 }
