@@ -25,6 +25,8 @@ impl Options {
             ("wal_level", "replica"),
             ("max_wal_senders", "4"),
             ("synchronous_commit", "on"),
+            // In its folder, so that nothing is left of one that was killed.
+            ("dynamic_shared_memory_type", "mmap"),
         ];
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         options.settings = settings.map(owned).to_vec();

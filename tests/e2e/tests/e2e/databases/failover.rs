@@ -153,7 +153,8 @@ async fn survives(pair: Pair, server: &TestServer, pooler: Option<&Pooler>) -> (
         unavailable += told.unavailable;
         acknowledged.extend(told.saved);
     }
-    assert!(unavailable > 0, "nobody has noticed");
+    // A pooler has who comes meanwhile wait for the new one.
+    assert!(pooler.is_some() || unavailable > 0, "nobody has noticed");
     let there = saved(&client).await;
     let lost: Vec<_> = acknowledged.difference(&there).collect();
     assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
