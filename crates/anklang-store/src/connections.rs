@@ -257,23 +257,21 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Asks for the one value of a query without parameters, by the connection in `kept` if it is still open. What
-    /// takes longer than [`ANSWER`] has no answer, and neither has a closed connection: `kept` is then empty.
+    /// Asks for the one value of a query without parameters, by the connection in `kept` if it is still open; else by
+    /// a new one, which may take as long as for anybody, as hosts that are gone come first. What then takes longer than
+    /// [`ANSWER`] has no answer, and neither has a closed connection: `kept` is then empty.
     pub(crate) async fn ask(kept: &mut Option<Probe>, login: &Login, sql: &str) -> Option<String> {
-        let before = kept.take().filter(|probe| !probe.client.is_closed());
-        let answer = async {
-            let probe = match before {
-                Some(probe) => probe,
-                None => {
-                    let (client, driver) = driven(login).await?;
-                    Probe { client, driver }
-                }
-            };
-            let answer = probe.client.simple_query(sql).await?;
-            Ok::<_, tokio_postgres::Error>((probe, answer))
+        let probe = match kept.take().filter(|probe| !probe.client.is_closed()) {
+            Some(probe) => probe,
+            None => {
+                let opened = timeout(WAIT_FOR_CONNECTION, driven(login)).await;
+                let (client, driver) = opened.ok()?.ok()?;
+                Probe { client, driver }
+            }
         };
         // A connection that does not answer in time is closed by being dropped.
-        let (probe, answer) = timeout(ANSWER, answer).await.ok()?.ok()?;
+        let answer = timeout(ANSWER, probe.client.simple_query(sql)).await;
+        let answer = answer.ok()?.ok()?;
         *kept = Some(probe);
         answer.into_iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
