@@ -67,7 +67,7 @@ async fn the_story_of_two_servers_goes_through_a_pooler() {
     // Both at once, over the few connections that there are.
     let first = world.server.client(TENANT).await.unwrap();
     let second = Client::connect(further.addr, TENANT).await.unwrap();
-    let calls = (0..400).map(|i| {
+    let calls = (0..120).map(|i| {
         let client = if i % 2 == 0 { &first } else { &second };
         async move {
             let request = customers::ListCustomersRequest {
