@@ -103,6 +103,12 @@ AXES = {
         {"migrations": {"run": "server"}},
         {"migrations": {"run": "none"}},
         {"migrations": {"secretName": "owner", "secretKey": "uri", "serviceAccountName": "migrations"}},
+        {"database": {"directSecretKey": "direct"}, "config": {"database": {"pooler": "transaction"}}},
+        {
+            "migrations": {"run": "server"},
+            "database": {"directSecretKey": "direct", "replicaSecretKey": "replica"},
+            "config": {"database": {"pooler": "transaction", "replica_max_lag_seconds": 10}},
+        },
     ],
     "network": [
         {},
@@ -399,6 +405,7 @@ class Chart:
         self.look_at_roles(deployments, values)
         for owner, pod in pods:
             self.look_at_tls(owner, pod, values)
+            self.look_at_migrations(owner, pod, values)
         self.look_at_references(kinds)
         self.look_at_metrics(kinds, values)
         (config,) = [d["data"]["anklang.toml"] for d in kinds["ConfigMap"] if "anklang.toml" in d["data"]]
@@ -478,6 +485,15 @@ class Chart:
             migrates = variables["ANKLANG_DATABASE__MIGRATE"]
             same(migrates, "true" if values["migrations"]["run"] == "server" else "false", where)
         same(sorted(roles), sorted(ROLES), "each role once")
+
+    def look_at_migrations(self, owner, pod, values):
+        """Whoever migrates by the URL of servers goes past a pooler as they do."""
+        (container,) = pod["spec"]["containers"]
+        if container["args"] == ["migrate"] and not values["migrations"]["secretName"]:
+            direct = {"name": values["database"]["secretName"], "key": values["database"]["directSecretKey"]}
+            given = [v["valueFrom"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__DIRECT_URL"]
+            wanted = [{"secretKeyRef": direct}] if direct["key"] else []
+            same(given, wanted, f"{owner['metadata']['name']}: past a pooler")
 
     def look_at_tls(self, owner, pod, values):
         """Servers speak TLS or plain text on purpose, callers speak the same, and files are mounted."""

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anklang_local::cluster::{Cluster, Options};
+use anklang_local::cluster::{Cluster, Options, Pooler};
 use rustix::process::{Pid, geteuid, getpgid, test_kill_process};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
@@ -184,6 +184,51 @@ fn a_throw_away_server_dies_with_its_program() {
         assert!(Instant::now() < deadline, "it still runs");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[tokio::test]
+async fn a_standby_takes_the_place_of_the_primary_and_the_pooler_leads_there() {
+    let room = room();
+    let primary = Options::primary(room.path().join("a"));
+    let primary = Cluster::start(primary).await.unwrap();
+    primary.ensure_database("some").await.unwrap();
+    let standby = Options::standby(room.path().join("b"), &primary);
+    let standby = Cluster::start(standby).await.unwrap();
+    primary.wait_for_standby().await.unwrap();
+    let pooler = Pooler::start(room.path().join("pooler"), &primary, "some", 2).await;
+    let pooler = pooler.unwrap();
+    run(&pooler.url(), "CREATE TABLE kept AS SELECT 'here' AS word").await;
+    let recovers = "SELECT pg_is_in_recovery()";
+    assert_eq!(run(&standby.url("some"), recovers).await, ["t"]);
+
+    let first = primary.pid();
+    primary.kill().await.unwrap();
+    assert!(!alive(first));
+    standby.promote().await.unwrap();
+    pooler.lead_to(&standby).unwrap();
+    assert_eq!(run(&standby.url("some"), recovers).await, ["f"]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let found = loop {
+        // A connection that it had to the other one may still have to break.
+        let connected = tokio_postgres::connect(&pooler.url(), NoTls).await;
+        if let Ok((client, connection)) = connected {
+            tokio::spawn(connection);
+            // Not prepared: each half could go to another connection.
+            if let Ok(found) = client.simple_query("SELECT word FROM kept").await {
+                break found;
+            }
+        }
+        assert!(Instant::now() < deadline, "it leads nowhere");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let words: Vec<_> = found
+        .iter()
+        .filter_map(|row| match row {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(words, ["here"]);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anklang_domain::Violations;
-use anklang_store::Login;
+use anklang_store::{Login, ReplicaConfig};
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Num, Value};
@@ -85,6 +85,10 @@ pub struct Config {
     pub public_url: String,
     /// How to log in to the database.
     pub database: Login,
+    /// How to do so past a pooler, for migrations.
+    pub direct: Option<Login>,
+    /// A standby for what reads much.
+    pub replica: Option<ReplicaConfig>,
     /// At most so many connections.
     pub connections: usize,
     /// Whether to migrate at the start.
@@ -225,9 +229,9 @@ impl Reader {
         let shutdown_grace = self.whole("server.shutdown_grace_seconds", 0..=3_600);
         let auth = self.auth(tls.as_ref());
         let public_url = self.public_url();
-        let database = self.login();
         let connections = self.whole("database.connections", 4..=1_000);
         let migrate = self.flag("database.migrate");
+        let logins = self.logins(migrate);
         let documents = self.documents();
         let render_threads = self.whole("documents.threads", 0..=1_024);
         let plugins = self.text("plugins.folder");
@@ -260,6 +264,7 @@ impl Reader {
                 }
             });
         let (incoming, limits) = limits?;
+        let logins = logins?;
         Some(Config {
             listen: listen?,
             plain_text: plain_text?,
@@ -272,7 +277,9 @@ impl Reader {
             shutdown_grace: Duration::from_secs(shutdown_grace?),
             auth: auth?,
             public_url: public_url?,
-            database: database?,
+            database: logins.main,
+            direct: logins.direct,
+            replica: logins.replica,
             connections: usize::try_from(connections?).ok()?,
             migrate: migrate?,
             documents: documents?,

@@ -10,7 +10,8 @@ use http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::CorsLayer;
 
 /// Headers that pages may send with calls.
-const ASKED: [&str; 10] = [
+const ASKED: [&str; 11] = [
+    "anklang-fresh",
     "anklang-tenant",
     "authorization",
     "content-type",

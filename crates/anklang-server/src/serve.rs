@@ -74,7 +74,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
             return Err(violations.into());
         }
     };
-    let store = Store::open(config.database.clone(), config.connections).context("database")?;
+    let store = config.store(config.connections).context("database")?;
     if config.migrate {
         let ran = migrate::up(&store).await.context("migrations")?;
         if !ran.is_empty() {
@@ -254,6 +254,14 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     workers.spawn(telemetry::backlog::run(own, stop));
     if roles.api {
         workers.spawn(app.auth.clone().run(ending.clone()));
+        // What is left of calls when the server stops is read from the primary.
+        let (app, stop) = with();
+        workers.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = app.store.watch_replica() => {}
+            }
+        });
     }
     if roles.opens_accounts() {
         let (app, stop) = with();

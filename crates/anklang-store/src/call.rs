@@ -16,6 +16,8 @@ pub struct Call {
     pub method: Arc<str>,
     /// When it ends, whether it is done or not.
     pub deadline: Option<Instant>,
+    /// Whether it must not see what is older than its beginning, as a replica may show it.
+    pub fresh: bool,
 }
 
 tokio::task_local! {
@@ -33,6 +35,11 @@ impl Call {
     pub fn time_left() -> Option<Duration> {
         let deadline = CURRENT.try_with(|call| call.deadline).ok().flatten()?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the running task works for a call that must not see what is older than itself.
+    pub fn wants_fresh() -> bool {
+        CURRENT.try_with(|call| call.fresh).unwrap_or(false)
     }
 
     /// Runs work for this call.

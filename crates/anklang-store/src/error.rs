@@ -3,9 +3,28 @@
 use std::error::Error as _;
 
 use anklang_domain::Violations;
+use diesel::result::DatabaseErrorKind as Kind;
 use tokio_postgres::error::SqlState;
 
 use crate::call::Call;
+use crate::connections;
+
+/// What PostgreSQL and poolers say when there is no server, it goes down, or it is a standby; and of two
+/// transactions in each other's way. Diesel names few kinds of errors and hides the SQLSTATE: 57P01 to 57P03,
+/// 53300, 40P01, 55000 and the 08P01 of PgBouncer come as `Unknown` with these words alone.
+const PASSING: [&str; 11] = [
+    "terminating connection",
+    "the database system is",
+    "too many clients",
+    "deadlock detected",
+    "connection closed",
+    "recovery is in progress",
+    "server conn crashed",
+    "server login has been failing",
+    "server_login_retry",
+    "query_wait_timeout",
+    "no more connections allowed",
+];
 
 /// An error of the store. Only `Invalid`, `Missing` and `Refused` are for callers; the rest is
 /// logged and shown as an incident.
@@ -36,13 +55,32 @@ pub enum StoreError {
     Pool(String),
     /// The database refused a statement.
     #[error(transparent)]
-    Query(#[from] diesel::result::Error),
+    Query(diesel::result::Error),
     /// The database refused a statement of a bulk load.
     #[error("{}", said(.0))]
-    Bulk(#[from] tokio_postgres::Error),
+    Bulk(#[source] tokio_postgres::Error),
     /// A stored value does not read as what it should be.
     #[error("stored value: {0}")]
     Stored(String),
+}
+
+impl From<diesel::result::Error> for StoreError {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::Error;
+        if let Error::DatabaseError(Kind::ReadOnlyTransaction, _) = &error {
+            connections::refused_to_write();
+        }
+        StoreError::Query(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            connections::refused_to_write();
+        }
+        StoreError::Bulk(error)
+    }
 }
 
 /// What the database said, or what came between; the error itself says "db error" and the like.
@@ -57,7 +95,7 @@ pub(crate) fn said(error: &tokio_postgres::Error) -> String {
 impl StoreError {
     /// True when the deadline of the call has ended its statement, or let it begin none.
     pub fn is_late(&self) -> bool {
-        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        use diesel::result::Error;
         let is_ended = match self {
             StoreError::Late => return true,
             // 57014, of which diesel tells no more; the words depend on the database's language.
@@ -68,47 +106,93 @@ impl StoreError {
         is_ended && Call::time_left().is_some_and(|left| left.is_zero())
     }
 
-    /// True when trying again later may help: no connection, or a conflict with another
-    /// transaction.
+    /// True when trying again later may help: no connection, a server that can only be read, or a
+    /// conflict with another transaction.
     pub fn is_transient(&self) -> bool {
-        use diesel::result::{DatabaseErrorKind as Kind, Error};
+        use diesel::result::Error;
         match self {
             StoreError::Pool(_) => true,
-            // Diesel names few kinds and hides the SQLSTATE: 57P01, 57P03, 53300 and 40P01 come as
-            // Unknown with PostgreSQL's own words.
-            StoreError::Query(Error::DatabaseError(Kind::Unknown, info)) => [
-                "terminating connection",
-                "the database system is",
-                "too many clients",
-                "deadlock detected",
-                "connection closed",
-            ]
-            .iter()
-            .any(|words| info.message().contains(words)),
+            StoreError::Query(Error::DatabaseError(Kind::Unknown, info)) => {
+                PASSING.iter().any(|words| info.message().contains(words))
+            }
             // An import brings the order that is being acknowledged; tried again, both are there.
             StoreError::Query(Error::DatabaseError(Kind::UniqueViolation, info)) => {
                 matches!(info.table_name(), Some("sales_order" | "order_line"))
             }
-            StoreError::Query(Error::DatabaseError(kind, _)) => matches!(
-                kind,
-                Kind::SerializationFailure | Kind::ClosedConnection | Kind::UnableToSendCommand
-            ),
-            StoreError::Query(Error::BrokenTransactionManager) => true,
-            StoreError::Bulk(e) => e.is_closed() || e.code().is_some_and(is_transient_code),
+            StoreError::Query(Error::DatabaseError(kind, _)) => is_transient_kind(kind),
+            // Neither went through, so that nobody knows more than that the connection is of no use.
+            StoreError::Query(
+                Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. },
+            ) => true,
+            StoreError::Bulk(error) => {
+                error.is_closed()
+                    || error.code().is_some_and(is_transient_code)
+                    || error
+                        .source()
+                        .is_some_and(|cause| cause.is::<std::io::Error>())
+            }
             _ => false,
         }
     }
 }
 
-/// Conflicts with other transactions, and a database that has no connection or is going down.
+/// Conflicts with other transactions, and connections that are of no use any more.
+fn is_transient_kind(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::SerializationFailure
+            | Kind::ClosedConnection
+            | Kind::UnableToSendCommand
+            | Kind::ReadOnlyTransaction
+    )
+}
+
+/// Conflicts with other transactions, and a database that has no connection, is going down or is a standby.
 fn is_transient_code(code: &SqlState) -> bool {
-    [
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::TOO_MANY_CONNECTIONS,
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-    ]
-    .contains(code)
+    // Class 08: connections, also what poolers say of theirs.
+    code.code().starts_with("08")
+        || [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::TOO_MANY_CONNECTIONS,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+        ]
+        .contains(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(kind: Kind, message: &str) -> StoreError {
+        diesel::result::Error::DatabaseError(kind, Box::new(message.to_owned())).into()
+    }
+
+    #[test]
+    fn a_failover_passes() {
+        for message in [
+            "terminating connection due to administrator command",
+            "terminating connection due to unexpected postmaster exit",
+            "the database system is starting up",
+            "server conn crashed?",
+            "query_wait_timeout",
+            "server login has been failing, try again later (server_login_retry)",
+            "cannot acquire lock mode RowExclusiveLock on database objects while recovery is in progress",
+        ] {
+            assert!(query(Kind::Unknown, message).is_transient(), "{message}");
+        }
+        let read_only = "cannot execute INSERT in a read-only transaction";
+        assert!(query(Kind::ReadOnlyTransaction, read_only).is_transient());
+        assert!(query(Kind::UnableToSendCommand, "connection closed").is_transient());
+    }
+
+    #[test]
+    fn our_own_faults_do_not_pass() {
+        assert!(!query(Kind::Unknown, "division by zero").is_transient());
+        assert!(!query(Kind::CheckViolation, "offer_state_check").is_transient());
+        assert!(!StoreError::Stored("x".into()).is_transient());
+    }
 }

@@ -51,14 +51,18 @@ pub mod units;
 pub mod unsubscribe;
 pub mod winback;
 
+mod begin;
+mod connections;
 mod pool;
+mod replica;
 mod share;
 mod sql;
 mod tx;
 
 pub use error::StoreError;
-pub use login::Login;
+pub use login::{Login, Pooler};
 pub use pool::Store;
+pub use replica::{Reads, ReplicaConfig};
 pub use tx::{Conn, Tx};
 
 /// What a store function gives.

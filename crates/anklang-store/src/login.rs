@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::connection::CacheSize;
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{
@@ -14,13 +15,19 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::connections::WAIT_FOR_CONNECTION;
 use crate::error::said;
 use crate::{Result, StoreError};
+
+/// What a transaction behind a pooler does before all else, in one message with BEGIN. Its server was another
+/// client's a moment ago: whatever that has left prepared goes, as names are counted in each process from 0 on,
+/// and the time zone is that which connections without a pooler have.
+const CLEAN: &str = "DEALLOCATE ALL; SELECT set_config('TimeZone', 'UTC', true);";
 
 /// Values of `sslmode` that tokio-postgres does not know: for it they are `require`.
 const VERIFYING: [(&str, Check); 2] = [("verify-ca", Check::Chain), ("verify-full", Check::Name)];
@@ -34,6 +41,16 @@ const ASKS: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 3;
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+/// What is between server and database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooler {
+    /// Nothing, or a pooler that knows prepared statements: a connection keeps what was prepared on it.
+    #[default]
+    None,
+    /// A pooler that gives a connection another server with each transaction: nothing is kept from one to the next.
+    Transaction,
+}
 
 /// What is looked at of the database's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +71,7 @@ pub struct Login {
     config: Config,
     check: Check,
     tls: MakeRustlsConnect,
+    pooler: Pooler,
 }
 
 impl fmt::Debug for Login {
@@ -65,11 +83,45 @@ impl fmt::Debug for Login {
 
 impl Login {
     /// Reads a URL (`postgres://…`) or `key=value` pairs. When its `sslmode` verifies, nobody is trusted
-    /// yet: see [`Login::trusting`].
+    /// yet: see [`Login::trusting`]. Of several hosts one that does not answer leaves time for the others.
     pub fn read(url: &str) -> Result<Login> {
         let (mut config, check) = parse(url)?;
         find_out(&mut config);
+        let hosts = hosts(&config);
+        if hosts > 1 && config.get_connect_timeout().is_none() {
+            config.connect_timeout(WAIT_FOR_CONNECTION / hosts.saturating_add(1));
+        }
         Login::new(config, check, RootCertStore::empty())
+    }
+
+    /// What it leads through.
+    #[must_use]
+    pub fn through(self, pooler: Pooler) -> Login {
+        Login { pooler, ..self }
+    }
+
+    /// Takes only a server that can be written to, when several are named: as with
+    /// `target_session_attrs=read-write`, whatever the URL says of that.
+    #[must_use]
+    pub(crate) fn writing(mut self) -> Login {
+        if hosts(&self.config) > 1 {
+            self.config
+                .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        self
+    }
+
+    /// Whether one server stays at the other end of a connection, from one transaction to the next.
+    pub(crate) fn keeps_server(&self) -> bool {
+        self.pooler == Pooler::None
+    }
+
+    /// What follows BEGIN in its message, before anything else.
+    pub(crate) fn prologue(&self) -> &'static str {
+        match self.pooler {
+            Pooler::None => "",
+            Pooler::Transaction => CLEAN,
+        }
     }
 
     /// Trusts certificates of these authorities alone. `require` is as `verify-ca` then, as for libpq.
@@ -78,7 +130,7 @@ impl Login {
             Check::Nothing => Check::Chain,
             check => check,
         };
-        Login::new(self.config, check, authorities)
+        Ok(Login::new(self.config, check, authorities)?.through(self.pooler))
     }
 
     fn new(config: Config, check: Check, authorities: RootCertStore) -> Result<Login> {
@@ -105,6 +157,7 @@ impl Login {
             config,
             check,
             tls: MakeRustlsConnect::new(tls),
+            pooler: Pooler::None,
         })
     }
 
@@ -134,11 +187,30 @@ impl Login {
     }
 
     /// Opens a connection for diesel.
+    ///
+    /// Behind a pooler it keeps nothing prepared: diesel then has each statement prepared, run and closed, one after
+    /// the other on one server, as long as all of it is inside of one transaction. So is what diesel itself sets on
+    /// each connection, which is undone: the server goes on to others.
     pub(crate) async fn establish(&self) -> ConnectionResult<AsyncPgConnection> {
-        let connected = self.connect().await;
-        let (client, connection) =
-            connected.map_err(|error| ConnectionError::BadConnection(said(&error)))?;
-        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(said(&error));
+        let (client, mut connection) = self.connect().await.map_err(bad)?;
+        if self.keeps_server() {
+            return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+        }
+        let begin = format!("BEGIN; {CLEAN}");
+        tokio::select! {
+            begun = client.batch_execute(&begin) => begun.map_err(bad)?,
+            ended = &mut connection => {
+                let why = ended.err().map_or_else(|| "it was closed".to_owned(), |e| said(&e));
+                return Err(ConnectionError::BadConnection(why));
+            }
+        }
+        let mut conn =
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+        conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+        let undone = conn.batch_execute("ROLLBACK").await;
+        undone.map_err(ConnectionError::CouldntSetupConfiguration)?;
+        Ok(conn)
     }
 }
 
@@ -157,6 +229,12 @@ fn find_out(config: &mut Config) {
     if config.get_keepalives_retries().is_none() {
         config.keepalives_retries(RETRIES);
     }
+}
+
+/// How many hosts a URL names; a name may still have several addresses.
+fn hosts(config: &Config) -> u32 {
+    let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+    u32::try_from(hosts).unwrap_or(u32::MAX)
 }
 
 /// Reads what tokio-postgres knows, and the values of `sslmode` that it does not.
@@ -295,6 +373,43 @@ mod tests {
             "host=db tcp_user_timeout=60 keepalives_idle=3600 keepalives_interval=60 keepalives_retries=9",
         );
         assert_eq!(theirs, (Some(minute), hour, Some(minute), Some(9)));
+    }
+
+    #[test]
+    fn of_several_hosts_the_one_that_can_be_written_to_is_taken_in_time() {
+        let attributes = |url: &str| {
+            let login = Login::read(url).expect(url).writing();
+            let config = &login.config;
+            (
+                config.get_target_session_attrs(),
+                config.get_connect_timeout().copied(),
+            )
+        };
+        let any = TargetSessionAttrs::Any;
+        let write = TargetSessionAttrs::ReadWrite;
+        let third = WAIT_FOR_CONNECTION / 3;
+        assert_eq!(attributes("postgres://a@one/anklang"), (any, None));
+        assert_eq!(
+            attributes("postgres://a@one/anklang?target_session_attrs=read-write"),
+            (write, None)
+        );
+        assert_eq!(
+            attributes("postgres://a@one,two/anklang"),
+            (write, Some(third))
+        );
+        assert_eq!(
+            attributes("host=one,two port=1,2 connect_timeout=1 dbname=x"),
+            (write, Some(Duration::from_secs(1)))
+        );
+    }
+
+    #[test]
+    fn only_behind_a_pooler_a_transaction_begins_with_cleaning_up() {
+        let login = Login::read("postgres://a@db/anklang").expect("a URL");
+        assert_eq!(login.prologue(), "");
+        let pooled = login.through(Pooler::Transaction);
+        let kept = pooled.trusting(RootCertStore::empty()).expect("none");
+        assert!(kept.prologue().starts_with("DEALLOCATE ALL;"));
     }
 
     #[test]

@@ -89,6 +89,7 @@ mod tests {
             caller: "tokens/crm".into(),
             method: "/a.v1.B/C".into(),
             deadline: None,
+            fresh: false,
         };
         let place =
             call.sync_scope(|| share.place(tenant, Duration::from_secs(5)).now_or_never())?;
@@ -123,6 +124,7 @@ mod tests {
             caller: "tokens/crm".into(),
             method: "/a.v1.B/C".into(),
             deadline: None,
+            fresh: false,
         };
         let tenant = Some(TenantId::new());
         let place = waiting

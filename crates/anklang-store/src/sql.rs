@@ -5,7 +5,7 @@
 //! the claim of messages takes longer than claiming them. `.fixed()` keeps them prepared.
 //!
 //! A plan that is kept does not see how tables grow until their statistics are gathered anew, which
-//! discards it; at the latest it ends with its connection (`pool.rs`). So this is for statements by
+//! discards it; at the latest it ends with its connection (`connections.rs`). So this is for statements by
 //! whole keys, best in a transaction of [`crate::Store::begin_work`]; and for those that name the
 //! columns of their results: `SELECT *` would fail when a migration adds one while servers run.
 

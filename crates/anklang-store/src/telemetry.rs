@@ -133,7 +133,7 @@ pub async fn backlog(store: &Store, configured: &[String]) -> Result<Vec<Waiting
 /// How a pool of connections is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolUse {
-    /// "main", or "bulk" for imports.
+    /// "main", "bulk" for imports, or "replica".
     pub name: &'static str,
     /// Connections in use.
     pub used: usize,

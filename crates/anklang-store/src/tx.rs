@@ -10,8 +10,8 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use tokio::time::timeout;
 
 use crate::Result;
+use crate::connections::ANSWER;
 use crate::login::Login;
-use crate::pool::ANSWER;
 use crate::share::Place;
 
 /// A connection inside of a transaction.

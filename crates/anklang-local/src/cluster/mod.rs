@@ -24,10 +24,13 @@
 mod account;
 mod binaries;
 mod folder;
+mod pooler;
+mod replication;
 mod server;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -38,6 +41,8 @@ use account::Account;
 use binaries::Binaries;
 use folder::Folder;
 use server::Server;
+
+pub use pooler::Pooler;
 
 /// The cluster's superuser. There is no password: the socket's folder is the protection.
 const SUPERUSER: &str = "anklang";
@@ -67,6 +72,9 @@ pub struct Options {
     pub die_with_parent: bool,
     /// Further server settings, name and value; they win over the ones made here.
     pub settings: Vec<(String, String)>,
+    /// Where the server is that it follows, and of whose data it is made, as a connection string. Not for a
+    /// folder that holds a cluster already.
+    pub follows: Option<String>,
 }
 
 impl Options {
@@ -79,6 +87,7 @@ impl Options {
             shared_buffers_mib: 256,
             die_with_parent: false,
             settings: Vec::new(),
+            follows: None,
         }
     }
 
@@ -91,6 +100,7 @@ impl Options {
             shared_buffers_mib: 128,
             die_with_parent: true,
             settings: Vec::new(),
+            follows: None,
         }
     }
 }
@@ -254,7 +264,10 @@ fn open(options: &Options) -> Result<(Folder, Server)> {
     let folder = Folder::open(&options.data_dir, &account)?;
     let binaries = Binaries::find(folder.made_by()?)?;
     if !folder.is_initialised() {
-        initialise(&folder, &account, &binaries, options.durable)?;
+        match &options.follows {
+            None => initialise(&folder, &account, &binaries, options.durable)?,
+            Some(primary) => replication::copy(&folder, &account, &binaries, primary)?,
+        }
     }
     let arguments = arguments(&folder, options);
     let adoptable = !options.die_with_parent;
@@ -288,19 +301,28 @@ fn initialise(
     if !durable {
         command.arg("-N");
     }
+    run(command)?;
+    folder.adopt_fresh_data()
+}
+
+/// Runs a tool to its end.
+///
+/// # Errors
+/// It cannot be run, or fails; the error says what it said.
+fn run(mut command: Command) -> Result<()> {
+    let program = command.get_program().display().to_string();
     let output = command
         .output()
-        .with_context(|| format!("cannot run {}", binaries.initdb.display()))?;
+        .with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!(
-            "{} failed ({}):\n{}{}",
-            binaries.initdb.display(),
+            "{program} failed ({}):\n{}{}",
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    folder.adopt_fresh_data()
+    Ok(())
 }
 
 /// The server's command line. It also tells whether a server found running is the one

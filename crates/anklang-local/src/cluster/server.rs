@@ -160,6 +160,21 @@ impl Server {
         bail!("the database server (process {pid}) did not stop in order and was killed")
     }
 
+    /// Kills the server and waits until it is gone. Blocking.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.stopped = true;
+        if !self.stop_by(Signal::KILL, KILL_PATIENCE) {
+            bail!(
+                "the database server (process {}) cannot be killed",
+                self.pid
+            );
+        }
+        Ok(())
+    }
+
     fn stop_by(&self, signal: Signal, patience: Duration) -> bool {
         // A process that has just ended by itself cannot be signalled; that is no error.
         if self.is_running() {
@@ -194,7 +209,7 @@ impl Drop for Server {
 ///
 /// The kernel's parent-death signal goes by the *thread* that spawned, so that one must not
 /// be a worker of somebody's short-lived async runtime.
-fn run(mut command: Command) -> Result<(Pid, Arc<Ended>)> {
+pub(super) fn run(mut command: Command) -> Result<(Pid, Arc<Ended>)> {
     let ended = Arc::new(Ended::default());
     let flag = Arc::clone(&ended);
     let (tell, told) = mpsc::channel();
@@ -220,7 +235,7 @@ fn run(mut command: Command) -> Result<(Pid, Arc<Ended>)> {
 }
 
 /// Whether the kernel can be told to end the server with us.
-fn setpriv_works() -> bool {
+pub(super) fn setpriv_works() -> bool {
     let works = Command::new("setpriv")
         .args(["--pdeathsig", "INT", "true"])
         .status()
@@ -319,7 +334,7 @@ fn is_postgres(line: &[u8]) -> bool {
 
 /// A flag that can be waited for with a time limit.
 #[derive(Debug, Default)]
-struct Ended {
+pub(super) struct Ended {
     flag: Mutex<bool>,
     changed: Condvar,
 }
@@ -335,12 +350,12 @@ impl Ended {
         self.changed.notify_all();
     }
 
-    fn get(&self) -> bool {
+    pub(super) fn get(&self) -> bool {
         *self.lock()
     }
 
     /// Whether it was set within `patience`.
-    fn wait(&self, patience: Duration) -> bool {
+    pub(super) fn wait(&self, patience: Duration) -> bool {
         let (flag, _) = self
             .changed
             .wait_timeout_while(self.lock(), patience, |ended| !*ended)

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::config::{AuthConfig, AuthMode};
+use crate::grpc::FRESH_KEY;
 use crate::grpc::error::{ApiError, Denied};
 use crate::limits::Deadline;
 
@@ -199,6 +200,10 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
                 caller: Arc::clone(&principal.name),
                 method: head.uri.path().into(),
                 deadline: head.extensions.get::<Deadline>().and_then(|until| until.0),
+                fresh: head
+                    .headers
+                    .get(FRESH_KEY)
+                    .is_some_and(|value| value == "true"),
             };
             head.extensions.insert(principal);
             let request = Request::from_parts(head, body);

@@ -224,7 +224,7 @@ pub async fn signalled() {
 }
 
 fn store(config: &Config) -> anyhow::Result<Store> {
-    Ok(Store::open(config.database.clone(), 4)?)
+    Ok(config.store(4)?)
 }
 
 async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCode> {

@@ -1,37 +1,119 @@
-//! How to log in to the database.
+//! How to log in to the database, through a pooler or past it, and to its replica.
 
-use anklang_store::Login;
+use std::time::Duration;
 
-use super::Reader;
+use anklang_store::{Login, Pooler, ReplicaConfig, Store};
+
+use super::{Config, Reader};
 use crate::outside::system_roots;
 use crate::tls;
 
+/// What is logged in to.
+pub(super) struct Logins {
+    pub(super) main: Login,
+    pub(super) direct: Option<Login>,
+    pub(super) replica: Option<ReplicaConfig>,
+}
+
+impl Config {
+    /// The database, with at most so many connections; none is opened yet.
+    pub fn store(&self, connections: usize) -> anklang_store::Result<Store> {
+        let mut store = Store::open(self.database.clone(), connections)?;
+        if let Some(direct) = &self.direct {
+            store = store.with_direct(direct.clone());
+        }
+        if let Some(replica) = &self.replica {
+            store = store.with_replica(replica.clone(), connections)?;
+        }
+        Ok(store)
+    }
+}
+
 impl Reader {
-    /// Its URL, and whom to trust there. What the system trusts is only looked up when it counts.
-    pub(super) fn login(&mut self) -> Option<Login> {
-        let login = self.text("database.url").and_then(|text| {
-            let read = Login::read(&text).map_err(|_| {
-                "must be a URL of PostgreSQL or key=value pairs; its sslmode may be disable, prefer, require, \
-                 verify-ca or verify-full"
-            });
-            self.violations.check("database.url", read)
-        });
+    /// The URLs, and whom to trust there. What the system trusts is only looked up when it counts.
+    pub(super) fn logins(&mut self, migrate: Option<bool>) -> Option<Logins> {
+        let main = self.text("database.url");
+        let main = main.and_then(|url| self.url("database.url", &url));
+        let pooler = self.pooler();
+        let direct = self.further("database.direct_url");
+        let replica = self.further("database.replica_url");
+        let max_lag = self.whole("database.replica_max_lag_seconds", 1..=3_600);
         let path = "database.tls_ca";
         let file = self.file(path);
-        let (login, file) = (login?, file?);
+        let needs_session = (pooler, migrate) == (Some(Pooler::Transaction), Some(true));
+        if needs_session && matches!(direct, Some(None)) {
+            self.violations.add(
+                "database.direct_url",
+                "is needed for migrations when there is a pooler, unless database.migrate is false",
+            );
+        }
+        let (main, direct, replica) = (main?, direct?, replica?);
+        let (pooler, max_lag, file) = (pooler?, max_lag?, file?);
         let authorities = match &file {
-            Some(_) if !login.encrypts() => {
+            Some(_) if !main.encrypts() => {
                 self.violations.add(
                     path,
                     "is of no use unless database.url has sslmode=require, verify-ca or verify-full",
                 );
                 return None;
             }
-            Some(file) => self.violations.check(path, tls::read_authorities(file))?,
-            None if login.verifies() => system_roots(),
-            None => return Some(login),
+            Some(file) => Some(self.violations.check(path, tls::read_authorities(file))?),
+            None => None,
         };
-        let login = login.trusting(authorities);
-        self.violations.check(path, login)
+        let mut trusting = |login: Login| {
+            let authorities = match &authorities {
+                Some(authorities) if login.encrypts() => authorities.clone(),
+                None if login.verifies() => system_roots(),
+                _ => return Some(login),
+            };
+            self.violations.check(path, login.trusting(authorities))
+        };
+        let main = trusting(main)?.through(pooler);
+        let direct = match direct {
+            Some(direct) => Some(trusting(direct)?),
+            None => None,
+        };
+        let replica = match replica {
+            Some(replica) => Some(ReplicaConfig {
+                login: trusting(replica)?.through(pooler),
+                max_lag: Duration::from_secs(max_lag),
+            }),
+            None => None,
+        };
+        Some(Logins {
+            main,
+            direct,
+            replica,
+        })
+    }
+
+    fn url(&mut self, path: &str, url: &str) -> Option<Login> {
+        let read = Login::read(url).map_err(|_| {
+            "must be a URL of PostgreSQL or key=value pairs; its sslmode may be disable, prefer, require, \
+             verify-ca or verify-full"
+        });
+        self.violations.check(path, read)
+    }
+
+    /// A URL that may be empty.
+    fn further(&mut self, path: &str) -> Option<Option<Login>> {
+        let url = self.text(path)?;
+        match url.is_empty() {
+            true => Some(None),
+            false => self.url(path, &url).map(Some),
+        }
+    }
+
+    fn pooler(&mut self) -> Option<Pooler> {
+        let path = "database.pooler";
+        match &self.text(path)?[..] {
+            "none" => Some(Pooler::None),
+            "transaction" => Some(Pooler::Transaction),
+            _ => {
+                self.violations
+                    .add(path, "must be \"none\" or \"transaction\"");
+                None
+            }
+        }
     }
 }

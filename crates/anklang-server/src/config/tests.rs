@@ -292,6 +292,36 @@ fn all_faults_are_reported_at_once() {
 }
 
 #[test]
+fn behind_a_pooler_migrations_go_past_it() {
+    let read = |more: &str| read(&format!("[database]\n{more}"), &[]);
+    let none = read("").expect("the defaults");
+    assert!(none.direct.is_none() && none.replica.is_none());
+    let pooled = "pooler = 'transaction'\n";
+    let found = read(pooled).expect_err("no way past it");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0, "database.direct_url");
+    read(&format!("{pooled}migrate = false")).expect("others migrate");
+    let direct = read(&format!("{pooled}direct_url = 'host=db dbname=anklang'"));
+    assert!(direct.expect("a way past it").direct.is_some());
+    let replica = read("replica_url = 'host=standby dbname=anklang'\nreplica_max_lag_seconds = 9");
+    let replica = replica.expect("a standby").replica.expect("a standby");
+    assert_eq!(replica.max_lag.as_secs(), 9);
+    let wrong = "pooler = 'session'\ndirect_url = 'nowhere'\nreplica_url = '5'\n\
+                 replica_max_lag_seconds = 0";
+    let found = read(wrong).expect_err("four faults");
+    let fields: Vec<&str> = found.iter().map(|(field, _)| &field[..]).collect();
+    assert_eq!(
+        fields,
+        [
+            "database.pooler",
+            "database.direct_url",
+            "database.replica_url",
+            "database.replica_max_lag_seconds",
+        ]
+    );
+}
+
+#[test]
 fn no_account_has_the_name_that_metrics_have_for_those_of_tenants() {
     let taken = read("[channel_accounts.tenants]\nplugin = 'mail'", &[]);
     let faults = taken.expect_err("the id is taken");

@@ -118,7 +118,7 @@ async fn part(
     tenant: &Tenant,
     after: i64,
 ) -> ApiResult<Option<(pb::ExportAuditEntriesResponse, Option<i64>)>> {
-    let mut tx = app.store.begin_work(tenant.id).await?;
+    let mut tx = app.store.begin_read_work(tenant.id).await?;
     let entries = audit::sealed(&mut tx, tenant.id, after, ENTRIES).await?;
     tx.commit().await?;
     let Some(last) = entries.last().and_then(|last| last.sealed) else {

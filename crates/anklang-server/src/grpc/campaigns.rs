@@ -224,7 +224,7 @@ impl CampaignsApi {
     ) -> ApiResult<pb::Infoboard> {
         let tenant = caller(&self.app.store, &request).await?;
         let id = campaign_id("name", &request.into_inner().name)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         find(&mut tx, tenant.id, id).await?;
         let board = infoboard::load(&mut tx, &tenant, id, Utc::now()).await?;
         tx.commit().await?;

@@ -29,7 +29,7 @@ impl OffersApi {
         let now = Utc::now();
         let today = tenant.day(now);
         let until = today + TimeDelta::days(days.into());
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         let rows = offer::open_figures(&mut tx, tenant.id, today, until).await?;
         tx.commit().await?;
         Ok(pb::Cockpit {

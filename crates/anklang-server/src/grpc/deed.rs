@@ -408,6 +408,7 @@ mod tests {
         let call = Call {
             caller: "tokens/crm".into(),
             deadline: None,
+            fresh: false,
             method: "/x/Y".into(),
         };
         let response = pb::messages::v1::Message {

@@ -59,6 +59,9 @@ use error::Denied;
 /// Metadata key that names the caller's tenant.
 pub const TENANT_KEY: &str = "anklang-tenant";
 
+/// Metadata key of calls that are not to be answered from a replica, which may be behind: `true`.
+pub const FRESH_KEY: &str = "anklang-fresh";
+
 /// What a handler gives.
 pub type ApiResult<T> = Result<T, ApiError>;
 

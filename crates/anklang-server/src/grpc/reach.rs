@@ -82,7 +82,7 @@ impl ReachApi {
         violations.finish(())?;
         let id = id.unwrap_or(CampaignId(Uuid::nil()));
 
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = self.app.store.begin_read_work(tenant.id).await?;
         must_exist(&mut tx, &tenant, id).await?;
         let phases = campaign::phases(&mut tx, tenant.id, id, None).await?;
         let now = Utc::now();
@@ -117,7 +117,7 @@ impl ReachApi {
         violations.finish(())?;
         let number = number.map(|[number]| number).unwrap_or_default();
 
-        let mut tx = self.app.store.begin_work(tenant.id).await?;
+        let mut tx = self.app.store.begin_read_work(tenant.id).await?;
         let CustomerDetails {
             customer, consents, ..
         } = customer::get(&mut tx, tenant.id, &number)

@@ -346,7 +346,7 @@ impl SelectionsApi {
         if estimates && request.sample_size != 0 {
             violations.add("sample_size", "must be 0 with PREVIEW_MODE_ESTIMATE");
         }
-        let mut tx = store.begin(tenant.id).await?;
+        let mut tx = store.begin_read(tenant.id).await?;
         if estimates && tx.is_bound() {
             // It goes by statistics of all customers.
             return Err(Denied::Bound("PREVIEW_MODE_ESTIMATE").into());

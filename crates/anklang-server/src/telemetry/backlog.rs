@@ -54,6 +54,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     let latest = Latest::default();
     register(&latest);
     register_pools(app.store.clone());
+    register_replica(app.store.clone());
     instances::register(&app.accounts);
     let ids = app.accounts.configured_ids();
     meters::begin(ids.iter().map(|id| &id[..]).chain([TENANTS]), &KINDS);
@@ -214,6 +215,33 @@ fn oldest(
         let attribute = (!of.is_empty()).then(|| KeyValue::new(of, key));
         observer.observe(age, attribute.as_slice());
     }
+}
+
+/// From where what reads much was read, and how old what a replica shows is at most.
+fn register_replica(store: Store) {
+    let reads = store.clone();
+    meter()
+        .u64_observable_counter("anklang.replica.reads")
+        .with_description(
+            "Transactions of calls that a replica may answer, by where they were read",
+        )
+        .with_unit("{transaction}")
+        .with_callback(move |observer| {
+            for (server, n) in reads.reads().by_server() {
+                observer.observe(n, &[KeyValue::new("server", server)]);
+            }
+        })
+        .build();
+    meter()
+        .f64_observable_gauge("anklang.replica.lag")
+        .with_description("How old what the replica shows is at most")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            if let Some(lag) = store.replica_lag() {
+                observer.observe(lag.as_secs_f64(), &[]);
+            }
+        })
+        .build();
 }
 
 fn register_pools(store: Store) {

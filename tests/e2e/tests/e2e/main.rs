@@ -15,6 +15,7 @@ mod collector;
 mod conventions;
 mod cookbook;
 mod crash;
+mod databases;
 mod desk;
 mod documents;
 mod dry_runs;

@@ -17,9 +17,10 @@ use crate::mailing::{self, TENANT, until};
 /// All names with their types; dashboards and alerts ask for these alone (`helm/check.py`).
 const LISTED: &str = include_str!("../../../../helm/metrics.txt");
 /// Those that are only there when it happened.
-const ON_OCCASION: [&str; 3] = [
+const ON_OCCASION: [&str; 4] = [
     "anklang_channel_callbacks_total",
     "anklang_channel_reports_total",
+    "anklang_replica_lag_seconds",
     "anklang_tls_handshakes_total",
 ];
 const CUSTOMERS: usize = 20;
@@ -45,7 +46,7 @@ async fn text(addr: SocketAddr) -> String {
     body
 }
 
-async fn scrape(addr: SocketAddr) -> Scrape {
+pub async fn scrape(addr: SocketAddr) -> Scrape {
     Scrape::read(&text(addr).await)
 }
 
@@ -65,13 +66,19 @@ async fn server_of(roles: Vec<&'static str>, more: &str) -> (TestServer, SocketA
         ..Default::default()
     };
     let server = TestServer::start_with(options).await.unwrap();
+    let addr = metrics_of(&server);
+    (server, addr)
+}
+
+/// Where a server that logs JSON is scraped.
+pub fn metrics_of(server: &TestServer) -> SocketAddr {
     let log = server.log();
     let mut lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let line = lines.find(|line| line["fields"]["message"] == "metrics for Prometheus");
     let addr = line.unwrap()["fields"]["addr"].as_str().unwrap().to_owned();
-    (server, addr.parse().unwrap())
+    addr.parse().unwrap()
 }
 
 /// A customer whose data nobody can take for something else.

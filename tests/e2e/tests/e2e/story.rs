@@ -78,7 +78,12 @@ async fn save_selection(client: &Client) -> String {
 #[tokio::test]
 async fn from_import_to_answers() {
     let server = TestServer::start().await.unwrap();
-    let story = Story::begin(&server).await;
+    told_by(&server).await;
+}
+
+/// The whole story on a server that has nothing yet.
+pub async fn told_by(server: &TestServer) {
+    let story = Story::begin(server).await;
     preview_counts(&story).await;
     audience_adds_up(&story).await;
     phase_says_what_it_was_made_of(&story);

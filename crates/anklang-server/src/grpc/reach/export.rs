@@ -63,7 +63,7 @@ impl ReachApi {
         };
         violations.finish(())?;
         let campaign = id.unwrap_or(CampaignId(Uuid::nil()));
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         must_exist(&mut tx, &tenant, campaign).await?;
         tx.commit().await?;
         let export = Export {
@@ -86,7 +86,7 @@ impl Export {
     /// The next part and what is left after it. The first has the header and is never left out.
     async fn next(mut self) -> ApiResult<Option<(pb::ExportReachResponse, Option<Self>)>> {
         let from = self.after.unwrap_or((0, 0));
-        let mut tx = self.store.begin_work(self.tenant).await?;
+        let mut tx = self.store.begin_read_work(self.tenant).await?;
         let lines = reach::lines(&mut tx, self.tenant, self.campaign, from, LINES).await?;
         tx.commit().await?;
         let Some((phase, seq)) = lines

@@ -84,7 +84,7 @@ impl SelectionsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
-        let mut tx = store.begin(tenant.id).await?;
+        let mut tx = store.begin_read(tenant.id).await?;
         let source = request.source.as_ref().map(Source::from);
         let found = prepared(&mut tx, tenant, source, &mut violations).await?;
         let number = match &found {

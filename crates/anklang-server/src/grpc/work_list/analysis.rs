@@ -31,7 +31,7 @@ impl WorkListApi {
         let request = request.into_inner();
         let asked = Asked::read(&request)?;
         // The planner shall see the values: a day is not a year.
-        let mut tx = self.app.store.begin_snapshot(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         let question = asked.question(&tenant);
         let found = analysis::analyse(&mut tx, tenant.id, &question).await?;
         tx.commit().await?;

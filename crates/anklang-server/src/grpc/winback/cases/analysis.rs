@@ -36,7 +36,7 @@ impl WinbackCasesApi {
         let limit = max_groups(v, request.max_groups);
         let (first, last) = form::complete(violations, days)?;
         // The planner shall see the values: a day is not a year.
-        let mut tx = self.app.store.begin_snapshot(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
         let question = Question {
             first,

@@ -69,7 +69,7 @@ impl Export {
     /// The next part and what is left after it. The first has the headings and is never left out.
     async fn next(mut self) -> ApiResult<Option<(pb::ExportWinbackCasesResponse, Option<Self>)>> {
         let (tenant, list) = (self.tenant.id, &self.listing.list);
-        let mut tx = self.store.begin(tenant).await?;
+        let mut tx = self.store.begin_read(tenant).await?;
         let page = case::list(&mut tx, tenant, self.tile, self.today, list).await?;
         tx.commit().await?;
         if page.rows.is_empty() && !self.begins {

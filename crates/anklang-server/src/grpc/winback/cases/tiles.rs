@@ -39,7 +39,7 @@ impl WinbackCasesApi {
             since,
             since_day: tenant.day(since),
         };
-        let mut tx = self.app.store.begin_snapshot(tenant.id).await?;
+        let mut tx = self.app.store.begin_read(tenant.id).await?;
         let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
         let groups = tiles::groups(&mut tx, tenant.id, at, &currency).await?;
         tx.commit().await?;
