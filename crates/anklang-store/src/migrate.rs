@@ -1,13 +1,19 @@
 //! Migrations, embedded in the binary.
+//!
+//! They run while servers work. Whoever waits for a lock on a table has everybody behind it who comes later, even if
+//! it will have to wait long: so a migration waits for a moment only, lets the others go first, and is tried again.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::QueryableByName;
-use diesel::migration::MigrationSource;
+use diesel::connection::BoxableConnection;
+use diesel::migration::{self, Migration, MigrationMetadata, MigrationName, MigrationSource};
 use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::time::sleep;
 
 use crate::{Result, Store, StoreError};
 
@@ -17,28 +23,102 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 /// run each of them once: "anklang" in ASCII.
 const LOCK: i64 = 0x61_6e_6b_6c_61_6e_67;
 
+/// How long a migration waits for a lock, and others behind it. Longer than `deadlock_timeout` (one second), after
+/// which PostgreSQL has an autovacuum leave that is in the way.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
+
+/// How often a migration is tried that finds others in its way: for about ten minutes.
+const ATTEMPTS: u32 = 30;
+
+/// How long the others have then: after the first attempt, and at most. Each pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// How PostgreSQL says that others were in the way. Of errors of migrations diesel keeps no more than the words.
+const IN_THE_WAY: [&str; 2] = ["lock timeout", "deadlock detected"];
+
+/// How often it is looked whether whoever migrates is done.
+const TURN: Duration = Duration::from_millis(250);
+
+type Harness = AsyncMigrationHarness<AsyncPgConnection>;
+
 /// Runs all that have not run yet; returns their versions. Needs a multi-threaded runtime.
 pub async fn up(store: &Store) -> Result<Vec<String>> {
-    run(store, |harness| {
-        harness
-            .run_pending_migrations(MIGRATIONS)
-            .map(|versions| versions.iter().map(ToString::to_string).collect())
-    })
-    .await
+    let mut session = Session::open(store).await?;
+    let mut ran = Vec::new();
+    while let Some(version) = session.step(run_next).await? {
+        ran.push(version);
+    }
+    Ok(ran)
+}
+
+fn run_next(harness: &mut Harness) -> migration::Result<Option<String>> {
+    let pending = harness.pending_migrations(Yielding)?;
+    let Some(next) = pending.first() else {
+        return Ok(None);
+    };
+    let ran = harness.run_migration(next)?;
+    Ok(Some(ran.to_string()))
 }
 
 /// Reverts the last `count`; returns their versions.
 pub async fn down(store: &Store, count: usize) -> Result<Vec<String>> {
-    run(store, |harness| {
-        (0..count)
-            .map(|_| {
-                harness
-                    .revert_last_migration(MIGRATIONS)
-                    .map(|v| v.to_string())
-            })
-            .collect()
-    })
-    .await
+    let mut session = Session::open(store).await?;
+    let mut reverted = Vec::new();
+    for _ in 0..count {
+        reverted.push(session.step(revert_last).await?);
+    }
+    Ok(reverted)
+}
+
+fn revert_last(harness: &mut Harness) -> migration::Result<String> {
+    let reverted = harness.revert_last_migration(Yielding)?;
+    Ok(reverted.to_string())
+}
+
+/// The migrations, each of which waits for a lock no longer than [`LOCK_WAIT`].
+struct Yielding;
+
+impl MigrationSource<Pg> for Yielding {
+    fn migrations(&self) -> migration::Result<Vec<Box<dyn Migration<Pg>>>> {
+        let all = MigrationSource::<Pg>::migrations(&MIGRATIONS)?;
+        let brief = |m| Box::new(Brief(m)) as Box<dyn Migration<Pg>>;
+        Ok(all.into_iter().map(brief).collect())
+    }
+}
+
+struct Brief(Box<dyn Migration<Pg>>);
+
+impl Brief {
+    /// In its transaction alone. What runs outside of one, an index that is made concurrently, holds up nobody, and
+    /// has to wait for transactions that were there before, however long they take.
+    fn hurry(&self, conn: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+        if self.0.metadata().run_in_transaction() {
+            let wait = LOCK_WAIT.as_millis();
+            conn.batch_execute(&format!("SET LOCAL lock_timeout = {wait}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Migration<Pg> for Brief {
+    fn run(&self, conn: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+        self.hurry(conn)?;
+        self.0.run(conn)
+    }
+
+    fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+        self.hurry(conn)?;
+        self.0.revert(conn)
+    }
+
+    fn metadata(&self) -> &dyn MigrationMetadata {
+        self.0.metadata()
+    }
+
+    fn name(&self) -> &dyn MigrationName {
+        self.0.name()
+    }
 }
 
 #[derive(QueryableByName)]
@@ -57,10 +137,11 @@ struct Ran {
 /// migrations is waited for.
 pub async fn pending(store: &Store) -> Result<Vec<String>> {
     let mut tx = store.begin_plain().await?;
-    diesel::sql_query("SELECT pg_advisory_xact_lock($1)")
-        .bind::<BigInt, _>(LOCK)
-        .execute(&mut tx)
-        .await?;
+    while !is_our_turn(&mut tx, "pg_try_advisory_xact_lock").await? {
+        tx.rollback().await?;
+        sleep(TURN).await;
+        tx = store.begin_plain().await?;
+    }
     let table = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_known";
     let Known { is_known } = diesel::sql_query(table).get_result(&mut tx).await?;
     let ran: Vec<Ran> = match is_known {
@@ -80,20 +161,74 @@ pub async fn pending(store: &Store) -> Result<Vec<String>> {
     Ok(versions)
 }
 
-async fn run<T>(
-    store: &Store,
-    work: impl FnOnce(&mut AsyncMigrationHarness<AsyncPgConnection>) -> diesel::migration::Result<T>,
-) -> Result<T> {
-    let mut conn = store
-        .session()?
-        .establish()
-        .await
-        .map_err(|e| StoreError::Pool(e.to_string()))?;
-    diesel::sql_query("SELECT pg_advisory_lock($1)")
+#[derive(QueryableByName)]
+struct Turn {
+    #[diesel(sql_type = Bool)]
+    is_ours: bool,
+}
+
+/// Asks by a function of PostgreSQL whether it is our turn. Nobody waits for it inside of a statement: an index that is
+/// made concurrently waits for the statements that began before it.
+async fn is_our_turn(conn: &mut AsyncPgConnection, function: &str) -> Result<bool> {
+    let sql = format!("SELECT {function}($1) AS is_ours");
+    let Turn { is_ours } = diesel::sql_query(sql)
         .bind::<BigInt, _>(LOCK)
-        .execute(&mut conn)
+        .get_result(conn)
         .await?;
-    // The lock goes with the connection.
-    let mut harness = AsyncMigrationHarness::new(conn);
-    work(&mut harness).map_err(|e| StoreError::Stored(format!("migration: {e}")))
+    Ok(is_ours)
+}
+
+/// The connection of whoever runs migrations. The lock goes with it.
+struct Session(Harness);
+
+impl Session {
+    async fn open(store: &Store) -> Result<Session> {
+        let mut conn = store
+            .session()?
+            .establish()
+            .await
+            .map_err(|e| StoreError::Pool(e.to_string()))?;
+        while !is_our_turn(&mut conn, "pg_try_advisory_lock").await? {
+            sleep(TURN).await;
+        }
+        Ok(Session(AsyncMigrationHarness::new(conn)))
+    }
+
+    /// Tries one migration, as often as it takes.
+    async fn step<T>(&mut self, work: fn(&mut Harness) -> migration::Result<T>) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            let error = match work(&mut self.0) {
+                Ok(done) => return Ok(done),
+                Err(error) => error.to_string(),
+            };
+            let is_in_the_way = IN_THE_WAY.iter().any(|words| error.contains(words));
+            if !is_in_the_way || attempt >= ATTEMPTS {
+                return Err(StoreError::Stored(format!("migration: {error}")));
+            }
+            let pause = pause_after(attempt);
+            tracing::warn!(%error, attempt, ?pause, "a migration lets others go first");
+            sleep(pause).await;
+            attempt += 1;
+        }
+    }
+}
+
+fn pause_after(attempt: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(attempt.saturating_sub(1));
+    FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_get_ever_more_time() {
+        let pauses: Vec<Duration> = (1..=ATTEMPTS).map(pause_after).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.first(), Some(&FIRST_PAUSE));
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    }
 }

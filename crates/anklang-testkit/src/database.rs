@@ -1,12 +1,16 @@
 //! One PostgreSQL for the process, one database for each test.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anklang_local::cluster::{Cluster, Options};
 use anklang_store::{Store, migrate};
 use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
+
+use crate::Program;
 
 /// How the names of the clusters' folders begin.
 const FOLDER: &str = "anklang-test-";
@@ -27,11 +31,20 @@ pub struct Database {
 impl Database {
     /// Makes one.
     pub async fn create() -> Result<Self> {
+        Self::made_from(TEMPLATE).await
+    }
+
+    /// Makes one without any migrations, for a server that migrates it.
+    pub async fn create_empty() -> Result<Self> {
+        Self::made_from("template0").await
+    }
+
+    async fn made_from(template: &str) -> Result<Self> {
         let cluster = cluster().await?;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&cluster.url("postgres")).await?;
         admin
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
             .await?;
         let url = cluster.url(&name);
         Ok(Self { name, url })
@@ -87,7 +100,29 @@ async fn start() -> Result<Cluster> {
     cluster.ensure_database(TEMPLATE).await?;
     let store = Store::new(&cluster.url(TEMPLATE), 2)?;
     migrate::up(&store).await?;
+    if let Some(later) = std::env::var_os("ANKLANG_TEST_MIGRATE_WITH") {
+        migrate_with(Path::new(&later), &cluster.url(TEMPLATE), &folder).await?;
+    }
     Ok(cluster)
+}
+
+/// Migrates on by another program, that of a later version: the tests of this one then run on its schema
+/// (scripts/upgrade).
+async fn migrate_with(program: &Path, url: &str, folder: &Path) -> Result<()> {
+    let config = folder.join("migrate.toml");
+    std::fs::write(&config, format!("[database]\nurl = '''{url}'''\n"))?;
+    let program = Program {
+        anklang: program.to_path_buf(),
+        plugins: folder.to_path_buf(),
+    };
+    let words = [
+        OsStr::new("migrate"),
+        OsStr::new("--config"),
+        config.as_os_str(),
+    ];
+    let said = program.run(words).await?;
+    eprintln!("migrated by {}: {said}", program.anklang.display());
+    Ok(())
 }
 
 /// Removes the folders of test processes that are gone: `anklang-test-<process>-<random>`.

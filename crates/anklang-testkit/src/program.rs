@@ -1,10 +1,12 @@
 //! The program and the plugins under test, freshly built.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// Where the built files are.
@@ -14,6 +16,29 @@ pub struct Program {
     pub anklang: PathBuf,
     /// The folder of the plugins.
     pub plugins: PathBuf,
+}
+
+impl Program {
+    /// The version before the one under test: `ANKLANG_TEST_PREVIOUS`, with its plugins beside it. Without that
+    /// variable it is the one under test as well.
+    pub fn previous() -> Result<Self> {
+        let Some(anklang) = std::env::var_os("ANKLANG_TEST_PREVIOUS") else {
+            return Ok(program().clone());
+        };
+        let anklang = PathBuf::from(anklang);
+        let folder = anklang.parent().context("ANKLANG_TEST_PREVIOUS: a file")?;
+        let plugins = folder.to_path_buf();
+        Ok(Program { anklang, plugins })
+    }
+
+    /// Runs one of its commands and gives what it prints.
+    pub async fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String> {
+        let mut command = tokio::process::Command::new(&self.anklang);
+        let output = command.args(words).output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {said}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
 }
 
 /// Builds the program and the plugins, once in a process; cargo knows when nothing changed.

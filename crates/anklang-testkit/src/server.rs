@@ -1,5 +1,6 @@
 //! The real server as a process of its own.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anklang_local::smtp::{Sink, SinkOptions};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::{Client, Database, program};
+use crate::{Client, Database, Program, program};
 
 /// How a test server differs from the usual one.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub struct Options {
     /// Runs the server by this program, with its arguments and the server's behind them. It must
     /// become the server (`exec`), as signals go to it.
     pub wrapper: Vec<String>,
+    /// Another version of the server and its plugins than the one under test.
+    pub program: Option<Program>,
 }
 
 /// A running server with its own database, folder and SMTP sink.
@@ -62,6 +65,7 @@ pub struct TestServer {
     documents: PathBuf,
     token: Option<String>,
     wrapper: Vec<String>,
+    program: Program,
     process: Option<Process>,
 }
 
@@ -74,13 +78,18 @@ pub struct Process {
 
 impl Process {
     /// Starts one and waits until it listens.
-    async fn start(wrapper: &[String], config: &Path, log: &Path) -> Result<Self> {
+    async fn start(
+        wrapper: &[String],
+        program: &Program,
+        config: &Path,
+        log: &Path,
+    ) -> Result<Self> {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)?;
         let mut words = wrapper.iter().map(Into::into).collect::<Vec<PathBuf>>();
-        words.push(program().anklang.clone());
+        words.push(program.anklang.clone());
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .args(["serve", "--config"])
@@ -120,6 +129,18 @@ impl Process {
         anyhow::ensure!(status.success(), "kill -{name}");
         Ok(())
     }
+
+    /// Asks it to stop (SIGTERM) and waits until it has, for at most a minute.
+    pub async fn terminate(mut self) -> Result<ExitStatus> {
+        self.signal("TERM")?;
+        for _ in 0..600 {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("still there a minute after SIGTERM")
+    }
 }
 
 impl Drop for Process {
@@ -146,6 +167,10 @@ impl TestServer {
             Some(sink) => sink,
             None => Sink::start(SinkOptions::default()).await?,
         };
+        let program = match options.program.take() {
+            Some(other) => other,
+            None => program().clone(),
+        };
         let folder = tempfile::tempdir()?;
         let documents = match &options.documents_folder {
             Some(documents) => documents.clone(),
@@ -153,7 +178,7 @@ impl TestServer {
         };
         std::fs::write(
             folder.path().join("anklang.toml"),
-            config(&options, &database, &sink, &documents),
+            config(&options, &program, &database, &sink, &documents),
         )?;
         let mut server = Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -163,6 +188,7 @@ impl TestServer {
             documents,
             token: options.token,
             wrapper: options.wrapper,
+            program,
             process: None,
         };
         server.spawn().await?;
@@ -179,14 +205,24 @@ impl TestServer {
     /// Starts a further process on another port, with the same configuration: the same database,
     /// documents and mail server. Its log goes to the same file.
     pub async fn further(&self) -> Result<Process> {
-        Process::start(&self.wrapper, &self.config_file(), &self.log_file()).await
+        self.run(&[], &self.program).await
+    }
+
+    /// Starts a further process of another version, else with the same configuration.
+    pub async fn further_of(&self, program: &Program) -> Result<Process> {
+        let plugins = format!("ANKLANG_PLUGINS__FOLDER={}", program.plugins.display());
+        self.run(&["env".to_owned(), plugins], program).await
     }
 
     /// Starts a further process with other roles, else with the same configuration.
     pub async fn further_as(&self, roles: &[&str]) -> Result<Process> {
-        let mut wrapper = vec!["env".to_owned(), format!("ANKLANG_SERVER__ROLES={roles:?}")];
-        wrapper.extend(self.wrapper.iter().cloned());
-        Process::start(&wrapper, &self.config_file(), &self.log_file()).await
+        let roles = format!("ANKLANG_SERVER__ROLES={roles:?}");
+        self.run(&["env".to_owned(), roles], &self.program).await
+    }
+
+    async fn run(&self, first: &[String], program: &Program) -> Result<Process> {
+        let wrapper = [first, &self.wrapper].concat();
+        Process::start(&wrapper, program, &self.config_file(), &self.log_file()).await
     }
 
     /// The id of its process.
@@ -220,16 +256,9 @@ impl TestServer {
 
     /// Asks the process to stop (SIGTERM) and waits until it has, for at most a minute.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
-        let mut process = self.process.take().context("it runs")?;
-        process.signal("TERM")?;
-        for _ in 0..600 {
-            if let Some(status) = process.child.try_wait()? {
-                return Ok(status);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        drop(process);
-        bail!("still there a minute after SIGTERM: {}", self.log())
+        let process = self.process.take().context("it runs")?;
+        let ended = process.terminate().await;
+        ended.with_context(|| self.log())
     }
 
     /// A client for a tenant, which is added when it is missing.
@@ -240,18 +269,21 @@ impl TestServer {
 
     /// Adds a tenant when it is missing.
     pub async fn add_tenant(&self, tenant: &str) -> Result<()> {
-        let mut command = tokio::process::Command::new(&program().anklang);
-        let added = command
-            .args(["tenant", tenant, "--config"])
-            .arg(self.folder.path().join("anklang.toml"))
-            .output()
-            .await?;
-        anyhow::ensure!(
-            added.status.success(),
-            "adding a tenant: {}",
-            String::from_utf8_lossy(&added.stderr)
-        );
+        self.command(&self.program, &["tenant", tenant]).await?;
         Ok(())
+    }
+
+    /// Migrates its database by another version; gives what that prints.
+    pub async fn migrate_with(&self, program: &Program) -> Result<String> {
+        self.command(program, &["migrate"]).await
+    }
+
+    /// Runs a command of a version with its configuration.
+    async fn command(&self, program: &Program, words: &[&str]) -> Result<String> {
+        let config = self.config_file();
+        let words = words.iter().map(OsStr::new);
+        let words = words.chain([OsStr::new("--config"), config.as_os_str()]);
+        program.run(words).await
     }
 
     /// The bearer token that its clients carry.
@@ -299,7 +331,13 @@ fn parent(process: u32) -> Option<u32> {
     (state != "Z").then_some(parent)
 }
 
-fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path) -> String {
+fn config(
+    options: &Options,
+    program: &Program,
+    database: &Database,
+    sink: &Sink,
+    documents: &Path,
+) -> String {
     let lease = match options.lease_seconds {
         0 => 2,
         n => n,
@@ -334,7 +372,7 @@ fn config(options: &Options, database: &Database, sink: &Sink, documents: &Path)
         more_database = options.database_settings,
         folder = documents.display(),
         documents = options.documents,
-        plugins = program().plugins.display(),
+        plugins = program.plugins.display(),
         more_plugins = options.plugins,
         ambiguous = options.ambiguous,
         account = options.account,

@@ -232,6 +232,8 @@ async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCo
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
+    // It tells when it has to wait for others.
+    log_to_stderr(&config.log_filter, config.log_json);
     let store = store(&config)?;
     let (verb, versions) = match down {
         None => ("ran", migrate::up(&store).await?),

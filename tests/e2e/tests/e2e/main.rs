@@ -72,6 +72,7 @@ mod templates;
 mod tenants;
 mod tls;
 mod unsubscribe;
+mod upgrade;
 mod utility;
 mod winback;
 mod work_list;
