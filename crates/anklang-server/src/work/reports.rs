@@ -229,7 +229,9 @@ async fn tell(account: &Account, ids: Vec<u64>, stop: &CancellationToken) {
             Ok(()) | Err(CallError::Closed) => return,
             Err(CallError::Busy) => {}
             Err(error) => {
-                tracing::warn!(account = account.id, %error, "acknowledging events");
+                let (account, why) = (&account.id[..], error.kind());
+                tracing::warn!(account, error = why, "acknowledging events");
+                tracing::debug!(account, %error, "acknowledging events");
                 return;
             }
         }
