@@ -204,9 +204,13 @@ mod tests {
 
     #[test]
     fn errors_do_not_repeat_values() {
-        let refused = query(Kind::Unknown, "invalid input syntax for type date: \"Erika Muster\"");
+        let refused = query(
+            Kind::Unknown,
+            "invalid input syntax for type date: \"Erika Muster\"",
+        );
         assert_eq!(refused.to_string(), "invalid input syntax for type date: …");
-        let stored = StoreError::Stored("customer: invalid type: string \"Erika\", expected u32".into());
+        let stored =
+            StoreError::Stored("customer: invalid type: string \"Erika\", expected u32".into());
         assert_eq!(
             stored.to_string(),
             "stored value: customer: invalid type: string …"

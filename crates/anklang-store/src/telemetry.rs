@@ -224,10 +224,19 @@ mod tests {
                 "invalid input syntax for type date: \"Erika \"Muster\" of Bremen\"",
                 "invalid input syntax for type date: …",
             ),
-            ("ungültige Eingabesyntax für Typ date: »Erika«", "ungültige Eingabesyntax für Typ date: …"),
-            ("value \"49170\" is out of range for type integer", "value …"),
+            (
+                "ungültige Eingabesyntax für Typ date: »Erika«",
+                "ungültige Eingabesyntax für Typ date: …",
+            ),
+            (
+                "value \"49170\" is out of range for type integer",
+                "value …",
+            ),
             ("unknown variant `Erika`, expected `x`", "unknown variant …"),
-            ("invalid value for parameter \"TimeZone\": \"Erika\"", "invalid value for parameter \"TimeZone\": …"),
+            (
+                "invalid value for parameter \"TimeZone\": \"Erika\"",
+                "invalid value for parameter \"TimeZone\": …",
+            ),
             ("column \"never ends", "column …"),
         ] {
             assert_eq!(without_values(said), told);

@@ -51,8 +51,7 @@ pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
     });
     let records = telemetry.lines().map(|provider| {
         let exported = filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO);
-        OpenTelemetryTracingBridge::new(provider)
-            .with_filter(EnvFilter::new(filter).and(exported))
+        OpenTelemetryTracingBridge::new(provider).with_filter(EnvFilter::new(filter).and(exported))
     });
     // A second call (a test) keeps the first.
     let _ = tracing_subscriber::registry()
@@ -119,11 +118,7 @@ mod tests {
     struct Noting(Arc<Mutex<Vec<String>>>);
 
     impl<S: Subscriber> Layer<S> for Noting {
-        fn on_event(
-            &self,
-            event: &Event<'_>,
-            _: tracing_subscriber::layer::Context<'_, S>,
-        ) {
+        fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
             if is_exported(event.metadata()) {
                 let line = format!("{} {}", event.metadata().level(), event.metadata().target());
                 self.0.lock().expect("not poisoned").push(line);
@@ -144,7 +139,10 @@ mod tests {
             tracing::warn!(target: "hyper_util::client", "x");
         });
         let found = found.lock().expect("not poisoned");
-        let expected = ["ERROR anklang_channels::supervisor", "INFO anklang_server::serve"];
+        let expected = [
+            "ERROR anklang_channels::supervisor",
+            "INFO anklang_server::serve",
+        ];
         assert_eq!(*found, expected);
     }
 }

@@ -147,9 +147,8 @@ impl Telemetry {
         let (traced, measured, logged) = tokio::join!(
             in_thread(limit, move || traces.shutdown_with_timeout(limit).is_ok()),
             in_thread(limit, move || metrics.shutdown().is_ok()),
-            in_thread(limit, move || logs.is_none_or(|logs| {
-                logs.shutdown_with_timeout(limit).is_ok()
-            })),
+            in_thread(limit, move || logs
+                .is_none_or(|logs| { logs.shutdown_with_timeout(limit).is_ok() })),
         );
         if !(traced && measured && logged) {
             tracing::warn!("the last telemetry was not delivered");
