@@ -30,7 +30,8 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
 }
 
 /// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values.
-const NAMED: [&str; 20] = [
+const NAMED: [&str; 21] = [
+    "class",
     "column",
     "constraint",
     "database",
