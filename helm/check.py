@@ -95,7 +95,7 @@ AXES = {
         },
         {
             "plugins": {"source": "claim", "claim": {"name": "plugins"}},
-            "config": {"channel_accounts": {"mail": MAIL}, "telemetry": {"sampling_ratio": 0.25}},
+            "config": {"channel_accounts": {"mail": MAIL}, "telemetry": {"sampling_ratio": 0.25, "logs": True}},
         },
     ],
     "migrations": [

@@ -149,6 +149,20 @@ pub enum CallError {
     Lost(String),
 }
 
+impl CallError {
+    /// What may be logged: without the plugin's words, which may repeat what it was given.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            CallError::Busy => "the plugin is busy",
+            CallError::Closed => "the instance is closed",
+            CallError::Down(_) => "the plugin's process is not there",
+            CallError::Invalid(_) => "the request is invalid",
+            CallError::Unsupported => "the plugin does not support this operation",
+            CallError::Lost(_) => "the call was lost",
+        }
+    }
+}
+
 /// How a drain ended other than by completing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DrainError {

@@ -494,8 +494,12 @@ async fn deliveries_wait_for_the_host_and_logs_do_not(mode: Isolation) {
     match events.telemetry.recv().await {
         Some(Telemetry::Log(event)) => {
             assert_eq!(
-                (event.message.as_str(), event.fields["account"].as_str()),
-                ("hallo", "a")
+                [
+                    &event.message[..],
+                    &event.fields["text"],
+                    &event.fields["account"]
+                ],
+                ["as told", "hallo", "a"]
             );
         }
         other => panic!("{other:?}"),

@@ -142,7 +142,9 @@ impl Callbacks {
     async fn hand_over(&self, tenant: &Tenant, account: &Account, request: Request) -> Answer {
         let request = read(request).await?;
         let reply = account.instance.callback(request).await.map_err(|error| {
-            tracing::warn!(account = account.id, tenant = tenant.slug, %error, "a provider's request");
+            let (account, tenant, why) = (&account.id[..], &tenant.slug[..], error.kind());
+            tracing::warn!(account, tenant, error = why, "a provider's request");
+            tracing::debug!(account, tenant, %error, "a provider's request");
             refused(&error)
         })?;
         let status = status(reply.http_status);

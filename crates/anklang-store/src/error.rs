@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::call::Call;
 use crate::connections;
+use crate::telemetry::without_values;
 
 /// What PostgreSQL and poolers say when there is no server, it goes down, or it is a standby; and of two
 /// transactions in each other's way. Diesel names few kinds of errors and hides the SQLSTATE: 57P01 to 57P03,
@@ -27,7 +28,8 @@ const PASSING: [&str; 11] = [
 ];
 
 /// An error of the store. Only `Invalid`, `Missing` and `Refused` are for callers; the rest is
-/// logged and shown as an incident.
+/// logged and shown as an incident, and repeats no values: neither those that PostgreSQL quotes nor its
+/// DETAIL, which holds whole rows.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The input breaks rules that only the database can check.
@@ -54,13 +56,13 @@ pub enum StoreError {
     #[error("no database connection: {0}")]
     Pool(String),
     /// The database refused a statement.
-    #[error(transparent)]
+    #[error("{}", of_query(.0))]
     Query(diesel::result::Error),
     /// The database refused a statement of a bulk load.
     #[error("{}", said(.0))]
-    Bulk(#[source] tokio_postgres::Error),
+    Bulk(tokio_postgres::Error),
     /// A stored value does not read as what it should be.
-    #[error("stored value: {0}")]
+    #[error("stored value: {}", without_values(.0))]
     Stored(String),
 }
 
@@ -86,10 +88,14 @@ impl From<tokio_postgres::Error> for StoreError {
 /// What the database said, or what came between; the error itself says "db error" and the like.
 pub(crate) fn said(error: &tokio_postgres::Error) -> String {
     match (error.as_db_error(), error.source()) {
-        (Some(said), _) => said.message().to_owned(),
-        (None, Some(cause)) => format!("{error}: {cause}"),
-        (None, None) => error.to_string(),
+        (Some(said), _) => without_values(said.message()),
+        (None, Some(cause)) => without_values(&format!("{error}: {cause}")),
+        (None, None) => without_values(&error.to_string()),
     }
+}
+
+fn of_query(error: &diesel::result::Error) -> String {
+    without_values(&error.to_string())
 }
 
 impl StoreError {
@@ -194,5 +200,20 @@ mod tests {
         assert!(!query(Kind::Unknown, "division by zero").is_transient());
         assert!(!query(Kind::CheckViolation, "offer_state_check").is_transient());
         assert!(!StoreError::Stored("x".into()).is_transient());
+    }
+
+    #[test]
+    fn errors_do_not_repeat_values() {
+        let refused = query(
+            Kind::Unknown,
+            "invalid input syntax for type date: \"Erika Muster\"",
+        );
+        assert_eq!(refused.to_string(), "invalid input syntax for type date: …");
+        let stored =
+            StoreError::Stored("customer: invalid type: string \"Erika\", expected u32".into());
+        assert_eq!(
+            stored.to_string(),
+            "stored value: customer: invalid type: string …"
+        );
     }
 }

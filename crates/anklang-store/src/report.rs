@@ -99,7 +99,7 @@ impl Report {
 }
 
 /// What came of reports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
     /// So many were news.
     pub new: usize,
@@ -111,6 +111,8 @@ pub struct Applied {
     pub unknown: usize,
     /// So many messages changed their state.
     pub moved: usize,
+    /// So many of the news are of messages that were made in this trace (W3C `traceparent`).
+    pub traces: BTreeMap<String, usize>,
 }
 
 /// Applies reports. They may be of the same messages, and in any order.
@@ -146,6 +148,7 @@ async fn apply_known(
     let fresh = find::fresh(conn, &found, reports).await?;
     applied.new = fresh.len();
     applied.repeated = found.len() - fresh.len();
+    applied.traces = traces(&locked, &fresh);
     let decided = decide(&locked, &erased, &fresh, reports);
     applied.moved = decided.changes.iter().filter(|c| c.state.is_some()).count();
     write::rows(conn, &decided.rows).await?;
@@ -153,6 +156,19 @@ async fn apply_known(
     write::news(conn, &decided.news).await?;
     write::blocks(conn, &decided.blocks).await?;
     Ok((applied, without.into_iter().collect()))
+}
+
+/// How many of the news belong to which trace.
+fn traces(locked: &[Locked], fresh: &[Fresh]) -> BTreeMap<String, usize> {
+    let of: BTreeMap<_, _> = locked
+        .iter()
+        .filter_map(|message| Some((message.key(), message.traceparent.as_deref()?)))
+        .collect();
+    let mut traces = BTreeMap::<String, usize>::new();
+    for traceparent in fresh.iter().filter_map(|fresh| of.get(&fresh.found.key())) {
+        *traces.entry((*traceparent).to_owned()).or_default() += 1;
+    }
+    traces
 }
 
 /// What is to be written.

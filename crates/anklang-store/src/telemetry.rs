@@ -29,6 +29,54 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
     })
 }
 
+/// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values.
+const NAMED: [&str; 21] = [
+    "class",
+    "column",
+    "constraint",
+    "database",
+    "extension",
+    "field",
+    "function",
+    "host",
+    "index",
+    "parameter",
+    "policy",
+    "procedure",
+    "relation",
+    "role",
+    "schema",
+    "sequence",
+    "table",
+    "trigger",
+    "type",
+    "user",
+    "view",
+];
+
+/// What a database, a decoder or a template says, up to the first value that it quotes: for logs, which say
+/// nothing of customers. Where a value ends is not sure, as it may hold quotes itself.
+pub fn without_values(text: &str) -> String {
+    const QUOTES: [char; 7] = ['"', '`', '“', '”', '„', '»', '«'];
+    let mut told = String::new();
+    let mut rest = text;
+    while let Some((before, quoted)) = rest.split_once(QUOTES) {
+        told.push_str(before);
+        let noun = before.split_whitespace().next_back().unwrap_or_default();
+        let named = quoted.split_once(QUOTES).filter(|_| NAMED.contains(&noun));
+        let Some((name, after)) = named else {
+            told.push('…');
+            return told;
+        };
+        told.push('"');
+        told.push_str(name);
+        told.push('"');
+        rest = after;
+    }
+    told.push_str(rest);
+    told
+}
+
 /// How much of one kind waits, over all tenants.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
 pub struct Waiting {
@@ -153,6 +201,46 @@ impl PoolUse {
             idle: status.available,
             max: status.max_size,
             waiting: status.waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_and_values_go() {
+        for (said, told) in [
+            ("no quotes", "no quotes"),
+            (
+                "duplicate key value violates unique constraint \"customer_number_key\"",
+                "duplicate key value violates unique constraint \"customer_number_key\"",
+            ),
+            (
+                "null value in column \"name\" of relation \"customer\" violates not-null constraint",
+                "null value in column \"name\" of relation \"customer\" violates not-null constraint",
+            ),
+            (
+                "invalid input syntax for type date: \"Erika \"Muster\" of Bremen\"",
+                "invalid input syntax for type date: …",
+            ),
+            (
+                "ungültige Eingabesyntax für Typ date: »Erika«",
+                "ungültige Eingabesyntax für Typ date: …",
+            ),
+            (
+                "value \"49170\" is out of range for type integer",
+                "value …",
+            ),
+            ("unknown variant `Erika`, expected `x`", "unknown variant …"),
+            (
+                "invalid value for parameter \"TimeZone\": \"Erika\"",
+                "invalid value for parameter \"TimeZone\": …",
+            ),
+            ("column \"never ends", "column …"),
+        ] {
+            assert_eq!(without_values(said), told);
         }
     }
 }

@@ -87,9 +87,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Logs a line. It may get lost when the host is busy. Neither message nor fields may
-    /// contain secrets or personal data.
-    pub fn log(&self, level: Level, message: impl Into<String>, fields: &[(&str, String)]) {
+    /// Logs a line. It may get lost when the host is busy. The message is always the same; what differs
+    /// goes into the fields, which the host writes at its level `debug` alone, as a reason in somebody's
+    /// words may repeat an address. Neither may contain secrets.
+    pub fn log(&self, level: Level, message: &'static str, fields: &[(&str, String)]) {
         let event = LogEvent {
             level: level.into(),
             message: message.into(),

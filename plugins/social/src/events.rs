@@ -99,7 +99,7 @@ impl Events {
         self.host.delivery(&event).await
     }
 
-    pub(crate) fn warn(&self, message: &str, reason: String) {
+    pub(crate) fn warn(&self, message: &'static str, reason: String) {
         self.host.log(Level::Warn, message, &[("reason", reason)]);
     }
 }

@@ -242,8 +242,9 @@ impl Testing {
             "block" => std::thread::sleep(milliseconds),
             "log" => self.host.log(
                 Level::Warn,
-                argument,
+                "as told",
                 &[
+                    ("text", argument.to_owned()),
                     ("account", self.account.clone()),
                     ("message_id", message.message_id.clone()),
                 ],
@@ -312,7 +313,8 @@ impl Testing {
             },
             "flood" => {
                 for _ in 0..20_000 {
-                    self.host.log(Level::Info, "x".repeat(200), &[]);
+                    let filler = [("filler", "x".repeat(200))];
+                    self.host.log(Level::Info, "one of many", &filler);
                 }
             }
             // One accepted message, then whatever the SDK says.

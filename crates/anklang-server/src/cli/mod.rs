@@ -190,6 +190,7 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
     };
     let telemetry = Telemetry::start(&config.telemetry)?;
     telemetry::init_logs(&config.log_filter, config.log_json, &telemetry);
+    telemetry::log_panics();
     if let Some(addr) = telemetry.scraped() {
         tracing::info!(%addr, "metrics for Prometheus");
     }

@@ -9,11 +9,13 @@ use url::Url;
 
 use super::{Reader, integer};
 
-/// Where traces and metrics go, and how.
+/// Where traces, metrics and logs go, and how.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
     /// Base URL of the receiver of OTLP.
     pub endpoint: Option<Url>,
+    /// Whether log lines go there as well.
+    pub logs: bool,
     /// Where Prometheus scrapes metrics.
     pub prometheus_listen: Option<SocketAddr>,
     /// Name of the service; that of the standard variables, else "anklang", when empty.
@@ -33,6 +35,7 @@ pub struct TelemetryConfig {
 impl Reader {
     pub(super) fn telemetry(&mut self) -> Option<TelemetryConfig> {
         let endpoint = self.endpoint();
+        let logs = self.flag("telemetry.logs");
         let prometheus_listen = self.prometheus_listen();
         let service_name = self.text("telemetry.service_name");
         let resource = self.pairs("telemetry.resource");
@@ -61,6 +64,7 @@ impl Reader {
         let timeout = self.whole("telemetry.timeout_seconds", 1..=300);
         Some(TelemetryConfig {
             endpoint: endpoint?,
+            logs: logs?,
             prometheus_listen: prometheus_listen?,
             service_name: service_name?,
             resource,

@@ -201,6 +201,7 @@ fn all_faults_are_reported_at_once() {
         [telemetry]
         endpoint = 'localhost:4317'
         prometheus_listen = ':9464'
+        logs = 'some'
         sampling_ratio = 2
         headers = ['authorization']
         [channels]
@@ -270,6 +271,7 @@ fn all_faults_are_reported_at_once() {
         "channels.lookups",
         "channels.stop_words[1]",
         "telemetry.endpoint",
+        "telemetry.logs",
         "telemetry.prometheus_listen",
         "telemetry.sampling_ratio",
         "telemetry.headers[0]",

@@ -7,6 +7,7 @@ use anklang_domain::Violations;
 use anklang_domain::approval::Unfit;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::StoreError;
+use anklang_store::telemetry::without_values;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
@@ -302,7 +303,9 @@ fn again_after(code: Code, reason: ErrorReason, message: String, again: Duration
 /// Logs the cause under a number, and shows the number alone.
 fn internal(cause: &dyn std::fmt::Display) -> Status {
     let incident = uuid::Uuid::now_v7().to_string();
-    tracing::error!(%incident, %cause, "internal error");
+    let told = without_values(&cause.to_string());
+    tracing::error!(%incident, cause = told, "internal error");
+    tracing::debug!(%incident, %cause, "internal error");
     Status::with_error_details(
         Code::Internal,
         format!("internal error, incident {incident}"),

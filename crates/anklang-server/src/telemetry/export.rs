@@ -1,7 +1,8 @@
 //! The HTTP client of the exporters: hyper and rustls, which the server has anyhow.
 //!
 //! Exporters run in threads that know no runtime, so a call is a task of the server's runtime. It
-//! gives up after the timeout, and a receiver that is away is logged once, not each time.
+//! gives up after the timeout, and a receiver that is away is logged once, not each time. Each signal has
+//! a client of its own: a receiver may take traces and no logs, and the line that says so is itself one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,13 +29,14 @@ const MAX_RESPONSE: usize = 1024 * 1024;
 pub(super) struct Client {
     pooled: Pooled<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
+    signal: &'static str,
     timeout: Duration,
     failing: Arc<AtomicBool>,
 }
 
 impl Client {
-    /// A client of the current runtime.
-    pub(super) fn new(timeout: Duration) -> anyhow::Result<Client> {
+    /// A client of the current runtime for a signal.
+    pub(super) fn new(signal: &'static str, timeout: Duration) -> anyhow::Result<Client> {
         let tls = client_tls(system_roots()).context("TLS of telemetry")?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
@@ -43,6 +45,7 @@ impl Client {
         Ok(Client {
             pooled,
             runtime: Handle::current(),
+            signal,
             timeout,
             failing: Arc::default(),
         })
@@ -54,9 +57,10 @@ impl Client {
         if self.failing.swap(failed, Ordering::Relaxed) == failed {
             return;
         }
+        let signal = self.signal;
         match error {
-            Some(error) => tracing::warn!(error, "telemetry is not delivered"),
-            None => tracing::info!("telemetry is delivered again"),
+            Some(error) => tracing::warn!(signal, error, "telemetry is not delivered"),
+            None => tracing::info!(signal, "telemetry is delivered again"),
         }
     }
 }

@@ -1,14 +1,18 @@
-//! Logs to standard error, and the export of spans beside them.
+//! Logs to standard error, and the export of spans and lines beside them.
 //!
-//! Spans of [`TARGET`] are for traces and not logged; what is logged is not exported. A line in
-//! JSON carries the ids of the trace and span that it was written in.
+//! Spans of [`TARGET`] are for traces and not logged. A line in JSON carries the ids of the trace and span
+//! that it was written in, and so does its log record. Exported are lines of ours alone ([`is_exported`]):
+//! what exporters and their connections say of themselves would make more to export.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal;
 
+use anklang_store::telemetry::without_values;
 use opentelemetry::trace::TraceContextExt;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -19,7 +23,13 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{TARGET, Telemetry};
 
-/// Logs go to standard error, spans to telemetry.
+/// Whether a line is exported: it is one of our crates, and of a level that holds nothing personal.
+fn is_exported(line: &Metadata<'_>) -> bool {
+    let target = line.target();
+    target.starts_with("anklang") && target != TARGET && *line.level() <= Level::INFO
+}
+
+/// Logs go to standard error, and as records to telemetry if that wants them; spans go to telemetry.
 pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
@@ -39,11 +49,29 @@ pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
             .with_target(false)
             .with_filter(exported.with_max_level_hint(LevelFilter::INFO))
     });
+    let records = telemetry.lines().map(|provider| {
+        let exported = filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO);
+        OpenTelemetryTracingBridge::new(provider).with_filter(EnvFilter::new(filter).and(exported))
+    });
     // A second call (a test) keeps the first.
     let _ = tracing_subscriber::registry()
         .with(spans)
+        .with(records)
         .with(lines.with_filter(logged))
         .try_init();
+}
+
+/// Panics are lines like any other from now on: a panic's words may quote what it stumbled over.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let words = panic.payload_as_str().unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let is_there = backtrace.status() == BacktraceStatus::Captured;
+        let backtrace = is_there.then(|| backtrace.to_string());
+        tracing::error!(at, backtrace, "panicked: {}", without_values(words));
+        tracing::debug!(at, "panicked: {words}");
+    }));
 }
 
 /// A JSON line with the trace's ids before the rest.
@@ -77,5 +105,44 @@ where
             ),
             None => writer.write_str(&line),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Notes which lines are exported.
+    struct Noting(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Noting {
+        fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            if is_exported(event.metadata()) {
+                let line = format!("{} {}", event.metadata().level(), event.metadata().target());
+                self.0.lock().expect("not poisoned").push(line);
+            }
+        }
+    }
+
+    #[test]
+    fn only_our_own_lines_are_exported_and_nothing_below_info() {
+        let found = Arc::<Mutex<Vec<String>>>::default();
+        let noting = tracing_subscriber::registry().with(Noting(Arc::clone(&found)));
+        tracing::subscriber::with_default(noting, || {
+            tracing::error!(target: "anklang_channels::supervisor", "x");
+            tracing::info!(target: "anklang_server::serve", "x");
+            tracing::debug!(target: "anklang_server::serve", "x");
+            tracing::info!(target: TARGET, "x");
+            tracing::warn!(target: "opentelemetry_sdk", "x");
+            tracing::warn!(target: "hyper_util::client", "x");
+        });
+        let found = found.lock().expect("not poisoned");
+        let expected = [
+            "ERROR anklang_channels::supervisor",
+            "INFO anklang_server::serve",
+        ];
+        assert_eq!(*found, expected);
     }
 }

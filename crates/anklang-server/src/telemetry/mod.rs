@@ -1,10 +1,12 @@
-//! Telemetry: one trace from the call through the operation and the dispatcher into the plugin, and
-//! metrics; both leave by OTLP (HTTP with protobuf), metrics also for Prometheus to scrape. What nobody
-//! wants is not gathered.
+//! Telemetry: one trace from the call through the operation and the dispatcher into the plugin, metrics,
+//! and log lines; all leave by OTLP (HTTP with protobuf), metrics also for Prometheus to scrape. What
+//! nobody wants is not gathered.
 //!
-//! `tracing` stays the API: spans of the target [`TARGET`] are exported, and only they. Log lines
-//! are not: they may quote what a mail server said, and so an address. Nothing that is exported
-//! holds personal data: names of methods, kinds, accounts, tenants, random ids, numbers.
+//! `tracing` stays the API: spans of the target [`TARGET`] are exported as spans, and only they; our own
+//! lines from `info` on as log records, and only they (`logs.rs`). Nothing that is exported holds personal
+//! data: names of methods, kinds, accounts, tenants, random ids, numbers. Whoever writes a line keeps to
+//! this: what others said in their own words – plugins, providers, mail servers, callers – and what a
+//! database or a template quotes of a customer goes to `debug` alone, which is never exported.
 //!
 //! Exporting happens in threads of its own with bounded queues: a receiver that is slow or down
 //! costs spans and measurements, never work. [`Telemetry::shutdown`] sends what is left, for a
@@ -20,6 +22,7 @@ mod prometheus;
 pub mod rpc;
 pub mod spans;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -27,9 +30,10 @@ use anyhow::{Context, anyhow};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::{
-    MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
+    LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{BatchLogProcessor, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
@@ -38,7 +42,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 use uuid::Uuid;
 
-pub use logs::init as init_logs;
+pub use logs::{init as init_logs, log_panics};
 
 use self::prometheus::Endpoint;
 use crate::config::TelemetryConfig;
@@ -50,14 +54,15 @@ pub const TARGET: &str = "anklang::telemetry";
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 /// At the end, what is left is sent for at most so long, and not longer than the grace.
 const LONGEST_FLUSH: Duration = Duration::from_secs(5);
-/// Finished spans wait for at most so long.
-const LONGEST_SPAN_DELAY: Duration = Duration::from_secs(5);
+/// Finished spans and lines wait for at most so long.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// What exports; or nothing does.
 #[derive(Default)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
     metrics: Option<SdkMeterProvider>,
+    logs: Option<SdkLoggerProvider>,
     scraped: Option<Endpoint>,
 }
 
@@ -86,12 +91,16 @@ impl Telemetry {
         }
         let resource = resource(config);
         let mut metrics = SdkMeterProvider::builder().with_resource(resource.clone());
-        let mut traces = None;
+        let (mut traces, mut logs) = (None, None);
         if let Some(endpoint) = endpoint {
-            let (provider, reader) = otlp(config, &endpoint, resource)?;
-            metrics = metrics.with_reader(reader);
+            let otlp = Otlp { config, endpoint };
+            metrics = metrics.with_reader(otlp.metrics()?);
+            let provider = otlp.traces(resource.clone())?;
             global::set_tracer_provider(provider.clone());
             traces = Some(provider);
+            if config.logs {
+                logs = Some(otlp.logs(resource)?);
+            }
         }
         let mut scraped = None;
         if let Some(listen) = config.prometheus_listen {
@@ -105,6 +114,7 @@ impl Telemetry {
         Ok(Telemetry {
             traces,
             metrics: Some(metrics),
+            logs,
             scraped,
         })
     }
@@ -120,6 +130,11 @@ impl Telemetry {
         Some(traces.tracer("anklang"))
     }
 
+    /// What takes lines.
+    fn lines(&self) -> Option<&SdkLoggerProvider> {
+        self.logs.as_ref()
+    }
+
     /// Sends what is left, for at most `grace` and at most five seconds.
     pub async fn shutdown(self, grace: Duration) {
         drop(self.scraped);
@@ -127,65 +142,103 @@ impl Telemetry {
             // Nothing is sent.
             return;
         };
-        let limit = grace.min(LONGEST_FLUSH);
+        let (limit, logs) = (grace.min(LONGEST_FLUSH), self.logs);
         // Threads of their own: nothing waits for one whose receiver hangs.
-        let (traced, measured) = tokio::join!(
+        let (traced, measured, logged) = tokio::join!(
             in_thread(limit, move || traces.shutdown_with_timeout(limit).is_ok()),
             in_thread(limit, move || metrics.shutdown().is_ok()),
+            in_thread(limit, move || logs
+                .is_none_or(|logs| { logs.shutdown_with_timeout(limit).is_ok() })),
         );
-        if !(traced && measured) {
+        if !(traced && measured && logged) {
             tracing::warn!("the last telemetry was not delivered");
         }
     }
 }
 
-/// What sends spans, and what reads metrics and sends them, by OTLP.
-fn otlp(
-    config: &TelemetryConfig,
-    endpoint: &Url,
-    resource: Resource,
-) -> anyhow::Result<(SdkTracerProvider, PeriodicReader<MetricExporter>)> {
-    let client = export::Client::new(config.timeout)?;
-    let headers = || {
-        let headers = config.headers.iter();
+/// What sends by OTLP; each signal with a client of its own, which says when it is not delivered.
+struct Otlp<'a> {
+    config: &'a TelemetryConfig,
+    endpoint: Url,
+}
+
+impl Otlp<'_> {
+    fn client(&self, signal: &'static str) -> anyhow::Result<export::Client> {
+        export::Client::new(signal, self.config.timeout)
+    }
+
+    fn headers(&self) -> HashMap<String, String> {
+        let headers = self.config.headers.iter();
         headers
             .map(|(k, v)| (k.clone(), v.expose_secret().to_owned()))
             .collect()
-    };
-    let spans = SpanExporter::builder()
-        .with_http()
-        .with_http_client(client.clone())
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(at(endpoint, "v1/traces"))
-        .with_headers(headers())
-        .with_timeout(config.timeout)
-        .build()
-        .context("telemetry")?;
-    let metrics = MetricExporter::builder()
-        .with_http()
-        .with_http_client(client)
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(at(endpoint, "v1/metrics"))
-        .with_headers(headers())
-        .with_timeout(config.timeout)
-        .build()
-        .context("telemetry")?;
-    let batches = BatchConfigBuilder::default()
-        .with_scheduled_delay(config.interval.min(LONGEST_SPAN_DELAY))
-        .build();
-    let processor = BatchSpanProcessor::builder(spans)
-        .with_batch_config(batches)
-        .build();
-    let sampler = Sampler::TraceIdRatioBased(config.sampling_ratio);
-    let traces = SdkTracerProvider::builder()
-        .with_span_processor(processor)
-        .with_sampler(Sampler::ParentBased(Box::new(sampler)))
-        .with_resource(resource)
-        .build();
-    let reader = PeriodicReader::builder(metrics)
-        .with_interval(config.interval)
-        .build();
-    Ok((traces, reader))
+    }
+
+    fn delay(&self) -> Duration {
+        self.config.interval.min(LONGEST_DELAY)
+    }
+
+    fn traces(&self, resource: Resource) -> anyhow::Result<SdkTracerProvider> {
+        let spans = SpanExporter::builder()
+            .with_http()
+            .with_http_client(self.client("traces")?)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(at(&self.endpoint, "v1/traces"))
+            .with_headers(self.headers())
+            .with_timeout(self.config.timeout)
+            .build()
+            .context("telemetry")?;
+        let batches = BatchConfigBuilder::default()
+            .with_scheduled_delay(self.delay())
+            .build();
+        let processor = BatchSpanProcessor::builder(spans)
+            .with_batch_config(batches)
+            .build();
+        let sampler = Sampler::TraceIdRatioBased(self.config.sampling_ratio);
+        Ok(SdkTracerProvider::builder()
+            .with_span_processor(processor)
+            .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+            .with_resource(resource)
+            .build())
+    }
+
+    /// What reads metrics and sends them.
+    fn metrics(&self) -> anyhow::Result<PeriodicReader<MetricExporter>> {
+        let metrics = MetricExporter::builder()
+            .with_http()
+            .with_http_client(self.client("metrics")?)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(at(&self.endpoint, "v1/metrics"))
+            .with_headers(self.headers())
+            .with_timeout(self.config.timeout)
+            .build()
+            .context("telemetry")?;
+        Ok(PeriodicReader::builder(metrics)
+            .with_interval(self.config.interval)
+            .build())
+    }
+
+    fn logs(&self, resource: Resource) -> anyhow::Result<SdkLoggerProvider> {
+        let lines = LogExporter::builder()
+            .with_http()
+            .with_http_client(self.client("logs")?)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(at(&self.endpoint, "v1/logs"))
+            .with_headers(self.headers())
+            .with_timeout(self.config.timeout)
+            .build()
+            .context("telemetry")?;
+        let batches = opentelemetry_sdk::logs::BatchConfigBuilder::default()
+            .with_scheduled_delay(self.delay())
+            .build();
+        let processor = BatchLogProcessor::builder(lines)
+            .with_batch_config(batches)
+            .build();
+        Ok(SdkLoggerProvider::builder()
+            .with_log_processor(processor)
+            .with_resource(resource)
+            .build())
+    }
 }
 
 async fn in_thread(limit: Duration, work: impl FnOnce() -> bool + Send + 'static) -> bool {

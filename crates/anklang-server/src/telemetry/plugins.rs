@@ -1,5 +1,8 @@
 //! What plugins tell of their work: lines for our log, with the account and the message that they are
 //! about; and spans, which come finished, with the context that their call was given.
+//!
+//! A line's text is fixed. Its fields say what others said, e.g. a mail server that repeats an address, and
+//! are for `debug` alone.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -48,12 +51,13 @@ fn log(account: &Account, line: &LogEvent) {
         .collect();
     fields.sort();
     match line.level() {
-        Level::Debug => tracing::debug!(plugin, account, message_id, ?fields, "{text}"),
-        Level::Unspecified | Level::Info => {
-            tracing::info!(plugin, account, message_id, ?fields, "{text}");
-        }
-        Level::Warn => tracing::warn!(plugin, account, message_id, ?fields, "{text}"),
-        Level::Error => tracing::error!(plugin, account, message_id, ?fields, "{text}"),
+        Level::Debug => {}
+        Level::Unspecified | Level::Info => tracing::info!(plugin, account, message_id, "{text}"),
+        Level::Warn => tracing::warn!(plugin, account, message_id, "{text}"),
+        Level::Error => tracing::error!(plugin, account, message_id, "{text}"),
+    }
+    if !fields.is_empty() || line.level() == Level::Debug {
+        tracing::debug!(plugin, account, message_id, ?fields, "{text}");
     }
 }
 

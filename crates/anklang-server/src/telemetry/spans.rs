@@ -1,6 +1,8 @@
 //! The spans of work in the background, and how they go on with the trace in which the work was
 //! asked for. Names and attributes are those of OpenTelemetry's semantic conventions.
 
+use std::collections::BTreeMap;
+
 use anklang_domain::handover::Outcome;
 use anklang_store::handover::delivery::Event;
 use anklang_store::message::Claimed;
@@ -149,6 +151,25 @@ pub fn look_up(account: &Account, messages: usize) -> Span {
         messaging.destination.name = account.id,
         messaging.batch.message_count = messages,
     )
+}
+
+/// Reports of a channel that were recorded, so many of the messages of each trace: they go on with it.
+pub fn reported(account: &Account, traces: &BTreeMap<String, usize>) {
+    for (traceparent, count) in traces {
+        let span = tracing::info_span!(
+            target: TARGET,
+            parent: None,
+            "report",
+            otel.name = format!("report {}", account.id),
+            otel.kind = "consumer",
+            messaging.system = account.channel(),
+            messaging.operation.name = "report",
+            "messaging.operation.type" = "settle",
+            messaging.destination.name = account.id,
+            messaging.batch.message_count = *count,
+        );
+        set_parent(&span, context(Some(traceparent)));
+    }
 }
 
 /// The delivery of an event to a webhook; it goes on with the trace in which the event happened.

@@ -14,6 +14,7 @@ use anklang_channels::Instance;
 use anklang_domain::TenantId;
 use anklang_store::channel_account::{self, standing, watch};
 use anklang_store::message::{self, Whose};
+use anklang_store::telemetry::without_values;
 use anklang_store::{StoreError, tenant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -169,7 +170,8 @@ impl Keeper {
             if let Some(sender) = sender
                 && let Err(error) = sender.task.await
             {
-                tracing::error!(%error, "the sender of an account");
+                let error = without_values(&error.to_string());
+                tracing::error!(error, "the sender of an account");
             }
             if let Some(unused) = unused {
                 drain(&unused.id, unused.instance.clone()).await;

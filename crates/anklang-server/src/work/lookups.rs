@@ -46,6 +46,11 @@ pub async fn run(app: App, account: Arc<Account>, stop: CancellationToken) {
         match more {
             Ok(true) => continue,
             Ok(false) => {}
+            Err(LookupError::Channel(error)) => {
+                let (account, why) = (&account.id[..], error.kind());
+                tracing::warn!(account, error = why, "looking up messages");
+                tracing::debug!(account, %error, "looking up messages");
+            }
             Err(error) => tracing::warn!(account = account.id, %error, "looking up messages"),
         }
         tokio::select! {

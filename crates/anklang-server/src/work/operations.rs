@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anklang_domain::phase::PhaseState;
 use anklang_store::operation::{self, End, Leased};
+use anklang_store::telemetry::without_values;
 use anklang_store::winback::mailing as mailing_store;
 use anklang_store::{StoreError, launch as launch_store};
 use chrono::TimeDelta;
@@ -115,7 +116,12 @@ async fn work_on(app: &App, mut held: Leased, stop: &CancellationToken) {
     ) {
         tracing::info!(operation = %id, kind, %interrupted, "operation given back");
     } else {
-        tracing::warn!(operation = %id, kind, %interrupted, "operation interrupted");
+        // The operation says more, perhaps with values of its request.
+        let why = match &interrupted {
+            Interrupted::Hopeless { reason, .. } => (*reason).to_owned(),
+            other => without_values(&other.to_string()),
+        };
+        tracing::warn!(operation = %id, kind, interrupted = why, "operation interrupted");
     }
     let ended = match &interrupted {
         Interrupted::Stopping

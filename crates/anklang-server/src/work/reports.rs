@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::App;
 use crate::accounts::Account;
-use crate::telemetry::{meters, plugins};
+use crate::telemetry::{meters, plugins, spans};
 
 pub use read::{News, read};
 
@@ -184,6 +184,7 @@ pub async fn record(
             ("inbound", received.new),
         ],
     );
+    spans::reported(account, &applied.traces);
     if received.nobodys > 0 {
         tracing::warn!(
             account = account.id,
@@ -229,7 +230,9 @@ async fn tell(account: &Account, ids: Vec<u64>, stop: &CancellationToken) {
             Ok(()) | Err(CallError::Closed) => return,
             Err(CallError::Busy) => {}
             Err(error) => {
-                tracing::warn!(account = account.id, %error, "acknowledging events");
+                let (account, why) = (&account.id[..], error.kind());
+                tracing::warn!(account, error = why, "acknowledging events");
+                tracing::debug!(account, %error, "acknowledging events");
                 return;
             }
         }
@@ -270,6 +273,7 @@ async fn match_due(
             let (store, limit) = (&app.store, MATCHED_AT_ONCE);
             let (applied, due) =
                 report::match_waiting(store, tenant, &account.id, account.channel(), limit).await?;
+            spans::reported(account, &applied.traces);
             if applied.new > 0 {
                 app.wake.handover.notify_one();
             }

@@ -282,7 +282,10 @@ async fn finish_interrupted(app: &App, tenant: &Tenant) -> Result<(), StoreError
     for id in offers {
         match launch::finish_single(app, tenant, id.0).await {
             Ok(Ok(())) => tracing::info!(offer = %id, "interrupted offer has its document"),
-            Ok(Err(reason)) => tracing::warn!(offer = %id, reason, "offer withdrawn"),
+            // Why is in the offer: a template may quote of the customer what it could not use.
+            Ok(Err(_)) => {
+                tracing::warn!(offer = %id, "offer withdrawn: its document cannot be made")
+            }
             Err(error) => {
                 // The same would stop the others; this one waits longer than they do.
                 tracing::warn!(offer = %id, %error, "offer without document");

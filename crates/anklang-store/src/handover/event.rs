@@ -58,10 +58,11 @@ pub(crate) const ANNOUNCE: &str = "
 /// `tenant_id`, `message_id` and `kind`, one row for each thing that is told. The type is
 /// `anklang.message.<kind>.v1`; other kinds than these are no news, and nothing of notices is. Events of one message are in
 /// no order with those of its offer, so that one which a receiver cannot take does not hold up the
-/// others.
+/// others. What nobody's call or work tells, as a channel does, goes on with the message's trace.
 pub(crate) const ANNOUNCE_MESSAGES: &str = "
     announced AS (
-        INSERT INTO handover_event (tenant_id, type, offer_id, winback_case_id, subject, data)
+        INSERT INTO handover_event (tenant_id, type, offer_id, winback_case_id, subject, data,
+                                    traceparent)
         SELECT n.tenant_id, 'anklang.message.' || n.kind || '.v1', am.offer_id, am.winback_case_id,
                'messages/' || am.id,
                jsonb_build_object(
@@ -72,7 +73,8 @@ pub(crate) const ANNOUNCE_MESSAGES: &str = "
                    'phase', p.number, 'channel', am.channel, 'channel_account', am.account,
                    'code', coalesce(d.code, ''), 'detail', coalesce(d.detail, ''),
                    'event_time', to_char(coalesce(d.occurred_at, now()) AT TIME ZONE 'UTC',
-                                         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))
+                                         'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')),
+               coalesce(nullif(current_setting('anklang.traceparent', true), ''), am.traceparent)
         FROM news n
         JOIN message am ON am.tenant_id = n.tenant_id AND am.id = n.message_id
         JOIN customer cu ON cu.tenant_id = am.tenant_id AND cu.id = am.customer_id

@@ -63,6 +63,9 @@ pub(super) struct Locked {
     pub(super) channel: String,
     #[diesel(sql_type = Bytea)]
     pub(super) address_hash: Vec<u8>,
+    /// The trace in which it was made.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) traceparent: Option<String>,
     /// It went to people of the tenant.
     #[diesel(sql_type = Bool)]
     pub(super) is_notice: bool,
@@ -133,7 +136,7 @@ async fn lock_of(conn: &mut Conn, tenant: Uuid, ids: Vec<Uuid>) -> Result<Vec<Lo
     Ok(diesel::sql_query(
         "SELECT m.tenant_id, m.id, m.state, m.attempt, m.submitted_at IS NOT NULL AS submitted,
                 m.told, m.told_at, m.provider_message_id, m.campaign_id, m.phase_id, m.channel,
-                m.address_hash, m.notice IS NOT NULL AS is_notice, now() AS now
+                m.address_hash, m.traceparent, m.notice IS NOT NULL AS is_notice, now() AS now
          FROM message m WHERE m.tenant_id = $1 AND m.id = ANY($2)
          ORDER BY m.id FOR UPDATE",
     )

@@ -222,7 +222,7 @@ impl Hylafax {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn warn(&self, what: &str, fault: &Fault) {
+    fn warn(&self, what: &'static str, fault: &Fault) {
         self.host
             .log(Level::Warn, what, &[("reason", fault.detail())]);
     }

@@ -263,7 +263,7 @@ impl Keeper {
         })
     }
 
-    fn log(&self, level: Level, message: &str, fields: &[(&str, String)]) {
+    fn log(&self, level: Level, message: &'static str, fields: &[(&str, String)]) {
         let role = ("role", format!("{:?}", self.role).to_lowercase());
         let fields: Vec<_> = std::iter::once(role)
             .chain(fields.iter().cloned())

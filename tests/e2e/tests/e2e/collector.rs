@@ -8,9 +8,11 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -40,25 +42,55 @@ impl Point {
     }
 }
 
+/// A line of the log, as a record, and where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    pub target: String,
+    pub record: LogRecord,
+}
+
+impl Line {
+    pub fn text(&self) -> &str {
+        let body = self.record.body.as_ref();
+        match body.and_then(|body| body.value.as_ref()) {
+            Some(Value::StringValue(text)) => text,
+            other => panic!("no text: {other:?}"),
+        }
+    }
+}
+
+/// What has come, and what is refused.
+#[derive(Debug, Clone, Default)]
+struct Desk {
+    exports: Arc<Mutex<Vec<Export>>>,
+    refused: &'static str,
+}
+
 /// A running receiver. It stops when it is dropped.
 pub struct Collector {
     addr: SocketAddr,
-    exports: Arc<Mutex<Vec<Export>>>,
+    desk: Desk,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::refusing("").await
+    }
+
+    /// One that has nothing at this path.
+    pub async fn refusing(path: &'static str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let exports = Arc::<Mutex<Vec<Export>>>::default();
-        let router = Router::new()
-            .fallback(receive)
-            .with_state(Arc::clone(&exports));
+        let desk = Desk {
+            refused: path,
+            ..Default::default()
+        };
+        let router = Router::new().fallback(receive).with_state(desk.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Collector {
             addr,
-            exports,
+            desk,
             serving,
         }
     }
@@ -68,10 +100,11 @@ impl Collector {
     }
 
     pub fn exports(&self) -> Vec<Export> {
-        self.exports.lock().unwrap().clone()
+        self.desk.exports.lock().unwrap().clone()
     }
 
-    fn of(&self, path: &str) -> Vec<Export> {
+    /// What came to a path.
+    pub fn of(&self, path: &str) -> Vec<Export> {
         let mut exports = self.exports();
         exports.retain(|e| e.path == path);
         exports
@@ -95,6 +128,25 @@ impl Collector {
     pub fn resources(&self) -> Vec<Resource> {
         let resources = self.traces().into_iter().flat_map(|t| t.resource_spans);
         resources.filter_map(|r| r.resource).collect()
+    }
+
+    /// All lines of the log so far.
+    pub fn lines(&self) -> Vec<Line> {
+        let exports = self.of("/v1/logs").into_iter();
+        let requests = exports.map(|e| ExportLogsServiceRequest::decode(e.body).unwrap());
+        let scopes = requests
+            .flat_map(|request| request.resource_logs)
+            .flat_map(|resource| resource.scope_logs);
+        scopes
+            .flat_map(|scope| {
+                let target = scope.scope.unwrap_or_default().name;
+                let records = scope.log_records.into_iter();
+                records.map(move |record| Line {
+                    target: target.clone(),
+                    record,
+                })
+            })
+            .collect()
     }
 
     /// The spans of a trace.
@@ -144,18 +196,21 @@ impl Drop for Collector {
 }
 
 async fn receive(
-    State(exports): State<Arc<Mutex<Vec<Export>>>>,
+    State(desk): State<Desk>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    exports.lock().unwrap().push(Export {
+    desk.exports.lock().unwrap().push(Export {
         path: uri.path().to_owned(),
         headers,
         body,
     });
     // An empty body is an empty protobuf response.
-    StatusCode::OK
+    match uri.path() == desk.refused {
+        true => StatusCode::NOT_FOUND,
+        false => StatusCode::OK,
+    }
 }
 
 fn points_of(data: Data) -> Vec<Point> {

@@ -4,7 +4,7 @@ mod back;
 mod killed;
 mod late;
 mod left;
-mod marked;
+pub mod marked;
 mod told;
 mod unrecorded;
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::messages::v1::{self as messages, Message, MessageState};
@@ -96,12 +97,7 @@ impl Probe {
     /// Launches to all customers; the text says what the channel does.
     pub async fn launch(&self, text: &str) -> String {
         tell_channel(&self.client, text).await;
-        let mut request = request("");
-        let outbound = request.outbound.as_mut().unwrap();
-        outbound.channel_account = "channelAccounts/probe".into();
-        outbound.message_template = "order".into();
-        outbound.without_document = true;
-        let launch = self.client.campaigns().launch_campaign(request).await;
+        let launch = self.client.campaigns().launch_campaign(wanted()).await;
         let operation = launch.unwrap().into_inner();
         let launched = launched(&over(&self.client, &operation.name).await);
         launched.campaign.unwrap().name
@@ -168,6 +164,16 @@ impl Probe {
         self.server.restart().await.unwrap();
         self.client = self.server.client(TENANT).await.unwrap();
     }
+}
+
+/// A launch to all customers through the account.
+pub fn wanted() -> campaigns::LaunchCampaignRequest {
+    let mut request = request("");
+    let outbound = request.outbound.as_mut().unwrap();
+    outbound.channel_account = "channelAccounts/probe".into();
+    outbound.message_template = "order".into();
+    outbound.without_document = true;
+    request
 }
 
 /// The address of a customer on the channel.

@@ -36,7 +36,7 @@ async fn http(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
     (head.to_lowercase(), body.to_owned())
 }
 
-async fn text(addr: SocketAddr) -> String {
+pub async fn text(addr: SocketAddr) -> String {
     let (head, body) = http(addr, "GET", "/metrics").await;
     assert!(head.starts_with("http/1.1 200"), "{head}");
     assert!(
@@ -215,6 +215,9 @@ async fn a_scrape_tells_what_was_done_and_of_nobody() {
     })
     .await;
     is_as_listed(&found);
+    // Nobody has asked for logs.
+    let exports = collector.exports();
+    assert!(exports.iter().all(|export| export.path != "/v1/logs"));
 
     let body = text(metrics).await.to_lowercase();
     for personal in [

@@ -1,4 +1,8 @@
-//! Traces and metrics: what a receiver of OTLP gets, and that none is needed.
+//! Traces, metrics and log lines: what a receiver of OTLP gets, and that none is needed.
+
+mod lines;
+mod nobody;
+mod reports;
 
 use std::time::Duration;
 
@@ -25,7 +29,7 @@ const CUSTOMERS: usize = 20;
 
 fn config(endpoint: &str) -> String {
     format!(
-        "[telemetry]\nendpoint = '{endpoint}'\nexport_interval_seconds = 1\n\
+        "[telemetry]\nendpoint = '{endpoint}'\nlogs = true\nexport_interval_seconds = 1\n\
          service_name = 'anklang-test'\nresource = ['deployment.environment.name=e2e']\n\
          headers = ['authorization=Bearer geheim']\ntimeout_seconds = 300\n\
          [log]\nformat = 'json'\n\
@@ -182,28 +186,33 @@ fn message_ids(span: &Span) -> Vec<String> {
 #[tokio::test]
 async fn a_plugins_lines_name_account_and_message() {
     use anklang_proto::anklang::messages::v1::MessageState;
+    let filter = "info,anklang_server::telemetry::plugins=debug";
     let settings = Settings {
-        config: "[log]\nformat = 'json'".into(),
+        config: format!("[log]\nformat = 'json'\nfilter = '{filter}'"),
         ..Default::default()
     };
     let probe = Probe::start(1, settings).await;
     let campaign = probe.launch_until("log:hallo", MessageState::Sent).await;
     let id = probe.id(&campaign, 0).await;
-    until("the line", async || {
-        let log = probe.server.log();
-        let mut lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.any(|line| {
-            let fields = &line["fields"];
-            line["level"] == "WARN"
-                && fields["message"] == "hallo"
-                && fields["account"] == "probe"
-                && fields["plugin"] == "testing"
-                && fields["message_id"] == id
+    // What differs from line to line may be anything, and is for who debugs.
+    for (level, tells) in [("WARN", false), ("DEBUG", true)] {
+        until(level, async || {
+            let log = probe.server.log();
+            let mut lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.any(|line| {
+                let fields = &line["fields"];
+                line["level"] == level
+                    && fields["message"] == "as told"
+                    && fields["account"] == "probe"
+                    && fields["plugin"] == "testing"
+                    && fields["message_id"] == id
+                    && line.to_string().contains("hallo") == tells
+            })
         })
-    })
-    .await;
+        .await;
+    }
 }
 
 /// Messages of which the plugin's spans tell.

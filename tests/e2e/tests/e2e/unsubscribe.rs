@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::mailing::{SLIP, address, launch, ledger, request, save_message, tenant, until_over};
 
-const BASE: &str = "https://post.sw.example/anklang";
+/// Where links of mails lead.
+pub const BASE: &str = "https://post.sw.example/anklang";
 
 async fn public() -> TestServer {
     TestServer::start_with(Options {
@@ -39,7 +40,7 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, body: &str) -> (u1
 }
 
 /// The link of a mail's header, and that the header is as mail programs want it.
-fn link(mail: &Received) -> String {
+pub fn link(mail: &Received) -> String {
     let parsed = MessageParser::default().parse(&mail.data).unwrap();
     let header = |name: &str| parsed.header_raw(name).unwrap().trim().to_owned();
     assert_eq!(
@@ -55,7 +56,7 @@ fn link(mail: &Received) -> String {
     url.to_owned()
 }
 
-fn path(link: &str) -> String {
+pub fn path(link: &str) -> String {
     link.strip_prefix(BASE).unwrap().to_owned()
 }
 

@@ -161,7 +161,6 @@ impl ChannelsApi {
             account = id,
             tenant = tenant.slug,
             outcome = response.outcome().as_str_name(),
-            detail = response.detail,
             "a test was sent"
         );
         response

@@ -1,4 +1,6 @@
 //! Connections: how many, how slow, how old; and how a server leaves under load.
+//!
+//! So many streams that wait as wanted: `ANKLANG_TEST_IDLE=10000 cargo test -p anklang-e2e -- many_who_are_idle`
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -21,7 +23,9 @@ use crate::utility::until;
 
 /// Connections that say nothing, and streams that wait, beside those who work.
 const IDLE: usize = 300;
-const WATCHING: usize = 150;
+const WATCHING: usize = 1_000;
+/// Streams of one connection.
+const WATCHING_TOGETHER: usize = 500;
 
 /// Whether the other side ends a connection within some time.
 async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
@@ -106,7 +110,10 @@ async fn proxies_may_keep_connections_between_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_who_are_idle_keep_nobody_from_working() {
-    let server = serving("").await;
+    let wanted = std::env::var("ANKLANG_TEST_IDLE").ok();
+    let streams = wanted.map_or(WATCHING, |text| text.parse().unwrap());
+    let limits = format!("streams = {streams}\ntotal_streams = {streams}\nrequests_per_second = 0");
+    let server = serving(&limits).await;
     let client = server.client("linden").await.unwrap();
     let operation = sleeping_operation(&server).await;
     let mut idle = Vec::new();
@@ -114,11 +121,14 @@ async fn many_who_are_idle_keep_nobody_from_working() {
         idle.push(Client::connect(server.addr, "linden").await.unwrap());
     }
     let mut watching = Vec::new();
-    for i in 0..WATCHING {
+    for i in 0..streams {
         let request = operations::WatchOperationRequest {
             name: operation.name.clone(),
         };
-        let stream = idle[i % 3].progress().watch_operation(request).await;
+        let stream = idle[i / WATCHING_TOGETHER]
+            .progress()
+            .watch_operation(request)
+            .await;
         let mut stream = stream.unwrap().into_inner();
         stream.message().await.unwrap().unwrap();
         watching.push(stream);

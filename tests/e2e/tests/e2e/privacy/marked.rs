@@ -48,8 +48,13 @@ const LOOPBACK: &str = "[handover]\nallow_http = true\nallow_networks = ['127.0.
 
 impl Marked {
     pub async fn start() -> Self {
+        Self::start_with("", "fine").await
+    }
+
+    /// One with more settings, whose channel is told this text.
+    pub async fn start_with(config: &str, text: &str) -> Self {
         let settings = Settings {
-            config: LOOPBACK.into(),
+            config: format!("{LOOPBACK}\n{config}"),
             ..Default::default()
         };
         let probe = Probe::start(4, settings).await;
@@ -74,7 +79,7 @@ impl Marked {
         let answer = json!({"name": accepted, "source": mark("web")});
         call(&probe.server, "offers.v1.OfferService/AcceptOffer", answer).await;
 
-        let texts = probe.launch_until("fine", MessageState::Sent).await;
+        let texts = probe.launch_until(text, MessageState::Sent).await;
         let rejected = offer(&probe.server, &texts).await;
         let answer = json!({"name": rejected, "reason": mark("reason")});
         call(&probe.server, "offers.v1.OfferService/RejectOffer", answer).await;
