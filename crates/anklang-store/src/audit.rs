@@ -176,6 +176,17 @@ macro_rules! columns {
     };
 }
 
+/// Entries as they are listed, without conditions; behind it comes where they are from.
+macro_rules! listed {
+    () => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", coalesce(request_id::text, '') AS request, coalesce(trace_id, '') AS trace FROM "
+        )
+    };
+}
+
 /// What entries are listed by.
 pub static LISTABLE: Listable = Listable {
     fields: &[
@@ -199,19 +210,22 @@ pub async fn list(
     resource: Option<&str>,
     list: &List,
 ) -> Result<Page<Audited>> {
-    const BASE: &str = concat!(
-        "SELECT ",
-        columns!(),
-        ", coalesce(request_id::text, '') AS request, coalesce(trace_id, '') AS trace
-         FROM audit_entry WHERE tenant_id = $1 AND ($2 IS NULL OR $2 = ANY(resources))"
+    const ALL: &str = concat!(listed!(), "audit_entry WHERE tenant_id = $1");
+    // By the id of the table that finds them, so that its key gives them in order and from a page's end on.
+    const NAMING: &str = concat!(
+        listed!(),
+        "(SELECT x.entry_id AS id, e.tenant_id, e.at, e.caller, e.method, e.resources, e.request_id,
+                 e.request_hash, e.trace_id, e.written, e.refused, e.seq, e.hash
+          FROM audit_resource x
+          JOIN audit_entry e ON e.tenant_id = x.tenant_id AND e.id = x.entry_id
+          WHERE x.tenant_id = $1 AND x.resource_hash = anklang_resource_hash($2)
+            AND $2 = ANY(e.resources)) named"
     );
-    let base = Statement::numbered(
-        BASE,
-        &[
-            bound::<SqlUuid, _>(tenant.0),
-            bound::<Nullable<Text>, _>(resource.map(str::to_owned)),
-        ],
-    );
+    let of = bound::<SqlUuid, _>(tenant.0);
+    let base = match resource {
+        None => Statement::numbered(ALL, &[of]),
+        Some(name) => Statement::numbered(NAMING, &[of, bound::<Text, _>(name.to_owned())]),
+    };
     let page: Page<Row> = list.load(conn, base).await?;
     let rows = page.rows.into_iter().map(Audited::try_from);
     Ok(Page {

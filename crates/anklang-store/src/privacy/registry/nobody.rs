@@ -20,6 +20,7 @@ pub(super) const TABLES: &[Table] = &[
     Table::of_nobody("audience", &["phase_id", "selection_id", "selection_version", "criteria", "deselected", "frozen_at", "candidates", "members", "reaction", "included"]),
     // Names of resources are pseudonyms; who did something is one of the tenant's own.
     Table::of_nobody("audit_entry", &["id", "at", "caller", "method", "resources", "request_id", "request_hash", "trace_id", "written", "refused", "seq", "hash"]),
+    Table::of_nobody("audit_resource", &["resource_hash", "entry_id"]),
     Table::of_nobody("brand", &["id", "code", "name", "legal_name", "street", "house_number", "postal_code", "city", "country", "phone", "email", "website", "register_line", "vat_id", "bank_line", "sender_name", "sender_email", "reply_to", "created_at", "updated_at"]),
     Table::of_nobody("bundle", &["outbound_id", "operation_id", "state", "created_at", "completed_at"]),
     Table::of_nobody("bundle_file", &["outbound_id", "number", "path", "sha256", "size_bytes", "letters", "pages", "standard", "last_seq", "created_at", "remake_for"]),
