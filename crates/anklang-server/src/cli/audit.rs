@@ -12,7 +12,7 @@ use anklang_domain::TenantId;
 use anklang_domain::audit::{Check, Entry, Head};
 use anklang_proto::anklang::audit::v1 as pb;
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{SecondsFormat, Utc};
 use pb::audit_service_client::AuditServiceClient;
 use tempfile::Builder;
 use tonic::Request;
@@ -37,6 +37,8 @@ const UNSEALED: i64 = 60;
 /// What whoever gives no head has not found out.
 const UNCOMPARED: &str = "not compared with a noted head (--head): whether its end was cut off, or all of it made \
                           anew, was not checked";
+/// What whoever gives the head of an entry that is gone has not found out.
+const GONE: &str = "not compared with the noted head (--head): its entry went as it was old; compare with a later one";
 /// So many calls without an entry more, and reading is given up.
 const TRIES: u32 = 8;
 /// The wait before another call.
@@ -169,7 +171,7 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         }
         (None, None) => anyhow::bail!("a file or a tenant is needed"),
     }
-    let tenant = check.tenant();
+    let (tenant, removed) = (check.tenant(), check.removed());
     let head = match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
         Ok(head) => head,
         Err(why) => {
@@ -182,10 +184,20 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_EMPTY));
     };
     let Head { seq, hash } = head;
-    println!("{seq} entries of tenant {tenant}, the chain is whole");
+    let gone = removed.map_or(0, |removed| removed.until.seq);
+    let there = seq.saturating_sub(gone);
+    println!("{there} entries of tenant {tenant}, the chain is whole");
     println!("head {seq}:{}", hex::encode(hash));
-    if args.head.is_none() {
-        eprintln!("{UNCOMPARED}");
+    if let Some(removed) = removed {
+        let at = removed.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        println!(
+            "entries 1 to {gone} went as they were old (audit.keep_days), as an entry of {at} says"
+        );
+    }
+    match args.head {
+        None => eprintln!("{UNCOMPARED}"),
+        Some(noted) if noted.seq < gone => eprintln!("{GONE}"),
+        Some(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

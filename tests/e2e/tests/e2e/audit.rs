@@ -1,7 +1,8 @@
 //! The audit log: who did what when to what. Its chain: `chain`; what is done to it behind the server's back:
-//! `tampering`; who gets work: `work`.
+//! `tampering`; what goes as it is old: `retention`; who gets work: `work`.
 
 mod chain;
+mod retention;
 mod tampering;
 mod work;
 
