@@ -195,8 +195,13 @@ pub struct Check {
 impl Check {
     /// Of a chain of which somebody may have noted a head.
     pub fn new(noted: Option<Head>) -> Self {
+        Check::behind(BEGINNING, noted)
+    }
+
+    /// Of the part of a chain behind a place whose hash is taken for granted.
+    pub fn behind(head: Head, noted: Option<Head>) -> Self {
         Check {
-            head: BEGINNING,
+            head,
             first: None,
             removed: None,
             noted,
@@ -211,7 +216,7 @@ impl Check {
     /// The chain is broken; nothing more needs to be looked at.
     pub fn add(&mut self, entry: &Entry, sealed: Head) -> Result<(), Broken> {
         let next = self.head.followed_by(entry);
-        let is_first = self.tenant.is_none();
+        let is_first = self.tenant.is_none() && self.head == BEGINNING;
         if *self.tenant.get_or_insert(entry.tenant) != entry.tenant {
             return Err(Fault::OtherTenant.at(next.seq));
         }
@@ -525,6 +530,25 @@ mod tests {
         let head = last.followed_by(&said);
         forged.push((said, head));
         assert_eq!(check(&forged, None), broken(3, Fault::Changed));
+    }
+
+    #[test]
+    fn a_part_of_a_chain_is_checked_from_a_place_on() {
+        let chain = sealed(vec![full(), least(), full(), least()]);
+        let part = |head: Head, entries: &[(Entry, Head)]| {
+            let mut check = Check::behind(head, None);
+            for (entry, sealed) in entries {
+                check.add(entry, *sealed)?;
+            }
+            check.finish()
+        };
+        let (second, last) = (chain[1].1, chain[3].1);
+        assert_eq!(part(second, &chain[2..]), Ok(last));
+        assert_eq!(part(second, &[]), Ok(second));
+        assert_eq!(part(second, &chain[3..]), Err(Fault::Missing.at(3)));
+        let mut other = second;
+        other.hash[0] ^= 1;
+        assert_eq!(part(other, &chain[2..]), Err(Fault::Changed.at(3)));
     }
 
     #[test]

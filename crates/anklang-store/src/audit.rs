@@ -3,16 +3,18 @@
 //! in `anklang_domain::audit`). Changes do not wait for the chain, and rows are never changed once they are sealed, nor
 //! removed but by the retention ([`retire`]): the database's roles cannot, and a trigger refuses it.
 
+mod retention;
+
 use anklang_domain::TenantId;
 use anklang_domain::audit::{BEGINNING, Entry, Head};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
+
+pub use retention::{Retired, retire, tenants};
 
 use crate::call::Call;
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
@@ -338,59 +340,6 @@ async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<bool> {
     .get_result(conn)
     .await?;
     Ok(turn.taken)
-}
-
-/// The tenants.
-pub async fn tenants(store: &Store) -> Result<Vec<TenantId>> {
-    let mut tx = store.begin_worker().await?;
-    let rows: Vec<TenantRow> = diesel::sql_query("SELECT id FROM tenant ORDER BY id")
-        .load(&mut tx)
-        .await?;
-    tx.commit().await?;
-    Ok(rows.into_iter().map(|row| TenantId(row.id)).collect())
-}
-
-/// What a turn of the retention did with a tenant's log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, QueryableByName)]
-pub struct Retired {
-    /// Entries that went.
-    #[diesel(sql_type = BigInt)]
-    pub removed: i64,
-    /// An entry was written that says which go next, once it is sealed.
-    #[diesel(sql_type = Bool)]
-    pub told: bool,
-}
-
-/// Removes the entries of which an entry says so, and says which go next: those that are older than so many days, at
-/// most `limit`. Nothing, when another server is at it.
-pub async fn retire(
-    store: &Store,
-    tenant: TenantId,
-    keep_days: i32,
-    limit: i32,
-) -> Result<Retired> {
-    let mut tx = store.begin_worker().await?;
-    if !take_turn(&mut tx, tenant).await? {
-        tx.rollback().await?;
-        return Ok(Retired::default());
-    }
-    let removed: Retired =
-        diesel::sql_query("SELECT anklang_audit_remove($1) AS removed, false AS told")
-            .bind::<SqlUuid, _>(tenant.0)
-            .get_result(&mut tx)
-            .await?;
-    let told: Retired =
-        diesel::sql_query("SELECT 0::bigint AS removed, anklang_audit_retire($1, $2, $3) AS told")
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Integer, _>(keep_days)
-            .bind::<Integer, _>(limit)
-            .get_result(&mut tx)
-            .await?;
-    tx.commit().await?;
-    Ok(Retired {
-        told: told.told,
-        ..removed
-    })
 }
 
 /// Seals at most `limit` of a tenant's entries, those that began first; gives how many. None, when another server

@@ -161,8 +161,9 @@ impl WinbackMailsApi {
             };
             let foreseen = mailing::foresee(&mut tx, tenant.id, wanted).await?;
             let response = trial(&foreseen, percent);
+            let by = Call::current_caller();
             let of = Together {
-                by: &Call::current_caller(),
+                by: &by,
                 campaign: None,
                 but: None,
             };
