@@ -115,7 +115,9 @@ pub async fn too_many(
     let hours = policy.window_hours;
     Ok(is_needed(members, before, Some(limit)).then(|| {
         format!(
-            "it would mail {members} customers, after {before} of the same caller's launches and mailings of the              last {hours} hours; more than {limit} need an approval, which a mailing cannot have: mail fewer, or              launch a campaign to these customers, which somebody else can approve"
+            "it would mail {members} customers, after {before} of the same caller's launches and mailings of the \
+             last {hours} hours; more than {limit} need an approval, which a mailing cannot have: mail fewer, or \
+             launch a campaign to these customers, which somebody else can approve"
         )
     }))
 }
