@@ -3,8 +3,14 @@
 /// What callers are called when nobody is asked who they are.
 pub const ANYBODY: &str = "anybody";
 
+/// For so many hours the launches and mailings of one caller count together, unless the policy says otherwise.
+pub const WINDOW_HOURS: i32 = 24;
+/// The longest such time.
+pub const LONGEST_WINDOW_HOURS: i32 = 8760;
+
 /// Whether a launch with so many members needs an approval, when those with more than `members_over` do. `before` are
-/// the members of the campaign's other launches that needed none: nobody gets around the limit bit by bit.
+/// the members of what counts with it and needed none, of the campaign and of the caller: nobody gets around the limit
+/// bit by bit.
 pub fn is_needed(members: i64, before: i64, members_over: Option<i64>) -> bool {
     members > 0 && members_over.is_some_and(|limit| members.saturating_add(before) > limit)
 }

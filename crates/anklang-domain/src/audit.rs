@@ -43,7 +43,17 @@ pub struct Entry {
     pub refused: Option<i64>,
 }
 
+/// Who writes the entries that tell of the retention; no call is named so.
+const RETENTION: &str = "anklang";
+
 impl Entry {
+    /// Of an entry that says which entries before it went, as they were old: the last of them.
+    pub fn removes(&self) -> Option<Head> {
+        let of_retention = self.caller == RETENTION && self.refused.is_none();
+        let (seq, hash) = (self.written?, self.request_hash.as_slice().try_into().ok()?);
+        of_retention.then_some(Head { seq, hash })
+    }
+
     /// The entry as bytes. Two entries that differ have different ones: each value stands behind its length, and
     /// none can be taken for a part of another.
     pub fn encode(&self) -> Vec<u8> {
@@ -158,10 +168,23 @@ pub struct Broken {
     pub fault: Fault,
 }
 
-/// A chain that is checked from its beginning on, entry by entry.
+/// Entries that went as they were old, as an entry that stayed says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// The last of them.
+    pub until: Head,
+    /// When it was said.
+    pub at: DateTime<Utc>,
+}
+
+/// A chain that is checked from its beginning on, entry by entry. It may begin behind entries that went as they were
+/// old: then an entry further on says so, with the hash from which the chain goes on.
 #[derive(Debug)]
 pub struct Check {
     head: Head,
+    /// The first entry, when others were before it and none has said yet that they went.
+    first: Option<(Entry, Head)>,
+    removed: Option<Removed>,
     noted: Option<Head>,
     /// Whose the chain is, since its first entry.
     tenant: Option<TenantId>,
@@ -172,8 +195,15 @@ pub struct Check {
 impl Check {
     /// Of a chain of which somebody may have noted a head.
     pub fn new(noted: Option<Head>) -> Self {
+        Check::behind(BEGINNING, noted)
+    }
+
+    /// Of the part of a chain behind a place whose hash is taken for granted.
+    pub fn behind(head: Head, noted: Option<Head>) -> Self {
         Check {
-            head: BEGINNING,
+            head,
+            first: None,
+            removed: None,
             noted,
             tenant: None,
             gap: false,
@@ -186,21 +216,55 @@ impl Check {
     /// The chain is broken; nothing more needs to be looked at.
     pub fn add(&mut self, entry: &Entry, sealed: Head) -> Result<(), Broken> {
         let next = self.head.followed_by(entry);
+        let is_first = self.tenant.is_none() && self.head == BEGINNING;
         if *self.tenant.get_or_insert(entry.tenant) != entry.tenant {
             return Err(Fault::OtherTenant.at(next.seq));
         }
         if sealed.seq < next.seq || (self.gap && sealed.seq == next.seq) {
             return Err(Fault::OutOfOrder.at(sealed.seq));
         }
-        if sealed.seq > next.seq {
+        if sealed.seq > next.seq && !is_first {
             self.gap = true;
             return Ok(());
         }
-        if sealed != next {
+        if sealed.seq > next.seq {
+            self.first = Some((entry.clone(), sealed));
+        } else if sealed != next {
             return Err(Fault::Changed.at(next.seq));
         }
-        self.head = next;
+        self.head = sealed;
+        self.explain(entry)?;
         self.compare()
+    }
+
+    /// Whether an entry says what became of those before the first one, and that fits.
+    fn explain(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let Some(until) = entry.removes() else {
+            return Ok(());
+        };
+        let is_before = |(_, sealed): &mut (Entry, Head)| until.seq.saturating_add(1) == sealed.seq;
+        let Some((first, sealed)) = self.first.take_if(is_before) else {
+            return Ok(());
+        };
+        if until.followed_by(&first) != sealed {
+            return Err(Fault::Changed.at(sealed.seq));
+        }
+        if self
+            .noted
+            .is_some_and(|noted| noted.seq == until.seq && noted != until)
+        {
+            return Err(Fault::HeadDiffers.at(until.seq));
+        }
+        self.removed = Some(Removed {
+            until,
+            at: entry.at,
+        });
+        Ok(())
+    }
+
+    /// What went as it was old, as far as that was told.
+    pub fn removed(&self) -> Option<Removed> {
+        self.removed
     }
 
     /// Whose the chain is, once an entry was looked at.
@@ -218,6 +282,9 @@ impl Check {
     /// # Errors
     /// The chain is broken.
     pub fn finish(self) -> Result<Head, Broken> {
+        if self.first.is_some() {
+            return Err(Fault::Missing.at(1));
+        }
         self.compare()?;
         let is_short = self.noted.is_some_and(|noted| noted.seq > self.head.seq);
         match self.gap || is_short {
@@ -412,6 +479,76 @@ mod tests {
             broken(2, Fault::HeadDiffers)
         );
         assert_eq!(check(&anew, Some(whole[0].1)), Ok(anew[3].1));
+    }
+
+    #[test]
+    fn what_went_as_it_was_old_is_told_by_the_chain_itself() {
+        let mut chain = sealed(vec![full(), least(), full(), least()]);
+        let telling = |until: Head| Entry {
+            caller: RETENTION.into(),
+            request_hash: until.hash.to_vec(),
+            written: Some(until.seq),
+            ..least()
+        };
+        let (second, last) = (chain[1].1, chain[3].1);
+        for until in [second, chain[2].1] {
+            let said = telling(until);
+            let head = chain[chain.len() - 1].1.followed_by(&said);
+            chain.push((said, head));
+        }
+        let end = chain[5].1;
+        assert_eq!(check(&chain, Some(end)), Ok(end), "before anything goes");
+        for noted in [None, Some(second), Some(last), Some(end)] {
+            assert_eq!(check(&chain[2..], noted), Ok(end), "{noted:?}");
+            assert_eq!(check(&chain[3..], noted), Ok(end), "{noted:?}");
+        }
+        let mut looked = Check::new(None);
+        for (entry, sealed) in &chain[2..] {
+            looked.add(entry, *sealed).unwrap();
+        }
+        assert_eq!(looked.removed().map(|removed| removed.until), Some(second));
+
+        // Fewer or more went than was told, or others than the first ones.
+        let broken = |seq, fault: Fault| Err(fault.at(seq));
+        assert_eq!(check(&chain[1..], None), broken(1, Fault::Missing));
+        assert_eq!(check(&chain[4..], None), broken(1, Fault::Missing));
+        assert_eq!(check(&chain[2..4], None), broken(1, Fault::Missing));
+        let middle = [&chain[..1], &chain[2..]].concat();
+        assert_eq!(check(&middle, None), broken(2, Fault::Missing));
+        // The first that stayed was changed, or its hash, or what was told of those before it.
+        let mut changed = chain[2..].to_vec();
+        changed[0].0.caller = "tokens/other".into();
+        assert_eq!(check(&changed, None), broken(3, Fault::Changed));
+        let mut other = second;
+        other.hash[0] ^= 1;
+        assert_eq!(
+            check(&chain[2..], Some(other)),
+            broken(2, Fault::HeadDiffers)
+        );
+        let mut forged = chain[2..4].to_vec();
+        let said = telling(other);
+        let head = last.followed_by(&said);
+        forged.push((said, head));
+        assert_eq!(check(&forged, None), broken(3, Fault::Changed));
+    }
+
+    #[test]
+    fn a_part_of_a_chain_is_checked_from_a_place_on() {
+        let chain = sealed(vec![full(), least(), full(), least()]);
+        let part = |head: Head, entries: &[(Entry, Head)]| {
+            let mut check = Check::behind(head, None);
+            for (entry, sealed) in entries {
+                check.add(entry, *sealed)?;
+            }
+            check.finish()
+        };
+        let (second, last) = (chain[1].1, chain[3].1);
+        assert_eq!(part(second, &chain[2..]), Ok(last));
+        assert_eq!(part(second, &[]), Ok(second));
+        assert_eq!(part(second, &chain[3..]), Err(Fault::Missing.at(3)));
+        let mut other = second;
+        other.hash[0] ^= 1;
+        assert_eq!(part(other, &chain[2..]), Err(Fault::Changed.at(3)));
     }
 
     #[test]

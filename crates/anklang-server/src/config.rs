@@ -109,6 +109,8 @@ pub struct Config {
     pub planning_horizon: u64,
     /// From which hour on, on the clock of the tenant; for winback as well.
     pub planning_hour: u32,
+    /// For so many days entries of the audit log are kept; for ever if not set.
+    pub audit_keep_days: Option<i32>,
     /// Whether to send messages; only a worker does.
     pub dispatch: bool,
     /// Lease of a message.
@@ -241,6 +243,7 @@ impl Reader {
         let dispatch = self.flag("dispatch.enabled");
         let planning_horizon = self.whole("planning.horizon_days", 0..=366);
         let planning_hour = self.whole("planning.hour", 0..=23);
+        let audit_keep_days = self.whole("audit.keep_days", 0..=36_500);
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
         let channels = self.channels();
@@ -296,6 +299,9 @@ impl Reader {
             operation_lease: Duration::from_secs(operation_lease?),
             planning_horizon: planning_horizon?,
             planning_hour: u32::try_from(planning_hour?).ok()?,
+            audit_keep_days: i32::try_from(audit_keep_days?)
+                .ok()
+                .filter(|days| *days > 0),
             dispatch: dispatch? && roles?.worker,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),

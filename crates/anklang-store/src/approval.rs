@@ -21,9 +21,9 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 pub use content::{
-    Content, Facts, Price, Sample, Template, approved, content, keep_members, sample,
+    Content, Facts, Price, Sample, Shipped, Template, approved, content, keep_members, sample,
 };
-pub use policy::{Policy, before_it, policy, set_policy, without_approval};
+pub use policy::{Policy, Together, before_it, policy, set_policy, take_turn, without_approval};
 
 use crate::{Conn, Result};
 

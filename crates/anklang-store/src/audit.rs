@@ -1,7 +1,9 @@
 //! The audit log: who did what when to what. An entry is written in the transaction of the change that it tells of
 //! ([`record`]), and sealed soon after ([`seal`]): numbered, and chained by hashes to those before it (the rule is
-//! in `anklang_domain::audit`). Changes do not wait for the chain, and rows are never changed or removed once they
-//! are sealed: the database's roles cannot, and a trigger refuses it.
+//! in `anklang_domain::audit`). Changes do not wait for the chain, and rows are never changed once they are sealed, nor
+//! removed but by the retention ([`retire`]): the database's roles cannot, and a trigger refuses it.
+
+mod retention;
 
 use anklang_domain::TenantId;
 use anklang_domain::audit::{BEGINNING, Entry, Head};
@@ -11,6 +13,8 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
+
+pub use retention::{Retired, retire, tenants};
 
 use crate::call::Call;
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
@@ -176,6 +180,17 @@ macro_rules! columns {
     };
 }
 
+/// Entries as they are listed, without conditions; behind it comes where they are from.
+macro_rules! listed {
+    () => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", coalesce(request_id::text, '') AS request, coalesce(trace_id, '') AS trace FROM "
+        )
+    };
+}
+
 /// What entries are listed by.
 pub static LISTABLE: Listable = Listable {
     fields: &[
@@ -199,19 +214,22 @@ pub async fn list(
     resource: Option<&str>,
     list: &List,
 ) -> Result<Page<Audited>> {
-    const BASE: &str = concat!(
-        "SELECT ",
-        columns!(),
-        ", coalesce(request_id::text, '') AS request, coalesce(trace_id, '') AS trace
-         FROM audit_entry WHERE tenant_id = $1 AND ($2 IS NULL OR $2 = ANY(resources))"
+    const ALL: &str = concat!(listed!(), "audit_entry WHERE tenant_id = $1");
+    // By the id of the table that finds them, so that its key gives them in order and from a page's end on.
+    const NAMING: &str = concat!(
+        listed!(),
+        "(SELECT x.entry_id AS id, e.tenant_id, e.at, e.caller, e.method, e.resources, e.request_id,
+                 e.request_hash, e.trace_id, e.written, e.refused, e.seq, e.hash
+          FROM audit_resource x
+          JOIN audit_entry e ON e.tenant_id = x.tenant_id AND e.id = x.entry_id
+          WHERE x.tenant_id = $1 AND x.resource_hash = anklang_resource_hash($2)
+            AND $2 = ANY(e.resources)) named"
     );
-    let base = Statement::numbered(
-        BASE,
-        &[
-            bound::<SqlUuid, _>(tenant.0),
-            bound::<Nullable<Text>, _>(resource.map(str::to_owned)),
-        ],
-    );
+    let of = bound::<SqlUuid, _>(tenant.0);
+    let base = match resource {
+        None => Statement::numbered(ALL, &[of]),
+        Some(name) => Statement::numbered(NAMING, &[of, bound::<Text, _>(name.to_owned())]),
+    };
     let page: Page<Row> = list.load(conn, base).await?;
     let rows = page.rows.into_iter().map(Audited::try_from);
     Ok(Page {
@@ -313,17 +331,22 @@ struct Turn {
     taken: bool,
 }
 
-/// Seals at most `limit` of a tenant's entries, those that began first; gives how many. None, when another server
-/// is at it. What commits later is sealed later, whenever it began.
-pub async fn seal(store: &Store, tenant: TenantId, limit: i64) -> Result<usize> {
-    let mut tx = store.begin_worker().await?;
+/// Whether nobody else is at the chain of a tenant until the end of the transaction.
+async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<bool> {
     let turn: Turn = diesel::sql_query(
         "SELECT pg_try_advisory_xact_lock(hashtextextended('audit' || $1::text, 0)) AS taken",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .get_result(&mut tx)
+    .get_result(conn)
     .await?;
-    if !turn.taken {
+    Ok(turn.taken)
+}
+
+/// Seals at most `limit` of a tenant's entries, those that began first; gives how many. None, when another server
+/// is at it. What commits later is sealed later, whenever it began.
+pub async fn seal(store: &Store, tenant: TenantId, limit: i64) -> Result<usize> {
+    let mut tx = store.begin_worker().await?;
+    if !take_turn(&mut tx, tenant).await? {
         tx.rollback().await?;
         return Ok(0);
     }

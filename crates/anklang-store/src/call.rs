@@ -31,6 +31,11 @@ impl Call {
         CURRENT.try_with(Call::clone).ok()
     }
 
+    /// Who made it; empty when the running task works for none.
+    pub fn current_caller() -> String {
+        Call::current().map_or_else(String::new, |call| call.caller.to_string())
+    }
+
     /// The time that is left to the call that the running task works for, if it has a deadline.
     pub fn time_left() -> Option<Duration> {
         let deadline = CURRENT.try_with(|call| call.deadline).ok().flatten()?;

@@ -277,7 +277,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Text, _>(new.open_offers.as_str())
     .bind::<Bool, _>(new.one_per_household)
     .bind::<Nullable<Integer>, _>(new.ending_within_days)
-    .bind::<Text, _>(Call::current().map_or_else(String::new, |call| call.caller.to_string()))
+    .bind::<Text, _>(Call::current_caller())
     .execute(conn)
     .await?;
     insert_audience(conn, tenant, id, &new.audience).await?;

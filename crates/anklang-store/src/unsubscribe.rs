@@ -63,13 +63,15 @@ pub async fn link(store: &Store, tenant: TenantId, message: MessageId) -> Result
 }
 
 /// Withdraws consent for channel and purpose of a message, and notes it in the customer's history;
-/// once withdrawn, nothing changes any more. True when it changed something.
+/// once withdrawn, nothing changes any more, nor when the customer is erased: there is no consent, and nothing more is
+/// written of them. True when it changed something.
 pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Result<bool> {
     let mut tx = store.begin(tenant).await?;
     let changed = diesel::sql_query(
         "WITH asked AS (
-             SELECT customer_id, channel, purpose, campaign_id, id FROM message
-             WHERE tenant_id = $1 AND id = $2 AND notice IS NULL),
+             SELECT m.customer_id, m.channel, m.purpose, m.campaign_id, m.id FROM message m
+             JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
+             WHERE m.tenant_id = $1 AND m.id = $2 AND m.notice IS NULL AND cu.erased_at IS NULL),
          changed AS (
              INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, source,
                                   evidence, recorded_at)

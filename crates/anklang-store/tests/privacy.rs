@@ -127,10 +127,11 @@ async fn each_statement_of_the_registry_runs() {
     let details = &held["customer_event"][0]["details"];
     assert_eq!(*details, serde_json::json!({"note": "Muster"}));
 
-    let under_way = withdraw::withdraw(&mut tx, &tenant, &subject)
+    let withdrawn = withdraw::withdraw(&mut tx, &tenant, &subject)
         .await
         .unwrap();
-    assert!(under_way.is_empty(), "{under_way:?}");
+    assert!(withdrawn.under_way.is_empty(), "{withdrawn:?}");
+    assert_eq!(withdrawn.removed["consent"], 1, "{withdrawn:?}");
     let pieces = erase::pieces(&mut tx, &subject).await.unwrap();
     let (mut at, mut emptied) = (erase::Place::default(), 0);
     while let Some(found) = erase::search(&mut tx, &subject, &pieces, at, 1)

@@ -1,6 +1,7 @@
 //! `anklang audit`: exports the audit log, and checks its chain on this side of the server.
 
 mod line;
+mod part;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -9,10 +10,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anklang_domain::TenantId;
-use anklang_domain::audit::{Check, Entry, Head};
+use anklang_domain::audit::{Entry, Head};
 use anklang_proto::anklang::audit::v1 as pb;
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{SecondsFormat, Utc};
 use pb::audit_service_client::AuditServiceClient;
 use tempfile::Builder;
 use tonic::Request;
@@ -25,6 +26,7 @@ use super::import::Broken;
 use super::server_args::{Connection, ServerArgs};
 use crate::grpc::TENANT_KEY;
 use line::{Line, digest};
+use part::{Part, Since, since};
 
 /// The chain is broken.
 const EXIT_BROKEN: u8 = 1;
@@ -37,6 +39,11 @@ const UNSEALED: i64 = 60;
 /// What whoever gives no head has not found out.
 const UNCOMPARED: &str = "not compared with a noted head (--head): whether its end was cut off, or all of it made \
                           anew, was not checked";
+/// What whoever gives the head of an entry that is gone has not found out.
+const GONE: &str = "not compared with the noted head (--head): its entry went as it was old; compare with a later one";
+/// What whoever gives the head of an entry before the part that was checked has not found out.
+const NOT_LOOKED_AT: &str =
+    "not compared with the noted head (--head): its entry is before those that were checked";
 /// So many calls without an entry more, and reading is given up.
 const TRIES: u32 = 8;
 /// The wait before another call.
@@ -81,6 +88,10 @@ pub struct VerifyArgs {
     /// A head that was noted: the chain must lead to it.
     #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
     head: Option<Head>,
+    /// Only from this entry on, by its number, or from the first one of this time on (2027-01-31T10:00:00+01:00); the
+    /// hash before it is taken for granted.
+    #[arg(long, value_name = "SEQ|TIME", value_parser = since)]
+    from: Option<Since>,
     /// An exported file; otherwise what the server has is checked.
     file: Option<PathBuf>,
 }
@@ -129,7 +140,7 @@ async fn export(args: ExportArgs) -> anyhow::Result<()> {
 
 /// Writes all sealed entries.
 async fn write(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    read_server(&args.server, &args.tenant, &mut |entry| {
+    read_server(&args.server, &args.tenant, 0, &mut |entry| {
         let line = serde_json::to_string(&Line::of(entry)?)?;
         writeln!(out, "{}", clean_json(&line))?;
         Ok(true)
@@ -140,19 +151,26 @@ async fn write(args: &ExportArgs, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
-    let mut check = Check::new(args.head);
+    let mut part = Part::new(args.from, args.head);
     let mut found = Ok(());
     match (&args.file, &args.tenant) {
         (Some(path), _) => {
             read_file(path, |read| {
-                found = look(&mut check, read);
+                found = part.look(read);
                 found.is_ok()
             })
             .with_context(|| path.display().to_string())?;
         }
         (None, Some(tenant)) => {
-            read_server(&args.server, tenant, &mut |entry| {
-                found = look(&mut check, Line::of(entry)?.read());
+            // From the entry before on, whose hash the first one follows.
+            let after = match args.from {
+                Some(since) => first_of(&args.server, tenant, since)
+                    .await?
+                    .saturating_sub(2),
+                None => 0,
+            };
+            read_server(&args.server, tenant, after, &mut |entry| {
+                found = part.look(Line::of(entry)?.read());
                 Ok(found.is_ok())
             })
             .await?;
@@ -169,7 +187,8 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         }
         (None, None) => anyhow::bail!("a file or a tenant is needed"),
     }
-    let tenant = check.tenant();
+    let (check, before) = part.checked();
+    let (tenant, removed) = (check.tenant(), check.removed());
     let head = match found.and_then(|()| check.finish().map_err(|broken| broken.to_string())) {
         Ok(head) => head,
         Err(why) => {
@@ -182,21 +201,28 @@ async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_EMPTY));
     };
     let Head { seq, hash } = head;
-    println!("{seq} entries of tenant {tenant}, the chain is whole");
+    let gone = removed.map_or(0, |removed| removed.until.seq);
+    let there = seq.saturating_sub(gone.max(before));
+    match before {
+        0 => println!("{there} entries of tenant {tenant}, the chain is whole"),
+        _ => {
+            println!("{there} entries of tenant {tenant}, the chain is whole behind entry {before}")
+        }
+    }
     println!("head {seq}:{}", hex::encode(hash));
-    if args.head.is_none() {
-        eprintln!("{UNCOMPARED}");
+    if let Some(removed) = removed {
+        let at = removed.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        println!(
+            "entries 1 to {gone} went as they were old (audit.keep_days), as an entry of {at} says"
+        );
+    }
+    match args.head {
+        None => eprintln!("{UNCOMPARED}"),
+        Some(noted) if noted.seq < gone => eprintln!("{GONE}"),
+        Some(noted) if noted.seq <= before => eprintln!("{NOT_LOOKED_AT}"),
+        Some(_) => {}
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Looks at the next entry; the error says which is broken, and why.
-fn look(check: &mut Check, read: Result<(Entry, Head), String>) -> Result<(), String> {
-    let next = check.head().seq.saturating_add(1);
-    let (entry, sealed) = read.map_err(|why| format!("entry {next}: changed: {why}"))?;
-    check
-        .add(&entry, sealed)
-        .map_err(|broken| broken.to_string())
 }
 
 /// Gives the lines of a file to `each`, while it wants more.
@@ -212,16 +238,21 @@ fn read_file(
     Ok(())
 }
 
-/// Gives all sealed entries of a server to `each`, while it wants more. When the connection is lost, it goes on
-/// where it was.
+/// Gives the sealed entries of a server behind a number to `each`, while it wants more. When the connection is lost, it
+/// goes on where it was.
 async fn read_server(
     server: &ServerArgs,
     tenant: &str,
+    after: i64,
     each: &mut impl FnMut(pb::AuditEntry) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let connection = server.connect(None).await?;
     let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
-    let (mut cursor, mut tries) = (String::new(), 0);
+    let mut cursor = match after {
+        ..=0 => String::new(),
+        after => after.to_string(),
+    };
+    let mut tries = 0;
     loop {
         let before = cursor.clone();
         match call(&connection, &slug, &mut cursor, each).await {
@@ -236,6 +267,31 @@ async fn read_server(
         }
         tokio::time::sleep(WAIT).await;
     }
+}
+
+/// The number of the entry from which on is checked, of a server's log; a number that none has yet, when there is none.
+async fn first_of(server: &ServerArgs, tenant: &str, since: Since) -> anyhow::Result<i64> {
+    let at = match since {
+        Since::Seq(seq) => return Ok(seq),
+        Since::Time(at) => at.to_rfc3339_opts(SecondsFormat::Micros, true),
+    };
+    let connection = server.connect(None).await?;
+    let slug: MetadataValue<Ascii> = tenant.parse().context("the tenant is no slug")?;
+    let mut request = Request::new(pb::ListAuditEntriesRequest {
+        filter: format!("create_time >= \"{at}\" AND seq > 0"),
+        order_by: "seq".into(),
+        page_size: 1,
+        ..Default::default()
+    });
+    request.metadata_mut().insert(TENANT_KEY, slug);
+    let listed = AuditServiceClient::new(connection)
+        .list_audit_entries(request)
+        .await;
+    let listed = listed.map_err(|status| refusal(&status))?.into_inner();
+    Ok(listed
+        .audit_entries
+        .first()
+        .map_or(i64::MAX, |first| first.seq))
 }
 
 /// The end of a server's chain, and what is not sealed yet.

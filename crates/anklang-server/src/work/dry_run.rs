@@ -6,6 +6,7 @@ use anklang_domain::approval as rule;
 use anklang_domain::offer::OpenOffers;
 use anklang_domain::window::start_of_day;
 use anklang_domain::{CampaignId, OperationId, forecast};
+use anklang_store::approval::Together;
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
@@ -39,6 +40,9 @@ pub struct DryRun {
     /// The campaign, unless it is a new one.
     #[serde(default)]
     pub campaign: Option<Uuid>,
+    /// Who has asked for it, as callers are named.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// What came out; stored with the operation.
@@ -318,10 +322,12 @@ async fn outcome(
     let sending = sending(conn, tenant, launched, size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let policy = approval::policy(conn, tenant.id).await?;
-    let before = match plan.campaign {
-        Some(id) => approval::without_approval(conn, tenant.id, CampaignId(id), None).await?,
-        None => 0,
+    let together = Together {
+        by: &plan.by,
+        campaign: plan.campaign.map(CampaignId),
+        but: None,
     };
+    let before = approval::without_approval(conn, tenant.id, together).await?;
     Ok(Outcome {
         as_of: plan.launch.today,
         candidates: size.candidates,

@@ -9,8 +9,10 @@
 
 use std::collections::BTreeMap;
 
+use anklang_domain::approval::is_needed;
 use anklang_domain::winback::{Actor, ControlGroup};
 use anklang_domain::{OperationId, TenantId, Violations};
+use anklang_store::approval::{self, Together};
 use anklang_store::listing::List;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::tenant::Tenant;
@@ -97,6 +99,29 @@ pub async fn run(
     }
 }
 
+/// Why so many are not mailed: a launch to as many would need an approval, and a mailing has nobody who gives it.
+pub async fn too_many(
+    conn: &mut Conn,
+    tenant: TenantId,
+    members: i64,
+    of: Together<'_>,
+) -> Result<Option<String>, StoreError> {
+    let policy = approval::policy(conn, tenant).await?;
+    let Some(limit) = policy.members_over else {
+        return Ok(None);
+    };
+    approval::take_turn(conn, tenant).await?;
+    let before = approval::without_approval(conn, tenant, of).await?;
+    let hours = policy.window_hours;
+    Ok(is_needed(members, before, Some(limit)).then(|| {
+        format!(
+            "it would mail {members} customers, after {before} of the same caller's launches and mailings of the \
+             last {hours} hours; more than {limit} need an approval, which a mailing cannot have: mail fewer, or \
+             launch a campaign to these customers, which somebody else can approve"
+        )
+    }))
+}
+
 /// Draws who is left alone, and notes who is mailed.
 async fn draw(
     app: &App,
@@ -130,6 +155,20 @@ async fn draw(
     };
     let work = mailing::draw(&mut tx, tenant.id, mailing, wanted, &control);
     let drawn = keep_lease(app, held, work).await?;
+    let of = Together {
+        by: &mailing.launched_by,
+        campaign: None,
+        but: Some(mailing.id),
+    };
+    let counting = too_many(&mut tx, tenant.id, drawn.members - drawn.refused, of);
+    let refusal = keep_lease(app, held, counting).await?;
+    if let Some(message) = refusal {
+        tx.rollback().await?;
+        return Err(Interrupted::Hopeless {
+            reason: "PRECONDITION",
+            message,
+        });
+    }
     let to = progress(MAIL, drawn.refused, drawn.members, drawn.refused);
     operation::advance(&mut tx, held, to).await?;
     tx.commit().await?;

@@ -79,6 +79,8 @@ pub struct Facts {
     pub follow_up_templates: Vec<Template>,
     /// SHA-256 of the template that ships, for what has none of these.
     pub shipped_template: Option<String>,
+    /// The same of the messages to members whom nobody reaches by phone, by its key.
+    pub shipped_follow_ups: BTreeMap<String, String>,
     /// Name of the product.
     pub product_name: String,
     /// Name of the version.
@@ -147,7 +149,16 @@ const TEMPLATES: &str = "coalesce(jsonb_agg(jsonb_build_object(
             t.provider_variables)::text, 'UTF8')), 'hex'))
         ORDER BY b.code, t.key, t.language), '[]')";
 
-/// The facts as one object. `$3` is the hash of the shipped template.
+/// SHA-256 of the templates that ship, in hexadecimal digits.
+#[derive(Debug, Clone, Default)]
+pub struct Shipped {
+    /// That under the key of the messages, if one does.
+    pub message: Option<String>,
+    /// Those that messages to whom nobody reaches by phone may have, by their keys.
+    pub follow_ups: BTreeMap<String, String>,
+}
+
+/// The facts as one object. `$3` is the hash of the shipped template, `$4` has those of follow-ups by their keys.
 fn facts() -> String {
     format!(
         "SELECT facts, facts::text AS text FROM (
@@ -172,6 +183,9 @@ fn facts() -> String {
                  'purpose', ob.purpose, 'phone', ob.phone, 'contact_plan', ob.contact_plan,
                  'message_template', ob.message_template, 'document_template', ob.document_template,
                  'shipped_template', $3,
+                 'shipped_follow_ups', (SELECT coalesce(jsonb_object_agg(s.key, s.value), '{{}}')
+                     FROM jsonb_each($4) s WHERE s.key IN (
+                         SELECT f.template FROM anklang_follow_ups($1, ob.contact_plan) f)),
                  'templates', (SELECT {TEMPLATES}
                      FROM (SELECT DISTINCT ON (brand_id, language) * FROM template
                            WHERE tenant_id = $1 AND brand_id = ANY(k.brands) AND key = ob.message_template
@@ -271,18 +285,20 @@ pub async fn keep_members(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> 
     Ok(())
 }
 
-/// What a phase that waits has to send now. `shipped` is the hash of the message template that ships under its key,
-/// if one does.
+/// What a phase that waits has to send now.
 pub async fn content(
     conn: &mut Conn,
     tenant: TenantId,
     phase: PhaseId,
-    shipped: Option<&str>,
+    shipped: &Shipped,
 ) -> Result<Content> {
+    let follow_ups = serde_json::to_value(&shipped.follow_ups)
+        .map_err(|e| StoreError::Stored(format!("templates that ship: {e}")))?;
     let made: Made = diesel::sql_query(facts())
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(phase.0)
-        .bind::<Nullable<Text>, _>(shipped)
+        .bind::<Nullable<Text>, _>(shipped.message.as_deref())
+        .bind::<Jsonb, _>(follow_ups)
         .get_result(conn)
         .await?;
     Ok(Content {

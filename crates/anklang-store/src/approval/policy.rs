@@ -1,8 +1,9 @@
 //! The policy: which launches need an approval, and what is counted for it.
 
+use anklang_domain::approval::WINDOW_HOURS;
 use anklang_domain::{CampaignId, PhaseId, TenantId};
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -10,11 +11,14 @@ use uuid::Uuid;
 use crate::{Conn, Result};
 
 /// Which launches need an approval.
-#[derive(Debug, Clone, Default, PartialEq, Eq, QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Policy {
     /// Those with more members than this; none when `None`.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub members_over: Option<i64>,
+    /// For so long those of one caller count together.
+    #[diesel(sql_type = Integer)]
+    pub window_hours: i32,
     /// Who has set it, as callers are named.
     #[diesel(sql_type = Text)]
     pub updated_by: String,
@@ -26,32 +30,40 @@ pub struct Policy {
 /// The tenant's policy; the one that asks for no approvals when none was set.
 pub async fn policy(conn: &mut Conn, tenant: TenantId) -> Result<Policy> {
     let found: Option<Policy> = diesel::sql_query(
-        "SELECT members_over, updated_by, updated_at FROM approval_policy WHERE tenant_id = $1",
+        "SELECT members_over, window_hours, updated_by, updated_at
+         FROM approval_policy WHERE tenant_id = $1",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .get_result(conn)
     .await
     .optional()?;
-    Ok(found.unwrap_or_default())
+    Ok(found.unwrap_or_else(|| Policy {
+        members_over: None,
+        window_hours: WINDOW_HOURS,
+        updated_by: String::new(),
+        updated_at: None,
+    }))
 }
 
 /// Sets the tenant's policy for launches whose audience is frozen from now on.
 pub async fn set_policy(
     conn: &mut Conn,
     tenant: TenantId,
-    members_over: Option<i64>,
+    (members_over, window_hours): (Option<i64>, i32),
     by: &str,
 ) -> Result<Policy> {
     Ok(diesel::sql_query(
-        "INSERT INTO approval_policy (tenant_id, members_over, updated_by) VALUES ($1, $2, $3)
+        "INSERT INTO approval_policy (tenant_id, members_over, updated_by, window_hours)
+         VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant_id) DO UPDATE
-             SET members_over = excluded.members_over, updated_by = excluded.updated_by,
-                 updated_at = now()
-         RETURNING members_over, updated_by, updated_at",
+             SET members_over = excluded.members_over, window_hours = excluded.window_hours,
+                 updated_by = excluded.updated_by, updated_at = now()
+         RETURNING members_over, window_hours, updated_by, updated_at",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Nullable<BigInt>, _>(members_over)
     .bind::<Text, _>(by)
+    .bind::<Integer, _>(window_hours)
     .get_result(conn)
     .await?)
 }
@@ -62,46 +74,79 @@ struct Count {
     n: i64,
 }
 
-/// Members of a campaign's launches that needed no approval, whatever has become of them, but for the phase `but`.
-pub async fn without_approval(
-    conn: &mut Conn,
-    tenant: TenantId,
-    campaign: CampaignId,
-    but: Option<PhaseId>,
-) -> Result<i64> {
+/// What counts with a launch or mailing: that of the same campaign, and for the policy's hours that of the same caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Together<'a> {
+    /// Who asks for it, as callers are named.
+    pub by: &'a str,
+    /// Its campaign, if it exists.
+    pub campaign: Option<CampaignId>,
+    /// The phase or mailing itself.
+    pub but: Option<Uuid>,
+}
+
+/// Members of launches and mailings that needed no approval and count with this one, whatever has become of them.
+pub async fn without_approval(conn: &mut Conn, tenant: TenantId, of: Together<'_>) -> Result<i64> {
     let counted: Count = diesel::sql_query(
-        "SELECT coalesce(sum(a.members), 0)::bigint AS n
-         FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
-         WHERE p.tenant_id = $1 AND p.campaign_id = $2 AND p.id IS DISTINCT FROM $3
-           AND p.state <> 'failed' AND a.frozen_at IS NOT NULL
-           AND NOT EXISTS (SELECT FROM launch_approval l
-                           WHERE l.tenant_id = p.tenant_id AND l.phase_id = p.id)",
+        "WITH since AS (
+             SELECT now() - make_interval(hours => coalesce(
+                 (SELECT window_hours FROM approval_policy WHERE tenant_id = $1), $5)) AS at)
+         SELECT ((SELECT coalesce(sum(a.members), 0)
+                  FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
+                  WHERE p.tenant_id = $1 AND p.id IS DISTINCT FROM $4
+                    AND (p.campaign_id = $3 OR p.launched_by = $2 AND a.frozen_at > since.at)
+                    AND p.state <> 'failed' AND a.frozen_at IS NOT NULL
+                    AND NOT EXISTS (SELECT FROM launch_approval l
+                                    WHERE l.tenant_id = p.tenant_id AND l.phase_id = p.id))
+               + (SELECT count(*)
+                  FROM winback_mailing x JOIN winback_mailing_member m
+                       ON m.tenant_id = x.tenant_id AND m.mailing_id = x.id
+                  WHERE x.tenant_id = $1 AND x.id IS DISTINCT FROM $4
+                    AND x.launched_by = $2 AND x.drawn_at > since.at
+                    AND m.is_drawn AND m.refusal IS NULL))::bigint AS n
+         FROM since",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(campaign.0)
-    .bind::<Nullable<SqlUuid>, _>(but.map(|phase| phase.0))
+    .bind::<Text, _>(of.by)
+    .bind::<Nullable<SqlUuid>, _>(of.campaign.map(|campaign| campaign.0))
+    .bind::<Nullable<SqlUuid>, _>(of.but)
+    .bind::<Integer, _>(WINDOW_HOURS)
     .get_result(conn)
     .await?;
     Ok(counted.n)
 }
 
-/// [`without_approval`] of a phase's campaign, but for the phase itself. The campaign's launches take turns until the
-/// end of the transaction, so that of two at once one counts the other.
+/// Lets a tenant's launches and mailings take turns at being counted until the end of the transaction, so that of two
+/// at once one counts the other.
+pub async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<()> {
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('launches ' || $1::text, 0))")
+        .bind::<SqlUuid, _>(tenant.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// [`without_approval`] for a phase whose audience was frozen just now, when it is its turn.
 pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<i64> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = SqlUuid)]
         campaign_id: Uuid,
+        #[diesel(sql_type = Text)]
+        launched_by: String,
     }
-    let of: Row =
-        diesel::sql_query("SELECT campaign_id FROM phase WHERE tenant_id = $1 AND id = $2")
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<SqlUuid, _>(phase.0)
-            .get_result(conn)
-            .await?;
-    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('launches ' || $1::text, 0))")
-        .bind::<SqlUuid, _>(of.campaign_id)
-        .execute(conn)
-        .await?;
-    without_approval(conn, tenant, CampaignId(of.campaign_id), Some(phase)).await
+    let of: Row = diesel::sql_query(
+        "SELECT campaign_id, launched_by FROM phase WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .get_result(conn)
+    .await?;
+    take_turn(conn, tenant).await?;
+    let together = Together {
+        by: &of.launched_by,
+        campaign: Some(CampaignId(of.campaign_id)),
+        but: Some(phase.0),
+    };
+    without_approval(conn, tenant, together).await
 }

@@ -6,7 +6,7 @@ use diesel::sql_types::{Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::Subject;
+use super::{Counts, Subject};
 use crate::bundle::MAKING;
 use crate::planning::{calls, generate};
 use crate::tenant::Tenant;
@@ -16,23 +16,39 @@ use crate::{Conn, Result, message, offer};
 /// Why offers are withdrawn and addresses blocked.
 pub(crate) const REASON: &str = "erased";
 
+/// What was withdrawn.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Names of what is under way still, in the hands of senders and people, which is left to them.
+    pub under_way: Vec<String>,
+    /// Rows that are gone, of each table.
+    pub removed: Counts,
+}
+
 /// From this transaction on nobody finds, changes or contacts the customer: open offers are withdrawn, messages that
 /// are queued and planned contacts called off, the winback case closed, consents gone, addresses blocked by their
-/// hashes. Gives the names of what is under way still, in the hands of senders and people, which is left to them.
-pub async fn withdraw(conn: &mut Conn, tenant: &Tenant, subject: &Subject) -> Result<Vec<String>> {
+/// hashes.
+pub async fn withdraw(conn: &mut Conn, tenant: &Tenant, subject: &Subject) -> Result<Withdrawn> {
     // Before any row: whoever generates contacts holds it and then rows of them.
     generate::begin_chunk(conn, subject.tenant).await?;
     close(conn, subject).await?;
     block(conn, subject).await?;
+    let mut removed = Counts::new();
     for table in ["consent", "plan_entry"] {
         let sql = format!("DELETE FROM {table} WHERE tenant_id = $1 AND customer_id = $2");
-        subject.query(sql).execute(conn).await?;
+        let rows = subject.query(sql).execute(conn).await?;
+        if rows > 0 {
+            removed.insert(table.to_owned(), i64::try_from(rows).unwrap_or(i64::MAX));
+        }
     }
     withdraw_offers(conn, tenant, subject).await?;
     close_case(conn, subject).await?;
     message::withdraw(conn, subject.tenant, subject.id).await?;
     calls::call_off_customer(conn, subject.tenant, subject.id).await?;
-    under_way(conn, subject).await
+    Ok(Withdrawn {
+        under_way: under_way(conn, subject).await?,
+        removed,
+    })
 }
 
 /// Customer and contracts are found no more. Not locked against what points to them: whoever sends or reports does so

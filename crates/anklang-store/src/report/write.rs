@@ -193,7 +193,7 @@ pub(super) async fn news(conn: &mut Conn, news: &[News]) -> Result<()> {
 }
 
 /// Blocks addresses, and withdraws the consent of those who objected, for the purpose of the message.
-/// What is blocked or withdrawn stays as it is.
+/// What is blocked or withdrawn stays as it is, and of who is erased nothing more is written.
 pub(super) async fn blocks(conn: &mut Conn, blocks: &[Block]) -> Result<()> {
     if blocks.is_empty() {
         return Ok(());
@@ -223,6 +223,8 @@ pub(super) async fn blocks(conn: &mut Conn, blocks: &[Block]) -> Result<()> {
                     m.tenant_id, m.customer_id, m.channel, m.purpose, m.campaign_id, m.id
              FROM unnest($1::uuid[], $2::uuid[]) AS b (tenant_id, id)
              JOIN message m ON m.tenant_id = b.tenant_id AND m.id = b.id
+             JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
+                             AND cu.erased_at IS NULL
              ORDER BY m.tenant_id, m.customer_id, m.channel, m.purpose, m.id),
          changed AS (
              INSERT INTO consent (tenant_id, customer_id, channel, purpose, state, source,

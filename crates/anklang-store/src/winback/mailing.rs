@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::mail::{self, Refusal};
 use super::settings::Settings;
 use super::template;
+use crate::call::Call;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{self, Prepared, Selection, Statement, bound};
 use crate::tenant::Tenant;
@@ -60,6 +61,9 @@ pub struct Mailing {
     /// The day on which the control group was drawn: the first one that counts.
     #[diesel(sql_type = Nullable<Date>)]
     pub drawn_on: Option<NaiveDate>,
+    /// Who has asked for it, as callers are named.
+    #[diesel(sql_type = Text)]
+    pub launched_by: String,
     /// When it was asked for.
     #[diesel(sql_type = Timestamptz)]
     pub created_at: DateTime<Utc>,
@@ -105,7 +109,7 @@ pub struct NewMailing<'a> {
     pub settings: &'a Settings,
 }
 
-/// Writes a mailing down, with its selection as that is now.
+/// Writes a mailing down, with its selection as that is now, and notes whose call it is.
 pub async fn create(
     conn: &mut Conn,
     tenant: TenantId,
@@ -123,8 +127,8 @@ pub async fn create(
              JOIN customer c ON c.tenant_id = t.tenant_id AND c.id = t.customer_id
              WHERE t.tenant_id = $1 AND t.selection_id = $9)
          INSERT INTO winback_mailing (tenant_id, id, template, filter, control_percent, window_days,
-             currency, tile, selection_id, selection_version, criteria, included, excluded)
-         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+             currency, tile, selection_id, selection_version, criteria, launched_by, included, excluded)
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
                 ARRAY(SELECT number FROM ticked WHERE tick = 'included'),
                 ARRAY(SELECT number FROM ticked WHERE tick = 'excluded')",
     )
@@ -139,6 +143,7 @@ pub async fn create(
     .bind::<Nullable<SqlUuid>, _>(new.selection.map(|s| s.id.0))
     .bind::<Nullable<Integer>, _>(new.selection.map(|s| s.version))
     .bind::<Nullable<Jsonb>, _>(criteria)
+    .bind::<Text, _>(Call::current_caller())
     .execute(conn)
     .await?;
     Ok(())
@@ -192,7 +197,7 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<M
 
 const SELECT: &str =
     "SELECT id, template, filter, tile, selection_id, selection_version, control_percent,
-        window_days, currency, drawn_on, created_at, done_at
+        window_days, currency, drawn_on, launched_by, created_at, done_at
     FROM winback_mailing WHERE tenant_id = $1";
 
 /// What mailings are listed by.

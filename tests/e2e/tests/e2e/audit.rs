@@ -1,7 +1,8 @@
 //! The audit log: who did what when to what. Its chain: `chain`; what is done to it behind the server's back:
-//! `tampering`; who gets work: `work`.
+//! `tampering`; what goes as it is old: `retention`; who gets work: `work`.
 
 mod chain;
+mod retention;
 mod tampering;
 mod work;
 
@@ -371,4 +372,70 @@ async fn operations_that_are_cancelled_and_deleted_are_in_the_log() {
     let gone = client.operations().delete_operation(delete).await;
     refused::not_found(&gone.unwrap_err());
     assert_eq!(list(&client, "method:DeleteOperation").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_log_that_has_grown_is_not_read_through_for_a_few_entries() {
+    let server = TestServer::start().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    change(&client, "linden", "Linden").await.unwrap();
+    let database = server.database.connect().await.unwrap();
+    let more = "INSERT INTO audit_entry (tenant_id, at, caller, method, resources, request_hash)
+         SELECT id, timestamptz '2026-01-01Z' + n * interval '1 minute', 'tokens/' || n % 1000, '/x/Y',
+                ARRAY['customers/' || n % 5000], decode(repeat('00', 32), 'hex')
+         FROM tenant, generate_series(1, 20000) n WHERE slug = 'linden'";
+    database.batch_execute(more).await.unwrap();
+    sealed(&server).await;
+    database
+        .batch_execute("ANALYZE audit_entry; ANALYZE audit_resource")
+        .await
+        .unwrap();
+    let scans = async |index: &str| {
+        let sql = format!(
+            "SELECT coalesce(idx_scan, 0)::text FROM pg_stat_user_indexes WHERE indexrelname = '{index}'"
+        );
+        let found = server.database.one(&sql).await.unwrap();
+        found.parse::<i64>().unwrap()
+    };
+    let page = |resource: &str, token: String| pb::ListAuditEntriesRequest {
+        resource: resource.into(),
+        page_size: 3,
+        page_token: token,
+        ..Default::default()
+    };
+
+    let before = scans("audit_resource_pkey").await;
+    let (mut names, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = page("customers/77", token);
+        let listed = client.audit().list_audit_entries(request).await.unwrap();
+        let listed = listed.into_inner();
+        for entry in listed.audit_entries {
+            assert_eq!(entry.resources, ["customers/77"]);
+            names.push(entry.name);
+        }
+        token = listed.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 4);
+    assert!(names.windows(2).all(|pair| pair[0] > pair[1]), "{names:?}");
+    until("entries are found by resource", async || {
+        scans("audit_resource_pkey").await > before
+    })
+    .await;
+
+    for (filter, index, found) in [
+        ("caller = tokens/77", "audit_entry_caller", 20),
+        (
+            "create_time >= 2026-01-02T00:00:00Z AND create_time < 2026-01-02T00:10:00Z",
+            "audit_entry_at",
+            10,
+        ),
+    ] {
+        let before = scans(index).await;
+        assert_eq!(list(&client, filter).await.len(), found, "{filter}");
+        until(index, async || scans(index).await > before).await;
+    }
 }

@@ -294,6 +294,7 @@ async fn an_erasure_leaves_nothing_of_the_person() {
     for table in [
         "customer",
         "contact_point",
+        "consent",
         "message",
         "request_log",
         "files",

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use anklang_local::smtp::Received;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::messages::v1::MessageState;
+use anklang_proto::anklang::privacy::v1 as privacy;
 use anklang_testkit::{Client, Options, TestServer};
 use mail_parser::MessageParser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::mailing::{SLIP, address, launch, ledger, request, save_message, tenant, until_over};
+use crate::mailing::{
+    SLIP, address, launch, ledger, over, request, save_message, tenant, until_over,
+};
 
 /// Where links of mails lead.
 pub const BASE: &str = "https://post.sw.example/anklang";
@@ -138,6 +141,34 @@ async fn one_click_withdraws_consent_and_looking_does_not() {
     until_over(&client, &again).await;
     let addresses: Vec<String> = ledger(&client, &again).await.into_keys().collect();
     assert_eq!(addresses, [address(0), address(2)]);
+}
+
+#[tokio::test]
+async fn who_is_erased_withdraws_nothing_more() {
+    let server = public().await;
+    let client = tenant(&server, 2).await;
+    let campaign = launch(&client, SLIP).await;
+    until_over(&client, &campaign).await;
+    let path = path(&link(&mail_to(&server, 1)));
+    let request = privacy::ErasePersonalDataRequest {
+        customer: "customers/0001".into(),
+        reason: privacy::ErasureReason::Objection.into(),
+        ..Default::default()
+    };
+    let asked = client.privacy().erase_personal_data(request).await;
+    over(&client, &asked.unwrap().into_inner().name).await;
+    let of_them = async || {
+        let sql = "SELECT (SELECT count(*) FROM consent k WHERE k.customer_id = c.id) || ' '
+                       || (SELECT count(*) FROM customer_event e WHERE e.customer_id = c.id)
+                   FROM customer c WHERE c.number = '0001'";
+        server.database.one(sql).await.unwrap()
+    };
+    let before = of_them().await;
+    assert!(before.starts_with("0 "), "{before}");
+    let (status, page) = http(server.addr, "POST", &path, "List-Unsubscribe=One-Click").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("Sie sind abgemeldet"), "{page}");
+    assert_eq!(of_them().await, before);
 }
 
 #[tokio::test]

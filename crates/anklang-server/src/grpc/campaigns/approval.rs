@@ -4,7 +4,9 @@ mod view;
 
 use std::sync::Arc;
 
-use anklang_domain::approval::{ANYBODY, Unfit, may_approve, second_person};
+use anklang_domain::approval::{
+    ANYBODY, LONGEST_WINDOW_HOURS, Unfit, WINDOW_HOURS, may_approve, second_person,
+};
 use anklang_domain::phase::{Control, PhaseState};
 use anklang_domain::{CampaignId, ProductVersionId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
@@ -109,12 +111,18 @@ impl CampaignsApi {
             let reason = "must not be negative; unset asks for no approvals";
             violations.add("approval_policy.members_over", reason);
         }
+        let window_hours = wanted.window_hours.unwrap_or(WINDOW_HOURS);
+        if !(1..=LONGEST_WINDOW_HOURS).contains(&window_hours) {
+            let reason = format!("must be 1 to {LONGEST_WINDOW_HOURS}");
+            violations.add("approval_policy.window_hours", reason);
+        }
         violations.finish(())?;
         let by = who();
         if wanted.members_over.is_some() && *by == *ANYBODY {
             return Err(precondition(POLICY_NAME, Unfit::Unknown.to_string()));
         }
-        let set = approval::set_policy(&mut tx, tenant.id, wanted.members_over, &by).await?;
+        let wanted = (wanted.members_over, window_hours);
+        let set = approval::set_policy(&mut tx, tenant.id, wanted, &by).await?;
         let response = policy_to_wire(set);
         change.finish(tx, &response).await?;
         Ok(response)
@@ -326,6 +334,7 @@ fn policy_to_wire(policy: Policy) -> pb::ApprovalPolicy {
     tagged(pb::ApprovalPolicy {
         name: POLICY_NAME.into(),
         members_over: policy.members_over,
+        window_hours: Some(policy.window_hours),
         updater: policy.updated_by,
         update_time: policy.updated_at.map(wire::timestamp),
         etag: String::new(),

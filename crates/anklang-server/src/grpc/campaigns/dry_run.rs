@@ -3,6 +3,7 @@
 use anklang_domain::{OperationId, Violations, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::google::longrunning as lro;
+use anklang_store::call::Call;
 use anklang_store::dry_run::{self, Candidate, NewDryRun};
 use anklang_store::operation::{self, NewOperation, Operation};
 use chrono::Utc;
@@ -90,6 +91,7 @@ impl CampaignsApi {
             account: resolved.through.account.clone(),
             route: resolved.through.route.clone(),
             campaign: resolved.existing_campaign().map(|id| id.0),
+            by: Call::current_caller(),
         };
         let new = NewOperation {
             id,

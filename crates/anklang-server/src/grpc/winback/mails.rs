@@ -6,6 +6,8 @@ use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::longrunning as lro;
 use anklang_proto::google::r#type::Money;
+use anklang_store::approval::Together;
+use anklang_store::call::Call;
 use anklang_store::operation::Operation;
 use anklang_store::tenant::Tenant;
 use anklang_store::units::{self, Subject};
@@ -158,7 +160,22 @@ impl WinbackMailsApi {
                 today,
             };
             let foreseen = mailing::foresee(&mut tx, tenant.id, wanted).await?;
-            return Ok(trial(&foreseen, percent));
+            let response = trial(&foreseen, percent);
+            let by = Call::current_caller();
+            let of = Together {
+                by: &by,
+                campaign: None,
+                but: None,
+            };
+            let refusal = work::too_many(&mut tx, tenant.id, response.mailed_count, of).await?;
+            if let Some(description) = refusal {
+                return Err(ApiError::Precondition {
+                    reason: ErrorReason::Precondition,
+                    resource: "approvalPolicy".into(),
+                    description,
+                });
+            }
+            return Ok(foretold(&response));
         }
         let new = NewMailing {
             template,
@@ -303,7 +320,7 @@ fn to_wire(queued: Queued, etag: Option<String>) -> pb::MailWinbackCaseResponse 
 }
 
 /// What a mailing of these cases would come to, in the mean.
-fn trial(foreseen: &[Ended], percent: f64) -> lro::Operation {
+fn trial(foreseen: &[Ended], percent: f64) -> pb::MailWinbackCasesResponse {
     let found = count(foreseen, "mailed");
     #[expect(
         clippy::cast_precision_loss,
@@ -311,14 +328,18 @@ fn trial(foreseen: &[Ended], percent: f64) -> lro::Operation {
         reason = "a mean"
     )]
     let control = (found as f64 * percent / 100.0).round() as i64;
-    let response = pb::MailWinbackCasesResponse {
+    pb::MailWinbackCasesResponse {
         mailed_count: found - control,
         control_count: control,
         ..counted(foreseen)
-    };
+    }
+}
+
+/// An operation that nobody has begun, with its response.
+fn foretold(response: &pb::MailWinbackCasesResponse) -> lro::Operation {
     lro::Operation {
         done: true,
-        result: Some(Outcome::Response(any(&response))),
+        result: Some(Outcome::Response(any(response))),
         ..Default::default()
     }
 }

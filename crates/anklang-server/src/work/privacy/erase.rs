@@ -14,7 +14,8 @@ use std::time::Duration;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::privacy::erase::{self, Place};
 use anklang_store::privacy::request;
-use anklang_store::privacy::{Counts, Subject, file, withdraw};
+use anklang_store::privacy::withdraw::{self, Withdrawn};
+use anklang_store::privacy::{Counts, Subject, file};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError, tenant};
 use serde_json::json;
@@ -121,7 +122,8 @@ async fn withdraw(
 ) -> Result<(), Interrupted> {
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = withdraw::withdraw(&mut tx, tenant, subject);
-    let under_way = keep_lease(app, held, work).await?;
+    let Withdrawn { under_way, removed } = keep_lease(app, held, work).await?;
+    request::add_counts(&mut tx, tenant.id, request_of(&held.operation), &removed).await?;
     let step = match under_way.is_empty() {
         true => "search",
         false => "withdraw",
@@ -190,14 +192,16 @@ async fn erase(
     let request = request_of(&held.operation);
     let mut tx = app.store.begin_work(tenant.id).await?;
     let work = async {
-        let under_way = withdraw::withdraw(&mut tx, tenant, subject).await?;
-        if !under_way.is_empty() {
-            return Ok((under_way, Counts::new()));
+        let withdrawn = withdraw::withdraw(&mut tx, tenant, subject).await?;
+        if !withdrawn.under_way.is_empty() {
+            return Ok((withdrawn, Counts::new()));
         }
         let counts = erase::rows(&mut tx, subject, request).await?;
-        Ok::<_, StoreError>((under_way, counts))
+        Ok::<_, StoreError>((withdrawn, counts))
     };
-    let (under_way, counts) = keep_lease(app, held, work).await?;
+    let (withdrawn, counts) = keep_lease(app, held, work).await?;
+    let Withdrawn { under_way, removed } = withdrawn;
+    request::add_counts(&mut tx, tenant.id, request, &removed).await?;
     if !under_way.is_empty() {
         note(&mut tx, held, "erase", &under_way).await?;
         tx.commit().await?;

@@ -1,19 +1,23 @@
 //! Gathers what there is about a person into a file.
 //!
-//! All rows are of one moment, of a transaction that only reads and is open while they are written, row by row: memory
-//! is bounded by a row and a piece of the file. The file is on the list of those to be deleted until the transaction
-//! that records it; killed in between, it is made again under another name.
+//! All rows are of one moment, of a transaction that only reads: row by row they go into a temporary file without a
+//! name, and from there into the document store when the transaction is over, so that memory is bounded by a row and a
+//! piece of the file, and a slow store holds no transaction open. The file is on the list of those to be deleted until
+//! the transaction that records it; killed in between, it is made again under another name.
 
 use anklang_domain::name;
 use anklang_store::operation::{self, End, Leased};
 use anklang_store::privacy::export::{self, Letter};
-use anklang_store::privacy::request::{self, File};
+use anklang_store::privacy::request;
 use anklang_store::privacy::{self, Counts, Subject, file};
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{request_of, subject_of};
@@ -29,7 +33,7 @@ pub const KIND: &str = "ExportPersonalData";
 
 /// How long the file can be downloaded.
 const KEPT: TimeDelta = TimeDelta::days(7);
-/// Bytes that go to the document store at once.
+/// Bytes that are written at once.
 const PIECE: usize = 1024 * 1024;
 
 /// Runs an export to its end.
@@ -59,7 +63,7 @@ pub async fn run(
     // Held: an erasure that comes now finds the file.
     let subject = privacy::hold_subject(&mut tx, &subject).await?;
     must_be_there(&subject)?;
-    let made = File {
+    let made = request::File {
         path,
         sha256: stored.sha256,
         size_bytes: i64::try_from(stored.size).unwrap_or(i64::MAX),
@@ -86,18 +90,35 @@ fn must_be_there(subject: &Subject) -> Result<(), Interrupted> {
 }
 
 async fn write(app: &App, subject: &Subject, path: &str) -> Result<(Stored, Counts), Interrupted> {
-    let writing = app.documents.write(&Path::from(path)).await;
     let mut out = Out {
-        writing: writing.map_err(store_trouble)?,
+        file: File::from_std(tempfile::tempfile().map_err(disk_trouble)?),
         text: Vec::new(),
     };
-    match tell(app, subject, &mut out).await {
-        Ok(counts) => Ok((out.finish().await?, counts)),
+    let counts = tell(app, subject, &mut out).await?;
+    let file = out.finish().await?;
+    let writing = app.documents.write(&Path::from(path)).await;
+    let mut writing = writing.map_err(store_trouble)?;
+    match send(file, &mut writing).await {
+        Ok(()) => Ok((writing.finish().await.map_err(store_trouble)?, counts)),
         Err(error) => {
-            out.writing.abort().await;
+            writing.abort().await;
             Err(error)
         }
     }
+}
+
+/// Sends a file to the document store, piece by piece.
+async fn send(file: File, writing: &mut Writing) -> Result<(), Interrupted> {
+    let mut pieces = ReaderStream::with_capacity(file, PIECE);
+    while let Some(piece) = pieces.try_next().await.map_err(disk_trouble)? {
+        writing.append(piece.into()).await.map_err(store_trouble)?;
+    }
+    Ok(())
+}
+
+/// It may be full.
+fn disk_trouble(error: std::io::Error) -> Interrupted {
+    Interrupted::Other(format!("a temporary file: {error}"))
 }
 
 /// Writes the object, a row to a line.
@@ -141,9 +162,9 @@ fn told_file(letter: &Letter) -> Value {
     })
 }
 
-/// The file, and what of its text was not sent to the store yet.
+/// The temporary file, and what of its text is not in it yet.
 struct Out {
-    writing: Writing,
+    file: File,
     text: Vec<u8>,
 }
 
@@ -158,17 +179,23 @@ impl Out {
         serde_json::to_writer(&mut self.text, value)
             .map_err(|e| Interrupted::Other(e.to_string()))?;
         if self.text.len() >= PIECE {
-            let piece = std::mem::take(&mut self.text);
-            self.writing.append(piece).await.map_err(store_trouble)?;
+            self.file
+                .write_all(&self.text)
+                .await
+                .map_err(disk_trouble)?;
+            self.text.clear();
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Stored, Interrupted> {
-        self.writing
-            .append(self.text)
-            .await
-            .map_err(store_trouble)?;
-        self.writing.finish().await.map_err(store_trouble)
+    /// The file, to be read from its beginning.
+    async fn finish(mut self) -> Result<File, Interrupted> {
+        let whole = async {
+            self.file.write_all(&self.text).await?;
+            self.file.flush().await?;
+            self.file.rewind().await
+        };
+        whole.await.map_err(disk_trouble)?;
+        Ok(self.file)
     }
 }

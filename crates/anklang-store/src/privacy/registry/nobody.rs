@@ -15,11 +15,12 @@ pub(super) const TABLES: &[Table] = &[
     .other(&["request_id", "method", "body_hash", "created_at"])
     .erased(&[("response", To::NoBytes), ("erased", To::Sql("true"))]),
     Table::of_nobody("account_pace", &["account", "free_at", "held_until", "held_reason", "held_since", "failing_since", "failing_reason", "probe_at"]),
-    Table::of_nobody("approval_policy", &["members_over", "updated_by", "updated_at"]),
+    Table::of_nobody("approval_policy", &["members_over", "window_hours", "updated_by", "updated_at"]),
     Table::of_nobody("attribute_definition", &["entity", "key", "value_type", "created_at"]),
     Table::of_nobody("audience", &["phase_id", "selection_id", "selection_version", "criteria", "deselected", "frozen_at", "candidates", "members", "reaction", "included"]),
     // Names of resources are pseudonyms; who did something is one of the tenant's own.
     Table::of_nobody("audit_entry", &["id", "at", "caller", "method", "resources", "request_id", "request_hash", "trace_id", "written", "refused", "seq", "hash"]),
+    Table::of_nobody("audit_resource", &["resource_hash", "entry_id"]),
     Table::of_nobody("brand", &["id", "code", "name", "legal_name", "street", "house_number", "postal_code", "city", "country", "phone", "email", "website", "register_line", "vat_id", "bank_line", "sender_name", "sender_email", "reply_to", "created_at", "updated_at"]),
     Table::of_nobody("bundle", &["outbound_id", "operation_id", "state", "created_at", "completed_at"]),
     Table::of_nobody("bundle_file", &["outbound_id", "number", "path", "sha256", "size_bytes", "letters", "pages", "standard", "last_seq", "created_at", "remake_for"]),
@@ -53,7 +54,7 @@ pub(super) const TABLES: &[Table] = &[
     Table::of_nobody("webhook", &["id", "display_name", "url", "event_types", "paused", "failing_since", "held_until", "deleted_at", "created_at", "updated_at"]),
     Table::of_nobody("webhook_secret", &["webhook_id", "id", "sealed", "expires_at", "created_at"]),
     Table::of_nobody("winback_detection", &["id", "as_of", "settings_version", "is_trial", "model", "result", "created_at", "done_at"]),
-    Table::of_nobody("winback_mailing", &["id", "template", "filter", "control_percent", "window_days", "currency", "drawn_on", "created_at", "done_at", "tile", "selection_id", "selection_version", "criteria", "included", "excluded", "drawn_at"]),
+    Table::of_nobody("winback_mailing", &["id", "template", "filter", "control_percent", "window_days", "currency", "drawn_on", "created_at", "done_at", "tile", "selection_id", "selection_version", "criteria", "included", "excluded", "drawn_at", "launched_by"]),
     Table::of_nobody("winback_sender", &["brand_id", "account", "purpose", "sender_name", "sender_email", "reply_to", "voucher_pool_id", "created_at", "updated_at"]),
     Table::of_nobody("winback_settings", &["version", "settings", "changed_by", "created_at"]),
     Table::of_nobody("workday_calendar", &["id", "name", "region", "workdays", "own_days", "created_at", "updated_at"]),

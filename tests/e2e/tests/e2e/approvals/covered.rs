@@ -156,3 +156,26 @@ async fn mails_to_whom_nobody_reaches_are_approved_with_the_calls() {
     assert_eq!(void.state(), State::Awaiting);
     assert!(void.decisions[0].remark.contains("NORD"), "{void:?}");
 }
+
+#[tokio::test]
+async fn the_mail_that_ships_for_whom_nobody_reaches_is_approved_as_well() {
+    let house = House::open("").await;
+    let anna = callable(&house.server, 2).await;
+    let ben = house.as_of(1, TENANT).await;
+    limit(&anna, Some(0)).await.unwrap();
+    let phone = pb::PhoneSpec {
+        contact_plan: plan(&anna, "").await,
+        ..Default::default()
+    };
+    let (_, phase) = waiting(&anna, by_phone(phone)).await;
+    let seen = look(&ben, &phase).await.unwrap();
+    let [shipped] = &seen.templates[..] else {
+        panic!("{seen:?}");
+    };
+    assert_eq!((&shipped.template[..], shipped.version), ("", 0));
+    assert_eq!(shipped.sha256.len(), 64);
+    // Without it nothing that ships is part of a call.
+    let plain = by_phone(pb::PhoneSpec::default());
+    let (_, other) = waiting(&anna, plain).await;
+    assert!(look(&ben, &other).await.unwrap().templates.is_empty());
+}

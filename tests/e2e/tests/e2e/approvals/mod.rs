@@ -2,6 +2,7 @@
 
 mod changers;
 mod covered;
+mod together;
 mod unseen;
 mod voids;
 

@@ -163,6 +163,20 @@ async fn what_gets_past_the_database_is_found() {
         assert_eq!(code, 0, "{sql}, undone: {said}");
     }
 
+    // A part says nothing of what is before it.
+    log.tamper("UPDATE audit_entry SET caller = 'tokens/other' WHERE seq = 3")
+        .await;
+    is_broken(log.verify(&["--from", "3"]).await, "entry 3: changed");
+    let (code, said) = log.verify(&["--from", "4", "--head", &log.noted]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("3 entries of tenant"), "{said}");
+    assert!(said.contains("whole behind entry 3"), "{said}");
+    let all = "2020-01-01T00:00:00Z";
+    is_broken(log.verify(&["--from", all]).await, "entry 3: changed");
+    let (code, said) = log.verify(&["--from", "2099-01-01T00:00:00Z"]).await;
+    assert_eq!(code, 3, "{said}");
+    log.restore().await;
+
     // Who takes away the end, and lets the log go on, is found by who has noted the head.
     log.tamper("DELETE FROM audit_entry WHERE seq = 6").await;
     let (code, said) = log.verify(&[]).await;

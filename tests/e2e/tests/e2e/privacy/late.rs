@@ -28,8 +28,14 @@ async fn what_is_written_after_an_erasure_is_not_kept() {
     let bounced = json!([
         {"message_id": sent, "state": "bounced", "code": "550 5.1.1", "detail": mark("mailbox"),
          "provider_message_id": mark("provider")},
+        {"message_id": sent, "state": "complained"},
     ]);
     marked.probe.report(bounced).await;
+
+    // Whoever objects has no consent any more that could be withdrawn, and no history.
+    let consents = "SELECT count(*) FROM consent k JOIN customer c ON c.id = k.customer_id
+                    WHERE c.number = '0000'";
+    assert_eq!(marked.probe.look(consents).await, "0");
 
     is_nowhere(marked.server()).await;
     // One came before.

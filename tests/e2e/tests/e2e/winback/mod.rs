@@ -9,7 +9,7 @@ mod lists;
 mod mailings;
 pub mod mails;
 mod requests;
-mod results;
+pub mod results;
 mod together;
 mod vouchers;
 

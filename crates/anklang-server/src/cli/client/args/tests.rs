@@ -112,8 +112,16 @@ fn a_dry_run_has_an_id_of_its_own() {
 fn a_policy_is_set_or_cleared_and_nothing_else() {
     let set: UpdateApprovalPolicyRequest = request("approvals policy set --members-over 0");
     let policy = set.approval_policy.expect("a policy");
-    assert_eq!(policy.members_over, Some(0));
-    assert_eq!(set.update_mask.expect("a mask").paths, ["members_over"]);
+    assert_eq!((policy.members_over, policy.window_hours), (Some(0), None));
+    let mask = set.update_mask.expect("a mask").paths;
+    assert_eq!(mask, ["members_over", "window_hours"]);
+    let week = "approvals policy set --members-over 500 --window-hours 168";
+    let week: UpdateApprovalPolicyRequest = request(week);
+    let policy = week.approval_policy.expect("a policy");
+    assert_eq!(
+        (policy.members_over, policy.window_hours),
+        (Some(500), Some(168))
+    );
     let cleared: UpdateApprovalPolicyRequest = request("approvals policy clear --etag x");
     let policy = cleared.approval_policy.expect("a policy");
     assert_eq!((policy.members_over, &policy.etag[..]), (None, "x"));

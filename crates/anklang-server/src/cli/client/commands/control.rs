@@ -57,10 +57,15 @@ pub const TASKS: &[Task] = &[
                 "Those with more members need one; 0 for each",
             )
             .required(),
+            flag(
+                "window-hours",
+                "approval_policy.window_hours",
+                "Launches and mailings of one caller count together for so many hours; 24 unless given",
+            ),
             POLICY_ETAG,
         ],
     )
-    .always(&[("update_mask", "membersOver")]),
+    .always(&[("update_mask", "membersOver,windowHours")]),
     task(
         "approvals policy clear",
         "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy",

@@ -3,13 +3,13 @@
 use anklang_domain::{CampaignId, name};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_render::MessageSource;
-use anklang_store::approval::{self, Approval, Content, Decision, Facts, Sample};
+use anklang_store::approval::{self, Approval, Content, Decision, Facts, Sample, Shipped};
 use anklang_store::campaign::{self, Outbound};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, StoreError};
 use sha2::{Digest, Sha256};
 
-use crate::content::{FALLBACK_LANGUAGE, shipped_message};
+use crate::content::{CONTACT_MISSED, FALLBACK_LANGUAGE, shipped_message};
 use crate::grpc::audience::exclusion;
 use crate::grpc::campaigns::{outbound_to_wire, phase_resource};
 use crate::grpc::{ApiResult, tagged, wire};
@@ -67,8 +67,8 @@ impl View {
         };
         let content = match shown.state() {
             pb::LaunchApprovalState::Awaiting => {
-                let shipped = shipped_message(&outbound.message_template).map(|s| hash_of(&s));
-                Some(approval::content(conn, tenant.id, id, shipped.as_deref()).await?)
+                let shipped = shipped(&outbound.message_template);
+                Some(approval::content(conn, tenant.id, id, &shipped).await?)
             }
             pb::LaunchApprovalState::Approved => {
                 Some(approval::approved(conn, tenant.id, id).await?)
@@ -141,7 +141,9 @@ fn show(shown: &mut pb::LaunchApproval, facts: Facts) {
         version: t.version,
         sha256: t.sha256,
     });
-    let shipped = facts.shipped_template.map(|sha256| pb::ApprovedTemplate {
+    let shipped = facts.shipped_template.into_iter();
+    let shipped = shipped.chain(facts.shipped_follow_ups.into_values());
+    let shipped = shipped.map(|sha256| pb::ApprovedTemplate {
         sha256,
         ..Default::default()
     });
@@ -155,6 +157,18 @@ fn show(shown: &mut pb::LaunchApproval, facts: Facts) {
     shown.annual_amount = Some(wire::money(facts.annual_amount, currency));
     shown.documents = facts.documents;
     shown.failed_documents = facts.failed_documents;
+}
+
+/// The templates that ship for messages with this key, and for those to whom nobody reaches by phone.
+fn shipped(message_template: &str) -> Shipped {
+    let hash = |key: &str| shipped_message(key).map(|source| hash_of(&source));
+    Shipped {
+        message: hash(message_template),
+        follow_ups: hash(CONTACT_MISSED)
+            .map(|sha256| (CONTACT_MISSED.to_owned(), sha256))
+            .into_iter()
+            .collect(),
+    }
 }
 
 /// The hash of a template that ships: each part with its length, so that none runs into the next one.

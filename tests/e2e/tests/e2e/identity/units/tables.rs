@@ -98,6 +98,7 @@ const TABLES: &[(Shown, &[&str])] = &[
             "account_pace",
             "approval_policy",
             "audience",
+            "audit_resource",
             "bundle",
             "bundle_file",
             "channel_account",

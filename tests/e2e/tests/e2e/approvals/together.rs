@@ -1,0 +1,129 @@
+//! What one caller launches and mails within the policy's hours counts together, whatever campaigns it is of.
+
+use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_proto::anklang::winback::v1 as winback;
+use anklang_proto::google::longrunning as lro;
+use anklang_testkit::Client;
+use tonic::{Code, Status};
+use winback::WinbackTemplate::Standard;
+
+use super::{House, limit, look, waiting};
+use crate::dry_runs::dry_run;
+use crate::mailing::{TENANT, over};
+use crate::refused;
+use crate::utility::{launch, until_sent};
+use crate::winback::mails::{execute, ready};
+use crate::winback::results::mailed;
+
+async fn for_hours(client: &Client, hours: i32) -> Result<pb::ApprovalPolicy, Status> {
+    let request = pb::UpdateApprovalPolicyRequest {
+        approval_policy: Some(pb::ApprovalPolicy {
+            members_over: Some(4),
+            window_hours: Some(hours),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let set = client.approvals().update_approval_policy(request).await;
+    set.map(tonic::Response::into_inner)
+}
+
+#[tokio::test]
+async fn campaigns_of_one_caller_are_counted_together_for_some_hours() {
+    let (house, utility) = House::with_limit(4).await;
+    let (anna, ben) = (&house.anna, house.ben().await);
+    let request = pb::GetApprovalPolicyRequest {};
+    let policy = anna.approvals().get_approval_policy(request).await;
+    assert_eq!(policy.unwrap().into_inner().window_hours, Some(24));
+    for hours in [0, 8_761] {
+        let status = for_hours(anna, hours).await.unwrap_err();
+        refused::names(&status, &["approval_policy.window_hours"]);
+    }
+    assert_eq!(for_hours(anna, 2).await.unwrap().window_hours, Some(2));
+
+    let first = launch(anna, utility.launch()).await;
+    until_sent(anna, &first.campaign.unwrap().name, 4).await;
+    let dry = pb::DryRunLaunchRequest {
+        launch: Some(utility.launch()),
+        ..Default::default()
+    };
+    assert!(dry_run(anna, dry.clone()).await.1.needs_approval);
+    assert!(!dry_run(&ben, dry.clone()).await.1.needs_approval);
+    let (_, phase) = waiting(anna, utility.launch()).await;
+    assert_eq!(look(&ben, &phase).await.unwrap().members, 4);
+    // What somebody else launches is theirs.
+    let other = launch(&ben, utility.launch()).await;
+    until_sent(&ben, &other.campaign.unwrap().name, 4).await;
+
+    // What was launched before does not count any more, and what waits goes on waiting.
+    execute(
+        &house.server,
+        "UPDATE audience SET frozen_at = frozen_at - interval '121 minutes'",
+    )
+    .await;
+    assert!(!dry_run(anna, dry).await.1.needs_approval);
+    let last = launch(anna, utility.launch()).await;
+    until_sent(anna, &last.campaign.unwrap().name, 4).await;
+    let waits = look(&ben, &phase).await.unwrap();
+    assert_eq!(waits.state(), pb::LaunchApprovalState::Awaiting);
+}
+
+async fn ask(client: &Client, filter: &str, trial: bool) -> Result<lro::Operation, Status> {
+    let request = winback::MailWinbackCasesRequest {
+        template: Standard.into(),
+        filter: filter.into(),
+        validate_only: trial,
+        ..Default::default()
+    };
+    let asked = client.winback_mails().mail_winback_cases(request).await?;
+    Ok(asked.into_inner())
+}
+
+#[tokio::test]
+async fn winback_mailings_are_not_a_way_around() {
+    let house = House::open("").await;
+    let anna = ready(&house.server, 5, 1).await;
+    let ben = house.as_of(1, TENANT).await;
+    let (rich, poor) = ("at_stake > 100", "at_stake < 100");
+    execute(
+        &house.server,
+        "UPDATE winback_case w SET at_stake = CASE WHEN c.number < '0002' THEN 50 ELSE 200 END
+         FROM customer c WHERE c.id = w.customer_id",
+    )
+    .await;
+    limit(&anna, Some(4)).await.unwrap();
+
+    // Five are too many, and nobody of them is mailed.
+    let status = ask(&anna, "", true).await.unwrap_err();
+    let (subject, why) = refused::precondition(&status, "PRECONDITION");
+    assert_eq!(subject, "approvalPolicy");
+    assert!(
+        why.contains("5 customers") && why.contains("campaign"),
+        "{why}"
+    );
+    let asked = ask(&anna, "", false).await.unwrap();
+    let Some(lro::operation::Result::Error(error)) = over(&anna, &asked.name).await.result else {
+        panic!("it went out");
+    };
+    assert_eq!(error.code, i32::from(Code::FailedPrecondition));
+    assert!(error.message.contains("5 customers"), "{error:?}");
+    assert_eq!(
+        house
+            .server
+            .database
+            .one("SELECT count(*)::text FROM message")
+            .await
+            .unwrap(),
+        "0"
+    );
+
+    // Three are not, and two more are.
+    let asked = ask(&anna, rich, false).await.unwrap();
+    assert_eq!(mailed(&over(&anna, &asked.name).await).mailed_count, 3);
+    let status = ask(&anna, poor, true).await.unwrap_err();
+    let (_, why) = refused::precondition(&status, "PRECONDITION");
+    assert!(why.contains("2 customers, after 3"), "{why}");
+    // Somebody else has sent none.
+    let asked = ask(&ben, poor, false).await.unwrap();
+    assert_eq!(mailed(&over(&ben, &asked.name).await).mailed_count, 2);
+}
