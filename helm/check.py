@@ -66,7 +66,7 @@ ISSUER = {
 }
 
 IMPORTER = {"spiffe_id": "spiffe://example.org/ns/crm/sa/importer", "tenants": ["acme"], "roles": ["service"]}
-DESK = {"subject": "CN=desk,O=Acme", "roles": ["clerk"], "worker": "anna"}
+DESK = {"subject": "CN=desk,O=Acme", "tenants": ["*"], "roles": ["clerk"], "worker": "anna"}
 
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
@@ -266,12 +266,13 @@ WRONG = [
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
     ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
-    ({"config": {"auth": {"tokens": {"crm": {"sha256": "abc", "roles": ["service"]}}}}}, "sha256"),
+    ({"config": {"auth": {"tokens": {"crm": {**CRM, "sha256": "abc"}}}}}, "sha256"),
+    ({"config": {"auth": {"tokens": {"crm": {**CRM, "tenants": []}}}}}, "tenants"),
     ({"config": {"auth": {"issuers": {"corporate": {"issuer": "https://id.example.com"}}}}}, "audience"),
     ({"config": {"auth": {"certificates": {"importer": IMPORTER}}}}, "client_ca"),
-    ({"config": {"auth": {"certificates": {"desk": {"subject": "CN=desk"}}}}}, "roles"),
+    ({"config": {"auth": {"certificates": {"desk": {"subject": "CN=desk", "tenants": ["*"]}}}}}, "roles"),
     ({"config": {"auth": {"certificates": {"desk": {**DESK, "spiffe_id": "spiffe://a/b"}}}}}, "desk"),
-    ({"config": {"auth": {"certificates": {"crm": {"roles": ["service"]}}}}}, "crm"),
+    ({"config": {"auth": {"certificates": {"crm": {"tenants": ["*"], "roles": ["service"]}}}}}, "crm"),
     ({"config": {"auth": {"certificates": {"crm": {**IMPORTER, "spiffe_id": "crm"}}}}}, "spiffe_id"),
     ({"config": {"colour": {"red": 1}}}, "colour"),
     ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),

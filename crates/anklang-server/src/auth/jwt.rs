@@ -102,9 +102,8 @@ impl Issuer {
             })
             .collect();
         let roles: Vec<Role> = roles.into_iter().collect();
-        let bound = Tenants::of(&config.tenants);
         let tenants = words(claims, &config.tenant_claim);
-        let tenants = tenants.filter(|slug| !slug.is_empty() && bound.has(slug));
+        let tenants = tenants.filter(|slug| !slug.is_empty() && config.tenants.has(slug));
         let tenants = Tenants::Only(tenants.map(str::to_owned).collect());
         let worker = word(claims, &config.worker_claim).map(str::to_owned);
         let units = words(claims, &config.org_unit_claim);
@@ -161,7 +160,7 @@ mod tests {
             worker_claim: "preferred_username".into(),
             org_unit_claim: "anklang_org_units".into(),
             role_names: BTreeMap::new(),
-            tenants: Vec::new(),
+            tenants: Tenants::All,
             leeway_seconds: 60,
             refresh: Duration::from_secs(300),
             allow_http: false,
@@ -210,7 +209,7 @@ mod tests {
         assert_eq!(anna.rights, Rights::of(&[Role::Clerk]));
 
         let bound = IssuerConfig {
-            tenants: vec!["acme".into(), "other".into()],
+            tenants: Tenants::Only(["acme".into(), "other".into()].into()),
             ..config()
         };
         let bound = principal_of(bound, &claims);

@@ -10,7 +10,7 @@ use ring::error::Unspecified;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 
-use super::{Principal, Tenants};
+use super::Principal;
 use crate::config::TokenConfig;
 use crate::grpc::error::ApiError;
 
@@ -64,7 +64,7 @@ impl Tokens {
     pub fn new(tokens: &[TokenConfig]) -> Self {
         let known = tokens.iter().map(|token| {
             let name = format!("tokens/{}", token.id);
-            let tenants = Tenants::of(&token.tenants);
+            let tenants = token.tenants.clone();
             let units = token.org_units.iter().cloned().collect();
             let principal = Principal::new(name, &token.roles, tenants, None, units);
             let known = Known {
@@ -97,6 +97,7 @@ mod tests {
     use anklang_domain::access::Role;
     use chrono::TimeDelta;
 
+    use super::super::Tenants;
     use super::*;
 
     #[test]
@@ -117,7 +118,7 @@ mod tests {
         let config = |expires| TokenConfig {
             id: "crm".into(),
             sha256: digest(&token),
-            tenants: vec!["acme".into()],
+            tenants: Tenants::All,
             roles: vec![Role::Service],
             org_units: Vec::new(),
             expires,

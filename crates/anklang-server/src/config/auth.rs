@@ -12,7 +12,7 @@ use figment::value::Value;
 use url::Url;
 
 use super::{Reader, TlsConfig};
-use crate::auth::may_fetch;
+use crate::auth::{Tenants, may_fetch};
 
 pub use certificates::{CertificateConfig, CertificateName};
 
@@ -49,8 +49,8 @@ pub struct TokenConfig {
     pub id: String,
     /// Its SHA-256.
     pub sha256: [u8; 32],
-    /// For whom it may act; for all tenants when empty.
-    pub tenants: Vec<String>,
+    /// For whom it may act.
+    pub tenants: Tenants,
     /// What it is.
     pub roles: Vec<Role>,
     /// The org units that it is bound to, when it is.
@@ -80,8 +80,8 @@ pub struct IssuerConfig {
     pub org_unit_claim: String,
     /// Its names of roles; they are ours when empty.
     pub role_names: BTreeMap<String, Role>,
-    /// Tenants of which its tokens may speak; of all when empty.
-    pub tenants: Vec<String>,
+    /// Tenants of which its tokens may speak.
+    pub tenants: Tenants,
     /// How far its clock and ours may be apart.
     pub leeway_seconds: u64,
     /// How often its keys are fetched.
@@ -191,7 +191,7 @@ impl Reader {
                 .map_err(|_| "must be 64 hexadecimal digits, as `anklang token new` prints them");
             self.violations.check(path("sha256"), parsed)
         });
-        let tenants = self.slugs(&path("tenants"));
+        let tenants = self.tenants(&path("tenants"));
         let roles = self.role_list(&path("roles"));
         let org_units = self.org_units(&path("org_units"), &roles);
         let expires = self
@@ -255,7 +255,9 @@ impl Reader {
         let worker_claim = claim("worker_claim", "preferred_username");
         let org_unit_claim = claim("org_unit_claim", "anklang_org_units");
         let role_names = self.role_names(&path("role_names"));
-        let tenants = self.slugs(&path("tenants"));
+        // Its tokens name theirs.
+        let tenants = self.optional(&path("tenants"), |r, k| Some(r.tenants(k)));
+        let tenants = tenants.unwrap_or(Tenants::All);
         let leeway = self.optional(&path("leeway_seconds"), |r, k| r.whole(k, 0..=600));
         let refresh = self.optional(&path("refresh_seconds"), |r, k| r.whole(k, 1..=86_400));
         Some(IssuerConfig {
@@ -331,16 +333,30 @@ impl Reader {
         codes
     }
 
-    /// Slugs of tenants; what is none would never match.
-    fn slugs(&mut self, path: &str) -> Vec<String> {
+    /// Slugs of tenants, or "*" alone: whoever forgets to name them must not get all.
+    fn tenants(&mut self, path: &str) -> Tenants {
         let slugs = self.words(path);
+        if let [all] = &slugs[..]
+            && all == "*"
+        {
+            return Tenants::All;
+        }
+        // What is no list of texts is told already.
+        if slugs.is_empty() && !self.violations.iter().any(|v| v.field == path) {
+            let what = "must be a list of at least one tenant's slug; [\"*\"] is all of them";
+            self.violations.add(path, what);
+        }
         for (i, slug) in slugs.iter().enumerate() {
             if !is_id(slug) {
-                let what = "must be the slug of a tenant: 1 to 63 of a–z, 0–9 and hyphens";
+                let what = match &slug[..] {
+                    "*" => "must stand alone: it is all tenants",
+                    // It would never match.
+                    _ => "must be the slug of a tenant: 1 to 63 of a–z, 0–9 and hyphens",
+                };
                 self.violations.add(format!("{path}[{i}]"), what);
             }
         }
-        slugs
+        Tenants::Only(slugs.into_iter().collect())
     }
 }
 

@@ -49,7 +49,7 @@ pub fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String 
 /// the section, `trusts` says who else is known.
 async fn serving(auth: &str, trusts: &str) -> (TestServer, Raw) {
     let token = new_token();
-    let own = knows("own", &token, &[], &["central"]);
+    let own = knows("own", &token, &["*"], &["central"]);
     let server = TestServer::start_with(Options {
         config: format!("[auth]\nmode = \"token\"\n{auth}\n{own}\n{trusts}"),
         token: Some(token),
