@@ -61,6 +61,7 @@ CRM = {"sha256": PIN, "tenants": ["acme"], "roles": ["service"]}
 ISSUER = {
     "issuer": "https://id.example.com",
     "audience": "anklang",
+    "tls_ca": "/etc/anklang/secrets/corporate/ca.crt",
     "roles_claim": "realm_access.roles",
     "role_names": {"Sales HQ": "central"},
 }
@@ -128,6 +129,7 @@ AXES = {
             },
             "service": {"port": 80, "annotations": {"a": "b"}},
             "config": {"auth": {"mode": "token", "tokens": {"crm": CRM}, "issuers": {"corporate": ISSUER}}},
+            "secretFiles": [{"name": "corporate", "secretName": "corporate-ca"}],
         },
         {
             "ingress": {

@@ -155,6 +155,7 @@ mod tests {
             issuer: "https://id.example.com".into(),
             audience: "anklang".into(),
             jwks_url: None,
+            authorities: None,
             tenant_claim: "anklang_tenants".into(),
             roles_claim: "anklang_roles".into(),
             worker_claim: "preferred_username".into(),

@@ -9,10 +9,12 @@ use anklang_domain::access::{Role, Units};
 use anklang_domain::account::is_id;
 use chrono::{DateTime, Utc};
 use figment::value::Value;
+use rustls::RootCertStore;
 use url::Url;
 
 use super::{Reader, TlsConfig};
 use crate::auth::{Tenants, may_fetch};
+use crate::tls;
 
 pub use certificates::{CertificateConfig, CertificateName};
 
@@ -70,6 +72,8 @@ pub struct IssuerConfig {
     pub audience: String,
     /// Where its keys are; found by discovery when `None`.
     pub jwks_url: Option<Url>,
+    /// Who may have signed its certificate, besides the authorities of the system.
+    pub authorities: Option<RootCertStore>,
     /// The claim that names tenants.
     pub tenant_claim: String,
     /// The claim that names roles.
@@ -243,6 +247,13 @@ impl Reader {
         if jwks_url.is_some() && issuer.as_deref() == Some("") {
             self.violations.add(path("issuer"), "must not be empty");
         }
+        let authorities = match self.optional(&path("tls_ca"), Self::file).flatten() {
+            Some(file) => {
+                let read = tls::read_authorities(&file);
+                self.violations.check(path("tls_ca"), read)
+            }
+            None => None,
+        };
         let mut claim = |key: &str, default: &str| {
             let found = self.optional(&path(key), Self::text);
             if found.as_deref() == Some("") {
@@ -265,6 +276,7 @@ impl Reader {
             issuer: issuer?,
             audience: audience?,
             jwks_url: jwks_url.and(fetched),
+            authorities,
             tenant_claim,
             roles_claim,
             worker_claim,

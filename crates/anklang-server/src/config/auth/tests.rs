@@ -87,6 +87,7 @@ fn all_faults_are_told_at_once() {
         issuer = 'https://id.example.com'
         audience = ''
         jwks_url = 'http://id.example.com/keys'
+        tls_ca = '/nonexistent/ca.crt'
         tenant_claim = ''
         role_names = {{ boss = 'chef' }}
         tenants = 'acme'
@@ -109,6 +110,7 @@ fn all_faults_are_told_at_once() {
             "auth.issuers.x.role_names.boss",
             "auth.issuers.x.tenant_claim",
             "auth.issuers.x.tenants",
+            "auth.issuers.x.tls_ca",
             "auth.issuers.y.audience",
             "auth.issuers.y.issuer",
             "auth.open_reflection",

@@ -1,5 +1,6 @@
 //! Who calls, and what they may do: bearer tokens, certificates, permissions, roles.
 
+mod authorities;
 mod certificates;
 mod claims;
 mod configured;
