@@ -128,8 +128,18 @@ AXES = {
                 "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
             },
             "service": {"port": 80, "annotations": {"a": "b"}},
-            "config": {"auth": {"mode": "token", "tokens": {"crm": CRM}, "issuers": {"corporate": ISSUER}}},
-            "secretFiles": [{"name": "corporate", "secretName": "corporate-ca"}],
+            "config": {
+                "auth": {
+                    "mode": "token",
+                    "tokens_file": "/etc/anklang/secrets/tokens/tokens.toml",
+                    "tokens": {"crm": CRM},
+                    "issuers": {"corporate": ISSUER},
+                }
+            },
+            "secretFiles": [
+                {"name": "corporate", "secretName": "corporate-ca"},
+                {"name": "tokens", "secretName": "tokens"},
+            ],
         },
         {
             "ingress": {

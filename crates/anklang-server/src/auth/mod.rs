@@ -26,7 +26,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -38,6 +38,7 @@ use crate::config::{AuthConfig, AuthMode};
 use crate::grpc::FRESH_KEY;
 use crate::grpc::error::{ApiError, Denied};
 use crate::limits::Deadline;
+use crate::reload;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
@@ -85,13 +86,20 @@ impl Auth {
         })))
     }
 
-    /// Keeps the keys of issuers fresh until `stop`.
+    /// Keeps the keys of issuers and the file of tokens fresh until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let issuers = self.0.trusted.iter().flat_map(|t| &t.issuers);
-        let fresh = join_all(issuers.map(|issuer| issuer.keys.keep_fresh()));
+        let Some(trusted) = &self.0.trusted else {
+            return;
+        };
+        let fresh = join_all(trusted.issuers.iter().map(|i| i.keys.keep_fresh()));
+        let tokens = async {
+            if let Some(file) = trusted.tokens.file() {
+                reload::follow(file, stop.clone()).await;
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = fresh => {}
+            _ = join(fresh, tokens) => {}
         }
     }
 
@@ -133,7 +141,7 @@ impl Trusted {
         signature::install();
         let issuers = config.issuers.iter().cloned().map(Issuer::new);
         Ok(Trusted {
-            tokens: Tokens::new(&config.tokens),
+            tokens: Tokens::new(&config.tokens, config.tokens_file.as_ref()),
             issuers: issuers.collect::<Result<_, _>>()?,
             certificates: Certificates::new(&config.certificates),
         })

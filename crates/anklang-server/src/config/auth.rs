@@ -1,13 +1,13 @@
 //! The section `auth`: who may call.
 
 mod certificates;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anklang_domain::access::{Role, Units};
 use anklang_domain::account::is_id;
-use chrono::{DateTime, Utc};
 use figment::value::Value;
 use rustls::RootCertStore;
 use url::Url;
@@ -17,6 +17,7 @@ use crate::auth::{Tenants, may_fetch};
 use crate::tls;
 
 pub use certificates::{CertificateConfig, CertificateName};
+pub use tokens::{TokenConfig, TokensFile};
 
 /// Who may call.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct AuthConfig {
     pub open_reflection: bool,
     /// Tokens that are known themselves.
     pub tokens: Vec<TokenConfig>,
+    /// A file with more of them.
+    pub tokens_file: Option<TokensFile>,
     /// Who makes tokens that are trusted.
     pub issuers: Vec<IssuerConfig>,
     /// Whose certificates count.
@@ -42,23 +45,6 @@ pub enum AuthMode {
     None,
     /// By a token with each call, or by the certificate of their connection.
     Token,
-}
-
-/// A token that is known itself.
-#[derive(Debug, Clone)]
-pub struct TokenConfig {
-    /// What it is called.
-    pub id: String,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
-    /// For whom it may act.
-    pub tenants: Tenants,
-    /// What it is.
-    pub roles: Vec<Role>,
-    /// The org units that it is bound to, when it is.
-    pub org_units: Vec<String>,
-    /// From when on it does not count any more.
-    pub expires: Option<DateTime<Utc>>,
 }
 
 /// Who makes tokens that are trusted.
@@ -110,30 +96,27 @@ impl Reader {
         let token_ids = self.ids("tokens");
         let issuer_ids = self.ids("issuers");
         let certificate_ids = self.ids("certificates");
+        let file = self.file("auth.tokens_file");
         let known = [&token_ids, &issuer_ids, &certificate_ids];
-        if mode == Some(AuthMode::Token) && known.iter().all(|ids| ids.is_empty()) {
+        let knows = known.iter().any(|ids| !ids.is_empty()) || !matches!(file, Some(None));
+        if mode == Some(AuthMode::Token) && !knows {
             self.violations.add(
                 "auth.mode",
-                "\"token\" needs one of auth.tokens, auth.issuers or auth.certificates: nobody could \
-                 call",
+                "\"token\" needs one of auth.tokens, auth.tokens_file, auth.issuers or \
+                 auth.certificates: nobody could call",
             );
         }
-        if mode == Some(AuthMode::None) && known.iter().any(|ids| !ids.is_empty()) {
+        if mode == Some(AuthMode::None) && knows {
             let forgotten = "must be \"token\" where tokens, issuers or certificates are configured: with \
                              \"none\" nobody is asked for them";
             self.violations.add("auth.mode", forgotten);
         }
-        let tokens = token_ids.iter().filter_map(|id| self.token(id));
-        let tokens: Vec<TokenConfig> = tokens.collect();
+        let tokens = self.tokens(&token_ids);
+        self.check_tokens(&[], &tokens);
+        let tokens_file = self.tokens_file(file.flatten(), &tokens);
         let issuers = issuer_ids.iter().filter_map(|id| self.issuer(id));
         let issuers: Vec<IssuerConfig> = issuers.collect();
         let certificates = self.certificates(&certificate_ids, tls);
-        for (i, token) in tokens.iter().enumerate() {
-            if tokens.iter().take(i).any(|t| t.sha256 == token.sha256) {
-                let field = format!("auth.tokens.{}.sha256", token.id);
-                self.violations.add(field, "is that of another token");
-            }
-        }
         for (i, issuer) in issuers.iter().enumerate() {
             if issuers.iter().take(i).any(|o| o.issuer == issuer.issuer) {
                 let field = format!("auth.issuers.{}.issuer", issuer.id);
@@ -145,6 +128,7 @@ impl Reader {
             open_health: open_health?,
             open_reflection: open_reflection?,
             tokens,
+            tokens_file: tokens_file?,
             issuers,
             certificates,
         })
@@ -184,40 +168,6 @@ impl Reader {
             ids.push(id);
         }
         ids
-    }
-
-    fn token(&mut self, id: &str) -> Option<TokenConfig> {
-        let path = |key: &str| format!("auth.tokens.{id}.{key}");
-        let sha256 = self.text(&path("sha256")).and_then(|text| {
-            let mut bytes = [0; 32];
-            let parsed = hex::decode_to_slice(text, &mut bytes)
-                .map(|()| bytes)
-                .map_err(|_| "must be 64 hexadecimal digits, as `anklang token new` prints them");
-            self.violations.check(path("sha256"), parsed)
-        });
-        let tenants = self.tenants(&path("tenants"));
-        let roles = self.role_list(&path("roles"));
-        let org_units = self.org_units(&path("org_units"), &roles);
-        let expires = self
-            .optional(&path("expires"), Self::text)
-            .unwrap_or_default();
-        let expires = match &expires[..] {
-            "" => Some(None),
-            text => {
-                let parsed = DateTime::parse_from_rfc3339(text)
-                    .map(|at| Some(at.to_utc()))
-                    .map_err(|_| "must be a time of RFC 3339, e.g. 2027-01-31T00:00:00Z");
-                self.violations.check(path("expires"), parsed)
-            }
-        };
-        Some(TokenConfig {
-            id: id.to_owned(),
-            sha256: sha256?,
-            tenants,
-            roles,
-            org_units,
-            expires: expires?,
-        })
     }
 
     fn issuer(&mut self, id: &str) -> Option<IssuerConfig> {

@@ -8,6 +8,7 @@ mod issuer;
 mod jwt;
 mod keys;
 mod open;
+mod reloaded;
 mod rights;
 mod rotation;
 mod tokens;
