@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anklang_domain::Violations;
 use base64::Engine;
@@ -14,7 +14,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::Principal;
+use super::validity::Validity;
+use super::{Known, Principal};
 use crate::config::{TokenConfig, TokensFile};
 use crate::grpc::error::ApiError;
 use crate::reload::Reload;
@@ -55,13 +56,13 @@ fn is_whole(token: &str) -> bool {
     })
 }
 
-struct Known {
+struct Token {
+    config: TokenConfig,
     principal: Arc<Principal>,
-    expires: Option<DateTime<Utc>>,
 }
 
 /// By hash: what is compared is never the token, so how long it takes tells nothing.
-type ByHash = HashMap<[u8; 32], Known>;
+type ByHash = HashMap<[u8; 32], Arc<Token>>;
 
 fn known<'a>(tokens: impl Iterator<Item = &'a TokenConfig>) -> Arc<ByHash> {
     let known = tokens.map(|token| {
@@ -69,11 +70,11 @@ fn known<'a>(tokens: impl Iterator<Item = &'a TokenConfig>) -> Arc<ByHash> {
         let tenants = token.tenants.clone();
         let units = token.org_units.iter().cloned().collect();
         let principal = Principal::new(name, &token.roles, tenants, None, units);
-        let known = Known {
+        let known = Token {
+            config: token.clone(),
             principal: Arc::new(principal),
-            expires: token.expires,
         };
-        (token.sha256, known)
+        (token.sha256, Arc::new(known))
     });
     Arc::new(known.collect())
 }
@@ -106,18 +107,47 @@ impl Tokens {
     }
 
     /// Whose token it is.
-    pub fn principal(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>, ApiError> {
+    pub fn principal(&self, token: &str, now: DateTime<Utc>) -> Result<Known, ApiError> {
         let refused = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
         if !is_whole(token) {
             return refused("the token is malformed: anklang_ and 43 characters were expected");
         }
-        match self.known.borrow().get(&digest(token)) {
-            None => refused("the token is not known"),
-            Some(known) if known.expires.is_some_and(|at| at <= now) => {
-                refused("the token has expired")
-            }
-            Some(known) => Ok(Arc::clone(&known.principal)),
+        let found = self.known.borrow().get(&digest(token)).cloned();
+        let Some(token) = found else {
+            return refused("the token is not known");
+        };
+        let expires = token.config.expires;
+        if expires.is_some_and(|at| at <= now) {
+            return refused("the token has expired");
         }
+        let principal = Arc::clone(&token.principal);
+        let validity = Validity {
+            until: expires.map(SystemTime::from),
+            listed: Some(Listed {
+                token,
+                known: self.known.clone(),
+            }),
+        };
+        Ok((principal, validity))
+    }
+}
+
+/// A token as it was when somebody called with it.
+pub struct Listed {
+    token: Arc<Token>,
+    known: watch::Sender<Arc<ByHash>>,
+}
+
+impl Listed {
+    /// Waits until it is taken out, or may do something else.
+    pub async fn changed(self) {
+        let before = &self.token.config;
+        let is_other = |known: &Arc<ByHash>| {
+            let now = known.get(&before.sha256);
+            now.is_none_or(|token| token.config != *before)
+        };
+        // It is never closed: this holds the other end.
+        let _ = self.known.subscribe().wait_for(is_other).await;
     }
 }
 
@@ -157,6 +187,7 @@ impl Reload for Following {
 mod tests {
     use anklang_domain::access::Role;
     use chrono::TimeDelta;
+    use futures::FutureExt;
 
     use super::super::Tenants;
     use super::*;
@@ -187,7 +218,7 @@ mod tests {
         let ask = |expires, token: &str| {
             let answer = Tokens::new(&[config(expires)], None).principal(token, now);
             answer
-                .map(|p| p.name.to_string())
+                .map(|(p, _)| p.name.to_string())
                 .map_err(|e| e.to_string())
         };
         assert_eq!(ask(None, &token), Ok("tokens/crm".into()));
@@ -197,5 +228,37 @@ mod tests {
         assert_eq!(ask(None, &other), Err("the token is not known".into()));
         let cut = token.get(..50).expect("ASCII");
         assert!(ask(None, cut).expect_err("cut").contains("malformed"));
+    }
+
+    #[tokio::test]
+    async fn whoever_has_called_hears_that_the_token_is_another() {
+        let (one, two) = (generate().expect("random"), generate().expect("random"));
+        let config = |id: &str, token: &str, role| TokenConfig {
+            id: id.into(),
+            sha256: digest(token),
+            tenants: Tenants::All,
+            roles: vec![role],
+            org_units: Vec::new(),
+            expires: None,
+        };
+        let tokens = Tokens::new(&[config("one", &one, Role::Service)], None);
+        let exchange = |all: &[TokenConfig]| tokens.known.send_replace(known(all.iter()));
+        let over = || {
+            let (_, validity) = tokens.principal(&one, Utc::now()).expect("it is known");
+            validity.over().expect("it can be taken out")
+        };
+        let mut waiting = over();
+        let both = [
+            config("one", &one, Role::Service),
+            config("two", &two, Role::Service),
+        ];
+        exchange(&both);
+        assert!((&mut waiting).now_or_never().is_none(), "it is as it was");
+        exchange(&[config("one", &one, Role::Clerk)]);
+        waiting.await;
+        let waiting = over();
+        exchange(&[config("two", &two, Role::Service)]);
+        let why = waiting.await.to_string();
+        assert!(why.contains("taken out"), "{why}");
     }
 }

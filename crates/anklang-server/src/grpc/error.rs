@@ -7,6 +7,7 @@ use anklang_domain::Violations;
 use anklang_domain::approval::Unfit;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::StoreError;
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
@@ -131,6 +132,14 @@ impl ApiError {
         let mut violations = Violations::new();
         violations.add(field, reason);
         ApiError::Invalid(violations)
+    }
+
+    /// What ends a stream with it.
+    pub fn trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        // What is left out when it does not fit into headers is the message alone.
+        let _ = Status::from(self).add_header(&mut trailers);
+        trailers
     }
 }
 

@@ -11,6 +11,7 @@ mod open;
 mod reloaded;
 mod rights;
 mod rotation;
+mod streams;
 mod tokens;
 mod units;
 mod workers;
