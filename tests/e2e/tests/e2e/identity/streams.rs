@@ -17,9 +17,13 @@ use super::reloaded::File;
 use super::{guarded, knows, list, new_token, nobody};
 use crate::utility::until;
 
-type Watched = Streaming<planning::WatchWorkListResponse>;
+/// A stream that never ends of itself, and the connection that it is on.
+struct Watched {
+    stream: Streaming<planning::WatchWorkListResponse>,
+    _client: Client,
+}
 
-/// A stream that never ends of itself, which has begun.
+/// Opens one, and reads its beginning.
 async fn watch(server: &TestServer, token: &str) -> Watched {
     let client = Client::connect_as(server.addr, Some("linden"), Some(token))
         .await
@@ -28,24 +32,28 @@ async fn watch(server: &TestServer, token: &str) -> Watched {
     let stream = client.work_list().watch_work_list(request).await.unwrap();
     let mut stream = stream.into_inner();
     stream.message().await.unwrap().unwrap();
-    stream
+    Watched {
+        stream,
+        _client: client,
+    }
 }
 
 /// Whether it has said nothing but good for a while.
-async fn goes_on(stream: &mut Watched) {
+async fn goes_on(watched: &mut Watched) {
     let until = Instant::now() + Duration::from_secs(2);
-    while let Ok(said) = tokio::time::timeout_at(until, stream.message()).await {
+    while let Ok(said) = tokio::time::timeout_at(until, watched.stream.message()).await {
         said.unwrap().unwrap();
     }
 }
 
 /// Reads on to the end, which the token is to blame for.
-async fn ends(stream: &mut Watched, why: &str) {
+async fn ends(watched: &mut Watched, why: &str) {
     let end = timeout(Duration::from_secs(30), async {
         loop {
-            if let Err(status) = stream.message().await {
-                return status;
-            }
+            match watched.stream.message().await {
+                Ok(said) => said.expect("it has no good end"),
+                Err(status) => return status,
+            };
         }
     });
     let status = end.await.expect("it ends");
