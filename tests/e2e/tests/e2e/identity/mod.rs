@@ -4,6 +4,7 @@ mod authorities;
 mod certificates;
 mod claims;
 mod configured;
+mod exclusions;
 mod issuer;
 mod jwt;
 mod keys;
