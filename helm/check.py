@@ -103,7 +103,12 @@ AXES = {
         {},
         {"migrations": {"run": "server"}},
         {"migrations": {"run": "none"}},
-        {"migrations": {"secretName": "owner", "secretKey": "uri", "serviceAccountName": "migrations"}},
+        {"migrations": {
+                "secretName": "owner",
+                "secretKey": "uri",
+                "clientSecretName": "owner-client",
+                "serviceAccountName": "migrations",
+            }},
         {
             "migrations": {"run": "server"},
             "database": {"directSecretKey": "direct", "replicaSecretKey": "replica"},
@@ -171,7 +176,11 @@ AXES = {
                 "server": {"tls": {"client_ca": "/etc/anklang/tls/ca.crt", "require_client_certificate": True}},
                 "auth": {"mode": "token", "certificates": {"importer": IMPORTER, "desk": DESK}},
             },
-            "database": {"caSecretName": "database-ca", "caKey": "root.pem"},
+            "database": {
+                "caSecretName": "database-ca",
+                "caKey": "root.pem",
+                "clientSecretName": "database-client",
+            },
         },
     ],
     "scaling": [
@@ -271,6 +280,7 @@ WRONG = [
     ({"config": {"server": {"tls": {"certificate": "/tls.crt"}}}}, "certificate"),
     ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
     ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),
+    ({"config": {"database": {"tls_key": "/tls.key"}}}, "tls_key"),
     ({"tls": {"secretName": "tls", "caKey": "../ca.crt"}}, "caKey"),
     ({"tls": {"secretName": "tls", "serverName": "a b"}}, "serverName"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
@@ -514,8 +524,14 @@ class Chart:
         if container["args"][0] != "health":
             asked = values["database"].get("caSecretName", "") != ""
             same("ANKLANG_DATABASE__TLS_CA" in variables, asked, f"{where}: authorities of the database")
+            shown = values["database"].get("clientSecretName", "") != ""
+            if container["args"] == ["migrate"]:
+                shown = shown or values["migrations"].get("clientSecretName", "") != ""
+            for name in ["CERTIFICATE", "KEY"]:
+                same(f"ANKLANG_DATABASE__TLS_{name}" in variables, shown, f"{where}: shown to the database")
         folders = {m["mountPath"] for m in container.get("volumeMounts", [])}
-        for name in ["SERVER__TLS__CERTIFICATE", "SERVER__TLS__KEY", "CA", "CERTIFICATE", "KEY", "DATABASE__TLS_CA"]:
+        files = ["CERTIFICATE", "KEY", "SERVER__TLS__CERTIFICATE", "SERVER__TLS__KEY", "CA", "DATABASE__TLS_CA"]
+        for name in [*files, "DATABASE__TLS_CERTIFICATE", "DATABASE__TLS_KEY"]:
             if file := variables.get(f"ANKLANG_{name}"):
                 holds(file.rsplit("/", 1)[0] in folders, f"{where}: {file} is not mounted")
 
