@@ -61,12 +61,13 @@ CRM = {"sha256": PIN, "tenants": ["acme"], "roles": ["service"]}
 ISSUER = {
     "issuer": "https://id.example.com",
     "audience": "anklang",
+    "tls_ca": "/etc/anklang/secrets/corporate/ca.crt",
     "roles_claim": "realm_access.roles",
     "role_names": {"Sales HQ": "central"},
 }
 
 IMPORTER = {"spiffe_id": "spiffe://example.org/ns/crm/sa/importer", "tenants": ["acme"], "roles": ["service"]}
-DESK = {"subject": "CN=desk,O=Acme", "roles": ["clerk"], "worker": "anna"}
+DESK = {"subject": "CN=desk,O=Acme", "tenants": ["*"], "roles": ["clerk"], "worker": "anna"}
 
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
@@ -102,7 +103,12 @@ AXES = {
         {},
         {"migrations": {"run": "server"}},
         {"migrations": {"run": "none"}},
-        {"migrations": {"secretName": "owner", "secretKey": "uri", "serviceAccountName": "migrations"}},
+        {"migrations": {
+                "secretName": "owner",
+                "secretKey": "uri",
+                "clientSecretName": "owner-client",
+                "serviceAccountName": "migrations",
+            }},
         {"database": {"directSecretKey": "direct"}, "config": {"database": {"pooler": "transaction"}}},
         {
             "migrations": {"run": "server"},
@@ -128,7 +134,18 @@ AXES = {
                 "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
             },
             "service": {"port": 80, "annotations": {"a": "b"}},
-            "config": {"auth": {"mode": "token", "tokens": {"crm": CRM}, "issuers": {"corporate": ISSUER}}},
+            "config": {
+                "auth": {
+                    "mode": "token",
+                    "tokens_file": "/etc/anklang/secrets/tokens/tokens.toml",
+                    "tokens": {"crm": CRM},
+                    "issuers": {"corporate": ISSUER},
+                }
+            },
+            "secretFiles": [
+                {"name": "corporate", "secretName": "corporate-ca"},
+                {"name": "tokens", "secretName": "tokens"},
+            ],
         },
         {
             "ingress": {
@@ -160,7 +177,11 @@ AXES = {
                 "server": {"tls": {"client_ca": "/etc/anklang/tls/ca.crt", "require_client_certificate": True}},
                 "auth": {"mode": "token", "certificates": {"importer": IMPORTER, "desk": DESK}},
             },
-            "database": {"caSecretName": "database-ca", "caKey": "root.pem"},
+            "database": {
+                "caSecretName": "database-ca",
+                "caKey": "root.pem",
+                "clientSecretName": "database-client",
+            },
         },
     ],
     "scaling": [
@@ -260,6 +281,7 @@ WRONG = [
     ({"config": {"server": {"tls": {"certificate": "/tls.crt"}}}}, "certificate"),
     ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
     ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),
+    ({"config": {"database": {"tls_key": "/tls.key"}}}, "tls_key"),
     ({"tls": {"secretName": "tls", "caKey": "../ca.crt"}}, "caKey"),
     ({"tls": {"secretName": "tls", "serverName": "a b"}}, "serverName"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
@@ -267,12 +289,13 @@ WRONG = [
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
     ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
-    ({"config": {"auth": {"tokens": {"crm": {"sha256": "abc", "roles": ["service"]}}}}}, "sha256"),
+    ({"config": {"auth": {"tokens": {"crm": {**CRM, "sha256": "abc"}}}}}, "sha256"),
+    ({"config": {"auth": {"tokens": {"crm": {**CRM, "tenants": []}}}}}, "tenants"),
     ({"config": {"auth": {"issuers": {"corporate": {"issuer": "https://id.example.com"}}}}}, "audience"),
     ({"config": {"auth": {"certificates": {"importer": IMPORTER}}}}, "client_ca"),
-    ({"config": {"auth": {"certificates": {"desk": {"subject": "CN=desk"}}}}}, "roles"),
+    ({"config": {"auth": {"certificates": {"desk": {"subject": "CN=desk", "tenants": ["*"]}}}}}, "roles"),
     ({"config": {"auth": {"certificates": {"desk": {**DESK, "spiffe_id": "spiffe://a/b"}}}}}, "desk"),
-    ({"config": {"auth": {"certificates": {"crm": {"roles": ["service"]}}}}}, "crm"),
+    ({"config": {"auth": {"certificates": {"crm": {"tenants": ["*"], "roles": ["service"]}}}}}, "crm"),
     ({"config": {"auth": {"certificates": {"crm": {**IMPORTER, "spiffe_id": "crm"}}}}}, "spiffe_id"),
     ({"config": {"colour": {"red": 1}}}, "colour"),
     ({"config": {"channel_accounts": {"mail": {"sha256": PIN}}}}, "plugin"),
@@ -512,8 +535,14 @@ class Chart:
         if container["args"][0] != "health":
             asked = values["database"].get("caSecretName", "") != ""
             same("ANKLANG_DATABASE__TLS_CA" in variables, asked, f"{where}: authorities of the database")
+            shown = values["database"].get("clientSecretName", "") != ""
+            if container["args"] == ["migrate"]:
+                shown = shown or values["migrations"].get("clientSecretName", "") != ""
+            for name in ["CERTIFICATE", "KEY"]:
+                same(f"ANKLANG_DATABASE__TLS_{name}" in variables, shown, f"{where}: shown to the database")
         folders = {m["mountPath"] for m in container.get("volumeMounts", [])}
-        for name in ["SERVER__TLS__CERTIFICATE", "SERVER__TLS__KEY", "CA", "CERTIFICATE", "KEY", "DATABASE__TLS_CA"]:
+        files = ["CERTIFICATE", "KEY", "SERVER__TLS__CERTIFICATE", "SERVER__TLS__KEY", "CA", "DATABASE__TLS_CA"]
+        for name in [*files, "DATABASE__TLS_CERTIFICATE", "DATABASE__TLS_KEY"]:
             if file := variables.get(f"ANKLANG_{name}"):
                 holds(file.rsplit("/", 1)[0] in folders, f"{where}: {file} is not mounted")
 

@@ -27,7 +27,7 @@ use http::HeaderValue;
 
 pub use accounts::AccountConfig;
 pub use auth::{
-    AuthConfig, AuthMode, CertificateConfig, CertificateName, IssuerConfig, TokenConfig,
+    AuthConfig, AuthMode, CertificateConfig, CertificateName, IssuerConfig, TokenConfig, TokensFile,
 };
 pub use channels::ChannelsConfig;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod outside;
 pub mod planning;
 pub mod public;
+pub mod reload;
 pub mod seal;
 pub mod serve;
 pub mod telemetry;

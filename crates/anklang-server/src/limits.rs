@@ -100,6 +100,11 @@ static LASTING: LazyLock<HashMap<String, Length>> = LazyLock::new(|| {
     lasting
 });
 
+/// Whether calls of a method are streams.
+pub fn is_stream(path: &str) -> bool {
+    length(path) == Length::Stream
+}
+
 fn length(path: &str) -> Length {
     match needs(path) {
         Needs::Health if path != WATCH_HEALTH => Length::Short,

@@ -32,7 +32,7 @@ use crate::tls::Tls;
 use crate::work::{
     App, accounts, audit, dispatch, handover, lookups, moves, operations, phases, reports, sweep,
 };
-use crate::{connections, cors, grpc, public, telemetry};
+use crate::{connections, cors, grpc, public, reload, telemetry};
 
 /// How often the health of the dependencies is looked at.
 const HEALTH_EVERY: Duration = Duration::from_secs(2);
@@ -198,7 +198,7 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     let config = app.config.incoming.clone();
     let mut serving = match &app.tls {
         Some(tls) => {
-            workers.spawn(tls.clone().follow(stop.clone()));
+            workers.spawn(reload::follow(tls.clone(), stop.clone()));
             let listener = tls.listen(listener, config.header_time);
             connections::serve(listener, router, config, stop.clone()).boxed()
         }

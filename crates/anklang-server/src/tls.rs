@@ -1,7 +1,7 @@
 //! TLS on the server's port. Guarantees:
 //!
 //! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
-//!   connections that are there go on, new ones get the new certificate (see [`Tls::follow`]).
+//!   connections that are there go on, new ones get the new certificate (see [`Reload`]).
 //! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
 //! - Who is known by a certificate ([`Peer`]) has shown it for this connection, and it was good then.
 
@@ -20,13 +20,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 pub use listener::TlsListener;
 pub use peer::{Names, Peer, Shown};
 pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
+use crate::reload::Reload;
 use files::Files;
 
 /// What the port speaks TLS with. Cheap to clone.
@@ -71,33 +71,16 @@ impl Tls {
     {
         TlsListener::new(listener, self.current.subscribe(), patience)
     }
+}
 
-    /// Looks at the files again and again until `stop`, and goes on with what is new and fits. Else what
-    /// was before stays, and the log says so once.
-    pub async fn follow(mut self, stop: CancellationToken) {
-        let mut told = None;
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.settings.reload) => {}
-            }
-            match self.look().await {
-                Ok(news) => {
-                    if news {
-                        tracing::info!("TLS goes on with new files");
-                    }
-                    told = None;
-                }
-                Err(violations) if told.as_ref() == Some(&violations) => {}
-                Err(violations) => {
-                    tracing::error!(%violations, "TLS goes on with the files as they were before");
-                    told = Some(violations);
-                }
-            }
-        }
+impl Reload for Tls {
+    const WHAT: &'static str = "TLS";
+    const FILES: &'static str = "tls";
+
+    fn every(&self) -> Duration {
+        self.settings.reload
     }
 
-    /// Whether there was anything new.
     async fn look(&mut self) -> Result<bool, Violations> {
         let (settings, before) = (Arc::clone(&self.settings), Arc::clone(&self.files));
         let looked = tokio::task::spawn_blocking(move || -> Result<_, Violations> {

@@ -60,7 +60,7 @@ mod sql;
 mod tx;
 
 pub use error::StoreError;
-pub use login::{Login, Pooler};
+pub use login::{CertificateFault, ClientCertificate, Login, Pooler};
 pub use pool::Store;
 pub use replica::{Reads, ReplicaConfig};
 pub use tx::{Conn, Tx};

@@ -1,5 +1,7 @@
 //! How to log in to the database: its URL, and TLS to it.
 
+mod certificate;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use diesel::connection::CacheSize;
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
@@ -23,6 +25,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::connections::WAIT_FOR_CONNECTION;
 use crate::error::said;
 use crate::{Result, StoreError};
+
+pub use certificate::{CertificateFault, ClientCertificate};
 
 /// What a transaction behind a pooler does before all else, in one message with BEGIN. Its server was another
 /// client's a moment ago: whatever that has left prepared goes, as names are counted in each process from 0 on,
@@ -70,6 +74,8 @@ enum Check {
 pub struct Login {
     config: Config,
     check: Check,
+    authorities: Arc<RootCertStore>,
+    shown: Option<Arc<ClientCertificate>>,
     tls: MakeRustlsConnect,
     pooler: Pooler,
 }
@@ -91,7 +97,16 @@ impl Login {
         if hosts > 1 && config.get_connect_timeout().is_none() {
             config.connect_timeout(WAIT_FOR_CONNECTION / hosts.saturating_add(1));
         }
-        Login::new(config, check, RootCertStore::empty())
+        let (authorities, shown) = (Arc::new(RootCertStore::empty()), None);
+        let tls = tls(&config, check, &authorities, shown.as_ref())?;
+        Ok(Login {
+            config,
+            check,
+            authorities,
+            shown,
+            tls,
+            pooler: Pooler::None,
+        })
     }
 
     /// What it leads through.
@@ -130,34 +145,23 @@ impl Login {
             Check::Nothing => Check::Chain,
             check => check,
         };
-        Ok(Login::new(self.config, check, authorities)?.through(self.pooler))
+        let authorities = Arc::new(authorities);
+        let tls = tls(&self.config, check, &authorities, self.shown.as_ref())?;
+        Ok(Login {
+            check,
+            authorities,
+            tls,
+            ..self
+        })
     }
 
-    fn new(config: Config, check: Check, authorities: RootCertStore) -> Result<Login> {
-        let provider = Arc::new(ring::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| StoreError::Pool(error.to_string()))?;
-        let builder =
-            match check {
-                Check::Name => builder.with_root_certificates(authorities),
-                Check::Chain | Check::Nothing => builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(AnyName {
-                        authorities: (check == Check::Chain).then_some(authorities),
-                        algorithms,
-                    })),
-            };
-        let mut tls = builder.with_no_client_auth();
-        if config.get_ssl_negotiation() == SslNegotiation::Direct {
-            tls.alpn_protocols = vec![b"postgresql".to_vec()];
-        }
+    /// Shows this certificate to a database that asks for one.
+    pub fn showing(self, shown: Arc<ClientCertificate>) -> Result<Login> {
+        let tls = tls(&self.config, self.check, &self.authorities, Some(&shown))?;
         Ok(Login {
-            config,
-            check,
-            tls: MakeRustlsConnect::new(tls),
-            pooler: Pooler::None,
+            shown: Some(shown),
+            tls,
+            ..self
         })
     }
 
@@ -214,6 +218,46 @@ impl Login {
     }
 }
 
+/// TLS to the database, where there is any.
+fn tls(
+    config: &Config,
+    check: Check,
+    authorities: &Arc<RootCertStore>,
+    shown: Option<&Arc<ClientCertificate>>,
+) -> Result<MakeRustlsConnect> {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| StoreError::Pool(error.to_string()))?;
+    let authorities = Arc::clone(authorities);
+    let builder = match check {
+        Check::Name => builder.with_root_certificates(authorities),
+        Check::Chain | Check::Nothing => {
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyName {
+                    authorities: (check == Check::Chain).then_some(authorities),
+                    algorithms,
+                }))
+        }
+    };
+    let mut tls = match shown {
+        None => builder.with_no_client_auth(),
+        Some(shown) => {
+            let shown: Arc<dyn ResolvesClientCert> = Arc::<ClientCertificate>::clone(shown);
+            let mut tls = builder.with_client_cert_resolver(shown);
+            // A session that is resumed would go on with the certificate from before.
+            tls.resumption = Resumption::disabled();
+            tls
+        }
+    };
+    if config.get_ssl_negotiation() == SslNegotiation::Direct {
+        tls.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Ok(MakeRustlsConnect::new(tls))
+}
+
 /// Has the system find out within half a minute that the database's host is gone without a word, unless the URL says
 /// when. By itself it tries for a quarter of an hour to send something, and asks after two hours of silence.
 fn find_out(config: &mut Config) {
@@ -259,7 +303,7 @@ fn parse(url: &str) -> std::result::Result<(Config, Check), tokio_postgres::Erro
 /// Takes a certificate whatever host it is for: of these authorities, or of anybody.
 #[derive(Debug)]
 struct AnyName {
-    authorities: Option<RootCertStore>,
+    authorities: Option<Arc<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -308,113 +352,4 @@ impl ServerCertVerifier for AnyName {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modes_are_those_of_libpq() {
-        for (url, encrypts, verifies) in [
-            ("postgres://a:b@db/anklang", false, false),
-            ("postgres://a:b@db/anklang?sslmode=disable", false, false),
-            ("postgres://a:b@db/anklang?sslmode=prefer", false, false),
-            ("postgres://a:b@db/anklang?sslmode=require", true, false),
-            ("postgres://a:b@db/anklang?sslmode=verify-ca", true, true),
-            (
-                "postgres://a:b@db/anklang?sslmode=verify-full&connect_timeout=5",
-                true,
-                true,
-            ),
-            (
-                "host=db user=a sslmode = 'verify-full' dbname=x",
-                true,
-                true,
-            ),
-            // A password is one, whatever it says.
-            ("host=db password=verify-full", false, false),
-            ("host=db password=verify-full sslmode=require", true, false),
-            ("host=db password=verify-full sslmode=verify-ca", true, true),
-        ] {
-            let login = Login::read(url).expect(url);
-            assert_eq!(
-                (login.encrypts(), login.verifies()),
-                (encrypts, verifies),
-                "{url}"
-            );
-        }
-        let (config, check) =
-            parse("host=db password=verify-full sslmode=verify-full").expect("good");
-        assert_eq!(config.get_password(), Some(&b"verify-full"[..]));
-        assert_eq!(check, Check::Name);
-        for url in [
-            "host=db sslmode=verify",
-            "host=db colour=verify-full",
-            "verify-ca",
-        ] {
-            assert!(Login::read(url).is_err(), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_host_that_is_gone_is_found_out_soon_unless_the_url_says_when() {
-        let of = |url: &str| {
-            let config = Login::read(url).expect(url).config;
-            (
-                config.get_tcp_user_timeout().copied(),
-                config.get_keepalives_idle(),
-                config.get_keepalives_interval(),
-                config.get_keepalives_retries(),
-            )
-        };
-        let (interval, retries) = (Some(ASKS), Some(RETRIES));
-        let ours = of("postgres://a:b@db/anklang");
-        assert_eq!(ours, (Some(GONE), SILENCE, interval, retries));
-        let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
-        let theirs = of(
-            "host=db tcp_user_timeout=60 keepalives_idle=3600 keepalives_interval=60 keepalives_retries=9",
-        );
-        assert_eq!(theirs, (Some(minute), hour, Some(minute), Some(9)));
-    }
-
-    #[test]
-    fn of_several_hosts_the_one_that_can_be_written_to_is_taken_in_time() {
-        let attributes = |url: &str| {
-            let login = Login::read(url).expect(url).writing();
-            let config = &login.config;
-            (
-                config.get_target_session_attrs(),
-                config.get_connect_timeout().copied(),
-            )
-        };
-        let any = TargetSessionAttrs::Any;
-        let write = TargetSessionAttrs::ReadWrite;
-        let third = WAIT_FOR_CONNECTION / 3;
-        assert_eq!(attributes("postgres://a@one/anklang"), (any, None));
-        assert_eq!(
-            attributes("postgres://a@one/anklang?target_session_attrs=read-write"),
-            (write, None)
-        );
-        assert_eq!(
-            attributes("postgres://a@one,two/anklang"),
-            (write, Some(third))
-        );
-        assert_eq!(
-            attributes("host=one,two port=1,2 connect_timeout=1 dbname=x"),
-            (write, Some(Duration::from_secs(1)))
-        );
-    }
-
-    #[test]
-    fn only_behind_a_pooler_a_transaction_begins_with_cleaning_up() {
-        let login = Login::read("postgres://a@db/anklang").expect("a URL");
-        assert_eq!(login.prologue(), "");
-        let pooled = login.through(Pooler::Transaction);
-        let kept = pooled.trusting(RootCertStore::empty()).expect("none");
-        assert!(kept.prologue().starts_with("DEALLOCATE ALL;"));
-    }
-
-    #[test]
-    fn passwords_are_not_shown() {
-        let login = Login::read("postgres://anklang:geheim@db/anklang").expect("a URL");
-        assert!(!format!("{login:?}").contains("geheim"), "{login:?}");
-    }
-}
+mod tests;

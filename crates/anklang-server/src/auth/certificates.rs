@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
 
-use super::{Principal, Tenants};
+use super::Principal;
 use crate::config::{CertificateConfig, CertificateName};
 use crate::grpc::error::ApiError;
 use crate::tls::{Names, Peer};
@@ -28,7 +28,7 @@ impl Certificates {
         let mut known = Certificates::default();
         for certificate in certificates {
             let name = format!("certificates/{}", certificate.id);
-            let tenants = Tenants::of(&certificate.tenants);
+            let tenants = certificate.tenants.clone();
             let worker = certificate.worker.clone();
             let units = certificate.org_units.iter().cloned().collect();
             let principal = Principal::new(name, &certificate.roles, tenants, worker, units);
@@ -84,6 +84,7 @@ impl Certificates {
 mod tests {
     use anklang_domain::access::Role;
 
+    use super::super::Tenants;
     use super::*;
 
     #[test]
@@ -91,7 +92,7 @@ mod tests {
         let config = |id: &str, name| CertificateConfig {
             id: id.into(),
             name,
-            tenants: Vec::new(),
+            tenants: Tenants::All,
             roles: vec![Role::Service],
             org_units: Vec::new(),
             worker: None,

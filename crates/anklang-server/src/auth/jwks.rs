@@ -78,7 +78,11 @@ pub struct Jwks {
 impl Jwks {
     /// None yet.
     pub fn new(config: IssuerConfig) -> anyhow::Result<Self> {
-        let tls = client_tls(system_roots()).context("TLS")?;
+        let mut roots = system_roots();
+        if let Some(authorities) = &config.authorities {
+            roots.extend(authorities.roots.iter().cloned());
+        }
+        let tls = client_tls(roots).context("TLS")?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);

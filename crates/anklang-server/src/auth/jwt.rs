@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anklang_domain::access::{Role, Units};
 use jsonwebtoken::dangerous::insecure_decode_claims;
@@ -13,7 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::jwks::Jwks;
-use super::{Principal, Tenants};
+use super::validity::Validity;
+use super::{Known, Principal, Tenants};
 use crate::config::IssuerConfig;
 use crate::grpc::error::ApiError;
 
@@ -32,8 +34,8 @@ struct Claimed {
 
 type Claims = Map<String, Value>;
 
-/// Whose token it is, when it is good in every respect.
-pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Principal, ApiError> {
+/// Whose token it is, and until when, when it is good in every respect.
+pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Known, ApiError> {
     let malformed = |_| refused("the token is malformed, or signed in a way that is not accepted");
     let head = decode_header(token).map_err(malformed)?;
     if head.alg.family() == AlgorithmFamily::Hmac || head.crit.is_some() {
@@ -48,7 +50,13 @@ pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Principal, Api
     let mut error = refused("the token's key does not sign that way");
     for key in keys {
         match decode::<Claims>(token, &key.key, &validation) {
-            Ok(good) => return Ok(issuer.principal(&good.claims)),
+            Ok(good) => {
+                let validity = Validity {
+                    until: issuer.until(&good.claims),
+                    listed: None,
+                };
+                return Ok((Arc::new(issuer.principal(&good.claims)), validity));
+            }
             Err(why) => error = refused(reason(why.kind())),
         }
     }
@@ -91,6 +99,14 @@ impl Issuer {
         validation
     }
 
+    /// From when on a token with these claims counts no more; never when that is beyond all times.
+    fn until(&self, claims: &Claims) -> Option<SystemTime> {
+        let expires = claims.get("exp")?.as_f64()?;
+        let expires = Duration::try_from_secs_f64(expires).ok()?;
+        let leeway = Duration::from_secs(self.config.leeway_seconds);
+        UNIX_EPOCH.checked_add(expires)?.checked_add(leeway)
+    }
+
     /// Whom the claims are about. What they name that does not exist here counts for nothing.
     fn principal(&self, claims: &Claims) -> Principal {
         let config = &self.config;
@@ -102,9 +118,8 @@ impl Issuer {
             })
             .collect();
         let roles: Vec<Role> = roles.into_iter().collect();
-        let bound = Tenants::of(&config.tenants);
         let tenants = words(claims, &config.tenant_claim);
-        let tenants = tenants.filter(|slug| !slug.is_empty() && bound.has(slug));
+        let tenants = tenants.filter(|slug| !slug.is_empty() && config.tenants.has(slug));
         let tenants = Tenants::Only(tenants.map(str::to_owned).collect());
         let worker = word(claims, &config.worker_claim).map(str::to_owned);
         let units = words(claims, &config.org_unit_claim);
@@ -142,7 +157,6 @@ fn words<'a>(claims: &'a Claims, path: &str) -> impl Iterator<Item = &'a str> + 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use anklang_domain::access::Rights;
     use serde_json::json;
@@ -156,12 +170,13 @@ mod tests {
             issuer: "https://id.example.com".into(),
             audience: "anklang".into(),
             jwks_url: None,
+            authorities: None,
             tenant_claim: "anklang_tenants".into(),
             roles_claim: "anklang_roles".into(),
             worker_claim: "preferred_username".into(),
             org_unit_claim: "anklang_org_units".into(),
             role_names: BTreeMap::new(),
-            tenants: Vec::new(),
+            tenants: Tenants::All,
             leeway_seconds: 60,
             refresh: Duration::from_secs(300),
             allow_http: false,
@@ -210,7 +225,7 @@ mod tests {
         assert_eq!(anna.rights, Rights::of(&[Role::Clerk]));
 
         let bound = IssuerConfig {
-            tenants: vec!["acme".into(), "other".into()],
+            tenants: Tenants::Only(["acme".into(), "other".into()].into()),
             ..config()
         };
         let bound = principal_of(bound, &claims);
@@ -219,6 +234,19 @@ mod tests {
         let stranger = principal_of(config(), &json!({}));
         assert_eq!(stranger.rights, Rights::default());
         assert_eq!(stranger.tenants, Tenants::Only(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_token_counts_until_it_expires_and_clocks_may_differ() {
+        let issuer = Issuer::new(config()).expect("TLS");
+        let until = |exp: Value| {
+            let claims = json!({ "exp": exp });
+            issuer.until(claims.as_object().expect("claims"))
+        };
+        let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        assert_eq!(until(json!(1_800_000_000)), at(1_800_000_060));
+        assert_eq!(until(json!(1_800_000_000.0)), at(1_800_000_060));
+        assert_eq!(until(json!(1e300)), None);
     }
 
     #[test]

@@ -14,30 +14,29 @@ mod method;
 mod principal;
 mod signature;
 mod tokens;
+mod validity;
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use anklang_domain::access::Permission;
 use anklang_store::call::Call;
 use anyhow::Context as _;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use http_body::{Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::config::{AuthConfig, AuthMode};
 use crate::grpc::FRESH_KEY;
 use crate::grpc::error::{ApiError, Denied};
-use crate::limits::Deadline;
+use crate::limits::{Deadline, is_stream};
+use crate::reload;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
@@ -46,6 +45,7 @@ pub(crate) use method::{Needs, needs};
 pub use principal::{Principal, Tenants, Worker};
 use tokens::Tokens;
 pub use tokens::{digest, generate};
+use validity::{Answer, Validity};
 
 /// The longest token, in bytes; longer ones are not looked at.
 const LONGEST_TOKEN: usize = 8 << 10;
@@ -62,6 +62,9 @@ struct Checks {
     anybody: Arc<Principal>,
     nobody: Arc<Principal>,
 }
+
+/// Who calls, and how long that is so.
+type Known = (Arc<Principal>, Validity);
 
 struct Trusted {
     tokens: Tokens,
@@ -85,21 +88,28 @@ impl Auth {
         })))
     }
 
-    /// Keeps the keys of issuers fresh until `stop`.
+    /// Keeps the keys of issuers and the file of tokens fresh until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let issuers = self.0.trusted.iter().flat_map(|t| &t.issuers);
-        let fresh = join_all(issuers.map(|issuer| issuer.keys.keep_fresh()));
+        let Some(trusted) = &self.0.trusted else {
+            return;
+        };
+        let fresh = join_all(trusted.issuers.iter().map(|i| i.keys.keep_fresh()));
+        let tokens = async {
+            if let Some(file) = trusted.tokens.file() {
+                reload::follow(file, stop.clone()).await;
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = fresh => {}
+            _ = join(fresh, tokens) => {}
         }
     }
 
     /// Who makes this call, if they may.
-    async fn admit(&self, head: &Parts) -> Result<Arc<Principal>, ApiError> {
+    async fn admit(&self, head: &Parts) -> Result<Known, ApiError> {
         let checks = &*self.0;
         let Some(trusted) = &checks.trusted else {
-            return Ok(Arc::clone(&checks.anybody));
+            return Ok((Arc::clone(&checks.anybody), Validity::default()));
         };
         let needs = needs(head.uri.path());
         let open = match needs {
@@ -108,9 +118,9 @@ impl Auth {
             Needs::Permission(_) | Needs::Everything => false,
         };
         if open {
-            return Ok(Arc::clone(&checks.nobody));
+            return Ok((Arc::clone(&checks.nobody), Validity::default()));
         }
-        let principal = trusted.caller(head).await?;
+        let (principal, validity) = trusted.caller(head).await?;
         let rights = &principal.rights;
         match needs {
             Needs::Permission(permission) if !rights.allows(permission) => {
@@ -123,7 +133,7 @@ impl Auth {
             Needs::Everything if !Permission::ALL.iter().all(|p| rights.allows(*p)) => {
                 Err(Denied::Undeclared.into())
             }
-            _ => Ok(principal),
+            _ => Ok((principal, validity)),
         }
     }
 }
@@ -133,25 +143,28 @@ impl Trusted {
         signature::install();
         let issuers = config.issuers.iter().cloned().map(Issuer::new);
         Ok(Trusted {
-            tokens: Tokens::new(&config.tokens),
+            tokens: Tokens::new(&config.tokens, config.tokens_file.as_ref()),
             issuers: issuers.collect::<Result<_, _>>()?,
             certificates: Certificates::new(&config.certificates),
         })
     }
 
     /// Whose call it is. Where there is a token, it decides, whatever certificate was shown.
-    async fn caller(&self, head: &Parts) -> Result<Arc<Principal>, ApiError> {
+    async fn caller(&self, head: &Parts) -> Result<Known, ApiError> {
         match bearer(&head.headers)? {
             Some(token) => self.principal(token).await,
-            None => self.certificates.principal(head.extensions.get()),
+            None => {
+                let principal = self.certificates.principal(head.extensions.get())?;
+                Ok((principal, Validity::default()))
+            }
         }
     }
 
-    async fn principal(&self, token: &str) -> Result<Arc<Principal>, ApiError> {
+    async fn principal(&self, token: &str) -> Result<Known, ApiError> {
         if tokens::is_static(token) {
             return self.tokens.principal(token, chrono::Utc::now());
         }
-        jwt::principal(&self.issuers, token).await.map(Arc::new)
+        jwt::principal(&self.issuers, token).await
     }
 }
 
@@ -193,7 +206,7 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
     match auth.admit(&head).await {
-        Ok(principal) => {
+        Ok((principal, validity)) => {
             // It has done its work; nothing behind this shall write it anywhere.
             head.headers.remove(AUTHORIZATION);
             let call = Call {
@@ -206,38 +219,20 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
                     .is_some_and(|value| value == "true"),
             };
             head.extensions.insert(principal);
+            let streams = is_stream(head.uri.path());
+            let mut over = streams.then(|| validity.over()).flatten();
             let request = Request::from_parts(head, body);
-            let response = call.clone().scope(next.run(request)).await;
-            response.map(|body| Body::new(Answer { body, call }))
+            let answered = call.clone().scope(next.run(request));
+            let response = match &mut over {
+                None => answered.await,
+                Some(over) => tokio::select! {
+                    response = answered => response,
+                    error = over => return Status::from(error).into_http(),
+                },
+            };
+            response.map(|body| Body::new(Answer { body, call, over }))
         }
         Err(error) => Status::from(error).into_http(),
-    }
-}
-
-/// A response's body on its way: what a stream does while it is read is work for its call.
-struct Answer {
-    body: Body,
-    call: Call,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Answer { body, call } = &mut *self;
-        call.sync_scope(|| Pin::new(body).poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -16,14 +16,17 @@ pub enum TokenCommand {
     New(NewArgs),
 }
 
+/// What stands for all tenants.
+const ALL: &str = "*";
+
 // No doc comment: it would be that of the command.
 #[derive(clap::Args)]
 pub struct NewArgs {
     /// What the configuration calls it: a–z, 0–9 and hyphens.
     #[arg(value_parser = id)]
     id: String,
-    /// A tenant for which it may act, by its slug; again for more of them. Without: for all tenants.
-    #[arg(long = "tenant", value_name = "SLUG", value_parser = id)]
+    /// A tenant for which it may act, by its slug; again for more of them. '*' is all of them.
+    #[arg(long = "tenant", value_name = "SLUG", value_parser = tenant, required = true)]
     tenants: Vec<String>,
     /// What it is: central, clerk, auditor, service, region or agency; again for more.
     #[arg(long = "role", value_name = "ROLE", value_parser = Role::parse, required = true)]
@@ -40,6 +43,13 @@ fn id(text: &str) -> Result<String, String> {
     match is_id(text) {
         true => Ok(text.to_owned()),
         false => Err("must be 1 to 63 of a–z, 0–9 and hyphens".to_owned()),
+    }
+}
+
+fn tenant(text: &str) -> Result<String, String> {
+    match text {
+        ALL => Ok(text.to_owned()),
+        slug => id(slug).map_err(|why| format!("{why}, or '{ALL}'")),
     }
 }
 
@@ -62,6 +72,10 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<ExitCode> {
         );
         return Ok(ExitCode::from(EXIT_USAGE));
     }
+    if args.tenants.len() > 1 && args.tenants.iter().any(|tenant| tenant == ALL) {
+        eprintln!("--tenant '*' stands alone: it is all tenants");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let token = generate().map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
     eprintln!("The token, which is shown this once and kept nowhere, and lines for anklang.toml:");
     println!("{token}\n\n{}", args.lines(&token));
@@ -71,10 +85,7 @@ pub(super) fn run(command: &TokenCommand) -> anyhow::Result<ExitCode> {
 impl NewArgs {
     /// What the configuration must hold. Nothing in it needs to be escaped.
     fn lines(&self, token: &str) -> String {
-        let list = |words: Vec<&str>| match &words[..] {
-            [] => "[]".to_owned(),
-            words => format!("[\"{}\"]", words.join("\", \"")),
-        };
+        let list = |words: Vec<&str>| format!("[\"{}\"]", words.join("\", \""));
         let tenants = list(self.tenants.iter().map(String::as_str).collect());
         let roles = list(self.roles.iter().map(|role| role.as_str()).collect());
         let mut lines = format!(
@@ -97,6 +108,7 @@ impl NewArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Tenants;
     use crate::config::Config;
 
     #[test]
@@ -120,7 +132,8 @@ mod tests {
             panic!("{:?}", known.auth.tokens);
         };
         assert_eq!((&found.id, found.sha256), (&args.id, digest(&token)));
-        assert_eq!((&found.tenants, &found.roles), (&args.tenants, &args.roles));
+        let tenants = Tenants::Only(args.tenants.iter().cloned().collect());
+        assert_eq!((&found.tenants, &found.roles), (&tenants, &args.roles));
         assert_eq!(found.expires, args.expires);
 
         let agency = NewArgs {
@@ -138,7 +151,7 @@ mod tests {
         }
 
         let all = NewArgs {
-            tenants: Vec::new(),
+            tenants: vec![tenant("*").expect("all")],
             expires: None,
             ..args
         };
@@ -147,7 +160,7 @@ mod tests {
                 .auth
                 .tokens
                 .iter()
-                .all(|t| t.tenants.is_empty() && t.expires.is_none())
+                .all(|t| t.tenants == Tenants::All && t.expires.is_none())
         );
     }
 }

@@ -1,20 +1,23 @@
 //! The section `auth`: who may call.
 
 mod certificates;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anklang_domain::access::{Role, Units};
 use anklang_domain::account::is_id;
-use chrono::{DateTime, Utc};
 use figment::value::Value;
+use rustls::RootCertStore;
 use url::Url;
 
 use super::{Reader, TlsConfig};
-use crate::auth::may_fetch;
+use crate::auth::{Tenants, may_fetch};
+use crate::tls;
 
 pub use certificates::{CertificateConfig, CertificateName};
+pub use tokens::{TokenConfig, TokensFile};
 
 /// Who may call.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct AuthConfig {
     pub open_reflection: bool,
     /// Tokens that are known themselves.
     pub tokens: Vec<TokenConfig>,
+    /// A file with more of them.
+    pub tokens_file: Option<TokensFile>,
     /// Who makes tokens that are trusted.
     pub issuers: Vec<IssuerConfig>,
     /// Whose certificates count.
@@ -42,23 +47,6 @@ pub enum AuthMode {
     Token,
 }
 
-/// A token that is known itself.
-#[derive(Debug, Clone)]
-pub struct TokenConfig {
-    /// What it is called.
-    pub id: String,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
-    /// For whom it may act; for all tenants when empty.
-    pub tenants: Vec<String>,
-    /// What it is.
-    pub roles: Vec<Role>,
-    /// The org units that it is bound to, when it is.
-    pub org_units: Vec<String>,
-    /// From when on it does not count any more.
-    pub expires: Option<DateTime<Utc>>,
-}
-
 /// Who makes tokens that are trusted.
 #[derive(Debug, Clone)]
 pub struct IssuerConfig {
@@ -70,6 +58,8 @@ pub struct IssuerConfig {
     pub audience: String,
     /// Where its keys are; found by discovery when `None`.
     pub jwks_url: Option<Url>,
+    /// Who may have signed its certificate, besides the authorities of the system.
+    pub authorities: Option<RootCertStore>,
     /// The claim that names tenants.
     pub tenant_claim: String,
     /// The claim that names roles.
@@ -80,8 +70,8 @@ pub struct IssuerConfig {
     pub org_unit_claim: String,
     /// Its names of roles; they are ours when empty.
     pub role_names: BTreeMap<String, Role>,
-    /// Tenants of which its tokens may speak; of all when empty.
-    pub tenants: Vec<String>,
+    /// Tenants of which its tokens may speak.
+    pub tenants: Tenants,
     /// How far its clock and ours may be apart.
     pub leeway_seconds: u64,
     /// How often its keys are fetched.
@@ -106,30 +96,27 @@ impl Reader {
         let token_ids = self.ids("tokens");
         let issuer_ids = self.ids("issuers");
         let certificate_ids = self.ids("certificates");
+        let file = self.file("auth.tokens_file");
         let known = [&token_ids, &issuer_ids, &certificate_ids];
-        if mode == Some(AuthMode::Token) && known.iter().all(|ids| ids.is_empty()) {
+        let knows = known.iter().any(|ids| !ids.is_empty()) || !matches!(file, Some(None));
+        if mode == Some(AuthMode::Token) && !knows {
             self.violations.add(
                 "auth.mode",
-                "\"token\" needs one of auth.tokens, auth.issuers or auth.certificates: nobody could \
-                 call",
+                "\"token\" needs one of auth.tokens, auth.tokens_file, auth.issuers or \
+                 auth.certificates: nobody could call",
             );
         }
-        if mode == Some(AuthMode::None) && known.iter().any(|ids| !ids.is_empty()) {
+        if mode == Some(AuthMode::None) && knows {
             let forgotten = "must be \"token\" where tokens, issuers or certificates are configured: with \
                              \"none\" nobody is asked for them";
             self.violations.add("auth.mode", forgotten);
         }
-        let tokens = token_ids.iter().filter_map(|id| self.token(id));
-        let tokens: Vec<TokenConfig> = tokens.collect();
+        let tokens = self.tokens(&token_ids);
+        self.check_tokens(&[], &tokens);
+        let tokens_file = self.tokens_file(file.flatten(), &tokens);
         let issuers = issuer_ids.iter().filter_map(|id| self.issuer(id));
         let issuers: Vec<IssuerConfig> = issuers.collect();
         let certificates = self.certificates(&certificate_ids, tls);
-        for (i, token) in tokens.iter().enumerate() {
-            if tokens.iter().take(i).any(|t| t.sha256 == token.sha256) {
-                let field = format!("auth.tokens.{}.sha256", token.id);
-                self.violations.add(field, "is that of another token");
-            }
-        }
         for (i, issuer) in issuers.iter().enumerate() {
             if issuers.iter().take(i).any(|o| o.issuer == issuer.issuer) {
                 let field = format!("auth.issuers.{}.issuer", issuer.id);
@@ -141,6 +128,7 @@ impl Reader {
             open_health: open_health?,
             open_reflection: open_reflection?,
             tokens,
+            tokens_file: tokens_file?,
             issuers,
             certificates,
         })
@@ -182,40 +170,6 @@ impl Reader {
         ids
     }
 
-    fn token(&mut self, id: &str) -> Option<TokenConfig> {
-        let path = |key: &str| format!("auth.tokens.{id}.{key}");
-        let sha256 = self.text(&path("sha256")).and_then(|text| {
-            let mut bytes = [0; 32];
-            let parsed = hex::decode_to_slice(text, &mut bytes)
-                .map(|()| bytes)
-                .map_err(|_| "must be 64 hexadecimal digits, as `anklang token new` prints them");
-            self.violations.check(path("sha256"), parsed)
-        });
-        let tenants = self.slugs(&path("tenants"));
-        let roles = self.role_list(&path("roles"));
-        let org_units = self.org_units(&path("org_units"), &roles);
-        let expires = self
-            .optional(&path("expires"), Self::text)
-            .unwrap_or_default();
-        let expires = match &expires[..] {
-            "" => Some(None),
-            text => {
-                let parsed = DateTime::parse_from_rfc3339(text)
-                    .map(|at| Some(at.to_utc()))
-                    .map_err(|_| "must be a time of RFC 3339, e.g. 2027-01-31T00:00:00Z");
-                self.violations.check(path("expires"), parsed)
-            }
-        };
-        Some(TokenConfig {
-            id: id.to_owned(),
-            sha256: sha256?,
-            tenants,
-            roles,
-            org_units,
-            expires: expires?,
-        })
-    }
-
     fn issuer(&mut self, id: &str) -> Option<IssuerConfig> {
         let path = |key: &str| format!("auth.issuers.{id}.{key}");
         let allow_http = self.optional(&path("allow_http"), Self::flag);
@@ -243,6 +197,13 @@ impl Reader {
         if jwks_url.is_some() && issuer.as_deref() == Some("") {
             self.violations.add(path("issuer"), "must not be empty");
         }
+        let authorities = match self.optional(&path("tls_ca"), Self::file).flatten() {
+            Some(file) => {
+                let read = tls::read_authorities(&file);
+                self.violations.check(path("tls_ca"), read)
+            }
+            None => None,
+        };
         let mut claim = |key: &str, default: &str| {
             let found = self.optional(&path(key), Self::text);
             if found.as_deref() == Some("") {
@@ -255,7 +216,9 @@ impl Reader {
         let worker_claim = claim("worker_claim", "preferred_username");
         let org_unit_claim = claim("org_unit_claim", "anklang_org_units");
         let role_names = self.role_names(&path("role_names"));
-        let tenants = self.slugs(&path("tenants"));
+        // Its tokens name theirs.
+        let tenants = self.optional(&path("tenants"), |r, k| Some(r.tenants(k)));
+        let tenants = tenants.unwrap_or(Tenants::All);
         let leeway = self.optional(&path("leeway_seconds"), |r, k| r.whole(k, 0..=600));
         let refresh = self.optional(&path("refresh_seconds"), |r, k| r.whole(k, 1..=86_400));
         Some(IssuerConfig {
@@ -263,6 +226,7 @@ impl Reader {
             issuer: issuer?,
             audience: audience?,
             jwks_url: jwks_url.and(fetched),
+            authorities,
             tenant_claim,
             roles_claim,
             worker_claim,
@@ -331,16 +295,30 @@ impl Reader {
         codes
     }
 
-    /// Slugs of tenants; what is none would never match.
-    fn slugs(&mut self, path: &str) -> Vec<String> {
+    /// Slugs of tenants, or "*" alone: whoever forgets to name them must not get all.
+    fn tenants(&mut self, path: &str) -> Tenants {
         let slugs = self.words(path);
+        if let [all] = &slugs[..]
+            && all == "*"
+        {
+            return Tenants::All;
+        }
+        // What is no list of texts is told already.
+        if slugs.is_empty() && !self.violations.iter().any(|v| v.field == path) {
+            let what = "must be a list of at least one tenant's slug; [\"*\"] is all of them";
+            self.violations.add(path, what);
+        }
         for (i, slug) in slugs.iter().enumerate() {
             if !is_id(slug) {
-                let what = "must be the slug of a tenant: 1 to 63 of a–z, 0–9 and hyphens";
+                let what = match &slug[..] {
+                    "*" => "must stand alone: it is all tenants",
+                    // It would never match.
+                    _ => "must be the slug of a tenant: 1 to 63 of a–z, 0–9 and hyphens",
+                };
                 self.violations.add(format!("{path}[{i}]"), what);
             }
         }
-        slugs
+        Tenants::Only(slugs.into_iter().collect())
     }
 }
 

@@ -1,12 +1,20 @@
 //! How to log in to the database, through a pooler or past it, and to its replica.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anklang_store::{Login, Pooler, ReplicaConfig, Store};
+use anklang_store::{CertificateFault, ClientCertificate, Login, Pooler, ReplicaConfig, Store};
 
 use super::{Config, Reader};
 use crate::outside::system_roots;
 use crate::tls;
+
+const CERTIFICATE: &str = "database.tls_certificate";
+const KEY: &str = "database.tls_key";
+
+/// What is of no use without TLS.
+const NO_TLS: &str =
+    "is of no use unless database.url has sslmode=require, verify-ca or verify-full";
 
 /// What is logged in to.
 pub(super) struct Logins {
@@ -40,6 +48,7 @@ impl Reader {
         let max_lag = self.whole("database.replica_max_lag_seconds", 1..=3_600);
         let path = "database.tls_ca";
         let file = self.file(path);
+        let shown = self.shown();
         let needs_session = (pooler, migrate) == (Some(Pooler::Transaction), Some(true));
         if needs_session && matches!(direct, Some(None)) {
             self.violations.add(
@@ -48,19 +57,26 @@ impl Reader {
             );
         }
         let (main, direct, replica) = (main?, direct?, replica?);
-        let (pooler, max_lag, file) = (pooler?, max_lag?, file?);
+        let (pooler, max_lag, file, shown) = (pooler?, max_lag?, file?, shown?);
+        if shown.is_some() && !main.encrypts() {
+            self.violations.add(CERTIFICATE, NO_TLS);
+        }
         let authorities = match &file {
             Some(_) if !main.encrypts() => {
-                self.violations.add(
-                    path,
-                    "is of no use unless database.url has sslmode=require, verify-ca or verify-full",
-                );
+                self.violations.add(path, NO_TLS);
                 return None;
             }
             Some(file) => Some(self.violations.check(path, tls::read_authorities(file))?),
             None => None,
         };
         let mut trusting = |login: Login| {
+            let login = match &shown {
+                Some(shown) if login.encrypts() => {
+                    let showing = login.showing(Arc::clone(shown));
+                    self.violations.check(CERTIFICATE, showing)?
+                }
+                _ => login,
+            };
             let authorities = match &authorities {
                 Some(authorities) if login.encrypts() => authorities.clone(),
                 None if login.verifies() => system_roots(),
@@ -87,10 +103,30 @@ impl Reader {
         })
     }
 
+    /// The certificate to show to the database, if there is one.
+    fn shown(&mut self) -> Option<Option<Arc<ClientCertificate>>> {
+        let (certificate, key) = (self.file(CERTIFICATE), self.file(KEY));
+        let (field, why) = match (certificate?, key?) {
+            (None, None) => return Some(None),
+            (Some(certificate), Some(key)) => match ClientCertificate::open(certificate, key) {
+                Ok(shown) => return Some(Some(Arc::new(shown))),
+                Err(CertificateFault::Certificate(why)) => (CERTIFICATE, why),
+                Err(CertificateFault::Key(why)) => (KEY, why),
+            },
+            (_, _) => (
+                CERTIFICATE,
+                "and tls_key must both be given, or neither".to_owned(),
+            ),
+        };
+        self.violations.add(field, why);
+        None
+    }
+
     fn url(&mut self, path: &str, url: &str) -> Option<Login> {
         let read = Login::read(url).map_err(|_| {
             "must be a URL of PostgreSQL or key=value pairs; its sslmode may be disable, prefer, require, \
-             verify-ca or verify-full"
+             verify-ca or verify-full; sslrootcert, sslcert and sslkey are the settings tls_ca, \
+             tls_certificate and tls_key"
         });
         self.violations.check(path, read)
     }

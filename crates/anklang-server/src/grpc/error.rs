@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anklang_domain::Violations;
+use anklang_domain::access::Permission;
 use anklang_domain::approval::Unfit;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::StoreError;
 use anklang_store::telemetry::without_values;
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
@@ -107,6 +109,11 @@ pub enum Denied {
     /// Do anything, as one who is to be bound to org units and names none.
     #[error("your token or certificate names no org unit")]
     NoUnit,
+    /// Change a selection by which winback excludes customers; holds the exclusion's name.
+    #[error(
+        "the exclusion {0:?} of winback goes by this selection: changing it needs the permission winback.manage"
+    )]
+    Exclusion(String),
     /// Decide about what they have launched or changed themselves.
     #[error("{0}")]
     Own(Unfit),
@@ -132,6 +139,14 @@ impl ApiError {
         let mut violations = Violations::new();
         violations.add(field, reason);
         ApiError::Invalid(violations)
+    }
+
+    /// What ends a stream with it.
+    pub fn trailers(self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        // What is left out when it does not fit into headers is the message alone.
+        let _ = Status::from(self).add_header(&mut trailers);
+        trailers
     }
 }
 
@@ -228,6 +243,7 @@ fn permission_denied(denied: Denied) -> Status {
     let metadata = |key: &str, value: &str| info(reason, [(key.to_owned(), value.to_owned())]);
     let details = match denied {
         Denied::Permission { permission, .. } => metadata("permission", permission),
+        Denied::Exclusion(_) => metadata("permission", Permission::WinbackManage.as_str()),
         Denied::Worker(must) => {
             let mut details = metadata("field", "worker");
             details.add_bad_request_violation("worker", short(must));

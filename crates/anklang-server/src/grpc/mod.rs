@@ -43,7 +43,7 @@ pub mod work_list;
 
 use std::sync::Arc;
 
-use anklang_domain::access::Units;
+use anklang_domain::access::{Permission, Units};
 use anklang_domain::{TenantId, name};
 use anklang_store::Store;
 use anklang_store::tenant::{self, Tenant};
@@ -72,6 +72,11 @@ fn principal<T>(request: &Request<T>) -> ApiResult<&Principal> {
     principal
         .map(|principal| &**principal)
         .ok_or_else(|| ApiError::Internal("nobody has looked who calls".into()))
+}
+
+/// Whether a call's caller has a permission besides the one that the method needs.
+pub fn may<T>(request: &Request<T>, permission: Permission) -> ApiResult<bool> {
+    Ok(principal(request)?.rights.allows(permission))
 }
 
 /// The tenant that a call is made for, of those for which its caller may act; for callers who see all of it.

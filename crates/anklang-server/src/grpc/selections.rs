@@ -1,6 +1,7 @@
 //! Selections: saved criteria, previews, and what criteria can use.
 
 pub(super) mod criteria;
+mod exclusions;
 mod preset_use;
 mod source;
 mod ticks;
@@ -29,6 +30,7 @@ pub use criteria::{
 
 pub use preset_use::prepare_preset;
 
+use exclusions::Exclusions;
 use source::Source;
 
 use super::error::Denied;
@@ -256,6 +258,7 @@ impl SelectionsApi {
         request: Request<pb::UpdateSelectionRequest>,
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
+        let exclusions = Exclusions::of(&request)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -266,6 +269,9 @@ impl SelectionsApi {
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
+        }
+        if let Some(id) = id {
+            exclusions.check(&mut tx, &tenant, SelectionId(id)).await?;
         }
         if let Some((id, given)) = id.filter(|_| change.looks()).zip(wanted.as_mut()) {
             let current = held(&mut tx, &tenant, SelectionId(id)).await?;
@@ -310,6 +316,7 @@ impl SelectionsApi {
 
     async fn delete(&self, request: Request<pb::DeleteSelectionRequest>) -> ApiResult<()> {
         let tenant = caller(&self.store, &request).await?;
+        let exclusions = Exclusions::of(&request)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -319,6 +326,7 @@ impl SelectionsApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        exclusions.check(&mut tx, &tenant, id).await?;
         if change.looks() {
             change.check(&request.name, &held(&mut tx, &tenant, id).await?)?;
         }

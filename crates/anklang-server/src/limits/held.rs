@@ -5,10 +5,8 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::Status;
 
 use super::Length;
 use crate::grpc::error::ApiError;
@@ -54,9 +52,7 @@ impl<P: Unpin> HttpBody for Held<P> {
         {
             this.until = None;
             this.body = Body::empty();
-            let mut trailers = HeaderMap::new();
-            // What is left out when it does not fit into headers is the message alone.
-            let _ = Status::from(ApiError::DeadlineExceeded).add_header(&mut trailers);
+            let trailers = ApiError::DeadlineExceeded.trailers();
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
         Pin::new(&mut this.body).poll_frame(cx)

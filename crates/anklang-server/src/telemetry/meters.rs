@@ -28,6 +28,7 @@ pub(super) struct Meters {
     calls: UpDownCounter<i64>,
     calls_refused: Counter<u64>,
     database: Gauge<u64>,
+    files_refused: Gauge<u64>,
 }
 
 /// Boundaries of durations in seconds.
@@ -119,6 +120,12 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .u64_gauge("anklang.database.up")
             .with_description("Whether the database answers this server")
             .build(),
+        files_refused: meter
+            .u64_gauge("anklang.files.refused")
+            .with_description(
+                "Whether files that changed do not fit, so that those from before count",
+            )
+            .build(),
     }
 });
 
@@ -168,6 +175,13 @@ pub(super) fn begin<'a>(accounts: impl Iterator<Item = &'a str>, kinds: &[&'stat
 /// Whether the database answers.
 pub fn database(answers: bool) {
     METERS.database.record(u64::from(answers), &[]);
+}
+
+/// Whether files that changed do not fit: those of "tls" or "tokens".
+pub fn files_refused(files: &'static str, refused: bool) {
+    METERS
+        .files_refused
+        .record(u64::from(refused), &[KeyValue::new("files", files)]);
 }
 
 /// Counts a run of an operation by how it ended.

@@ -17,9 +17,10 @@ use crate::mailing::{self, TENANT, until};
 /// All names with their types; dashboards and alerts ask for these alone (`helm/check.py`).
 const LISTED: &str = include_str!("../../../../helm/metrics.txt");
 /// Those that are only there when it happened.
-const ON_OCCASION: [&str; 4] = [
+const ON_OCCASION: [&str; 5] = [
     "anklang_channel_callbacks_total",
     "anklang_channel_reports_total",
+    "anklang_files_refused",
     "anklang_replica_lag_seconds",
     "anklang_tls_handshakes_total",
 ];

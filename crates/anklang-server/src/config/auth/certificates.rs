@@ -2,6 +2,7 @@
 
 use anklang_domain::access::Role;
 
+use crate::auth::Tenants;
 use crate::config::{Reader, TlsConfig};
 use crate::tls::{is_spiffe_id, subject};
 
@@ -12,8 +13,8 @@ pub struct CertificateConfig {
     pub id: String,
     /// What the certificate says.
     pub name: CertificateName,
-    /// For whom its holder may act; for all tenants when empty.
-    pub tenants: Vec<String>,
+    /// For whom its holder may act.
+    pub tenants: Tenants,
     /// What its holder is.
     pub roles: Vec<Role>,
     /// The org units that its holder is bound to, when it is.
@@ -88,7 +89,7 @@ impl Reader {
                 None
             }
         };
-        let tenants = self.slugs(&path("tenants"));
+        let tenants = self.tenants(&path("tenants"));
         let roles = self.role_list(&path("roles"));
         let org_units = self.org_units(&path("org_units"), &roles);
         Some(CertificateConfig {

@@ -24,6 +24,7 @@ fn tokens_and_issuers_are_read() {
         expires = '2027-01-31T01:00:00+01:00'
         [auth.tokens.ops]
         sha256 = '{}'
+        tenants = ['*']
         roles = ['central']
         [auth.issuers.corporate]
         issuer = 'https://id.example.com/'
@@ -47,7 +48,7 @@ fn tokens_and_issuers_are_read() {
     assert_eq!(crm.roles, [Role::Service, Role::Auditor]);
     let expires = crm.expires.map(|at| at.to_rfc3339());
     assert_eq!(expires.as_deref(), Some("2027-01-31T00:00:00+00:00"));
-    assert!(ops.tenants.is_empty() && ops.expires.is_none());
+    assert!(ops.tenants == Tenants::All && ops.expires.is_none());
     let [corporate, other] = &auth.issuers[..] else {
         panic!("{:?}", auth.issuers);
     };
@@ -72,6 +73,7 @@ fn all_faults_are_told_at_once() {
         flat = 'anklang_secret'
         [auth.tokens.A]
         sha256 = '{HASH}'
+        tenants = ['*']
         roles = ['service']
         [auth.tokens.b]
         sha256 = '{HASH}'
@@ -85,6 +87,7 @@ fn all_faults_are_told_at_once() {
         issuer = 'https://id.example.com'
         audience = ''
         jwks_url = 'http://id.example.com/keys'
+        tls_ca = '/nonexistent/ca.crt'
         tenant_claim = ''
         role_names = {{ boss = 'chef' }}
         tenants = 'acme'
@@ -107,6 +110,7 @@ fn all_faults_are_told_at_once() {
             "auth.issuers.x.role_names.boss",
             "auth.issuers.x.tenant_claim",
             "auth.issuers.x.tenants",
+            "auth.issuers.x.tls_ca",
             "auth.issuers.y.audience",
             "auth.issuers.y.issuer",
             "auth.open_reflection",
@@ -118,16 +122,51 @@ fn all_faults_are_told_at_once() {
             "auth.tokens.b.token",
             "auth.tokens.c.roles",
             "auth.tokens.c.sha256",
+            "auth.tokens.c.tenants",
             "auth.tokens.flat",
         ]
     );
 }
 
 #[test]
+fn all_tenants_are_named_by_a_star_and_by_nothing_else() {
+    let with = |tenants: &str| {
+        let file = format!(
+            "[auth]\nmode = 'token'\n[auth.tokens.crm]\nsha256 = '{HASH}'\nroles = ['service']\n{tenants}"
+        );
+        read(&file).map(|auth| auth.tokens[0].tenants.clone())
+    };
+    let refused = |end: &str| Err(vec![format!("auth.tokens.crm.tenants{end}")]);
+    assert_eq!(with("tenants = ['*']"), Ok(Tenants::All));
+    let two = Tenants::Only(["acme".into(), "lindenau".into()].into());
+    assert_eq!(with("tenants = ['acme', 'lindenau']"), Ok(two));
+    assert_eq!(with(""), refused(""));
+    assert_eq!(with("tenants = []"), refused(""));
+    assert_eq!(with("tenants = '*'"), refused(""));
+    assert_eq!(with("tenants = ['']"), refused("[0]"));
+    assert_eq!(with("tenants = ['acme', '*']"), refused("[1]"));
+    assert_eq!(with("tenants = ['acme*']"), refused("[0]"));
+
+    // An issuer's tokens name theirs.
+    let issuer = |tenants: &str| {
+        let file = format!(
+            "[auth]\nmode = 'token'\n[auth.issuers.a]\nissuer = 'https://id.example.com'\n\
+             audience = 'a'\n{tenants}"
+        );
+        read(&file).map(|auth| auth.issuers[0].tenants.clone())
+    };
+    assert_eq!(issuer(""), Ok(Tenants::All));
+    assert_eq!(issuer("tenants = ['*']"), Ok(Tenants::All));
+    let none = Err(vec!["auth.issuers.a.tenants".to_owned()]);
+    assert_eq!(issuer("tenants = []"), none);
+}
+
+#[test]
 fn org_units_are_for_whose_roles_are_bound_to_them() {
     let with = |roles: &str, units: &str| {
         let file = format!(
-            "[auth]\nmode = 'token'\n[auth.tokens.kiel]\nsha256 = '{HASH}'\nroles = {roles}\n{units}"
+            "[auth]\nmode = 'token'\n[auth.tokens.kiel]\nsha256 = '{HASH}'\ntenants = ['*']\n\
+             roles = {roles}\n{units}"
         );
         read(&file).map(|auth| auth.tokens[0].org_units.clone())
     };
@@ -156,7 +195,8 @@ fn org_units_are_for_whose_roles_are_bound_to_them() {
         Err(vec!["auth.issuers.a.org_unit_claim".into()])
     );
     let certificate = format!(
-        "{TLS}[auth]\nmode = 'token'\n[auth.certificates.desk]\nsubject = 'CN=desk'\nroles = ['agency']"
+        "{TLS}[auth]\nmode = 'token'\n[auth.certificates.desk]\nsubject = 'CN=desk'\ntenants = ['*']\n\
+         roles = ['agency']"
     );
     let found = read(&certificate).expect_err("no unit");
     assert_eq!(found, ["auth.certificates.desk.org_units"]);
@@ -171,9 +211,11 @@ fn what_is_told_apart_must_differ() {
         mode = 'token'
         [auth.tokens.a]
         sha256 = '{HASH}'
+        tenants = ['*']
         roles = ['service']
         [auth.tokens.b]
         sha256 = '{HASH}'
+        tenants = ['*']
         roles = ['central']
         [auth.issuers.a]
         issuer = 'https://id.example.com'
@@ -189,7 +231,8 @@ fn what_is_told_apart_must_differ() {
         ["auth.mode"]
     );
     // With "none" nobody would be asked for it.
-    let forgotten = format!("[auth.tokens.crm]\nsha256 = '{HASH}'\nroles = ['service']");
+    let forgotten =
+        format!("[auth.tokens.crm]\nsha256 = '{HASH}'\ntenants = ['*']\nroles = ['service']");
     let found = read(&forgotten).expect_err("the mode was forgotten");
     assert_eq!(found, ["auth.mode"]);
 }
@@ -210,6 +253,7 @@ fn certificates_are_read() {
         mode = 'token'
         [auth.certificates.crm]
         spiffe_id = 'spiffe://example.org/ns/crm/*'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.desk]
         subject = 'CN=desk,O=Acme'
@@ -219,6 +263,7 @@ fn certificates_are_read() {
         [auth.certificates.importer]
         spiffe_id = 'spiffe://example.org/ns/crm/importer'
         subject = ''
+        tenants = ['*']
         roles = ['service']
         worker = ''"
     );
@@ -236,8 +281,8 @@ fn certificates_are_read() {
     let [crm, desk, importer] = &auth.certificates[..] else {
         panic!("{:?}", auth.certificates);
     };
-    assert!(crm.tenants.is_empty() && crm.worker.is_none() && importer.worker.is_none());
-    assert_eq!(desk.tenants, ["acme"]);
+    assert!(crm.tenants == Tenants::All && crm.worker.is_none() && importer.worker.is_none());
+    assert_eq!(desk.tenants.single(), Some("acme"));
     assert_eq!(desk.roles, [Role::Clerk, Role::Auditor]);
     assert_eq!(desk.worker.as_deref(), Some("anna"));
 }
@@ -251,6 +296,7 @@ fn wrong_certificates_are_all_told_at_once() {
         flat = 'CN=flat'
         [auth.certificates.a]
         spiffe_id = 'spiffe://example.org/a/'
+        tenants = ['*']
         roles = ['king']
         colour = 'blue'
         [auth.certificates.b]
@@ -259,27 +305,35 @@ fn wrong_certificates_are_all_told_at_once() {
         [auth.certificates.both]
         spiffe_id = 'spiffe://example.org/both'
         subject = 'CN=both'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.c]
         spiffe_id = 'spiffe://example.org/twins/*'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.d]
         spiffe_id = 'spiffe://example.org/twins/*'
+        tenants = ['*']
         roles = ['auditor']
         [auth.certificates.e]
         subject = 'CN=twin'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.f]
         subject = 'CN=twin'
+        tenants = ['*']
         roles = ['auditor']
         [auth.certificates.neither]
+        tenants = ['*']
         roles = ['service']
         worker = ['anna']
         [auth.certificates.star]
         spiffe_id = 'spiffe://example.org/ns*'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.way]
         subject = 'cn=way'
+        tenants = ['*']
         roles = ['service']";
     let mut faults = [
         "auth.certificates.a.colour",

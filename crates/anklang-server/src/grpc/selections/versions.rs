@@ -8,6 +8,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::criteria::{criteria_to_proto, subject_to_proto};
+use super::exclusions::Exclusions;
 use super::{SelectionsApi, check_display_name, held, prepare_saved, to_wire};
 use crate::grpc::listing::Listing;
 use crate::grpc::org_units::{check_known, optional_code};
@@ -142,6 +143,7 @@ impl SelectionsApi {
         request: Request<pb::RestoreSelectionVersionRequest>,
     ) -> ApiResult<pb::Selection> {
         let tenant = caller(&self.store, &request).await?;
+        let exclusions = Exclusions::of(&request)?;
         let request = request.into_inner();
         let mut violations = Violations::new();
         let change = Change::read(&tenant, &request, &mut violations);
@@ -151,6 +153,7 @@ impl SelectionsApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
+        exclusions.check(&mut tx, &tenant, id).await?;
         if change.looks() {
             let name = name::format(&[("selections", &id.to_string())]);
             change.check(&name, &held(&mut tx, &tenant, id).await?)?;

@@ -38,7 +38,7 @@ struct House {
 impl House {
     async fn open(config: &str) -> House {
         let tokens = [(); 4].map(|()| new_token());
-        let known = |i: usize, id: &str, role: &str| knows(id, &tokens[i], &[], &[role]);
+        let known = |i: usize, id: &str, role: &str| knows(id, &tokens[i], &["*"], &[role]);
         let auth = [
             known(0, "anna", "central"),
             known(1, "ben", "central"),

@@ -51,7 +51,7 @@ impl Guarded {
         let (authority, callers) = (Authority::new(), Authority::new());
         let mount = Mount::new(&authority.sign(), &callers.pem);
         let client_ca = format!("client_ca = '{}'", mount.file("ca.crt").display());
-        let own = mapped("own", "subject = 'CN=own,O=Acme'", &[], "central");
+        let own = mapped("own", "subject = 'CN=own,O=Acme'", &["*"], "central");
         let server = TestServer::start_with(Options {
             config: format!(
                 "{}\n[auth]\nmode = 'token'\n{own}\n{trusts}",
@@ -149,10 +149,10 @@ async fn a_certificate_is_for_its_tenants_and_roles() {
 #[tokio::test]
 async fn what_fits_best_counts() {
     let trusts = [
-        mapped("below", &spiffe_id("ns/crm/*"), &[], "auditor"),
-        mapped("deeper", &spiffe_id("ns/crm/sa/*"), &[], "service"),
-        mapped("exact", &spiffe_id("ns/crm/sa/reader"), &[], "auditor"),
-        mapped("subject", "subject = 'CN=boss,O=Acme'", &[], "central"),
+        mapped("below", &spiffe_id("ns/crm/*"), &["*"], "auditor"),
+        mapped("deeper", &spiffe_id("ns/crm/sa/*"), &["*"], "service"),
+        mapped("exact", &spiffe_id("ns/crm/sa/reader"), &["*"], "auditor"),
+        mapped("subject", "subject = 'CN=boss,O=Acme'", &["*"], "central"),
     ];
     let guarded = Guarded::start(&trusts.concat()).await;
     for (path, may) in [
@@ -177,9 +177,14 @@ async fn what_fits_best_counts() {
 #[tokio::test]
 async fn who_is_mapped_to_nobody_is_refused() {
     let trusts = [
-        mapped("importer", &spiffe_id("ns/crm/sa/importer"), &[], "central"),
-        mapped("below", &spiffe_id("ns/erp/*"), &[], "central"),
-        mapped("boss", "subject = 'CN=boss,O=Acme'", &[], "central"),
+        mapped(
+            "importer",
+            &spiffe_id("ns/crm/sa/importer"),
+            &["*"],
+            "central",
+        ),
+        mapped("below", &spiffe_id("ns/erp/*"), &["*"], "central"),
+        mapped("boss", "subject = 'CN=boss,O=Acme'", &["*"], "central"),
     ];
     let guarded = Guarded::start(&trusts.concat()).await;
     let (web, other) = ("https://example.org/", "spiffe://example.org/ns/erp/a");
@@ -301,7 +306,12 @@ async fn what_is_open_asks_for_no_certificate() {
 
 #[test]
 fn certificates_that_nobody_checks_are_not_taken() {
-    let trusts = mapped("importer", &spiffe_id("ns/crm/sa/importer"), &[], "service");
+    let trusts = mapped(
+        "importer",
+        &spiffe_id("ns/crm/sa/importer"),
+        &["*"],
+        "service",
+    );
     let (code, said) = not_started(&format!("[auth]\nmode = 'token'\n{trusts}"), &[]);
     assert_eq!(code, USAGE, "{said}");
     names(&said, &["auth.certificates: "]);
@@ -313,14 +323,18 @@ fn certificates_that_nobody_checks_are_not_taken() {
         [auth.certificates.both]
         spiffe_id = 'spiffe://example.org/a'
         subject = 'CN=a'
+        tenants = ['*']
         roles = ['service']
         [auth.certificates.crm]
         subject = 'CN=crm, O=Acme'
+        tenants = ['*']
         roles = []
         [auth.certificates.erp]
         spiffe_id = 'erp'
+        tenants = ['*']
         roles = ['king']
         [auth.certificates.none]
+        tenants = ['*']
         roles = ['service']
         ";
     let (code, said) = not_started(wrong, &[]);

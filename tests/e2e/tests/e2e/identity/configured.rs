@@ -25,16 +25,20 @@ fn wrong_settings_are_named_all_at_once() {
         token = 'anklang_geheim'
         [auth.tokens.erp]
         sha256 = '{good}'
+        tenants = ['*']
         roles = ['king']
         [auth.tokens.kiel]
         sha256 = '{}'
+        tenants = ['*']
         roles = ['agency']
         [auth.tokens.lone]
         sha256 = '{}'
+        tenants = ['*']
         roles = ['clerk']
         org_units = ['north']
         [auth.tokens.shop]
         sha256 = '{good}'
+        tenants = ['*']
         roles = []
         [auth.issuers.far]
         issuer = 'http://idp.example'
@@ -101,7 +105,16 @@ fn a_server_that_nobody_could_call_does_not_start() {
     // Whoever knows tokens and forgets to ask for them would be open to all.
     let (code, said) = not_started("[auth.tokens.crm]\nroles = ['service']\n", &[]);
     assert_eq!(code, USAGE, "{said}");
-    names(&said, &["auth.mode: ", "auth.tokens.crm.sha256: "]);
+    names(
+        &said,
+        &[
+            "auth.mode: ",
+            "auth.tokens.crm.sha256: ",
+            "auth.tokens.crm.tenants: ",
+        ],
+    );
+    // Nor are all tenants meant where none is named.
+    assert!(said.contains("[\"*\"] is all of them"), "{said}");
 }
 
 /// What `anklang token new` prints: the token, and the lines for the configuration.
@@ -133,9 +146,11 @@ async fn the_program_makes_tokens() {
         "--expires",
         "2099-01-01T00:00:00Z",
     ];
-    let (auditor, more_lines) = made(&[&["desk"][..], &expires].concat());
+    let (auditor, more_lines) = made(&[&["desk", "--tenant", "*"][..], &expires].concat());
     let (over, old_lines) = made(&[
         "old",
+        "--tenant",
+        "*",
         "--role",
         "central",
         "--expires",
@@ -164,6 +179,7 @@ async fn the_program_makes_tokens() {
 
 #[test]
 fn wrong_tokens_are_not_made() {
+    let for_all = ["--tenant", "*"];
     for args in [
         &["crm"][..],
         &["crm", "--role", "king"],
@@ -181,16 +197,24 @@ fn wrong_tokens_are_not_made() {
         &["crm", "--role", "agency", "--org-unit", "a\"b"],
         &["Not An Id", "--role", "service"],
         &["crm", "--role", "service", "--tenant", "Not A Slug"],
+        &["crm", "--role", "service", "--tenant", "linden"],
         &["crm", "--role", "service", "--expires", "soon"],
     ] {
-        let output = Command::new(&program().anklang)
-            .args(["token", "new"])
-            .args(args)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(USAGE), "{args:?}: {output:?}");
-        assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
+        not_made(&[args, &for_all].concat());
     }
+    // For no tenant.
+    not_made(&["crm", "--role", "service"]);
+}
+
+#[track_caller]
+fn not_made(args: &[&str]) {
+    let output = Command::new(&program().anklang)
+        .args(["token", "new"])
+        .args(args)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(USAGE), "{args:?}: {output:?}");
+    assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
 }
 
 #[tokio::test]

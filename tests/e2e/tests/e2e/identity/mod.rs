@@ -1,14 +1,18 @@
 //! Who calls, and what they may do: bearer tokens, certificates, permissions, roles.
 
+mod authorities;
 mod certificates;
 mod claims;
 mod configured;
+mod exclusions;
 mod issuer;
 mod jwt;
 mod keys;
 mod open;
+mod reloaded;
 mod rights;
 mod rotation;
+mod streams;
 mod tokens;
 mod units;
 mod workers;
@@ -49,7 +53,7 @@ pub fn knows(id: &str, token: &str, tenants: &[&str], roles: &[&str]) -> String 
 /// the section, `trusts` says who else is known.
 async fn serving(auth: &str, trusts: &str) -> (TestServer, Raw) {
     let token = new_token();
-    let own = knows("own", &token, &[], &["central"]);
+    let own = knows("own", &token, &["*"], &["central"]);
     let server = TestServer::start_with(Options {
         config: format!("[auth]\nmode = \"token\"\n{auth}\n{own}\n{trusts}"),
         token: Some(token),

@@ -122,7 +122,7 @@ async fn what_is_refused_is_not_done() {
 #[tokio::test]
 async fn roles_add_up() {
     let token = new_token();
-    let both = knows("both", &token, &[], &["clerk", "auditor"]);
+    let both = knows("both", &token, &["*"], &["clerk", "auditor"]);
     let (_server, raw) = guarded("", &both).await;
     let caller = raw.bearing(&token);
     let call = async |method: &str| caller.call(Some("linden"), method, &json!({})).await;

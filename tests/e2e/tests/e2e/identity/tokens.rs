@@ -106,7 +106,7 @@ async fn a_token_is_for_its_tenants() {
     let trusts = [
         knows("one", &one, &["linden"], &["service"]),
         knows("two", &two, &["linden", "other"], &["service"]),
-        knows("all", &all, &[], &["service"]),
+        knows("all", &all, &["*"], &["service"]),
     ];
     let (server, raw) = guarded("", &trusts.concat()).await;
     server.client("third").await.unwrap();
