@@ -15,6 +15,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::planning::work;
+use crate::sql::Fix;
 use crate::winback::case;
 use crate::{Result, StoreError, Tx};
 
@@ -78,6 +79,7 @@ pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<
     let seen = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(key)
+        .fixed()
         .execute(&mut **tx)
         .await?;
     if seen == 0 {
