@@ -63,7 +63,7 @@ const RECORD: &str = "INSERT INTO audit_entry
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Writes an entry, in the transaction of what it tells of.
-pub async fn record(conn: &mut Conn, tenant: TenantId, deed: &Deed, counts: Counts) -> Result<()> {
+pub async fn record(mut conn: &Conn, tenant: TenantId, deed: &Deed, counts: Counts) -> Result<()> {
     diesel::sql_query(RECORD)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(&*deed.call.caller)
@@ -74,7 +74,7 @@ pub async fn record(conn: &mut Conn, tenant: TenantId, deed: &Deed, counts: Coun
         .bind::<Nullable<BigInt>, _>(counts.written)
         .bind::<Nullable<BigInt>, _>(counts.refused)
         .fixed()
-        .execute(conn)
+        .execute(&mut conn)
         .await?;
     Ok(())
 }

@@ -184,7 +184,8 @@ impl Load for ContractItemRow {
     }
 }
 
-const CONTRACT: &str = "SELECT k.id, k.number, c.number AS customer_number, b.code AS brand_code,
+const CONTRACT: &str =
+    "SELECT k.id, k.number, k.customer_id, c.number AS customer_number, b.code AS brand_code,
             k.division, k.supply_status, k.site_street, k.site_house_number, k.site_postal_code,
             k.site_city, k.annual_quantity_kwh, p.number AS product_number,
             v.code AS product_version_code, k.start_date, k.end_date, k.notice_date,
@@ -262,7 +263,7 @@ pub async fn list(
             bound::<Nullable<Text>, _>(customer),
         ],
     );
-    let page: Page<Contract> = list.load(conn, base).await?;
+    let page: Page<Contract> = list.load_of_customers(conn, tenant, base).await?;
     Ok(Page {
         rows: with_details(conn, tenant, page.rows).await?,
         next: page.next,

@@ -12,6 +12,7 @@ use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::sql::Fix;
 use crate::{Conn, Result};
 
 /// What is held until the end of the transaction.
@@ -177,7 +178,7 @@ async fn lock(
     for key in keys {
         query = query.bind::<Text, _>(key);
     }
-    query.execute(conn).await?;
+    query.fixed().execute(conn).await?;
     Ok(())
 }
 

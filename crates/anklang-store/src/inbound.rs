@@ -332,7 +332,8 @@ pub struct InboundMessage {
     pub created_at: DateTime<Utc>,
 }
 
-const SELECT: &str = "SELECT i.id, i.channel, i.account, i.sender, i.sender_name, i.recipient,
+const SELECT: &str =
+    "SELECT i.id, i.customer_id, i.channel, i.account, i.sender, i.sender_name, i.recipient,
         i.subject, i.body, i.message_id, cu.number AS customer_number, i.provider_message_id,
         i.asks_to_stop, i.received_at, i.created_at
     FROM inbound_message i
@@ -384,5 +385,5 @@ pub static LISTABLE: Listable = Listable {
 /// A page of messages, newest first if not otherwise wanted.
 pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<InboundMessage>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
-    list.load(conn, base).await
+    list.load_of_customers(conn, tenant, base).await
 }

@@ -125,7 +125,8 @@ pub struct Message {
     pub lookups: i32,
 }
 
-const SELECT: &str = "SELECT m.id, cu.number AS customer_number, o.number AS offer_number,
+const SELECT: &str =
+    "SELECT m.id, m.customer_id, cu.number AS customer_number, o.number AS offer_number,
         m.campaign_id, p.number AS phase_number, ob.number AS outbound_number,
         m.winback_case_id, m.planned_contact_id, m.notice IS NOT NULL AS notice, m.channel,
         m.account, m.address, m.state, m.attempt, m.detail, m.provider_message_id,
@@ -249,7 +250,7 @@ pub async fn list(
             bound::<Array<Text>, _>(filter.states.clone()),
         ],
     );
-    list.load(conn, base).await
+    list.load_of_customers(conn, tenant, base).await
 }
 
 /// One try to send a message.

@@ -307,7 +307,7 @@ pub async fn list(
         ],
     )
     .sql(stored_as(&filter.states));
-    list.load(conn, base).await
+    list.load_of_customers(conn, tenant, base).await
 }
 
 /// `AND …`: the states as which offers that read as one of these may be stored, for the sake of the

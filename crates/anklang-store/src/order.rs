@@ -188,7 +188,8 @@ impl Load for OrderLineRow {
     }
 }
 
-const ORDER: &str = "SELECT o.id, o.number, c.number AS customer_number, b.code AS brand_code,
+const ORDER: &str =
+    "SELECT o.id, o.number, o.customer_id, c.number AS customer_number, b.code AS brand_code,
             o.ordered_at, o.currency, o.delivery_date, o.departure, o.order_type, o.note,
             o.contact_id, o.taken_by, o.taken_number, o.state, o.reject_reason, o.acknowledged_at,
             o.created_at, o.updated_at
@@ -296,7 +297,7 @@ pub async fn list(
             bound::<Nullable<Text>, _>(customer),
         ],
     );
-    let page: Page<Order> = list.load(conn, base).await?;
+    let page: Page<Order> = list.load_of_customers(conn, tenant, base).await?;
     Ok(Page {
         rows: with_lines(conn, tenant, page.rows).await?,
         next: page.next,

@@ -2,9 +2,10 @@
 
 use anklang_domain::TenantId;
 use chrono::{DateTime, Utc};
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Bool, Bytea, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
+use futures::future::try_join;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -48,24 +49,25 @@ struct Row {
 }
 
 /// Looks a call up. Calls with one id take turns: the second waits until the first has committed.
-pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> Result<Known> {
-    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1::text || $2::text, 0))")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<SqlUuid, _>(request.id)
-        .fixed()
-        .execute(conn)
-        .await?;
-    let row: Option<Row> = diesel::sql_query(
+pub async fn lookup(mut conn: &Conn, tenant: TenantId, request: Request<'_>) -> Result<Known> {
+    // Sent together, done one after the other: the second sees what was committed while the first waited.
+    let turn = diesel::sql_query(
+        "SELECT pg_advisory_xact_lock(hashtextextended($1::text || $2::text, 0))",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(request.id)
+    .fixed()
+    .execute(&mut conn);
+    let rows = diesel::sql_query(
         "SELECT method, body_hash, response, erased FROM request_log
          WHERE tenant_id = $1 AND request_id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(request.id)
     .fixed()
-    .get_result(conn)
-    .await
-    .optional()?;
-    Ok(match row {
+    .load::<Row>(&mut conn);
+    let (_, rows) = try_join(turn, rows).await?;
+    Ok(match rows.into_iter().next() {
         None => Known::New,
         Some(row) if row.method == request.method && row.body_hash == hash(request.body) => {
             match row.erased {
@@ -79,7 +81,7 @@ pub async fn lookup(conn: &mut Conn, tenant: TenantId, request: Request<'_>) -> 
 
 /// Keeps the response of a call that `lookup` found new.
 pub async fn record(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     request: Request<'_>,
     response: &[u8],
@@ -94,7 +96,7 @@ pub async fn record(
     .bind::<Bytea, _>(hash(request.body))
     .bind::<Bytea, _>(response)
     .fixed()
-    .execute(conn)
+    .execute(&mut conn)
     .await?;
     match rows {
         1 => Ok(()),
@@ -110,6 +112,7 @@ pub async fn complete(conn: &mut Conn, tenant: TenantId, id: Uuid, response: &[u
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
     .bind::<Bytea, _>(response)
+    .fixed()
     .execute(conn)
     .await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Statements that the database plans once for each connection.
+//! Statements that the database plans once for each connection, and statements that are sent together.
 //!
 //! `diesel::sql_query` has each statement parsed, planned and forgotten each time, with a round trip
 //! of its own. For the few statements that run all the time that is most of their work: planning
@@ -8,6 +8,11 @@
 //! discards it; at the latest it ends with its connection (`connections.rs`). So this is for statements by
 //! whole keys, best in a transaction of [`crate::Store::begin_work`]; and for those that name the
 //! columns of their results: `SELECT *` would fail when a migration adds one while servers run.
+//!
+//! Functions that take `&Conn` can be joined (`futures::future::try_join`): their statements are sent in that order
+//! without waiting in between, which saves round trips. The database does them one after the other, each sees what was
+//! committed before it began, and after one that fails it does none. COMMIT is sent by itself, when all are known to
+//! have succeeded.
 
 use diesel::QueryResult;
 use diesel::pg::Pg;

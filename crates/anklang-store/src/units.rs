@@ -10,13 +10,15 @@
 //! lines of an order are written by the statement that makes it, where no policy sees it yet.
 
 use anklang_domain::TenantId;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Bool, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::planning::work;
+use crate::sql::Fix;
 use crate::winback::case;
-use crate::{Result, StoreError, Tx};
+use crate::{Conn, Result, StoreError, Tx};
 
 /// The role of transactions that see all of their tenant.
 pub(crate) const UNBOUND: &str = "anklang_app";
@@ -78,6 +80,7 @@ pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<
     let seen = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(key)
+        .fixed()
         .execute(&mut **tx)
         .await?;
     if seen == 0 {
@@ -85,6 +88,34 @@ pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<
     }
     tx.unbound();
     Ok(())
+}
+
+/// A caller who sees no more customers than these sees few.
+const FEW: i64 = 5_000;
+
+/// Whether a caller who is bound sees few customers, so that it pays to gather them and to go on from them to what is
+/// theirs. The database does not know: it takes them for some, and for each statement gathers them all before it looks at
+/// the first row. Where there are many, and rows come `in_order` of an index, it is kept from that for the rest of the
+/// transaction, by leaving it no room, and asks for each row that it comes to.
+pub(crate) async fn sees_few(conn: &mut Conn, tenant: TenantId, in_order: bool) -> Result<bool> {
+    #[derive(QueryableByName)]
+    struct Seen {
+        #[diesel(sql_type = Bool)]
+        few: bool,
+    }
+    let seen: Seen = diesel::sql_query(
+        "SELECT seen.n <= $2 AS few,
+                CASE WHEN $3 AND seen.n > $2 THEN set_config('work_mem', '64kB', true) END AS room
+         FROM (SELECT count(*) AS n FROM (
+                   SELECT FROM customer WHERE tenant_id = $1 LIMIT $2 + 1) first) seen",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<BigInt, _>(FEW)
+    .bind::<Bool, _>(in_order)
+    .fixed()
+    .get_result(conn)
+    .await?;
+    Ok(seen.few)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::audit::{self, Counts};
 use anklang_store::request_log::{self, Known};
 use anklang_store::{Conn, Tx};
+use futures::future::try_join;
 use prost::{Message, Name};
 use prost_types::FieldMask;
 use uuid::Uuid;
@@ -333,20 +334,31 @@ impl Change {
 
     /// Keeps the response for repetitions, writes to the audit log and commits, or rolls back after a
     /// trial. True when something was done.
-    pub async fn finish<R: Message + Name>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
-        self.note(&mut tx, response).await?;
-        self.finish_noted(tx, response).await
+    pub async fn finish<R: Message + Name>(&self, tx: Tx, response: &R) -> ApiResult<bool> {
+        // Sent together.
+        try_join(self.note(&tx, response), self.keep(&tx, response)).await?;
+        self.end(tx).await
     }
 
     /// As [`Change::finish`], of a call that has noted itself what it has changed, or has changed nothing.
-    pub async fn finish_noted<R: Message>(&self, mut tx: Tx, response: &R) -> ApiResult<bool> {
+    pub async fn finish_noted<R: Message>(&self, tx: Tx, response: &R) -> ApiResult<bool> {
+        self.keep(&tx, response).await?;
+        self.end(tx).await
+    }
+
+    /// Keeps the response for repetitions; that of a trial is not.
+    async fn keep<R: Message>(&self, conn: &Conn, response: &R) -> ApiResult<()> {
+        if let Some(once) = &self.request {
+            let response = response.encode_to_vec();
+            request_log::record(conn, self.tenant, once.as_logged(), &response).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&self, tx: Tx) -> ApiResult<bool> {
         if self.is_trial() {
             tx.rollback().await?;
             return Ok(false);
-        }
-        if let Some(once) = &self.request {
-            let response = response.encode_to_vec();
-            request_log::record(&mut tx, self.tenant, once.as_logged(), &response).await?;
         }
         tx.commit().await?;
         Ok(true)
@@ -354,7 +366,7 @@ impl Change {
 
     /// Writes to the audit log, unless it is a trial: of a call that goes on after the transaction, with what is
     /// known of its response.
-    pub async fn note<R: Message + Name>(&self, conn: &mut Conn, response: &R) -> ApiResult<()> {
+    pub async fn note<R: Message + Name>(&self, conn: &Conn, response: &R) -> ApiResult<()> {
         if let Some(asked) = &self.asked {
             let deed = asked.answered(response)?;
             audit::record(conn, self.tenant, &deed, Counts::default()).await?;

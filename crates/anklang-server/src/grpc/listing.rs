@@ -169,6 +169,9 @@ impl Listing {
 
         let before = violations.iter().count();
         let mut list = of.read(request.filter(), request.order_by(), size, violations);
+        if !whose.bounds.is_empty() {
+            list.within_units();
+        }
         let is_readable = violations.iter().count() == before;
         // A token is of another list when its filter cannot be read, which is said already.
         if !token.is_empty() && is_readable {

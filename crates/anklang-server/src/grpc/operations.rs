@@ -129,7 +129,7 @@ impl OperationsApi {
         let deed = Asked::of(&request).deed()?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         operation::delete(&mut tx, tenant.id, id).await?;
-        audit::record(&mut tx, tenant.id, &deed, Counts::default()).await?;
+        audit::record(&tx, tenant.id, &deed, Counts::default()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -143,7 +143,7 @@ impl OperationsApi {
         if !operation::request_cancel(&mut tx, tenant.id, id).await? {
             return Err(ApiError::NotFound(format!("operations/{id}")));
         }
-        audit::record(&mut tx, tenant.id, &deed, Counts::default()).await?;
+        audit::record(&tx, tenant.id, &deed, Counts::default()).await?;
         tx.commit().await?;
         self.app.wake.operations.notify_waiters();
         Ok(())

@@ -214,8 +214,8 @@ impl PrivacyApi {
         let bytes = self.app.documents.read(&file.path, offset).await;
         let bytes = bytes.map_err(|error| failed(&error))?;
         // Nobody gets a part whose call is not in the log.
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        audit::record(&mut tx, tenant.id, &deed, audit::Counts::default()).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
+        audit::record(&tx, tenant.id, &deed, audit::Counts::default()).await?;
         tx.commit().await?;
         let mut at = offset;
         let parts = bytes.flat_map(move |bytes| {

@@ -191,10 +191,10 @@ pub static LISTABLE: Listable = Listable {
 /// A page of customers, by number if not otherwise wanted.
 pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<CustomerDetails>> {
     let base = Statement::numbered(
-        "SELECT * FROM customer WHERE tenant_id = $1",
+        "SELECT *, id AS customer_id FROM customer WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],
     );
-    let page: Page<Customer> = list.load(conn, base).await?;
+    let page: Page<Customer> = list.load_of_customers(conn, tenant, base).await?;
     Ok(Page {
         rows: with_details(conn, tenant, page.rows).await?,
         next: page.next,

@@ -213,7 +213,7 @@ pub async fn replay_dead(
     .execute(&mut tx)
     .await?;
     if rows > 0 {
-        audit::record(&mut tx, tenant, deed, Counts::written(rows)).await?;
+        audit::record(&tx, tenant, deed, Counts::written(rows)).await?;
     }
     tx.commit().await?;
     Ok(rows)

@@ -108,10 +108,13 @@ async fn load<R: Load>(conn: &mut Conn, tenant: TenantId, rows: &[Numbered<R>]) 
     for spec in R::specs() {
         let source = arrays(&spec);
         if let Some(first) = spec.preceding(&source) {
-            bound(&spec, first, tenant, rows).execute(conn).await?;
+            let first = bound(&spec, first, tenant, rows);
+            first.fixed().execute(conn).await?;
         }
         let statement = spec.sql(&source, "anklang_uuid7()", None);
-        let found: Vec<Found> = bound(&spec, statement, tenant, rows).load(conn).await?;
+        // Of so many texts as there are specs.
+        let query = bound(&spec, statement, tenant, rows).fixed();
+        let found: Vec<Found> = query.load(conn).await?;
         for found in found {
             loaded.add(&spec, found);
         }

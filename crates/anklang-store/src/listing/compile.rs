@@ -1,6 +1,7 @@
 //! Checked filters, orders and keys as SQL around a SELECT.
 
-use diesel::sql_types::{BigInt, Bool, Date, Numeric, Text, Timestamptz};
+use anklang_domain::TenantId;
+use diesel::sql_types::{BigInt, Bool, Date, Numeric, Text, Timestamptz, Uuid as SqlUuid};
 
 use super::check::{Node, Value};
 use super::field::{Field, Kind, Part};
@@ -10,8 +11,9 @@ use crate::selection::Statement;
 /// The column of a row's key.
 pub(super) const KEY: &str = "list_key";
 
-/// The page that is wanted, and one row more.
-pub(super) fn page(list: &List, base: Statement) -> Statement {
+/// The page that is wanted, and one row more; `of_seen` is the tenant whose customers are gathered first, as far as
+/// the caller sees them.
+pub(super) fn page(list: &List, base: Statement, of_seen: Option<TenantId>) -> Statement {
     let mut out = Statement::new("SELECT r.*, ARRAY[");
     for (i, sort) in list.order.iter().enumerate() {
         out = separated(out, i, ", ")
@@ -23,6 +25,12 @@ pub(super) fn page(list: &List, base: Statement) -> Statement {
         .sql("] AS list_key FROM (")
         .append(&base)
         .sql(") r WHERE TRUE");
+    if let Some(tenant) = of_seen {
+        out = out
+            .sql(" AND r.customer_id = ANY(ARRAY(SELECT seen.id FROM customer seen WHERE seen.tenant_id = ")
+            .bind::<SqlUuid, _>(tenant.0)
+            .sql("))");
+    }
     if let Some(filter) = &list.filter {
         out = node(out.sql(" AND "), filter);
     }

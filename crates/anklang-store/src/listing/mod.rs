@@ -22,8 +22,8 @@ mod matching;
 #[cfg(test)]
 mod tests;
 
-use anklang_domain::Violations;
 use anklang_domain::listing::{parse_filter, parse_order};
+use anklang_domain::{TenantId, Violations};
 use diesel::QueryableByName;
 use diesel::deserialize;
 use diesel::pg::Pg;
@@ -35,7 +35,7 @@ pub use field::{Field, Kind, Part, PartType};
 pub use matching::{Cell, Cells};
 
 use crate::selection::Statement;
-use crate::{Conn, Result};
+use crate::{Conn, Result, units};
 use check::Node;
 
 /// What a list can be filtered and ordered by.
@@ -76,8 +76,11 @@ pub type Key = Vec<Option<String>>;
 pub struct List {
     filter: Option<Node>,
     order: Vec<Sort>,
+    /// It is that of the key, which an index has.
+    in_key_order: bool,
     after: Option<Key>,
     size: usize,
+    within_units: bool,
 }
 
 /// A page of a list.
@@ -117,8 +120,10 @@ impl Listable {
         List {
             filter,
             order,
+            in_key_order: order_by.trim().is_empty(),
             after: None,
             size,
+            within_units: false,
         }
     }
 
@@ -141,6 +146,11 @@ impl List {
             self.after = Some(key);
         }
         fits
+    }
+
+    /// It is for a caller who is bound to org units. What is shown does not depend on that, only how it is found.
+    pub fn within_units(&mut self) {
+        self.within_units = true;
     }
 
     /// True when the filter takes that row; as in the database, but for letters in upper and lower case,
@@ -166,8 +176,30 @@ impl List {
     where
         R: QueryableByName<Pg> + Send + 'static,
     {
-        let statement = compile::page(self, base);
-        let mut rows: Vec<Keyed<R>> = statement.load(conn).await?;
+        self.rows(conn, compile::page(self, base, None)).await
+    }
+
+    /// As [`List::load`], of what is customers': `base` has the column `customer_id`. A caller who sees few customers
+    /// gets theirs, instead of all being passed over.
+    pub(crate) async fn load_of_customers<R>(
+        &self,
+        conn: &mut Conn,
+        tenant: TenantId,
+        base: Statement,
+    ) -> Result<Page<R>>
+    where
+        R: QueryableByName<Pg> + Send + 'static,
+    {
+        let few = self.within_units && units::sees_few(conn, tenant, self.in_key_order).await?;
+        let of_seen = few.then_some(tenant);
+        self.rows(conn, compile::page(self, base, of_seen)).await
+    }
+
+    async fn rows<R>(&self, conn: &mut Conn, page: Statement) -> Result<Page<R>>
+    where
+        R: QueryableByName<Pg> + Send + 'static,
+    {
+        let mut rows: Vec<Keyed<R>> = page.load(conn).await?;
         let more = rows.len() > self.size;
         rows.truncate(self.size);
         let next = match rows.last_mut() {

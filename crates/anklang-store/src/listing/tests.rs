@@ -40,7 +40,7 @@ fn sql(filter: &str, order_by: &str, after: Option<Key>) -> String {
     if let Some(key) = after {
         assert!(list.after(key));
     }
-    format!("{:?}", compile::page(&list, Statement::new("SELECT")))
+    format!("{:?}", compile::page(&list, Statement::new("SELECT"), None))
 }
 
 #[test]
@@ -128,6 +128,19 @@ fn orders_end_in_the_key() {
         order("brand desc"),
         " ORDER BY r.brand_code DESC, r.id DESC LIMIT $1"
     );
+}
+
+#[test]
+fn what_few_customers_have_is_found_by_them() {
+    let list = THINGS.all(10);
+    let of = |seen| format!("{:?}", compile::page(&list, Statement::new("SELECT"), seen));
+    let tenant = anklang_domain::TenantId::new();
+    let found = of(Some(tenant));
+    assert!(
+        found.contains("r.customer_id = ANY(ARRAY(SELECT"),
+        "{found}"
+    );
+    assert!(!of(None).contains("customer"), "{}", of(None));
 }
 
 #[test]

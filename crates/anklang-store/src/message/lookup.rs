@@ -180,7 +180,7 @@ pub async fn settle(
     .execute(&mut tx)
     .await?;
     if let Some(deed) = deed.filter(|_| settled > 0) {
-        audit::record(&mut tx, tenant, deed, Counts::written(settled)).await?;
+        audit::record(&tx, tenant, deed, Counts::written(settled)).await?;
     }
     tx.commit().await?;
     Ok(settled)

@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use super::Count;
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// A workday calendar.
@@ -87,15 +88,37 @@ pub fn resource(id: &str) -> String {
 }
 
 /// The calendar with that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<Option<Calendar>> {
-    Ok(
-        diesel::sql_query("SELECT * FROM workday_calendar WHERE tenant_id = $1 AND id = $2")
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Text, _>(id)
-            .get_result(conn)
-            .await
-            .optional()?,
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: &str) -> Result<Option<Calendar>> {
+    Ok(diesel::sql_query(
+        "SELECT id, name, region, workdays, own_days, created_at, updated_at
+         FROM workday_calendar WHERE tenant_id = $1 AND id = $2",
     )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(id)
+    .fixed()
+    .get_result(&mut conn)
+    .await
+    .optional()?)
+}
+
+/// The calendar of the plan with that code, if it has one.
+pub(crate) async fn of_plan(
+    mut conn: &Conn,
+    tenant: TenantId,
+    plan: &str,
+) -> Result<Option<Calendar>> {
+    Ok(diesel::sql_query(
+        "SELECT c.id, c.name, c.region, c.workdays, c.own_days, c.created_at, c.updated_at
+         FROM contact_plan p
+         JOIN workday_calendar c ON c.tenant_id = p.tenant_id AND c.id = p.calendar_id
+         WHERE p.tenant_id = $1 AND p.code = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(plan)
+    .fixed()
+    .get_result(&mut conn)
+    .await
+    .optional()?)
 }
 
 /// Calendars by their ids; those that do not exist are left out.

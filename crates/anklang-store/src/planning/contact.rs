@@ -150,7 +150,7 @@ pub(super) use phone;
 
 /// Columns of a [`Contact`]; over [`JOINS`].
 pub(super) const COLUMNS: &str = concat!(
-    "k.id, k.source, k.plan_code, e.plan_code AS entry_plan,
+    "k.id, k.customer_id, k.source, k.plan_code, e.plan_code AS entry_plan,
         e.contact_time AS entry_time, c.number AS customer_number, c.customer_group,
         k.plan_date, k.contact_date,
         k.contact_at, k.window_from, k.window_to, k.next_at, k.delivery_date, k.delivery_moved,
@@ -377,5 +377,5 @@ pub static LISTABLE: Listable = Listable {
 /// A page of planned contacts, by contact date if not otherwise wanted.
 pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Contact>> {
     let base = Statement::numbered(&SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
-    list.load(conn, base).await
+    list.load_of_customers(conn, tenant, base).await
 }

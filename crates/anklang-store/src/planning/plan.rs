@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// A contact plan.
@@ -126,15 +127,19 @@ pub fn resource(code: &str) -> String {
 }
 
 /// The plan with that code.
-pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option<Plan>> {
-    Ok(
-        diesel::sql_query("SELECT * FROM contact_plan WHERE tenant_id = $1 AND code = $2")
-            .bind::<SqlUuid, _>(tenant.0)
-            .bind::<Text, _>(code)
-            .get_result(conn)
-            .await
-            .optional()?,
+pub async fn get(mut conn: &Conn, tenant: TenantId, code: &str) -> Result<Option<Plan>> {
+    Ok(diesel::sql_query(
+        "SELECT code, name, description, responsible, recurrence, delivery_weekdays, departure,
+                order_type, valid_from, valid_to, calendar_id, time_zone, holiday_rule, duplicates,
+                earliest, latest, outcome_rules, follow_up_messages, created_at, updated_at
+         FROM contact_plan WHERE tenant_id = $1 AND code = $2",
     )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(code)
+    .fixed()
+    .get_result(&mut conn)
+    .await
+    .optional()?)
 }
 
 /// Plans by their codes; those that do not exist are left out.

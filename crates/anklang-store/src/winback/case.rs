@@ -371,5 +371,6 @@ pub async fn list(
     today: NaiveDate,
     list: &List,
 ) -> Result<Page<Case>> {
-    list.load(conn, cases(tenant, tile, today)).await
+    let base = cases(tenant, tile, today);
+    list.load_of_customers(conn, tenant, base).await
 }

@@ -25,8 +25,8 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [id] = form::ids("name", &request.name, [COLLECTION])?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = calendar::get(&mut tx, tenant.id, &id).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
+        let found = calendar::get(&tx, tenant.id, &id).await?;
         tx.commit().await?;
         Ok(to_wire(&found.ok_or(ApiError::NotFound(request.name))?)?)
     }
@@ -71,7 +71,7 @@ impl PlanningApi {
         if let Some([id]) = &id {
             hold(&mut tx, tenant.id, Held::WorkdayCalendar(id)).await?;
             if change.looks() {
-                let current = calendar::get(&mut tx, tenant.id, id).await?;
+                let current = calendar::get(&tx, tenant.id, id).await?;
                 let current = current.as_ref().map(to_wire).transpose()?;
                 let called = wanted.name.clone();
                 wanted = change.settle(&called, current, wanted, request.allow_missing)?;
@@ -112,7 +112,7 @@ impl PlanningApi {
             return Ok(done);
         }
         hold(&mut tx, tenant.id, Held::WorkdayCalendar(&id)).await?;
-        if let Some(current) = calendar::get(&mut tx, tenant.id, &id).await? {
+        if let Some(current) = calendar::get(&tx, tenant.id, &id).await? {
             change.check(&request.name, &to_wire(&current)?)?;
         }
         calendar::delete(&mut tx, tenant.id, &id).await?;

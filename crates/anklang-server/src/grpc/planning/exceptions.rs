@@ -57,7 +57,7 @@ impl PlanningApi {
         violations.finish(())?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(code) = &code
-            && plan::get(&mut tx, tenant.id, code).await?.is_none()
+            && plan::get(&tx, tenant.id, code).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }

@@ -42,8 +42,8 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, [COLLECTION])?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = plan::get(&mut tx, tenant.id, &code).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
+        let found = plan::get(&tx, tenant.id, &code).await?;
         tx.commit().await?;
         let found = found.ok_or(ApiError::NotFound(request.name))?;
         Ok(to_wire(&found)?)
@@ -88,7 +88,7 @@ impl PlanningApi {
         let code = wanted.code.clone();
         hold(&mut tx, tenant.id, Held::ContactPlan(&code)).await?;
         if change.looks() && !code.is_empty() {
-            let current = plan::get(&mut tx, tenant.id, &code).await?;
+            let current = plan::get(&tx, tenant.id, &code).await?;
             let current = current.as_ref().map(to_wire).transpose()?;
             let called = std::mem::take(&mut wanted.name);
             let name = plan::resource(&code);
@@ -121,7 +121,7 @@ impl PlanningApi {
             return Ok(done);
         }
         hold(&mut tx, tenant.id, Held::ContactPlan(&code)).await?;
-        if let Some(current) = plan::get(&mut tx, tenant.id, &code).await? {
+        if let Some(current) = plan::get(&tx, tenant.id, &code).await? {
             change.check(&request.name, &to_wire(&current)?)?;
         }
         plan::delete(&mut tx, tenant.id, &code).await?;

@@ -98,11 +98,11 @@ impl WorkListApi {
             match claim::next(&mut tx, tenant.id, &wanted, terms).await? {
                 Next::Claim(claim) => {
                     response.contact_claim = Some(wire::claim(*claim));
-                    change.note(&mut tx, &response).await?;
-                    break;
+                    change.finish(tx, &response).await?;
+                    return Ok(response);
                 }
                 Next::Nothing => break,
-                Next::PutAside => change.note(&mut tx, &response).await?,
+                Next::PutAside => change.note(&tx, &response).await?,
             }
             // What was put aside stays so, and others get their turn.
             if !change.is_trial() && looks < LOOKS {

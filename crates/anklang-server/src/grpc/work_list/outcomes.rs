@@ -22,8 +22,8 @@ impl WorkListApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
         let [id] = form::ids("name", &name, ["contactOutcomes"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = outcome::get(&mut tx, tenant.id, &id).await?;
+        let tx = store.begin(tenant.id).await?;
+        let found = outcome::get(&tx, tenant.id, &id).await?;
         tx.commit().await?;
         to_wire(found.ok_or(ApiError::NotFound(name))?)
     }
@@ -74,7 +74,7 @@ impl WorkListApi {
             && let Some(id) = &id
         {
             hold(&mut tx, tenant.id, Held::ContactOutcome(id)).await?;
-            let current = outcome::get(&mut tx, tenant.id, id).await?;
+            let current = outcome::get(&tx, tenant.id, id).await?;
             let current = current.map(to_wire).transpose()?;
             given = change.settle(
                 &outcome::resource(id),
@@ -118,7 +118,7 @@ impl WorkListApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::ContactOutcome(&id)).await?;
-            let current = outcome::get(&mut tx, tenant.id, &id).await?;
+            let current = outcome::get(&tx, tenant.id, &id).await?;
             let current = current.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
             change.check(&request.name, &to_wire(current)?)?;
         }

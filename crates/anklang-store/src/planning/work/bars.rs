@@ -32,51 +32,67 @@ pub(super) struct Desk<'a> {
     pub(super) silent: bool,
 }
 
-impl<'a> Desk<'a> {
-    /// Reads the tenant's budget; whoever claims under it then waits for who did before. So this comes before
-    /// any row is held.
-    pub(super) async fn open(conn: &mut Conn, tenant: TenantId, zone: &'a str) -> Result<Self> {
-        #[derive(QueryableByName)]
-        struct Row {
-            #[diesel(sql_type = Timestamptz)]
-            now: chrono::DateTime<chrono::Utc>,
-            #[diesel(sql_type = Bool)]
-            silent: bool,
-            #[diesel(sql_type = Nullable<Integer>)]
-            max_contacts: Option<i32>,
-            #[diesel(sql_type = Nullable<Integer>)]
-            window_days: Option<i32>,
-            #[diesel(sql_type = Nullable<Array<Text>>)]
-            exempt_purposes: Option<Vec<String>>,
-        }
-        let row: Row = diesel::sql_query(
-            "SELECT now() AS now, b.max_contacts, b.window_days, b.exempt_purposes,
-                    EXISTS (SELECT FROM planned_contact WHERE tenant_id = $1 AND state = 'claimed'
-                              AND claim_until <= now()) AS silent
-             FROM (VALUES (1)) always
-             LEFT JOIN contact_budget b ON b.tenant_id = $1",
-        )
-        .bind::<SqlUuid, _>(tenant.0)
-        .fixed()
-        .get_result(conn)
-        .await?;
-        let limits = row.max_contacts.zip(row.window_days);
+/// A [`Desk`] as the tenant `$1` has it.
+pub(super) const DESK: &str =
+    "SELECT now() AS now, b.max_contacts, b.window_days, b.exempt_purposes,
+            EXISTS (SELECT FROM planned_contact WHERE tenant_id = $1 AND state = 'claimed'
+                      AND claim_until <= now()) AS silent
+     FROM (VALUES (1)) always
+     LEFT JOIN contact_budget b ON b.tenant_id = $1";
+
+/// What [`DESK`] gives.
+#[derive(QueryableByName)]
+pub(super) struct DeskRow {
+    #[diesel(sql_type = Timestamptz)]
+    now: chrono::DateTime<chrono::Utc>,
+    #[diesel(sql_type = Bool)]
+    silent: bool,
+    #[diesel(sql_type = Nullable<Integer>)]
+    max_contacts: Option<i32>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    window_days: Option<i32>,
+    #[diesel(sql_type = Nullable<Array<Text>>)]
+    exempt_purposes: Option<Vec<String>>,
+}
+
+impl DeskRow {
+    pub(super) fn of(self, tenant: TenantId, zone: &str) -> Desk<'_> {
+        let limits = self.max_contacts.zip(self.window_days);
         let budget = limits.map(|(max_contacts, window_days)| Budget {
             max_contacts,
             window_days,
-            exempt_purposes: row.exempt_purposes.unwrap_or_default(),
+            exempt_purposes: self.exempt_purposes.unwrap_or_default(),
         });
-        if budget.is_some() {
-            budget::take_turn(conn, tenant).await?;
-        }
-        Ok(Desk {
+        Desk {
             tenant,
             zone,
-            now: row.now,
+            now: self.now,
             budget,
             closed: None,
-            silent: row.silent,
-        })
+            silent: self.silent,
+        }
+    }
+}
+
+impl<'a> Desk<'a> {
+    /// Reads the tenant's budget, and takes turns. So this comes before any row is held.
+    pub(super) async fn open(conn: &mut Conn, tenant: TenantId, zone: &'a str) -> Result<Self> {
+        let row: DeskRow = diesel::sql_query(DESK)
+            .bind::<SqlUuid, _>(tenant.0)
+            .fixed()
+            .get_result(conn)
+            .await?;
+        let desk = row.of(tenant, zone);
+        desk.take_turn(conn).await?;
+        Ok(desk)
+    }
+
+    /// Waits, where there is a budget, for who claimed under it before.
+    pub(super) async fn take_turn(&self, conn: &mut Conn) -> Result<()> {
+        match self.budget {
+            Some(_) => budget::take_turn(conn, self.tenant).await,
+            None => Ok(()),
+        }
     }
 
     /// Finds out which plans have no work today.

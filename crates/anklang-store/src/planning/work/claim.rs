@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::bars::{Desk, barred, looked_up, why};
 pub use super::next::{Next, Wanted, next, put_back};
 use super::rules::{self, Warning};
-use super::{PURPOSE, hold, refused, resource};
+use super::{PURPOSE, Standing, hold, refused, resource};
 use crate::planning::calls::HELD;
-use crate::planning::contact::{self, Contact};
+use crate::planning::contact::{self, COLUMNS, Contact, JOINS};
 use crate::sql::Fix;
 use crate::{Conn, Result, Store, StoreError};
 
@@ -65,22 +65,23 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
         standing.must_be_free(id)?;
         must_be_called(conn, &desk, id).await?;
     }
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        handed_out(
+            "state = 'claimed', claimed_by = $3, claim_id = $4,
+             claim_until = now() + make_interval(secs => $5), not_before = NULL, passed_over = ''",
+        )
+    });
     let claim = Uuid::now_v7();
-    diesel::sql_query(
-        "UPDATE planned_contact
-         SET state = 'claimed', claimed_by = $3, claim_id = $4,
-             claim_until = now() + make_interval(secs => $5), not_before = NULL, passed_over = '',
-             updated_at = now()
-         WHERE tenant_id = $1 AND id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .bind::<Text, _>(terms.worker)
-    .bind::<SqlUuid, _>(claim)
-    .bind::<Integer, _>(terms.seconds)
-    .execute(conn)
-    .await?;
-    load(conn, tenant, id, claim).await
+    let handed: HandedOut = diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .bind::<Text, _>(terms.worker)
+        .bind::<SqlUuid, _>(claim)
+        .bind::<Integer, _>(terms.seconds)
+        .fixed()
+        .get_result(conn)
+        .await?;
+    handed.under(claim, &standing)
 }
 
 /// Refuses a contact whose customer must not be called.
@@ -90,26 +91,35 @@ async fn must_be_called(conn: &mut Conn, desk: &Desk<'_>, id: Uuid) -> Result<()
         #[diesel(sql_type = Nullable<Text>)]
         reason: Option<String>,
     }
-    let budget = desk.budget.is_some();
-    let looked_up = looked_up(budget.then_some(("$3", "$4")));
-    let barred = barred(budget.then_some("$2"));
-    let found: Barred = diesel::sql_query(format!(
-        "SELECT CASE WHEN m.ends_at <= now() THEN 'ended'
-                     WHEN m.outbound_id = ANY({HELD}) THEN 'held' {barred} END AS reason
-         FROM planned_contact m {looked_up}
-         WHERE m.tenant_id = $1 AND m.id = $5"
-    ))
-    .bind::<SqlUuid, _>(desk.tenant.0)
-    .bind::<Nullable<Integer>, _>(desk.max_contacts())
-    .bind::<Integer, _>(desk.window_days())
-    .bind::<Array<Text>, _>(desk.exempt())
-    .bind::<SqlUuid, _>(id)
-    .get_result(conn)
-    .await?;
+    static SQL: [LazyLock<String>; 2] = [
+        LazyLock::new(|| barred_sql(false)),
+        LazyLock::new(|| barred_sql(true)),
+    ];
+    let sql = &SQL[usize::from(desk.budget.is_some())][..];
+    let found: Barred = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(desk.tenant.0)
+        .bind::<Nullable<Integer>, _>(desk.max_contacts())
+        .bind::<Integer, _>(desk.window_days())
+        .bind::<Array<Text>, _>(desk.exempt())
+        .bind::<SqlUuid, _>(id)
+        .fixed()
+        .get_result(conn)
+        .await?;
     match found.reason {
         Some(reason) => Err(refused(id, why(&reason).into())),
         None => Ok(()),
     }
+}
+
+fn barred_sql(budgeted: bool) -> String {
+    let looked_up = looked_up(budgeted.then_some(("$3", "$4")));
+    let barred = barred(budgeted.then_some("$2"));
+    format!(
+        "SELECT CASE WHEN m.ends_at <= now() THEN 'ended'
+                     WHEN m.outbound_id = ANY({HELD}) THEN 'held' {barred} END AS reason
+         FROM planned_contact m {looked_up}
+         WHERE m.tenant_id = $1 AND m.id = $5"
+    )
 }
 
 /// Prolongs a claim, from now on.
@@ -123,18 +133,18 @@ pub async fn extend(
     claim: Uuid,
     seconds: i32,
 ) -> Result<Claim> {
-    hold(conn, tenant, id).await?.must_be_under(id, claim)?;
-    diesel::sql_query(
-        "UPDATE planned_contact
-         SET claim_until = now() + make_interval(secs => $3), updated_at = now()
-         WHERE tenant_id = $1 AND id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .bind::<Integer, _>(seconds)
-    .execute(conn)
-    .await?;
-    load(conn, tenant, id, claim).await
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| handed_out("claim_until = now() + make_interval(secs => $3)"));
+    let standing = hold(conn, tenant, id).await?;
+    standing.must_be_under(id, claim)?;
+    let handed: HandedOut = diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .bind::<Integer, _>(seconds)
+        .fixed()
+        .get_result(conn)
+        .await?;
+    handed.under(claim, &standing)
 }
 
 /// Ends the claims of the contacts `$2`, which are held; with `$3` of those alone that have run out. They go back
@@ -209,6 +219,7 @@ pub async fn release(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id)
+    .fixed()
     .execute(conn)
     .await?;
     found(conn, tenant, id).await
@@ -260,30 +271,34 @@ pub(super) async fn found(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result
     contact.ok_or_else(|| StoreError::Missing(resource(id)))
 }
 
-/// A contact under a claim that was just made or prolonged.
-async fn load(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -> Result<Claim> {
-    #[derive(QueryableByName)]
-    struct Name {
-        #[diesel(sql_type = Text)]
-        name: String,
+/// A contact whose claim was just made or prolonged.
+#[derive(QueryableByName)]
+struct HandedOut {
+    #[diesel(embed)]
+    contact: Contact,
+    #[diesel(sql_type = Text)]
+    customer_name: String,
+}
+
+/// Sets columns of the contact `$2`, which is held, and gives it as it is then.
+fn handed_out(set: &str) -> String {
+    format!(
+        "WITH held AS (
+             UPDATE planned_contact SET {set}, updated_at = now()
+             WHERE tenant_id = $1 AND id = $2 RETURNING *)
+         SELECT {COLUMNS}, {CUSTOMER_NAME} AS customer_name FROM held k {JOINS}"
+    )
+}
+
+impl HandedOut {
+    /// `standing` is how it stood before: a claim changes nothing that is to be warned of.
+    fn under(self, claim: Uuid, standing: &Standing) -> Result<Claim> {
+        let warnings = rules::warnings_of_call(&standing.when(), &self.contact.phone)?;
+        Ok(Claim {
+            id: claim,
+            contact: self.contact,
+            customer_name: self.customer_name,
+            warnings,
+        })
     }
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "SELECT {CUSTOMER_NAME} AS name FROM customer c WHERE c.tenant_id = $1 AND c.id = $2"
-        )
-    });
-    let standing = hold(conn, tenant, id).await?;
-    let name: Name = diesel::sql_query(&SQL[..])
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<SqlUuid, _>(standing.customer_id)
-        .fixed()
-        .get_result(conn)
-        .await?;
-    let contact = found(conn, tenant, id).await?;
-    Ok(Claim {
-        id: claim,
-        customer_name: name.name,
-        warnings: rules::warnings_of_call(&standing.when(), &contact.phone)?,
-        contact,
-    })
 }

@@ -1,7 +1,8 @@
 //! The next contact of somebody who asks.
 //!
 //! Three steps, as a rule one statement each: find the first contact in the order of the work list
-//! and hold it, whether or not it may be made now; take it, if it may; else put it aside, and with it those
+//! and hold it, whether or not it may be made now (the tenant's budget is read on the way); take it, if it may;
+//! else put it aside, and with it those
 //! behind it of which the same holds. So a contact that must not be made is looked at once in a while, and
 //! not by each claim. The steps are apart because a row that changed between a statement's beginning and its
 //! lock is judged as it is by the statement after.
@@ -17,7 +18,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::bars::{Desk, bind_desk, verdict};
+use super::bars::{DESK, Desk, DeskRow, bind_desk, verdict};
 use super::claim::{BACK_AT_ONCE, Claim, Terms, take_back};
 use super::rules::{self, When};
 use crate::planning::calls::HELD;
@@ -68,11 +69,16 @@ pub async fn next(
     wanted: &Wanted<'_>,
     terms: Terms<'_>,
 ) -> Result<Next> {
-    let mut desk = Desk::open(conn, tenant, wanted.time_zone).await?;
-    if desk.silent {
-        take_back(conn, tenant).await?;
+    let (mut desk, mut found) = first(conn, tenant, wanted, false).await?;
+    if desk.budget.is_some() || desk.silent {
+        // Nothing is held yet.
+        desk.take_turn(conn).await?;
+        if desk.silent {
+            take_back(conn, tenant).await?;
+        }
+        (desk, found) = first(conn, tenant, wanted, true).await?;
     }
-    let Some(first) = first(conn, &desk, wanted).await? else {
+    let Some(first) = found else {
         return Ok(match put_back(conn, tenant).await? {
             0 => Next::Nothing,
             _ => Next::PutAside,
@@ -125,17 +131,27 @@ pub async fn put_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
 }
 
 /// A contact that is held.
-#[derive(QueryableByName)]
 struct First {
-    #[diesel(sql_type = SqlUuid)]
     id: Uuid,
-    #[diesel(sql_type = Integer)]
     priority: i32,
-    #[diesel(sql_type = Timestamptz)]
     due: DateTime<Utc>,
     /// It was planned for an earlier day.
-    #[diesel(sql_type = Bool)]
     is_left_over: bool,
+}
+
+/// The same, if there is one, and what is known before it is looked at.
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(embed)]
+    desk: DeskRow,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<Integer>)]
+    priority: Option<i32>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    due: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Bool>)]
+    is_left_over: Option<bool>,
 }
 
 #[derive(QueryableByName)]
@@ -146,9 +162,9 @@ struct Id {
 
 /// Binds whom contacts are wanted for, and the tenant first.
 macro_rules! bind_wanted {
-    ($sql:expr, $desk:expr, $wanted:expr) => {
+    ($sql:expr, $tenant:expr, $wanted:expr) => {
         diesel::sql_query($sql)
-            .bind::<SqlUuid, _>($desk.tenant.0)
+            .bind::<SqlUuid, _>($tenant.0)
             .bind::<Array<Text>, _>($wanted.responsibles)
             .bind::<Array<Text>, _>($wanted.skills)
             .bind::<Array<Text>, _>($wanted.plans)
@@ -221,34 +237,52 @@ fn fitting(grouped: bool, more: &str) -> String {
     )
 }
 
-/// Finds and holds the first contact; no more is locked than is looked at.
-async fn first(conn: &mut Conn, desk: &Desk<'_>, wanted: &Wanted<'_>) -> Result<Option<First>> {
+/// Finds and holds the first contact; no more is locked than is looked at. When there is a budget, or claims have
+/// run out, nothing is looked for before that is seen to and the caller `ready`.
+async fn first<'a>(
+    conn: &mut Conn,
+    tenant: TenantId,
+    wanted: &Wanted<'a>,
+    ready: bool,
+) -> Result<(Desk<'a>, Option<First>)> {
     // What is not asked for costs nothing: a statement for each case.
     static SQL: [LazyLock<String>; 2] = [
         LazyLock::new(|| first_sql(false)),
         LazyLock::new(|| first_sql(true)),
     ];
     let sql = &SQL[usize::from(!wanted.groups.is_empty())][..];
-    let found = bind_wanted!(sql, desk, wanted)
-        .bind::<Text, _>(desk.zone)
+    let found: Found = bind_wanted!(sql, tenant, wanted)
+        .bind::<Text, _>(wanted.time_zone)
+        .bind::<Bool, _>(ready)
         .fixed()
         .get_result(conn)
-        .await;
-    Ok(found.optional()?)
+        .await?;
+    let first = found.id.zip(found.priority).zip(found.due);
+    let first = first.map(|((id, priority), due)| First {
+        id,
+        priority,
+        due,
+        is_left_over: found.is_left_over.unwrap_or(false),
+    });
+    Ok((found.desk.of(tenant, wanted.time_zone), first))
 }
 
 fn first_sql(grouped: bool) -> String {
     let (turns, fitting) = (turns(grouped), fitting(grouped, ""));
     format!(
         "{turns}
-         SELECT d.id, d.priority, d.due, d.contact_date < (now() AT TIME ZONE coalesce(
-                    (SELECT nullif(time_zone, '') FROM contact_plan
-                     WHERE tenant_id = $1 AND code = d.plan_code), $7))::date AS is_left_over
-         FROM (SELECT * FROM turn ORDER BY priority DESC, due) turn
-         CROSS JOIN LATERAL (
-             SELECT m.id, m.contact_date, m.plan_code, m.priority, {DUE} AS due
-             {fitting} LIMIT 1 FOR UPDATE OF m SKIP LOCKED) d
-         LIMIT 1"
+         SELECT desk.*, first.*
+         FROM ({DESK} OFFSET 0) desk
+         LEFT JOIN LATERAL (
+             SELECT d.id, d.priority, d.due, d.contact_date < (now() AT TIME ZONE coalesce(
+                        (SELECT nullif(time_zone, '') FROM contact_plan
+                         WHERE tenant_id = $1 AND code = d.plan_code), $7))::date AS is_left_over
+             FROM (SELECT * FROM turn ORDER BY priority DESC, due) turn
+             CROSS JOIN LATERAL (
+                 SELECT m.id, m.contact_date, m.plan_code, m.priority, {DUE} AS due
+                 {fitting} LIMIT 1 FOR UPDATE OF m SKIP LOCKED) d
+             WHERE $8 OR desk.max_contacts IS NULL AND NOT desk.silent
+             LIMIT 1) first ON true"
     )
 }
 
@@ -350,7 +384,7 @@ async fn look_ahead(
         LazyLock::new(|| look_ahead_sql(true, true)),
     ];
     let case = 2 * usize::from(desk.budget.is_some()) + usize::from(!wanted.groups.is_empty());
-    let query = bind_wanted!(&SQL[case][..], desk, wanted);
+    let query = bind_wanted!(&SQL[case][..], desk.tenant, wanted);
     let barred: Vec<Id> = bind_desk!(query, desk)
         .bind::<Integer, _>(first.priority)
         .bind::<Timestamptz, _>(first.due)

@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use super::attempt::CLASS;
 use crate::listing::{Field, Kind, List, Listable, Page, Sort};
 use crate::selection::{Statement, bound};
+use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
 /// An outcome of the tenant's own.
@@ -48,14 +49,15 @@ pub fn resource(id: &str) -> String {
 }
 
 /// The outcome with that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<Option<ContactOutcome>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: &str) -> Result<Option<ContactOutcome>> {
     Ok(diesel::sql_query(
         "SELECT id, name, class, created_at, updated_at FROM contact_outcome
          WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
-    .get_result(conn)
+    .fixed()
+    .get_result(&mut conn)
     .await
     .optional()?)
 }

@@ -7,16 +7,17 @@ use anklang_domain::planning::{
 };
 use anklang_domain::{TenantId, Violations, name};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use diesel::OptionalExtension;
 use diesel::sql_types::{Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use futures::future::try_join;
 use uuid::Uuid;
 
-use super::claim::found;
 use super::follow_up::{self, FollowedUp};
 use super::rules::{self, Rules, Warning};
-use super::{PURPOSE, Standing, hold, outcome};
+use super::{PURPOSE, Standing, hold, outcome, resource};
 use crate::handover::event::ANNOUNCE_FOLLOW_UP;
-use crate::planning::contact::Contact;
+use crate::planning::contact::{COLUMNS, Contact, JOINS};
 use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
@@ -81,8 +82,10 @@ pub async fn record(
 ) -> Result<Recorded> {
     let standing = hold(conn, tenant, id).await?;
     standing.must_be_under(id, claim)?;
-    let rules = rules::load(conn, tenant, &standing).await?;
-    let (class, own) = classified(conn, tenant, report.outcome).await?;
+    // Sent together.
+    let rules = rules::load(conn, tenant, &standing);
+    let classified = classified(conn, tenant, report.outcome);
+    let (rules, (class, own)) = try_join(rules, classified).await?;
     let mut violations = Violations::new();
     let wish = wish(report, class, &standing, &rules, &mut violations);
     if class.is_final() && !report.escalate_to.is_empty() {
@@ -107,8 +110,7 @@ pub async fn record(
         Some(message) => Some(follow_up::queue(conn, tenant, id, &standing, message).await?),
         None => None,
     };
-    write(conn, tenant, id, report, &attempt, &fate, followed_up).await?;
-    let contact = found(conn, tenant, id).await?;
+    let contact = write(conn, tenant, id, report, &attempt, &fate, followed_up).await?;
     Ok(Recorded {
         contact,
         warnings,
@@ -117,7 +119,7 @@ pub async fn record(
 }
 
 async fn classified(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     of: Outcome<'_>,
 ) -> Result<(OutcomeClass, String)> {
@@ -248,7 +250,8 @@ struct Attempt<'a> {
     outside: bool,
 }
 
-/// Contact, attempt, history, and the event for those who write to the customer instead.
+/// Contact, attempt, history, and the event for those who write to the customer instead; gives the contact as it
+/// is then.
 async fn write(
     conn: &mut Conn,
     tenant: TenantId,
@@ -257,7 +260,7 @@ async fn write(
     attempt: &Attempt<'_>,
     fate: &Fate,
     followed_up: Option<FollowedUp>,
-) -> Result<()> {
+) -> Result<Contact> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!(
             "WITH before AS (
@@ -276,33 +279,34 @@ async fn write(
                      passed_over = '', updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
-                 RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
-                           before.claimed_by AS worker, before.claimed_at),
+                 RETURNING k.*, before.claimed_by AS worker, before.claimed_at AS begun_at),
              tried AS (
                  INSERT INTO contact_attempt (tenant_id, contact_id, attempt, customer_id, worker,
                      purpose, talk_seconds, outcome_class, outcome, note, outside_window,
                      escalated_to, claimed_at)
                  SELECT $1, d.id, d.attempts, d.customer_id, d.worker,
-                        coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8, d.claimed_at
+                        coalesce(o.purpose, '{PURPOSE}'), $9, $6, $7, $10, $11, $8, d.begun_at
                  FROM done d
                  LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id),
              news AS (SELECT $1 AS tenant_id, id AS contact_id, $12 AS channel,
                              'messages/' || $13 AS message, $14 AS refused
                       FROM done WHERE $12 <> ''),
-             {ANNOUNCE_FOLLOW_UP}
-             INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
-             SELECT $1, d.customer_id, 'contact.' || $6, 'plannedContacts/' || d.id, f.campaign_id,
-                    jsonb_strip_nulls(jsonb_build_object(
-                        'attempt', d.attempts, 'worker', d.worker, 'contact_plan', d.plan_code,
-                        'outcome', nullif($7, ''), 'note', nullif($10, ''), 'talk_seconds', $9,
-                        'escalated_to', nullif($8, ''), 'follow_up', nullif($12, ''),
-                        'message', 'messages/' || $13, 'refused', $14, 'state', $3))
-             FROM done d
-             LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id
-             LEFT JOIN phase f ON f.tenant_id = $1 AND f.id = o.phase_id"
+             {ANNOUNCE_FOLLOW_UP},
+             history AS (
+                 INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+                 SELECT $1, d.customer_id, 'contact.' || $6, 'plannedContacts/' || d.id, f.campaign_id,
+                        jsonb_strip_nulls(jsonb_build_object(
+                            'attempt', d.attempts, 'worker', d.worker, 'contact_plan', d.plan_code,
+                            'outcome', nullif($7, ''), 'note', nullif($10, ''), 'talk_seconds', $9,
+                            'escalated_to', nullif($8, ''), 'follow_up', nullif($12, ''),
+                            'message', 'messages/' || $13, 'refused', $14, 'state', $3))
+                 FROM done d
+                 LEFT JOIN outbound o ON o.tenant_id = $1 AND o.id = d.outbound_id
+                 LEFT JOIN phase f ON f.tenant_id = $1 AND f.id = o.phase_id)
+             SELECT {COLUMNS} FROM done k {JOINS}"
         )
     });
-    let written = diesel::sql_query(&SQL[..])
+    let contact: Option<Contact> = diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
         .bind::<Text, _>(fate.state)
@@ -318,10 +322,8 @@ async fn write(
         .bind::<Nullable<SqlUuid>, _>(followed_up.and_then(FollowedUp::message))
         .bind::<Nullable<Text>, _>(followed_up.and_then(FollowedUp::refused))
         .fixed()
-        .execute(conn)
-        .await?;
-    match written {
-        1 => Ok(()),
-        n => Err(StoreError::Stored(format!("{n} attempts of a contact"))),
-    }
+        .get_result(conn)
+        .await
+        .optional()?;
+    contact.ok_or_else(|| StoreError::Missing(resource(id)))
 }

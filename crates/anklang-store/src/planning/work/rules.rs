@@ -9,6 +9,7 @@ use chrono_tz::Tz;
 use diesel::QueryableByName;
 use diesel::sql_types::{Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use futures::future::try_join;
 
 use super::Standing;
 use crate::planning::{calendar, plan};
@@ -114,14 +115,13 @@ pub(super) struct Rules {
 }
 
 /// The rules of a contact: those of its plan, else the defaults.
-pub(super) async fn load(conn: &mut Conn, tenant: TenantId, contact: &Standing) -> Result<Rules> {
-    let plan = match &contact.plan_code {
-        Some(code) => plan::get(conn, tenant, code).await?,
-        None => None,
-    };
-    let calendar = match plan.as_ref().and_then(|plan| plan.calendar_id.as_deref()) {
-        Some(id) => calendar::get(conn, tenant, id).await?,
-        None => None,
+pub(super) async fn load(conn: &Conn, tenant: TenantId, contact: &Standing) -> Result<Rules> {
+    let (plan, calendar) = match &contact.plan_code {
+        Some(code) => {
+            let plan = plan::get(conn, tenant, code);
+            try_join(plan, calendar::of_plan(conn, tenant, code)).await?
+        }
+        None => (None, None),
     };
     Ok(Rules {
         zone: zone(&contact.time_zone)?,

@@ -1,6 +1,7 @@
 //! Regions and agencies: they see and work on the customers of their org units and of all below, at every
 //! method of the API.
 
+mod lists;
 mod tables;
 mod work;
 

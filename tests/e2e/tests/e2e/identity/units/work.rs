@@ -139,6 +139,61 @@ async fn a_claim_of_another_agency_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_claim_ends_when_the_customer_moves() {
+    let tenant = with_customers().await;
+    let (kiel, ulm) = (tenant.agency("kiel"), tenant.agency("ulm"));
+    let contact = tenant.contact("K1").await;
+    let request = json!({"name": contact, "worker": "users/anna", "claimSeconds": 3_600});
+    let claim = call(&kiel, CLAIM_CONTACT, &request).await.unwrap();
+    tenant.give("K1", "ulm").await;
+    let under = json!({"name": contact, "claim": claim["claim"]});
+    let mut outcome = under.clone();
+    outcome["outcomeClass"] = json!("OUTCOME_CLASS_DONE");
+    for (method, request) in [
+        (EXTEND_CLAIM, &under),
+        (RELEASE_CONTACT, &under),
+        (RECORD_OUTCOME, &outcome),
+    ] {
+        let status = call(&kiel, method, request).await;
+        refused::not_found(&status.expect_err(method));
+    }
+    // The others need not wait for an hour.
+    let next = call(&ulm, NEXT_CONTACT, &anna()).await.unwrap();
+    let next = &next["contactClaim"];
+    assert_eq!(next["plannedContact"]["name"], json!(contact));
+    // Back at the old unit, and that of the customer with it: the old claim opens nothing.
+    let client = tenant.server.client("linden").await.unwrap();
+    let csv = "number,kind,last_name,org_unit_code\nK1,person,A,kiel\n";
+    let sums = client.import(ImportEntity::Customers, csv).await.unwrap();
+    assert_eq!((sums.updated, sums.failed), (1, 0));
+    let status = call(&kiel, RECORD_OUTCOME, &outcome).await.unwrap_err();
+    refused::is(&status, Code::FailedPrecondition, "PRECONDITION");
+    let claim = call(&kiel, CLAIM_CONTACT, &request).await.unwrap();
+    outcome["claim"] = claim["claim"].clone();
+    let done = call(&kiel, RECORD_OUTCOME, &outcome).await.unwrap();
+    let state = &done["plannedContact"]["state"];
+    assert_eq!(state, &json!("PLANNED_CONTACT_STATE_DONE"));
+
+    // Who sees all of the tenant goes on.
+    let contact = tenant.contact("K2").await;
+    let request = json!({"name": contact, "worker": "users/berta"});
+    let claim = call(&tenant.central(), CLAIM_CONTACT, &request).await;
+    tenant.give("K2", "ulm").await;
+    let status = call(
+        &ulm,
+        CLAIM_CONTACT,
+        &json!({"name": contact, "worker": "users/anna"}),
+    )
+    .await;
+    assert_eq!(status.unwrap_err().code(), Code::FailedPrecondition);
+    let outcome = json!({"name": contact, "claim": claim.unwrap()["claim"],
+                         "outcomeClass": "OUTCOME_CLASS_DONE"});
+    call(&tenant.central(), RECORD_OUTCOME, &outcome)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn an_answer_is_given_again_to_whom_it_was_given() {
     let tenant = with_customers().await;
     tenant.contact("K1").await;
@@ -224,6 +279,10 @@ async fn agencies_work_on_their_own_cases() {
     assert_eq!(next(&tenant.region("south")).await, None);
     assert_eq!(next(&tenant.central()).await.as_deref(), Some("K4"));
 
+    // A claim ends when the customer moves: the others need not wait for it.
+    tenant.give("K1", "ulm").await;
+    assert_eq!(next(&ulm).await.as_deref(), Some("K1"));
+    tenant.give("K1", "kiel").await;
     let own =
         json!({"name": cases[0], "worker": "users/anna", "reason": "NO_INTEREST_REASON_PRICE"});
     let closed = call(&kiel, CLOSE_CASE, &own).await.unwrap();
