@@ -54,7 +54,7 @@ pub async fn up(store: &Store) -> Result<Vec<String>> {
 
 fn run_next(harness: &mut Harness) -> migration::Result<Option<String>> {
     let pending = harness.pending_migrations(Yielding)?;
-    let Some(next) = pending.first() else {
+    let Some(next) = pending.as_slice().first() else {
         return Ok(None);
     };
     let ran = harness.run_migration(next)?;
@@ -227,7 +227,7 @@ mod tests {
     fn others_get_ever_more_time() {
         let pauses: Vec<Duration> = (1..=ATTEMPTS).map(pause_after).collect();
         assert!(pauses.is_sorted());
-        assert_eq!(pauses.first(), Some(&FIRST_PAUSE));
+        assert_eq!(pauses.as_slice().first(), Some(&FIRST_PAUSE));
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
         assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
     }
