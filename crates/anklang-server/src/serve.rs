@@ -358,7 +358,8 @@ fn routes(
         .layer(from_fn_with_state(limits.clone(), limits::admit))
         .layer(from_fn_with_state(app.auth.clone(), auth::check))
         .layer(from_fn_with_state(limits, limits::shed))
-        .layer(TraceLayer::new_for_grpc())
+        // A refusal is no failure of ours, and its words quote the caller; `grpc/error.rs` logs what is.
+        .layer(TraceLayer::new_for_grpc().on_failure(()))
         // Inside of the translation for browsers: there the status is in the trailers.
         .layer(from_fn(telemetry::rpc::observe))
         .layer(tonic_web::GrpcWebLayer::new());

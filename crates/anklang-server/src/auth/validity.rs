@@ -35,8 +35,10 @@ impl Validity {
         let expired = async move {
             match until {
                 Some(until) => {
-                    let left = until.duration_since(SystemTime::now());
-                    sleep(left.unwrap_or_default()).await;
+                    // A sleep of nothing takes its time as well.
+                    if let Ok(left) = until.duration_since(SystemTime::now()) {
+                        sleep(left).await;
+                    }
                 }
                 None => pending().await,
             }

@@ -290,7 +290,7 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 60, "{found:?}");
+    assert_eq!(fields.len(), 61, "{found:?}");
 }
 
 #[test]
