@@ -88,7 +88,7 @@ async fn withdraw(State(app): State<App>, Path(token): Path<String>) -> Response
             return Ok(unknown());
         };
         if store::withdraw(&app.store, tenant, message).await? {
-            tracing::info!(%tenant, %message, "consent withdrawn by link");
+            tracing::info!(%tenant, message_id = %message, "consent withdrawn by link");
         }
         let link = store::link(&app.store, tenant, message).await?;
         Ok(done(&link.map_or_else(String::new, |link| link.brand)))
