@@ -76,10 +76,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
     };
     let store = config.store(config.connections).context("database")?;
     if config.migrate {
-        let ran = migrate::up(&store).await.context("migrations")?;
-        if !ran.is_empty() {
-            tracing::info!(versions = ran.join(", "), "migrated");
-        }
+        migrate::up(&store).await.context("migrations")?;
     } else {
         let pending = migrate::pending(&store).await.context("migrations")?;
         if !pending.is_empty() {

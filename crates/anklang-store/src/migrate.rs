@@ -3,7 +3,9 @@
 //! They run while servers work. Whoever waits for a lock on a table has everybody behind it who comes later, even if
 //! it will have to wait long: so a migration waits for a moment only, lets the others go first, and is tried again.
 
-use std::collections::HashSet;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use diesel::QueryableByName;
@@ -15,7 +17,8 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::sleep;
 
-use crate::{Result, Store, StoreError};
+use self::words::Words;
+use crate::{Conn, Result, Store, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
@@ -34,9 +37,6 @@ const ATTEMPTS: u32 = 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// How PostgreSQL says that others were in the way. Of errors of migrations diesel keeps no more than the words.
-const IN_THE_WAY: [&str; 2] = ["lock timeout", "deadlock detected"];
-
 /// How often it is looked whether whoever migrates is done.
 const TURN: Duration = Duration::from_millis(250);
 
@@ -44,12 +44,19 @@ type Harness = AsyncMigrationHarness<AsyncPgConnection>;
 
 /// Runs all that have not run yet; returns their versions. Needs a multi-threaded runtime.
 pub async fn up(store: &Store) -> Result<Vec<String>> {
-    let mut session = Session::open(store).await?;
     let mut ran = Vec::new();
-    while let Some(version) = session.step(run_next).await? {
-        ran.push(version);
-    }
+    up_telling(store, |version| ran.push(version.to_owned())).await?;
     Ok(ran)
+}
+
+/// [`up`], which tells of each when it is done: a later one may fail.
+pub async fn up_telling(store: &Store, mut tell: impl FnMut(&str)) -> Result<()> {
+    let mut session = Session::open(store).await?;
+    while let Some(version) = session.step(run_next).await? {
+        tracing::info!(version, "migrated");
+        tell(&version);
+    }
+    Ok(())
 }
 
 fn run_next(harness: &mut Harness) -> migration::Result<Option<String>> {
@@ -61,14 +68,15 @@ fn run_next(harness: &mut Harness) -> migration::Result<Option<String>> {
     Ok(Some(ran.to_string()))
 }
 
-/// Reverts the last `count`; returns their versions.
-pub async fn down(store: &Store, count: usize) -> Result<Vec<String>> {
+/// Reverts the last `count`, and tells the version of each when it is done.
+pub async fn down(store: &Store, count: usize, mut tell: impl FnMut(&str)) -> Result<()> {
     let mut session = Session::open(store).await?;
-    let mut reverted = Vec::new();
     for _ in 0..count {
-        reverted.push(session.step(revert_last).await?);
+        let version = session.step(revert_last).await?;
+        tracing::info!(version, "a migration was reverted");
+        tell(&version);
     }
-    Ok(reverted)
+    Ok(())
 }
 
 fn revert_last(harness: &mut Harness) -> migration::Result<String> {
@@ -99,17 +107,25 @@ impl Brief {
         }
         Ok(())
     }
+
+    /// What has become of it.
+    fn ended(&self, result: migration::Result<()>) -> migration::Result<()> {
+        match self.0.metadata().run_in_transaction() {
+            true => result,
+            false => result.map_err(|error| Halfway(error).into()),
+        }
+    }
 }
 
 impl Migration<Pg> for Brief {
     fn run(&self, conn: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
         self.hurry(conn)?;
-        self.0.run(conn)
+        self.ended(self.0.run(conn))
     }
 
     fn revert(&self, conn: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
         self.hurry(conn)?;
-        self.0.revert(conn)
+        self.ended(self.0.revert(conn))
     }
 
     fn metadata(&self) -> &dyn MigrationMetadata {
@@ -121,6 +137,13 @@ impl Migration<Pg> for Brief {
     }
 }
 
+/// A migration without a transaction has failed. Tried again by itself it would stumble over what it has left.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0}; it runs outside of a transaction and may have left an invalid index: drop that, and migrate again"
+)]
+struct Halfway(Box<dyn std::error::Error + Send + Sync>);
+
 #[derive(QueryableByName)]
 struct Known {
     #[diesel(sql_type = Bool)]
@@ -131,6 +154,38 @@ struct Known {
 struct Ran {
     #[diesel(sql_type = Text)]
     version: String,
+    #[diesel(sql_type = Text)]
+    at: String,
+}
+
+/// What has become of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It has run, at this time by the database's clock.
+    Ran(String),
+    /// It has not run yet.
+    Pending,
+    /// It has run, and is none of this program's: a later version's.
+    Unknown(String),
+}
+
+/// All migrations by version, with what has become of them. Waits for nobody.
+pub async fn list(store: &Store) -> Result<BTreeMap<String, State>> {
+    let mut tx = store.begin_plain().await?;
+    let ran = ran(&mut tx).await?;
+    tx.commit().await?;
+    let known = known()?;
+    let mut all: BTreeMap<String, State> = ran
+        .into_iter()
+        .map(|(version, at)| match known.contains(&version) {
+            true => (version, State::Ran(at)),
+            false => (version, State::Unknown(at)),
+        })
+        .collect();
+    for version in known {
+        all.entry(version).or_insert(State::Pending);
+    }
+    Ok(all)
 }
 
 /// Versions that have not run yet. In one transaction, which also a pooler leaves on one server; whoever runs
@@ -142,23 +197,33 @@ pub async fn pending(store: &Store) -> Result<Vec<String>> {
         sleep(TURN).await;
         tx = store.begin_plain().await?;
     }
+    let ran = ran(&mut tx).await?;
+    tx.commit().await?;
+    let mut versions = known()?;
+    versions.retain(|version| !ran.contains_key(version));
+    Ok(versions.into_iter().collect())
+}
+
+/// Versions that have run, and when.
+async fn ran(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
     let table = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_known";
-    let Known { is_known } = diesel::sql_query(table).get_result(&mut tx).await?;
+    let Known { is_known } = diesel::sql_query(table).get_result(conn).await?;
     let ran: Vec<Ran> = match is_known {
         false => Vec::new(),
         true => {
-            let all = "SELECT version FROM __diesel_schema_migrations";
-            diesel::sql_query(all).load(&mut tx).await?
+            let all = "SELECT version::text, to_char(run_on, 'YYYY-MM-DD HH24:MI:SS') AS at
+                       FROM __diesel_schema_migrations";
+            diesel::sql_query(all).load(conn).await?
         }
     };
-    tx.commit().await?;
-    let ran: HashSet<String> = ran.into_iter().map(|ran| ran.version).collect();
+    Ok(ran.into_iter().map(|ran| (ran.version, ran.at)).collect())
+}
+
+/// Versions that this program has.
+fn known() -> Result<BTreeSet<String>> {
     let all = MigrationSource::<Pg>::migrations(&MIGRATIONS)
         .map_err(|e| StoreError::Stored(format!("migrations: {e}")))?;
-    let mut versions: Vec<String> = all.iter().map(|m| m.name().version().to_string()).collect();
-    versions.retain(|version| !ran.contains(version));
-    versions.sort();
-    Ok(versions)
+    Ok(all.iter().map(|m| m.name().version().to_string()).collect())
 }
 
 #[derive(QueryableByName)]
@@ -179,31 +244,37 @@ async fn is_our_turn(conn: &mut AsyncPgConnection, function: &str) -> Result<boo
 }
 
 /// The connection of whoever runs migrations. The lock goes with it.
-struct Session(Harness);
+struct Session<'a> {
+    harness: Harness,
+    words: Words<'a>,
+}
 
-impl Session {
-    async fn open(store: &Store) -> Result<Session> {
-        let mut conn = store
-            .session()?
+impl<'a> Session<'a> {
+    async fn open(store: &'a Store) -> Result<Session<'a>> {
+        let login = store.session()?;
+        let mut conn = login
             .establish()
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
         while !is_our_turn(&mut conn, "pg_try_advisory_lock").await? {
             sleep(TURN).await;
         }
-        Ok(Session(AsyncMigrationHarness::new(conn)))
+        Ok(Session {
+            harness: AsyncMigrationHarness::new(conn),
+            words: Words::of(login),
+        })
     }
 
     /// Tries one migration, as often as it takes.
     async fn step<T>(&mut self, work: fn(&mut Harness) -> migration::Result<T>) -> Result<T> {
         let mut attempt = 1;
         loop {
-            let error = match work(&mut self.0) {
+            let (error, left_nothing) = match work(&mut self.harness) {
                 Ok(done) => return Ok(done),
-                Err(error) => error.to_string(),
+                Err(error) => (error.to_string(), !error.is::<Halfway>()),
             };
-            let is_in_the_way = IN_THE_WAY.iter().any(|words| error.contains(words));
-            if !is_in_the_way || attempt >= ATTEMPTS {
+            let again = left_nothing && attempt < ATTEMPTS;
+            if !(again && self.words.blame_others(&error).await) {
                 return Err(StoreError::Stored(format!("migration: {error}")));
             }
             let pause = pause_after(attempt);
@@ -222,6 +293,58 @@ fn pause_after(attempt: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As an index that is made concurrently, and dies of a deadlock.
+    struct Outside;
+
+    impl MigrationMetadata for Outside {
+        fn run_in_transaction(&self) -> bool {
+            false
+        }
+    }
+
+    impl MigrationName for Outside {
+        fn version(&self) -> migration::MigrationVersion<'_> {
+            "20991231000000".into()
+        }
+    }
+
+    impl std::fmt::Display for Outside {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("outside")
+        }
+    }
+
+    impl Migration<Pg> for Outside {
+        fn run(&self, _: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            Ok(())
+        }
+
+        fn revert(&self, _: &mut dyn BoxableConnection<Pg>) -> migration::Result<()> {
+            Ok(())
+        }
+
+        fn metadata(&self) -> &dyn MigrationMetadata {
+            self
+        }
+
+        fn name(&self) -> &dyn MigrationName {
+            self
+        }
+    }
+
+    #[test]
+    fn what_fails_outside_of_a_transaction_is_told_from_the_rest() {
+        let brief = Brief(Box::new(Outside));
+        assert!(brief.ended(Ok(())).is_ok());
+        let error = brief.ended(Err("deadlock detected".into())).err();
+        let error = error.filter(|error| error.is::<Halfway>());
+        let said = error.map(|error| error.to_string());
+        assert!(
+            said.is_some_and(|said| said.starts_with("deadlock detected; it runs outside")),
+            "it would be tried again, and find its own index"
+        );
+    }
 
     #[test]
     fn others_get_ever_more_time() {

@@ -50,6 +50,9 @@ enum Command {
         /// Revert the last N migrations instead. Their data is lost.
         #[arg(long, value_name = "N")]
         down: Option<usize>,
+        /// Tell which migrations have run and which have not, and run none.
+        #[arg(long, conflicts_with = "down")]
+        list: bool,
     },
     /// Add a tenant, or change its name and time zone.
     Tenant {
@@ -135,7 +138,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve { config } => serve(config).await,
-        Command::Migrate { config, down } => migrate(config, down).await,
+        Command::Migrate { config, down, list } => migrate(config, down, list).await,
         Command::Tenant {
             config,
             slug,
@@ -228,7 +231,7 @@ fn store(config: &Config) -> anyhow::Result<Store> {
     Ok(config.store(4)?)
 }
 
-async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCode> {
+async fn migrate(args: ConfigArgs, down: Option<usize>, list: bool) -> anyhow::Result<ExitCode> {
     let config = match load(&args) {
         Ok(config) => config,
         Err(code) => return Ok(code),
@@ -236,14 +239,27 @@ async fn migrate(args: ConfigArgs, down: Option<usize>) -> anyhow::Result<ExitCo
     // It tells when it has to wait for others.
     log_to_stderr(&config.log_filter, config.log_json);
     let store = store(&config)?;
-    let (verb, versions) = match down {
-        None => ("ran", migrate::up(&store).await?),
-        Some(count) => ("reverted", migrate::down(&store, count).await?),
-    };
-    for version in &versions {
-        println!("{verb} {version}");
+    if list {
+        for (version, state) in migrate::list(&store).await? {
+            match state {
+                migrate::State::Ran(at) => println!("ran {version} {at}"),
+                migrate::State::Pending => println!("pending {version}"),
+                migrate::State::Unknown(at) => println!("unknown {version} {at}"),
+            }
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    if versions.is_empty() {
+    let mut is_done = true;
+    let mut tell = |verb: &str, version: &str| {
+        // At once: a later one may fail.
+        println!("{verb} {version}");
+        is_done = false;
+    };
+    match down {
+        None => migrate::up_telling(&store, |version| tell("ran", version)).await?,
+        Some(count) => migrate::down(&store, count, |version| tell("reverted", version)).await?,
+    }
+    if is_done {
         println!("nothing to do");
     }
     Ok(ExitCode::SUCCESS)

@@ -80,6 +80,7 @@ pub struct Facts {
     /// SHA-256 of the template that ships, for what has none of these.
     pub shipped_template: Option<String>,
     /// The same of the messages to members whom nobody reaches by phone, by its key.
+    #[serde(default)]
     pub shipped_follow_ups: BTreeMap<String, String>,
     /// Name of the product.
     pub product_name: String,
@@ -183,9 +184,6 @@ fn facts() -> String {
                  'purpose', ob.purpose, 'phone', ob.phone, 'contact_plan', ob.contact_plan,
                  'message_template', ob.message_template, 'document_template', ob.document_template,
                  'shipped_template', $3,
-                 'shipped_follow_ups', (SELECT coalesce(jsonb_object_agg(s.key, s.value), '{{}}')
-                     FROM jsonb_each($4) s WHERE s.key IN (
-                         SELECT f.template FROM anklang_follow_ups($1, ob.contact_plan) f)),
                  'templates', (SELECT {TEMPLATES}
                      FROM (SELECT DISTINCT ON (brand_id, language) * FROM template
                            WHERE tenant_id = $1 AND brand_id = ANY(k.brands) AND key = ob.message_template
@@ -213,7 +211,12 @@ fn facts() -> String {
                      'valid_from', v.valid_from, 'valid_to', v.valid_to),
                  'valid_until', p.offer_valid_until, 'start_date', p.start_date, 'end_date', p.end_date,
                  'open_offers', p.open_offers, 'one_per_household', p.one_per_household,
-                 'ending_within_days', p.ending_within_days) AS facts
+                 'ending_within_days', p.ending_within_days)
+                 -- Only where there are any: what else is approved has the hash that the version before gives it.
+                 || (SELECT CASE WHEN count(*) = 0 THEN '{{}}'
+                                 ELSE jsonb_build_object('shipped_follow_ups', jsonb_object_agg(s.key, s.value)) END
+                     FROM jsonb_each($4) s WHERE s.key IN (
+                         SELECT f.template FROM anklang_follow_ups($1, ob.contact_plan) f)) AS facts
              FROM phase p
              JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
              JOIN launch_approval k ON k.tenant_id = p.tenant_id AND k.phase_id = p.id

@@ -77,7 +77,8 @@ struct Count {
 /// What counts with a launch or mailing: that of the same campaign, and for the policy's hours that of the same caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Together<'a> {
-    /// Who asks for it, as callers are named.
+    /// Who asks for it, as callers are named. Empty when not known, as of mailings that the version before was asked
+    /// for: that is nobody whose others count.
     pub by: &'a str,
     /// Its campaign, if it exists.
     pub campaign: Option<CampaignId>,
@@ -94,7 +95,8 @@ pub async fn without_approval(conn: &mut Conn, tenant: TenantId, of: Together<'_
          SELECT ((SELECT coalesce(sum(a.members), 0)
                   FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
                   WHERE p.tenant_id = $1 AND p.id IS DISTINCT FROM $4
-                    AND (p.campaign_id = $3 OR p.launched_by = $2 AND a.frozen_at > since.at)
+                    AND (p.campaign_id = $3
+                         OR $2 <> '' AND p.launched_by = $2 AND a.frozen_at > since.at)
                     AND p.state <> 'failed' AND a.frozen_at IS NOT NULL
                     AND NOT EXISTS (SELECT FROM launch_approval l
                                     WHERE l.tenant_id = p.tenant_id AND l.phase_id = p.id))
@@ -102,7 +104,7 @@ pub async fn without_approval(conn: &mut Conn, tenant: TenantId, of: Together<'_
                   FROM winback_mailing x JOIN winback_mailing_member m
                        ON m.tenant_id = x.tenant_id AND m.mailing_id = x.id
                   WHERE x.tenant_id = $1 AND x.id IS DISTINCT FROM $4
-                    AND x.launched_by = $2 AND x.drawn_at > since.at
+                    AND $2 <> '' AND x.launched_by = $2 AND x.drawn_at > since.at
                     AND m.is_drawn AND m.refusal IS NULL))::bigint AS n
          FROM since",
     )
@@ -143,6 +145,12 @@ pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Res
     .get_result(conn)
     .await?;
     take_turn(conn, tenant).await?;
+    // The servers of the version before let the launches of a campaign take turns, and may still serve. It may go with
+    // the release after this one.
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended('launches ' || $1::text, 0))")
+        .bind::<SqlUuid, _>(of.campaign_id)
+        .execute(conn)
+        .await?;
     let together = Together {
         by: &of.launched_by,
         campaign: Some(CampaignId(of.campaign_id)),

@@ -201,7 +201,7 @@ fn every_command_explains_itself() {
     assert!(main.status.success());
     for (command, words) in [
         ("serve", &["--config"][..]),
-        ("migrate", &["--config", "--down"]),
+        ("migrate", &["--config", "--down", "--list"]),
         ("tenant", &["--name", "--time-zone", "Europe/Berlin"]),
         (
             "health",

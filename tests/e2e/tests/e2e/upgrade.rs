@@ -3,14 +3,15 @@
 //!
 //! The version before is the program of `ANKLANG_TEST_PREVIOUS` (scripts/upgrade); without it this one is both.
 
+mod migrating;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anklang_local::smtp::{Fault, Faults, Matching};
+use anklang_proto::anklang::audit::v1 as audit;
 use anklang_proto::anklang::brands::v1 as brands;
 use anklang_proto::anklang::customers::v1 as customers;
 use anklang_proto::anklang::imports::v1::ImportEntity;
@@ -25,9 +26,6 @@ use crate::mailing::{TENANT, balanced, begin, check_rows, launched, tenant, unti
 use crate::master_data::customer;
 
 const MEMBERS: usize = 200;
-
-/// A migration that alters the table `phase`.
-const ALTERS_PHASE: &str = "2026-11-23-003600_approvals";
 
 /// The servers, called in turn, as a channel over several addresses does it.
 #[derive(Default)]
@@ -277,6 +275,19 @@ async fn an_upgrade_under_load_fails_no_call_and_loses_no_message() {
     assert_eq!(books.arrived.len(), MEMBERS);
     assert!(books.arrived.values().all(|mails| mails.len() == 1));
 
+    // What the old servers did is found in the audit log as what the new ones did.
+    for number in [first.first(), first.last(), second.first(), second.last()] {
+        let request = audit::ListAuditEntriesRequest {
+            resource: format!("customers/{}", number.unwrap()),
+            ..Default::default()
+        };
+        let listed = client.audit().list_audit_entries(request).await.unwrap();
+        let [entry] = &listed.get_ref().audit_entries[..] else {
+            panic!("{listed:?}");
+        };
+        assert!(entry.method.ends_with("/UpdateCustomer"), "{entry:?}");
+    }
+
     let mut there = BTreeSet::new();
     let mut token = String::new();
     loop {
@@ -291,65 +302,4 @@ async fn an_upgrade_under_load_fails_no_call_and_loses_no_message() {
     let lost: Vec<&String> = acknowledged.difference(&there).collect();
     assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(there.len(), acknowledged.len() + MEMBERS);
-}
-
-#[tokio::test]
-async fn a_migration_that_has_to_wait_holds_nobody_up() {
-    let database = Database::create().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("anklang.toml");
-    let text = format!("[database]\nurl = '''{}'''\n", database.url);
-    std::fs::write(&config, text).unwrap();
-    let migrate = |words: &[&str]| {
-        let mut command = tokio::process::Command::new(&program().anklang);
-        command.arg("migrate").args(words);
-        command.args([OsStr::new("--config"), config.as_os_str()]);
-        command.env_remove("RUST_LOG");
-        command
-    };
-    let down = since(ALTERS_PHASE).to_string();
-    let output = migrate(&["--down", &down]).output().await.unwrap();
-    assert!(output.status.success(), "{output:?}");
-
-    // Somebody writes phases and does not come to an end.
-    let writer = database.connect().await.unwrap();
-    let write = "BEGIN; LOCK TABLE phase IN ROW EXCLUSIVE MODE";
-    writer.batch_execute(write).await.unwrap();
-    let mut command = migrate(&[]);
-    let migrating = tokio::spawn(async move { command.output().await });
-    for _ in 0..2 {
-        until("the migration waits", async || {
-            let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted
-                           AND relation = 'phase'::regclass AND database =
-                           (SELECT oid FROM pg_database WHERE datname = current_database())";
-            database.one(waiting).await.unwrap() != "0"
-        })
-        .await;
-        // Others come later, and before the migration.
-        let reading = database.one("SELECT count(*) FROM phase");
-        let read = tokio::time::timeout(Duration::from_secs(60), reading).await;
-        let read = read.expect("readers wait no longer than the migration does");
-        assert_eq!(read.unwrap(), "0");
-        assert!(!migrating.is_finished());
-    }
-    writer.batch_execute("COMMIT").await.unwrap();
-
-    let output = migrating.await.unwrap().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let ran = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(ran.lines().count().to_string(), down, "{ran}");
-    assert!(ran.lines().all(|line| line.starts_with("ran ")), "{ran}");
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert!(log.contains("a migration lets others go first"), "{log}");
-}
-
-/// How many migrations there are from one on.
-fn since(first: &str) -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
-    let entries = std::fs::read_dir(folder).unwrap();
-    let later = entries.filter(|entry| {
-        let entry = entry.as_ref().unwrap();
-        entry.path().is_dir() && entry.file_name().as_os_str() >= OsStr::new(first)
-    });
-    later.count()
 }

@@ -11,6 +11,7 @@ use planning::OutcomeClass;
 
 use super::{A_WHILE, House, campaign_of, limit, look, read_and_approve, waiting};
 use crate::accounts::{self, relay};
+use crate::campaigns::{ask, metadata};
 use crate::dry_runs::dry_run;
 use crate::mailing::{TENANT, save_message};
 use crate::phases::{pause, resume, until_state};
@@ -80,6 +81,37 @@ async fn launches_of_a_campaign_are_counted_together() {
     assert_eq!(house.server.sink.count(), 4);
     read_and_approve(&ben, &phase).await;
     until_sent(anna, &campaign, 8).await;
+}
+
+#[tokio::test]
+async fn launches_take_turns_with_those_of_the_version_before() {
+    let (house, utility) = House::with_limit(4).await;
+    let (anna, database) = (&house.anna, &house.server.database);
+    let first = launch(anna, utility.launch()).await;
+    let campaign = first.campaign.unwrap().name;
+    until_sent(anna, &campaign, 4).await;
+    // As one of its servers that counts the campaign's launches, and is not done yet.
+    let old = database.connect().await.unwrap();
+    let key = "hashtextextended('launches ' || (SELECT id FROM campaign)::text, 0)";
+    let turn = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
+    old.batch_execute(&turn).await.unwrap();
+    let further = pb::LaunchCampaignRequest {
+        campaign_target: Some(CampaignTarget::Campaign(campaign)),
+        ..utility.launch()
+    };
+    let operation = ask(anna, further).await.unwrap();
+    let waits = format!(
+        "SELECT count(*) FROM pg_locks
+         WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32 | objid::bigint) = {key}
+           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    );
+    until("it waits for its turn", async || {
+        database.one(&waits).await.unwrap() == "1"
+    })
+    .await;
+    old.batch_execute("COMMIT").await.unwrap();
+    let phase = metadata(&operation).resource;
+    until_state(anna, &phase, PhaseState::AwaitingApproval).await;
 }
 
 /// The plan NORD: whom nobody reaches at once gets this mail.
@@ -178,4 +210,10 @@ async fn the_mail_that_ships_for_whom_nobody_reaches_is_approved_as_well() {
     let plain = by_phone(pb::PhoneSpec::default());
     let (_, other) = waiting(&anna, plain).await;
     assert!(look(&ben, &other).await.unwrap().templates.is_empty());
+    // Its hash is then what a server of the version before says, which knows nothing of these.
+    read_and_approve(&ben, &other).await;
+    let kept = "SELECT count(*) FROM launch_decision WHERE NOT content ? 'shipped_follow_ups'";
+    assert_eq!(house.server.database.one(kept).await.unwrap(), "1");
+    let approved = look(&ben, &other).await.unwrap();
+    assert_eq!(approved.state(), State::Approved);
 }

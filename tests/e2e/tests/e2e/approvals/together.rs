@@ -80,6 +80,29 @@ async fn ask(client: &Client, filter: &str, trial: bool) -> Result<lro::Operatio
 }
 
 #[tokio::test]
+async fn mailings_that_a_server_of_the_version_before_was_asked_for_are_nobodys() {
+    let house = House::open("").await;
+    let anna = ready(&house.server, 5, 1).await;
+    // It does not say who asks.
+    execute(
+        &house.server,
+        "UPDATE winback_case w SET at_stake = CASE WHEN c.number < '0002' THEN 50 ELSE 200 END
+         FROM customer c WHERE c.id = w.customer_id;
+         CREATE FUNCTION asked_as_before() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.launched_by := ''; RETURN NEW; END $$;
+         CREATE TRIGGER asked_as_before BEFORE INSERT ON winback_mailing
+             FOR EACH ROW EXECUTE FUNCTION asked_as_before()",
+    )
+    .await;
+    limit(&anna, Some(4)).await.unwrap();
+    for (filter, count) in [("at_stake > 100", 3), ("at_stake < 100", 2)] {
+        let asked = ask(&anna, filter, false).await.unwrap();
+        let over = over(&anna, &asked.name).await;
+        assert_eq!(mailed(&over).mailed_count, count, "{filter}");
+    }
+}
+
+#[tokio::test]
 async fn winback_mailings_are_not_a_way_around() {
     let house = House::open("").await;
     let anna = ready(&house.server, 5, 1).await;
