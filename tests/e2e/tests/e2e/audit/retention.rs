@@ -234,4 +234,11 @@ async fn tables_of_a_session_are_not_taken_for_those_of_the_log() {
         CREATE TRIGGER others AFTER INSERT ON others FOR EACH ROW EXECUTE FUNCTION audit_entry_names()";
     let said = refused(&owner, "anklang_app", of_others).await;
     assert!(said.contains("permission denied"), "{said}");
+
+    // As for all functions that run as the owner.
+    let open = "SELECT coalesce(string_agg(proname, ' '), '') FROM pg_proc
+        WHERE prosecdef AND pronamespace = current_schema()::regnamespace
+          AND (proacl IS NULL OR EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)
+               OR coalesce(proconfig::text, '') !~ 'search_path=pg_catalog, [^,]+, pg_temp\"')";
+    assert_eq!(server.database.one(open).await.unwrap(), "");
 }
