@@ -12,7 +12,7 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'the audit log is only added to';
 END $$;
-DROP FUNCTION anklang_audit_retired(uuid);
+DROP FUNCTION anklang_audit_retired(uuid), anklang_audit_least();
 DROP TRIGGER audit_entry_is_of_a_call ON audit_entry;
 DROP FUNCTION audit_entry_is_of_a_call();
 DROP TRIGGER audit_entry_names ON audit_entry;

@@ -46,12 +46,28 @@ pub struct Entry {
 /// Who writes the entries that tell of the retention; no call is named so.
 const RETENTION: &str = "anklang";
 
+/// What they name as their method.
+const REMOVE: &str = "/anklang.audit.v1.AuditService/RemoveOldEntries";
+
+/// The fewest days for which entries are kept, where they are not kept for ever. The database holds to it as well.
+pub const LEAST_DAYS: u32 = 30;
+
 impl Entry {
-    /// Of an entry that says which entries before it went, as they were old: the last of them.
-    pub fn removes(&self) -> Option<Head> {
-        let of_retention = self.caller == RETENTION && self.refused.is_none();
+    /// What an entry says that tells which entries before it went, as they were old.
+    pub fn removes(&self) -> Option<Removed> {
+        let of_retention =
+            self.caller == RETENTION && self.method == REMOVE && self.refused.is_none();
         let (seq, hash) = (self.written?, self.request_hash.as_slice().try_into().ok()?);
-        of_retention.then_some(Head { seq, hash })
+        let before = self
+            .resources
+            .iter()
+            .find_map(|name| name.strip_prefix("before/"))?;
+        let before = DateTime::parse_from_rfc3339(before).ok()?.to_utc();
+        of_retention.then_some(Removed {
+            until: Head { seq, hash },
+            before,
+            at: self.at,
+        })
     }
 
     /// The entry as bytes. Two entries that differ have different ones: each value stands behind its length, and
@@ -144,6 +160,8 @@ pub enum Fault {
     OtherTenant,
     /// Up to it all fits together, but another hash was noted of it.
     HeadDiffers,
+    /// It tells that entries went which were younger than entries that may go.
+    TooSoon,
 }
 
 impl fmt::Display for Fault {
@@ -154,6 +172,9 @@ impl fmt::Display for Fault {
             Fault::OutOfOrder => "out of order",
             Fault::OtherTenant => "of another tenant than those before it",
             Fault::HeadDiffers => "the head differs: its hash is not the one that was noted",
+            Fault::TooSoon => {
+                "removed too soon: it tells that entries went before their days were over"
+            }
         })
     }
 }
@@ -173,8 +194,28 @@ pub struct Broken {
 pub struct Removed {
     /// The last of them.
     pub until: Head,
+    /// Before which time all of them were written.
+    pub before: DateTime<Utc>,
     /// When it was said.
     pub at: DateTime<Utc>,
+}
+
+/// What whoever checks a chain knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Heads that were noted.
+    pub heads: Vec<Head>,
+    /// For how many days entries are kept at least.
+    pub keep_days: u32,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Known {
+            heads: Vec::new(),
+            keep_days: LEAST_DAYS,
+        }
+    }
 }
 
 /// A chain that is checked from its beginning on, entry by entry. It may begin behind entries that went as they were
@@ -185,7 +226,9 @@ pub struct Check {
     /// The first entry, when others were before it and none has said yet that they went.
     first: Option<(Entry, Head)>,
     removed: Option<Removed>,
-    noted: Option<Head>,
+    known: Known,
+    /// One of the heads that were noted was found.
+    is_compared: bool,
     /// Whose the chain is, since its first entry.
     tenant: Option<TenantId>,
     /// The next entry did not come where it belongs: it is missing, unless it comes further on.
@@ -193,21 +236,30 @@ pub struct Check {
 }
 
 impl Check {
-    /// Of a chain of which somebody may have noted a head.
-    pub fn new(noted: Option<Head>) -> Self {
-        Check::behind(BEGINNING, noted)
-    }
-
-    /// Of the part of a chain behind a place whose hash is taken for granted.
-    pub fn behind(head: Head, noted: Option<Head>) -> Self {
+    /// Of a whole chain.
+    pub fn new(known: Known) -> Self {
         Check {
-            head,
+            head: BEGINNING,
             first: None,
             removed: None,
-            noted,
+            known,
+            is_compared: false,
             tenant: None,
             gap: false,
         }
+    }
+
+    /// Of the part of a chain behind a place whose hash is taken for granted, unless it was noted.
+    ///
+    /// # Errors
+    /// Another hash was noted of the place.
+    pub fn behind(head: Head, known: Known) -> Result<Self, Broken> {
+        let mut check = Check {
+            head,
+            ..Check::new(known)
+        };
+        check.compare(head)?;
+        Ok(check)
     }
 
     /// Looks at the next entry, with what it is said to be sealed as.
@@ -231,17 +283,24 @@ impl Check {
             self.first = Some((entry.clone(), sealed));
         } else if sealed != next {
             return Err(Fault::Changed.at(next.seq));
+        } else if is_first {
+            self.compare(BEGINNING)?;
         }
         self.head = sealed;
         self.explain(entry)?;
-        self.compare()
+        self.compare(sealed)
     }
 
     /// Whether an entry says what became of those before the first one, and that fits.
     fn explain(&mut self, entry: &Entry) -> Result<(), Broken> {
-        let Some(until) = entry.removes() else {
+        let Some(removed) = entry.removes() else {
             return Ok(());
         };
+        let age = removed.at.signed_duration_since(removed.before);
+        if age.num_days() < i64::from(self.known.keep_days) {
+            return Err(Fault::TooSoon.at(self.head.seq));
+        }
+        let until = removed.until;
         let is_before = |(_, sealed): &mut (Entry, Head)| until.seq.saturating_add(1) == sealed.seq;
         let Some((first, sealed)) = self.first.take_if(is_before) else {
             return Ok(());
@@ -249,22 +308,18 @@ impl Check {
         if until.followed_by(&first) != sealed {
             return Err(Fault::Changed.at(sealed.seq));
         }
-        if self
-            .noted
-            .is_some_and(|noted| noted.seq == until.seq && noted != until)
-        {
-            return Err(Fault::HeadDiffers.at(until.seq));
-        }
-        self.removed = Some(Removed {
-            until,
-            at: entry.at,
-        });
-        Ok(())
+        self.removed = Some(removed);
+        self.compare(until)
     }
 
     /// What went as it was old, as far as that was told.
     pub fn removed(&self) -> Option<Removed> {
         self.removed
+    }
+
+    /// Whether one of the heads that were noted was found, and so all up to it is as it was then.
+    pub fn is_compared(&self) -> bool {
+        self.is_compared
     }
 
     /// Whose the chain is, once an entry was looked at.
@@ -281,26 +336,28 @@ impl Check {
     ///
     /// # Errors
     /// The chain is broken.
-    pub fn finish(self) -> Result<Head, Broken> {
+    pub fn finish(mut self) -> Result<Head, Broken> {
         if self.first.is_some() {
             return Err(Fault::Missing.at(1));
         }
-        self.compare()?;
-        let is_short = self.noted.is_some_and(|noted| noted.seq > self.head.seq);
+        self.compare(self.head)?;
+        let mut heads = self.known.heads.iter();
+        let is_short = heads.any(|noted| noted.seq > self.head.seq);
         match self.gap || is_short {
             true => Err(Fault::Missing.at(self.head.seq.saturating_add(1))),
             false => Ok(self.head),
         }
     }
 
-    /// Whether this is the head that was noted, if one was noted here.
-    fn compare(&self) -> Result<(), Broken> {
-        match self.noted {
-            Some(noted) if noted.seq == self.head.seq && noted != self.head => {
-                Err(Fault::HeadDiffers.at(noted.seq))
+    /// Whether a place is as it was noted, if it was.
+    fn compare(&mut self, place: Head) -> Result<(), Broken> {
+        for noted in self.known.heads.iter().filter(|n| n.seq == place.seq) {
+            if *noted != place {
+                return Err(Fault::HeadDiffers.at(place.seq));
             }
-            _ => Ok(()),
+            self.is_compared = true;
         }
+        Ok(())
     }
 }
 
@@ -434,12 +491,33 @@ mod tests {
         entries.into_iter().map(next).collect()
     }
 
-    fn check(chain: &[(Entry, Head)], noted: Option<Head>) -> Result<Head, Broken> {
-        let mut check = Check::new(noted);
+    fn noted(heads: impl IntoIterator<Item = Head>) -> Known {
+        Known {
+            heads: heads.into_iter().collect(),
+            ..Known::default()
+        }
+    }
+
+    fn check(chain: &[(Entry, Head)], head: Option<Head>) -> Result<Head, Broken> {
+        let mut check = Check::new(noted(head));
         for (entry, sealed) in chain {
             check.add(entry, *sealed)?;
         }
         check.finish()
+    }
+
+    /// An entry of the retention, of entries that were older than so many days.
+    fn telling(until: Head, days: i64) -> Entry {
+        let before = least().at - chrono::TimeDelta::days(days);
+        let before = before.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        Entry {
+            caller: RETENTION.into(),
+            method: REMOVE.into(),
+            resources: vec!["auditEntries/x".into(), format!("before/{before}")],
+            request_hash: until.hash.to_vec(),
+            written: Some(until.seq),
+            ..least()
+        }
     }
 
     #[test]
@@ -484,15 +562,9 @@ mod tests {
     #[test]
     fn what_went_as_it_was_old_is_told_by_the_chain_itself() {
         let mut chain = sealed(vec![full(), least(), full(), least()]);
-        let telling = |until: Head| Entry {
-            caller: RETENTION.into(),
-            request_hash: until.hash.to_vec(),
-            written: Some(until.seq),
-            ..least()
-        };
         let (second, last) = (chain[1].1, chain[3].1);
         for until in [second, chain[2].1] {
-            let said = telling(until);
+            let said = telling(until, 30);
             let head = chain[chain.len() - 1].1.followed_by(&said);
             chain.push((said, head));
         }
@@ -502,7 +574,7 @@ mod tests {
             assert_eq!(check(&chain[2..], noted), Ok(end), "{noted:?}");
             assert_eq!(check(&chain[3..], noted), Ok(end), "{noted:?}");
         }
-        let mut looked = Check::new(None);
+        let mut looked = Check::new(Known::default());
         for (entry, sealed) in &chain[2..] {
             looked.add(entry, *sealed).unwrap();
         }
@@ -526,17 +598,100 @@ mod tests {
             broken(2, Fault::HeadDiffers)
         );
         let mut forged = chain[2..4].to_vec();
-        let said = telling(other);
+        let said = telling(other, 30);
         let head = last.followed_by(&said);
         forged.push((said, head));
         assert_eq!(check(&forged, None), broken(3, Fault::Changed));
     }
 
     #[test]
+    fn only_entries_of_the_retention_explain_what_is_missing_and_none_went_too_soon() {
+        let chain = sealed(vec![full(), least(), full()]);
+        let (second, end) = (chain[1].1, chain[2].1);
+        let with = |said: Entry, keep_days: u32| {
+            let mut check = Check::new(Known {
+                keep_days,
+                ..Known::default()
+            });
+            let head = end.followed_by(&said);
+            for (entry, sealed) in [chain[2].clone(), (said, head)] {
+                check.add(&entry, sealed)?;
+            }
+            check.finish()
+        };
+        let broken = |seq, fault: Fault| Err(fault.at(seq));
+        let said = telling(second, 40);
+        assert_eq!(with(said.clone(), 40), Ok(end.followed_by(&said)));
+        assert_eq!(with(said.clone(), 41), broken(4, Fault::TooSoon));
+        for days in [29, 0, -1] {
+            let said = telling(second, days);
+            assert_eq!(with(said, LEAST_DAYS), broken(4, Fault::TooSoon), "{days}");
+        }
+
+        // Not what anybody else has done, and not without the time.
+        let others = [
+            Entry {
+                caller: "tokens/crm".into(),
+                ..said.clone()
+            },
+            Entry {
+                method: full().method,
+                ..said.clone()
+            },
+            Entry {
+                resources: Vec::new(),
+                ..said.clone()
+            },
+            Entry {
+                resources: vec!["before/the flood".into()],
+                ..said.clone()
+            },
+            Entry {
+                refused: Some(0),
+                ..said
+            },
+        ];
+        for other in others {
+            let found = with(other.clone(), LEAST_DAYS);
+            assert_eq!(found, broken(1, Fault::Missing), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn whether_a_noted_head_was_found_is_known() {
+        let mut chain = sealed(vec![full(), least(), full(), least()]);
+        let heads: Vec<Head> = chain.iter().map(|(_, head)| *head).collect();
+        let said = telling(heads[1], 30);
+        let head = heads[3].followed_by(&said);
+        chain.push((said, head));
+        let look = |from: usize, heads: &[Head]| {
+            let mut check = Check::new(noted(heads.iter().copied()));
+            for (entry, sealed) in &chain[from..] {
+                check.add(entry, *sealed)?;
+            }
+            let is_compared = check.is_compared();
+            check.finish().map(|_| is_compared)
+        };
+        assert_eq!(look(0, &[]), Ok(false));
+        assert_eq!(look(0, &[BEGINNING]), Ok(true));
+        assert_eq!(look(0, &heads), Ok(true));
+        // Of those that went only the very last one is told; a later one that stands is as good.
+        assert_eq!(look(2, &[BEGINNING]), Ok(false));
+        assert_eq!(look(2, &heads[..1]), Ok(false));
+        assert_eq!(look(2, &heads[..2]), Ok(true));
+        assert_eq!(look(2, &[heads[0], heads[3]]), Ok(true));
+        let mut other = heads[3];
+        other.hash[0] ^= 1;
+        let differs = Err(Fault::HeadDiffers.at(4));
+        assert_eq!(look(2, &[heads[1], other]), differs);
+        assert_eq!(look(0, &[other, heads[0]]), differs);
+    }
+
+    #[test]
     fn a_part_of_a_chain_is_checked_from_a_place_on() {
         let chain = sealed(vec![full(), least(), full(), least()]);
         let part = |head: Head, entries: &[(Entry, Head)]| {
-            let mut check = Check::behind(head, None);
+            let mut check = Check::behind(head, Known::default())?;
             for (entry, sealed) in entries {
                 check.add(entry, *sealed)?;
             }
@@ -549,6 +704,14 @@ mod tests {
         let mut other = second;
         other.hash[0] ^= 1;
         assert_eq!(part(other, &chain[2..]), Err(Fault::Changed.at(3)));
+
+        // The place itself may have been noted.
+        let looked = Check::behind(second, noted([second])).unwrap();
+        assert!(looked.is_compared());
+        let looked = Check::behind(second, noted([other]));
+        assert_eq!(looked.unwrap_err(), Fault::HeadDiffers.at(2));
+        let looked = Check::behind(second, noted([chain[0].1])).unwrap();
+        assert!(!looked.is_compared());
     }
 
     #[test]
@@ -559,7 +722,7 @@ mod tests {
         };
         let mixed = sealed(vec![full(), other, full()]);
         assert_eq!(check(&mixed, None), Err(Fault::OtherTenant.at(2)));
-        let mut looked = Check::new(None);
+        let mut looked = Check::new(Known::default());
         assert_eq!(looked.tenant(), None);
         assert_eq!(looked.add(&mixed[0].0, mixed[0].1), Ok(()));
         assert_eq!(looked.tenant(), Some(full().tenant));

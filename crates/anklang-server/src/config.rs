@@ -243,7 +243,7 @@ impl Reader {
         let dispatch = self.flag("dispatch.enabled");
         let planning_horizon = self.whole("planning.horizon_days", 0..=366);
         let planning_hour = self.whole("planning.hour", 0..=23);
-        let audit_keep_days = self.whole("audit.keep_days", 0..=36_500);
+        let audit_keep_days = self.audit_keep_days();
         let dispatch_lease = self.whole("dispatch.lease_seconds", 1..=3_600);
         let dispatch_poll = self.whole("dispatch.poll_milliseconds", 10..=60_000);
         let channels = self.channels();
@@ -299,9 +299,7 @@ impl Reader {
             operation_lease: Duration::from_secs(operation_lease?),
             planning_horizon: planning_horizon?,
             planning_hour: u32::try_from(planning_hour?).ok()?,
-            audit_keep_days: i32::try_from(audit_keep_days?)
-                .ok()
-                .filter(|days| *days > 0),
+            audit_keep_days: audit_keep_days?,
             dispatch: dispatch? && roles?.worker,
             dispatch_lease: Duration::from_secs(dispatch_lease?),
             dispatch_poll: Duration::from_millis(dispatch_poll?),
@@ -398,6 +396,22 @@ impl Reader {
             );
         }
         found
+    }
+
+    /// For how many days entries of the audit log are kept; nothing inside: for ever.
+    fn audit_keep_days(&mut self) -> Option<Option<i32>> {
+        let path = "audit.keep_days";
+        let days = i32::try_from(self.whole(path, 0..=36_500)?).ok()?;
+        let least = anklang_domain::audit::LEAST_DAYS;
+        match u32::try_from(days).ok()? {
+            0 => Some(None),
+            given if given >= least => Some(Some(days)),
+            _ => {
+                let reason = format!("must be 0 (for ever), or at least {least}");
+                self.violations.add(path, reason);
+                None
+            }
+        }
     }
 
     /// A list of texts; empty when it is missing.

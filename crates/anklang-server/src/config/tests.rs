@@ -35,6 +35,19 @@ fn the_documented_file_holds_every_default() {
 }
 
 #[test]
+fn entries_of_the_audit_log_are_kept_for_ever_or_for_a_month_at_least() {
+    let days = |file: &str| read(file, &[]).map(|config| config.audit_keep_days);
+    assert_eq!(days(""), Ok(None));
+    assert_eq!(days("audit.keep_days = 0"), Ok(None));
+    assert_eq!(days("audit.keep_days = 30"), Ok(Some(30)));
+    for wrong in [1, 29] {
+        let found = days(&format!("audit.keep_days = {wrong}")).expect_err("too few");
+        let reason = "must be 0 (for ever), or at least 30";
+        assert_eq!(found, [("audit.keep_days".to_owned(), reason.to_owned())]);
+    }
+}
+
+#[test]
 fn numbers_come_from_files_and_variables_alike() {
     let numbers = |config: Config| {
         (

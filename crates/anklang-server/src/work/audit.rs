@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Entries that are sealed in one transaction.
 const PER_CHUNK: usize = 1_000;
 
-/// How often to look for entries that are too old.
+/// How often to look for entries that are too old; a tenant's go once a day, unless there are more than go at once.
 const RETIRE_EVERY: Duration = Duration::from_secs(3_600);
 /// Entries that go in one transaction.
 const GO_AT_ONCE: i32 = 20_000;

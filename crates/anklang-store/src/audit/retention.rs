@@ -30,7 +30,7 @@ pub struct Retired {
 }
 
 /// Removes the entries of which an entry says so, and says which go next: those that are older than so many days, at
-/// most `limit`. Nothing, when another server is at it.
+/// most `limit`; once a day, unless there are so many. Nothing, when another server is at it.
 pub async fn retire(
     store: &Store,
     tenant: TenantId,

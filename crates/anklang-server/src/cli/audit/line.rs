@@ -108,7 +108,7 @@ pub fn digest(text: &str) -> Result<[u8; 32], &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use anklang_domain::audit::BEGINNING;
+    use anklang_domain::audit::{BEGINNING, Known};
 
     use super::super::part::Part;
     use super::*;
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn whatever_is_changed_in_a_line_is_found() {
         let text = json(sealed());
-        let found = |text: &str| Part::new(None, None).look(Line::parse(text));
+        let found = |text: &str| Part::new(None, Known::default()).look(Line::parse(text));
         assert_eq!(found(&text), Ok(()));
         for (old, new) in [
             ("crm", "erp"),
@@ -197,7 +197,7 @@ mod tests {
 
         // A key of the file's own.
         let odd = text.replacen('{', "{\"\u{9b}2J\":1,", 1);
-        let why = Part::new(None, None)
+        let why = Part::new(None, Known::default())
             .look(Line::parse(&odd))
             .expect_err("changed");
         assert!(!clean(&why).contains('\u{9b}'), "{why}");
