@@ -41,6 +41,8 @@ pub enum Opening {
     Segfault,
     /// It works, but ends the process while there is a file `spoiled`.
     Spoil,
+    /// It fails, and repeats the secret.
+    Blab,
 }
 
 /// What the provider knows of the messages that it is asked about.
@@ -128,6 +130,10 @@ impl Channel for Testing {
                 std::process::abort()
             }
             Opening::Spoil => {}
+            Opening::Blab => {
+                let said = format!("nobody logs in with {}", config.token);
+                return Err(OpenError::Failed(said));
+            }
         }
         let record = config.record.map(|path| {
             let file = File::options().create(true).append(true).open(path);
@@ -240,15 +246,8 @@ impl Testing {
             "delay" => tokio::time::sleep(milliseconds).await,
             // Holds a thread of the runtime, as a bad plugin would.
             "block" => std::thread::sleep(milliseconds),
-            "log" => self.host.log(
-                Level::Warn,
-                "as told",
-                &[
-                    ("text", argument.to_owned()),
-                    ("account", self.account.clone()),
-                    ("message_id", message.message_id.clone()),
-                ],
-            ),
+            "log" => self.log(argument, message),
+            "blab" => self.blab(argument, message),
             "wait" => self.wait().await,
             "report" | "report-by-provider" => self.report(command, argument, message).await,
             // Tells whether it got its secret, and not which it is.
@@ -292,6 +291,33 @@ impl Testing {
         }
         Outcome::accepted(&message.message_id, SystemTime::now(), &self.account)
     }
+
+    fn log(&self, argument: &str, message: &Message) {
+        let fields = [
+            ("text", argument.to_owned()),
+            ("account", self.account.clone()),
+            ("message_id", message.message_id.clone()),
+        ];
+        self.host.log(Level::Warn, "as told", &fields);
+    }
+
+    /// The same, and says what it likes in lines and spans, as plugins without the SDK may.
+    fn blab(&self, argument: &str, message: &Message) {
+        self.log(argument, message);
+        let id = &message.message_id;
+        let said = argument.to_owned();
+        let line = [("message_id", said.clone()), (argument, said.clone())];
+        faults::say(&self.host, Level::Error, &format!("told of {said}"), &line);
+        let line = [("message_id", id.clone())];
+        faults::say(&self.host, Level::Info, &said, &line);
+        let span = [
+            ("message_ids", format!("{said},{id}")),
+            ("text", said.clone()),
+            (argument, id.clone()),
+        ];
+        faults::trace(&self.host, &format!("send to {said}"), &span);
+    }
+
     /// What no plugin should do to its process or its host; nothing by another name.
     fn break_down(&self, how: &str) {
         match how {
