@@ -230,7 +230,7 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
                     error = over => return Status::from(error).into_http(),
                 },
             };
-            response.map(|body| Body::new(Answer { body, call, over }))
+            response.map(|body| Body::new(Answer::new(body, call, over)))
         }
         Err(error) => Status::from(error).into_http(),
     }
