@@ -5,6 +5,7 @@
 //! [`break_down`] and [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
 
 mod peer;
+mod talk;
 
 use std::fs::File;
 use std::io::Write;
@@ -290,32 +291,6 @@ impl Testing {
             }
         }
         Outcome::accepted(&message.message_id, SystemTime::now(), &self.account)
-    }
-
-    fn log(&self, argument: &str, message: &Message) {
-        let fields = [
-            ("text", argument.to_owned()),
-            ("account", self.account.clone()),
-            ("message_id", message.message_id.clone()),
-        ];
-        self.host.log(Level::Warn, "as told", &fields);
-    }
-
-    /// The same, and says what it likes in lines and spans, as plugins without the SDK may.
-    fn blab(&self, argument: &str, message: &Message) {
-        self.log(argument, message);
-        let id = &message.message_id;
-        let said = argument.to_owned();
-        let line = [("message_id", said.clone()), (argument, said.clone())];
-        faults::say(&self.host, Level::Error, &format!("told of {said}"), &line);
-        let line = [("message_id", id.clone())];
-        faults::say(&self.host, Level::Info, &said, &line);
-        let span = [
-            ("message_ids", format!("{said},{id}")),
-            ("text", said.clone()),
-            (argument, id.clone()),
-        ];
-        faults::trace(&self.host, &format!("send to {said}"), &span);
     }
 
     /// What no plugin should do to its process or its host; nothing by another name.
