@@ -29,9 +29,9 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
     })
 }
 
-/// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values. None of
-/// these words is used of anything else, by it or by libraries.
-const NAMED: [&str; 15] = [
+/// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values: words that
+/// stand before nothing else, unlike type, user or field.
+const NAMED: [&str; 16] = [
     "class",
     "column",
     "constraint",
@@ -47,6 +47,7 @@ const NAMED: [&str; 15] = [
     "sequence",
     "table",
     "trigger",
+    "view",
 ];
 
 /// The quotes of libraries and of PostgreSQL's languages.
