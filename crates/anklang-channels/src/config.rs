@@ -106,6 +106,35 @@ pub(crate) fn redacted(schema: &Value, config: &Value) -> Value {
     shown
 }
 
+/// A text without the secrets that it quotes: what a plugin says when it does not open may do so.
+pub fn hide(mut text: String, values: &[Value]) -> String {
+    fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) if text.len() >= 4 => found.push(text),
+            Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+            Value::Object(members) => members.values().for_each(|item| texts(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    values.iter().for_each(|value| texts(value, &mut found));
+    for secret in found {
+        text = text.replace(secret, HIDDEN);
+    }
+    text
+}
+
+/// A text without the secrets of a configuration, which its schema marks.
+pub(crate) fn without_secrets(schema: &Value, config: &[u8], text: String) -> String {
+    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let paths = marked(schema, &config, is_secret);
+    let secrets: Vec<Value> = paths
+        .iter()
+        .filter_map(|path| config.pointer(path).cloned())
+        .collect();
+    hide(text, &secrets)
+}
+
 /// Whether a schema marks its value as a secret; for [`marked`].
 pub fn is_secret(_name: &str, schema: &Value) -> bool {
     schema["writeOnly"] == true
@@ -183,6 +212,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn secrets_go_from_what_a_plugin_says_and_the_rest_stays() {
+        let schema = json!({"properties": {
+            "host": {}, "login": {"properties": {"password": {"writeOnly": true}}},
+        }});
+        let config = json!({"host": "post.example", "login": {"password": "geheim"}});
+        let told = |config: &[u8]| {
+            let said = "no login at post.example with geheim".to_owned();
+            without_secrets(&schema, config, said)
+        };
+        let hidden = format!("no login at post.example with {HIDDEN}");
+        assert_eq!(told(config.to_string().as_bytes()), hidden);
+    }
 
     #[test]
     fn every_violation_is_named_without_values() {

@@ -120,6 +120,19 @@ pub enum OpenError {
     Timeout(Duration),
 }
 
+impl OpenError {
+    /// What may be logged: without the plugin's words, which may repeat what it was given.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            OpenError::Config(_) => "its configuration breaks its schema",
+            OpenError::Refused(_) => "the plugin refuses its configuration",
+            OpenError::Failed(_) => "the plugin failed to open",
+            OpenError::Init(_) => "the plugin's initialisation failed",
+            OpenError::Timeout(_) => "the plugin did not open in time",
+        }
+    }
+}
+
 fn listed(violations: &[ConfigViolation]) -> String {
     let texts: Vec<_> = violations.iter().map(ToString::to_string).collect();
     texts.join("; ")

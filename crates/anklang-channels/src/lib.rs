@@ -50,7 +50,7 @@ pub mod verify;
 
 pub use anklang_plugin_proto::v1 as proto;
 pub use board::{Counters, Events, PluginEvent, Telemetry};
-pub use config::{ConfigViolation, is_secret, marked};
+pub use config::{ConfigViolation, hide, is_secret, marked};
 pub use discover::{Found, discover, file_name};
 pub use error::{CallError, DrainError, LoadError, OpenError};
 pub use hosting::{HostProgram, Hosting, Isolation, ProcessOptions};

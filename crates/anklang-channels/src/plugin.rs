@@ -160,6 +160,11 @@ impl Plugin {
         Instance::open(self, config.to_string().into_bytes(), options).await
     }
 
+    /// What the plugin says of a configuration, without its secrets.
+    pub(crate) fn without_secrets(&self, config: &[u8], text: String) -> String {
+        config::without_secrets(&self.inner.schema, config, text)
+    }
+
     pub(crate) fn board(&self) -> &Arc<Switchboard> {
         &self.inner.board
     }

@@ -54,6 +54,33 @@ enum Now {
     Closed,
 }
 
+/// Why there is no session.
+struct Failure {
+    /// In our words alone, for logs.
+    kind: String,
+    /// For those whose settings they are: in the plugin's words as well, without secrets.
+    reason: String,
+}
+
+impl Failure {
+    /// A session has ended; nothing of that is in the plugin's words.
+    fn ended(reason: String) -> Self {
+        Self {
+            kind: reason.clone(),
+            reason,
+        }
+    }
+
+    /// Opening one has failed.
+    fn unopened(spec: &Spec, error: &OpenError) -> Self {
+        let said = format!("it did not open: {error}");
+        Self {
+            kind: format!("it did not open: {}", error.kind()),
+            reason: spec.plugin.without_secrets(&spec.config, said),
+        }
+    }
+}
+
 impl Shared {
     /// Opens the first session, or goes on trying to if the options say so.
     pub(crate) async fn open(
@@ -64,14 +91,14 @@ impl Shared {
         let first = match open_session(&spec, options, hub.clone()).await {
             Ok(session) => Ok(Arc::new(session)),
             Err(error @ (OpenError::Failed(_) | OpenError::Timeout(_))) if options.retry_open => {
-                Err(error.to_string())
+                Err(Failure::unopened(&spec, &error))
             }
             Err(error) => return Err(error),
         };
         let now = match &first {
             Ok(session) => Now::Up(Arc::clone(session)),
-            Err(reason) => Now::Down {
-                reason: reason.clone(),
+            Err(failure) => Now::Down {
+                reason: failure.reason.clone(),
                 next: Next::StartIn(Duration::ZERO),
                 until: Instant::now(),
             },
@@ -203,7 +230,7 @@ impl Shared {
     fn watch(
         self: Arc<Self>,
         generation: u64,
-        first: Result<Arc<Session>, String>,
+        first: Result<Arc<Session>, Failure>,
         spec: Arc<Spec>,
     ) {
         if first.as_ref().map_or(true, |session| session.may_end()) {
@@ -214,27 +241,27 @@ impl Shared {
     async fn supervise(
         self: Arc<Self>,
         generation: u64,
-        first: Result<Arc<Session>, String>,
+        first: Result<Arc<Session>, Failure>,
         spec: Arc<Spec>,
     ) {
         let mut breaker = Breaker::new(&spec.plugin.hosting().process);
-        let mut reason = match first {
+        let mut failure = match first {
             Ok(first) => {
                 breaker.up(Instant::now());
-                first.ended().await
+                Failure::ended(first.ended().await)
             }
-            Err(reason) => reason,
+            Err(failure) => failure,
         };
         loop {
             let next = breaker.failed(Instant::now());
-            if !self.is_down(generation, &reason, next) {
+            if !self.is_down(generation, &failure, next) {
                 return;
             }
             sleep(next.wait()).await;
             let Some(hub) = self.hub(generation) else {
                 return;
             };
-            reason = match open_session(&spec, self.options, hub).await {
+            failure = match open_session(&spec, self.options, hub).await {
                 Ok(session) => {
                     breaker.up(Instant::now());
                     let session = Arc::new(session);
@@ -245,31 +272,41 @@ impl Shared {
                     if !session.may_end() {
                         return;
                     }
-                    session.ended().await
+                    Failure::ended(session.ended().await)
                 }
-                Err(error) => format!("it did not open: {error}"),
+                Err(error) => Failure::unopened(&spec, &error),
             };
         }
     }
 
     /// Notes a failure; `false` if that is nobody's business any more.
-    fn is_down(&self, generation: u64, reason: &str, next: Next) -> bool {
+    fn is_down(&self, generation: u64, failure: &Failure, next: Next) -> bool {
         let mut state = self.state();
         if state.generation != generation || matches!(state.now, Now::Closed) {
             return false;
         }
         state.failures += 1;
         let (plugin, instance) = (&state.spec.plugin.manifest().id, self.number);
+        let Failure { kind, reason } = failure;
         match next {
             Next::StartIn(wait) => {
-                tracing::warn!(plugin, instance, reason, ?wait, "a plugin failed");
+                tracing::warn!(plugin, instance, reason = kind, ?wait, "a plugin failed");
             }
             Next::TryIn(wait) => {
-                tracing::error!(plugin, instance, reason, ?wait, "a plugin is left alone");
+                tracing::error!(
+                    plugin,
+                    instance,
+                    reason = kind,
+                    ?wait,
+                    "a plugin is left alone"
+                );
             }
         }
+        if kind != reason {
+            tracing::debug!(plugin, instance, reason, "why a plugin failed");
+        }
         state.now = Now::Down {
-            reason: reason.to_owned(),
+            reason: reason.clone(),
             next,
             until: Instant::now() + next.wait(),
         };

@@ -240,6 +240,24 @@ async fn one_that_was_left_alone_is_tried_until_it_opens() {
     assert_eq!(kind(&send(&instance, "x").await), "accepted");
 }
 
+#[tokio::test]
+async fn one_that_fails_to_open_says_why_without_its_secrets() {
+    let plugin = plugin(hosted(|_| {}));
+    let config = json!({ "account": "a", "opening": "blab", "token": "geheim" });
+    let options = InstanceOptions {
+        retry_open: true,
+        ..Default::default()
+    };
+    let instance = plugin.open_with(&config, options).await.unwrap();
+    // The first time, and whenever it is tried again.
+    for again in 0..2 {
+        until("a try", async || instance.failures() > again).await;
+        let why = down(&instance);
+        assert!(why.contains("nobody logs in with ****"), "{why}");
+        assert!(!why.contains("geheim"), "{why}");
+    }
+}
+
 /// Kills at any moment, against a peer that remembers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_each_message_has_one_true_outcome() {

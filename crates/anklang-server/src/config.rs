@@ -30,6 +30,7 @@ pub use auth::{
     AuthConfig, AuthMode, CertificateConfig, CertificateName, IssuerConfig, TokenConfig, TokensFile,
 };
 pub use channels::ChannelsConfig;
+pub use database::DatabaseCertificate;
 pub use documents::{DocumentsConfig, S3Config, StoreConfig};
 pub use handover::{DATABASE_KEY, HandoverConfig};
 pub use limits::{AtOnce, ConnectionsConfig, LimitsConfig};
@@ -89,6 +90,8 @@ pub struct Config {
     pub direct: Option<Login>,
     /// A standby for what reads much.
     pub replica: Option<ReplicaConfig>,
+    /// The certificate that all of these are shown, if they are.
+    pub database_certificate: Option<DatabaseCertificate>,
     /// At most so many connections.
     pub connections: usize,
     /// Whether to migrate at the start.
@@ -283,6 +286,7 @@ impl Reader {
             database: logins.main,
             direct: logins.direct,
             replica: logins.replica,
+            database_certificate: logins.certificate,
             connections: usize::try_from(connections?).ok()?,
             migrate: migrate?,
             documents: documents?,

@@ -249,8 +249,12 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
     }
     let (own, stop) = with();
     workers.spawn(telemetry::backlog::run(own, stop));
+    if let Some(certificate) = app.config.database_certificate.clone() {
+        // Also while the server drains: its last connections are shown what is good then.
+        workers.spawn(reload::follow(certificate, app.stopping.clone()));
+    }
     if roles.api {
-        workers.spawn(app.auth.clone().run(ending.clone()));
+        app.auth.start(&workers, ending);
         // What is left of calls when the server stops is read from the primary.
         let (app, stop) = with();
         workers.spawn(async move {

@@ -26,7 +26,7 @@ pub use peer::{Names, Peer, Shown};
 pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
-use crate::reload::Reload;
+use crate::reload::{self, Reload};
 use files::Files;
 
 /// What the port speaks TLS with. Cheap to clone.
@@ -83,7 +83,7 @@ impl Reload for Tls {
 
     async fn look(&mut self) -> Result<bool, Violations> {
         let (settings, before) = (Arc::clone(&self.settings), Arc::clone(&self.files));
-        let looked = tokio::task::spawn_blocking(move || -> Result<_, Violations> {
+        let looked = reload::read(Self::WHAT, move || {
             let files = Files::read(&settings)?;
             if files == *before {
                 return Ok(None);
@@ -91,7 +91,7 @@ impl Reload for Tls {
             let current = files.server_config(&settings)?;
             Ok(Some((files, current)))
         });
-        let Some((files, current)) = looked.await.unwrap_or(Ok(None))? else {
+        let Some((files, current)) = looked.await? else {
             return Ok(false);
         };
         self.files = Arc::new(files);

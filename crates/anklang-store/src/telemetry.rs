@@ -29,18 +29,16 @@ pub fn traceparent_of(context: &SpanContext) -> Option<String> {
     })
 }
 
-/// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values.
-const NAMED: [&str; 21] = [
+/// What stands before names of the schema and of the operator, which PostgreSQL quotes as it quotes values: words that
+/// stand before nothing else, unlike type, user or field.
+const NAMED: [&str; 16] = [
     "class",
     "column",
     "constraint",
     "database",
     "extension",
-    "field",
     "function",
-    "host",
     "index",
-    "parameter",
     "policy",
     "procedure",
     "relation",
@@ -49,21 +47,24 @@ const NAMED: [&str; 21] = [
     "sequence",
     "table",
     "trigger",
-    "type",
-    "user",
     "view",
+];
+
+/// The quotes of libraries and of PostgreSQL's languages.
+const QUOTES: [char; 14] = [
+    '"', '\'', '`', '´', '“', '”', '„', '‘', '’', '‚', '»', '«', '›', '‹',
 ];
 
 /// What a database, a decoder or a template says, up to the first value that it quotes: for logs, which say
 /// nothing of customers. Where a value ends is not sure, as it may hold quotes itself.
 pub fn without_values(text: &str) -> String {
-    const QUOTES: [char; 7] = ['"', '`', '“', '”', '„', '»', '«'];
     let mut told = String::new();
     let mut rest = text;
-    while let Some((before, quoted)) = rest.split_once(QUOTES) {
+    while let Some((before, quote, quoted)) = next_quote(rest) {
         told.push_str(before);
         let noun = before.split_whitespace().next_back().unwrap_or_default();
-        let named = quoted.split_once(QUOTES).filter(|_| NAMED.contains(&noun));
+        let is_named = quote == '"' && NAMED.contains(&noun);
+        let named = quoted.split_once('"').filter(|_| is_named);
         let Some((name, after)) = named else {
             told.push('…');
             return told;
@@ -75,6 +76,20 @@ pub fn without_values(text: &str) -> String {
     }
     told.push_str(rest);
     told
+}
+
+/// The first quote, with what is before and after it. An apostrophe is none, as in isn't.
+fn next_quote(text: &str) -> Option<(&str, char, &str)> {
+    let is_letter = |c: &char| c.is_alphanumeric();
+    text.match_indices(QUOTES).find_map(|(at, found)| {
+        let (before, after) = text.split_at_checked(at)?;
+        let (quote, after) = (found.chars().next()?, after.strip_prefix(found)?);
+        let ending = after.chars().take_while(is_letter).count();
+        let is_apostrophe = matches!(quote, '\'' | '’')
+            && before.chars().next_back().as_ref().is_some_and(is_letter)
+            && (1..=2).contains(&ending);
+        (!is_apostrophe).then_some((before, quote, after))
+    })
 }
 
 /// How much of one kind waits, over all tenants.
@@ -236,9 +251,22 @@ mod tests {
             ("unknown variant `Erika`, expected `x`", "unknown variant …"),
             (
                 "invalid value for parameter \"TimeZone\": \"Erika\"",
-                "invalid value for parameter \"TimeZone\": …",
+                "invalid value for parameter …",
             ),
             ("column \"never ends", "column …"),
+            ("unknown field `Erika`, expected `name`", "unknown field …"),
+            (
+                "missing type \"Erika\" of user \"Muster\"",
+                "missing type …",
+            ),
+            ("no such column `Erika`", "no such column …"),
+            ("column 'Erika' is unknown", "column …"),
+            (
+                "what isn't there can't be 'Erika'",
+                "what isn't there can't be …",
+            ),
+            ("a value of ‚Erika‘", "a value of …"),
+            ("'Erika' is no date", "…"),
         ] {
             assert_eq!(without_values(said), told);
         }

@@ -91,12 +91,16 @@ impl Host {
     /// goes into the fields, which the host writes at its level `debug` alone, as a reason in somebody's
     /// words may repeat an address. Neither may contain secrets.
     pub fn log(&self, level: Level, message: &'static str, fields: &[(&str, String)]) {
-        let event = LogEvent {
+        self.line(&LogEvent {
             level: level.into(),
             message: message.into(),
             fields: owned(fields),
             time: Some(SystemTime::now().into()),
-        };
+            fixed: true,
+        });
+    }
+
+    pub(crate) fn line(&self, event: &LogEvent) {
         self.raw
             .event(self.inst_id, ANK_EV_LOG, &event.encode_to_vec());
     }
@@ -141,7 +145,7 @@ impl Host {
     }
 }
 
-fn owned(fields: &[(&str, String)]) -> HashMap<String, String> {
+pub(crate) fn owned(fields: &[(&str, String)]) -> HashMap<String, String> {
     fields
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.clone()))

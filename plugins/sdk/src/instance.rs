@@ -61,7 +61,10 @@ impl<C: Channel> Instance<C> {
         let (started, count) = (SystemTime::now(), request.messages.len());
         let ids = request.messages.iter().map(|m| &m.message_id[..]);
         let ids = named(ids);
-        let outcomes = self.channel.send(request.messages).await;
+        let sending = self.channel.send(request.messages);
+        #[cfg(feature = "faults")]
+        let sending = crate::faults::TRACE.scope(request.traceparent.clone(), sending);
+        let outcomes = sending.await;
         self.span("send", request.traceparent, started, count, ids);
         SendReply { outcomes }.encode_to_vec()
     }

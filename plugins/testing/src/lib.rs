@@ -5,6 +5,7 @@
 //! [`break_down`] and [`Testing::send`]. The configuration says how opening goes: see [`Opening`].
 
 mod peer;
+mod talk;
 
 use std::fs::File;
 use std::io::Write;
@@ -41,6 +42,8 @@ pub enum Opening {
     Segfault,
     /// It works, but ends the process while there is a file `spoiled`.
     Spoil,
+    /// It fails, and repeats the secret.
+    Blab,
 }
 
 /// What the provider knows of the messages that it is asked about.
@@ -128,6 +131,10 @@ impl Channel for Testing {
                 std::process::abort()
             }
             Opening::Spoil => {}
+            Opening::Blab => {
+                let said = format!("nobody logs in with {}", config.token);
+                return Err(OpenError::Failed(said));
+            }
         }
         let record = config.record.map(|path| {
             let file = File::options().create(true).append(true).open(path);
@@ -240,15 +247,8 @@ impl Testing {
             "delay" => tokio::time::sleep(milliseconds).await,
             // Holds a thread of the runtime, as a bad plugin would.
             "block" => std::thread::sleep(milliseconds),
-            "log" => self.host.log(
-                Level::Warn,
-                "as told",
-                &[
-                    ("text", argument.to_owned()),
-                    ("account", self.account.clone()),
-                    ("message_id", message.message_id.clone()),
-                ],
-            ),
+            "log" => self.log(argument, message),
+            "blab" => self.blab(argument, message),
             "wait" => self.wait().await,
             "report" | "report-by-provider" => self.report(command, argument, message).await,
             // Tells whether it got its secret, and not which it is.
@@ -292,6 +292,7 @@ impl Testing {
         }
         Outcome::accepted(&message.message_id, SystemTime::now(), &self.account)
     }
+
     /// What no plugin should do to its process or its host; nothing by another name.
     fn break_down(&self, how: &str) {
         match how {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use anklang_channels::hide;
 use anklang_channels::{is_secret, marked};
 use anklang_domain::TenantId;
 use serde::{Deserialize, Serialize};
@@ -230,24 +231,6 @@ pub fn open(
 
 fn context(tenant: TenantId, account: &str) -> String {
     format!("channel_account/{tenant}/{account}")
-}
-
-/// A text without the secrets that it quotes: what a plugin says when it does not open may do so.
-pub fn hide(mut text: String, values: &[Value]) -> String {
-    fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
-        match value {
-            Value::String(text) if text.len() >= 4 => found.push(text),
-            Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
-            Value::Object(members) => members.values().for_each(|item| texts(item, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    values.iter().for_each(|value| texts(value, &mut found));
-    for secret in found {
-        text = text.replace(secret, "********");
-    }
-    text
 }
 
 #[cfg(test)]

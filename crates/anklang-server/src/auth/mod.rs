@@ -25,11 +25,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::future::{join, join_all};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use crate::config::{AuthConfig, AuthMode};
@@ -88,20 +88,20 @@ impl Auth {
         })))
     }
 
-    /// Keeps the keys of issuers and the file of tokens fresh until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Keeps the keys of issuers and the file of tokens fresh until `stop`, each by itself: what befalls one does
+    /// not end the others.
+    pub fn start(&self, workers: &TaskTracker, stop: &CancellationToken) {
         let Some(trusted) = &self.0.trusted else {
             return;
         };
-        let fresh = join_all(trusted.issuers.iter().map(|i| i.keys.keep_fresh()));
-        let tokens = async {
-            if let Some(file) = trusted.tokens.file() {
-                reload::follow(file, stop.clone()).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = join(fresh, tokens) => {}
+        for issuer in &trusted.issuers {
+            let (keys, stop) = (Arc::clone(&issuer.keys), stop.clone());
+            workers.spawn(async move {
+                stop.run_until_cancelled(keys.keep_fresh()).await;
+            });
+        }
+        if let Some(file) = trusted.tokens.file() {
+            workers.spawn(reload::follow(file, stop.clone()));
         }
     }
 
@@ -230,7 +230,7 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
                     error = over => return Status::from(error).into_http(),
                 },
             };
-            response.map(|body| Body::new(Answer { body, call, over }))
+            response.map(|body| Body::new(Answer::new(body, call, over)))
         }
         Err(error) => Status::from(error).into_http(),
     }

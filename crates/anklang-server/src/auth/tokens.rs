@@ -18,7 +18,7 @@ use super::validity::Validity;
 use super::{Known, Principal};
 use crate::config::{TokenConfig, TokensFile};
 use crate::grpc::error::ApiError;
-use crate::reload::Reload;
+use crate::reload::{self, Reload};
 
 /// What all of them begin with, so that people and scanners for lost secrets know them.
 const PREFIX: &str = "anklang_";
@@ -168,11 +168,8 @@ impl Reload for Following {
 
     async fn look(&mut self) -> Result<bool, Violations> {
         let (path, settings) = (self.file.path.clone(), Arc::clone(&self.settings));
-        let read = tokio::task::spawn_blocking(move || TokensFile::read(&path, &settings));
-        let Ok(read) = read.await else {
-            return Ok(false);
-        };
-        let tokens = read?;
+        let reading = move || TokensFile::read(&path, &settings);
+        let tokens = reload::read(Self::WHAT, reading).await?;
         if tokens == self.file.tokens {
             return Ok(false);
         }

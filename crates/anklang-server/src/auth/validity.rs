@@ -2,6 +2,7 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use anklang_store::call::Call;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::tokens::Listed;
 use crate::grpc::error::ApiError;
@@ -60,14 +62,36 @@ impl Validity {
 }
 
 /// A response's body on its way: what a stream does while it is read is work for its call. It ends when its caller
-/// is known no more.
+/// is known no more, also when nobody reads it: then it is let go at once, with all that it holds.
 pub struct Answer {
-    /// What is on its way.
-    pub body: Body,
-    /// Whose work it is.
-    pub call: Call,
+    /// What is on its way; nothing once the caller is known no more.
+    body: Held,
+    call: Call,
     /// When it ends early, of streams alone: what is made already may be taken.
-    pub over: Option<Over>,
+    over: Option<AbortOnDropHandle<ApiError>>,
+}
+
+type Held = Arc<Mutex<Option<Body>>>;
+
+fn hold(body: &Held) -> MutexGuard<'_, Option<Body>> {
+    body.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Answer {
+    /// A body, whose work it is, and what ends it early.
+    pub fn new(body: Body, call: Call, over: Option<Over>) -> Self {
+        let body = Arc::new(Mutex::new(Some(body)));
+        let over = over.map(|over| {
+            let body = Arc::clone(&body);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let error = over.await;
+                let ended = hold(&body).take();
+                drop(ended);
+                error
+            }))
+        });
+        Answer { body, call, over }
+    }
 }
 
 impl HttpBody for Answer {
@@ -81,21 +105,28 @@ impl HttpBody for Answer {
         let Answer { body, call, over } = &mut *self;
         // First of all: a stream that always has something to tell ends as well.
         if let Some(end) = over
-            && let Poll::Ready(error) = end.as_mut().poll(cx)
+            && let Poll::Ready(ended) = Pin::new(end).poll(cx)
         {
             *over = None;
-            *body = Body::empty();
+            *hold(body) = Some(Body::empty());
+            let unknown = || ApiError::Unauthenticated("the token counts no more".to_owned());
+            let error = ended.unwrap_or_else(|_| unknown());
             return Poll::Ready(Some(Ok(Frame::trailers(error.trailers()))));
         }
-        call.sync_scope(|| Pin::new(body).poll_frame(cx))
+        match &mut *hold(body) {
+            Some(body) => call.sync_scope(|| Pin::new(body).poll_frame(cx)),
+            // The task that has emptied it is about to say why.
+            None => Poll::Pending,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        hold(&self.body).as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let body = hold(&self.body);
+        body.as_ref().map_or_else(SizeHint::new, Body::size_hint)
     }
 }
 
@@ -117,6 +148,39 @@ mod tests {
         }
     }
 
+    async fn until_let_go(body: &Held) {
+        while hold(body).is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_reads_is_let_go_with_its_token() {
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let over: Over = Box::pin(async move {
+            let _ = ended.await;
+            ApiError::Unauthenticated("taken out".to_owned())
+        });
+        // What a stream holds, e.g. its place.
+        let place = Arc::new(());
+        let held = Arc::clone(&place);
+        let endless = futures::stream::repeat_with(move || {
+            drop(Arc::clone(&held));
+            Ok::<_, std::io::Error>(Bytes::from_static(b"more"))
+        });
+        let mut answer = Answer::new(Body::from_stream(endless), call(), Some(over));
+        let first = answer.frame().await.expect("a frame").expect("no fault");
+        assert!(first.is_data());
+        assert_eq!(Arc::strong_count(&place), 2);
+        end.send(()).expect("it waits");
+        until_let_go(&answer.body).await;
+        assert_eq!(Arc::strong_count(&place), 1);
+        // Whoever reads on is told.
+        let last = answer.collect().await.expect("no fault");
+        let status = last.trailers().and_then(|t| t.get("grpc-status")).cloned();
+        assert_eq!(status.expect("a status"), "16");
+    }
+
     #[tokio::test]
     async fn a_stream_ends_with_its_token_and_says_why() {
         let until = Some(SystemTime::now() - Duration::from_secs(1));
@@ -124,11 +188,8 @@ mod tests {
             until,
             listed: None,
         };
-        let answer = Answer {
-            body: Body::from("more and more"),
-            call: call(),
-            over: over.over(),
-        };
+        let answer = Answer::new(Body::from("more and more"), call(), over.over());
+        until_let_go(&answer.body).await;
         let all = answer.collect().await.expect("no fault");
         let status = all.trailers().and_then(|t| t.get("grpc-status")).cloned();
         assert_eq!(status.expect("a status"), "16");
@@ -146,11 +207,7 @@ mod tests {
         .over()
         .expect("it ends");
         assert!((&mut over).now_or_never().is_none());
-        let answer = Answer {
-            body: Body::from("all of it"),
-            call: call(),
-            over: Some(over),
-        };
+        let answer = Answer::new(Body::from("all of it"), call(), Some(over));
         let all = answer.collect().await.expect("no fault").to_bytes();
         assert_eq!(&all[..], b"all of it");
     }

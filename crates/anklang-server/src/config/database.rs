@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anklang_domain::Violations;
 use anklang_store::{CertificateFault, ClientCertificate, Login, Pooler, ReplicaConfig, Store};
 
 use super::{Config, Reader};
 use crate::outside::system_roots;
+use crate::reload::{self, Reload};
 use crate::tls;
 
 const CERTIFICATE: &str = "database.tls_certificate";
@@ -16,11 +18,48 @@ const KEY: &str = "database.tls_key";
 const NO_TLS: &str =
     "is of no use unless database.url has sslmode=require, verify-ca or verify-full";
 
+/// How often the files of the certificate are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The certificate that the database is shown, whose files may change while the server runs.
+#[derive(Debug, Clone)]
+pub struct DatabaseCertificate(Arc<ClientCertificate>);
+
+impl Reload for DatabaseCertificate {
+    const WHAT: &'static str = "The certificate for the database";
+    const FILES: &'static str = "database";
+
+    fn every(&self) -> Duration {
+        LOOK
+    }
+
+    async fn look(&mut self) -> Result<bool, Violations> {
+        let shown = Arc::clone(&self.0);
+        let reading = move || {
+            let mut violations = Violations::new();
+            let looked = shown
+                .look()
+                .map_err(|fault| refused(&mut violations, fault));
+            violations.finish(looked.unwrap_or(false))
+        };
+        reload::read(Self::WHAT, reading).await
+    }
+}
+
+/// Notes what is wrong with the certificate, or its key.
+fn refused(violations: &mut Violations, fault: CertificateFault) {
+    match fault {
+        CertificateFault::Certificate(why) => violations.add(CERTIFICATE, why),
+        CertificateFault::Key(why) => violations.add(KEY, why),
+    }
+}
+
 /// What is logged in to.
 pub(super) struct Logins {
     pub(super) main: Login,
     pub(super) direct: Option<Login>,
     pub(super) replica: Option<ReplicaConfig>,
+    pub(super) certificate: Option<DatabaseCertificate>,
 }
 
 impl Config {
@@ -100,25 +139,23 @@ impl Reader {
             main,
             direct,
             replica,
+            certificate: shown.map(DatabaseCertificate),
         })
     }
 
     /// The certificate to show to the database, if there is one.
     fn shown(&mut self) -> Option<Option<Arc<ClientCertificate>>> {
         let (certificate, key) = (self.file(CERTIFICATE), self.file(KEY));
-        let (field, why) = match (certificate?, key?) {
+        match (certificate?, key?) {
             (None, None) => return Some(None),
             (Some(certificate), Some(key)) => match ClientCertificate::open(certificate, key) {
                 Ok(shown) => return Some(Some(Arc::new(shown))),
-                Err(CertificateFault::Certificate(why)) => (CERTIFICATE, why),
-                Err(CertificateFault::Key(why)) => (KEY, why),
+                Err(fault) => refused(&mut self.violations, fault),
             },
-            (_, _) => (
-                CERTIFICATE,
-                "and tls_key must both be given, or neither".to_owned(),
-            ),
-        };
-        self.violations.add(field, why);
+            (_, _) => self
+                .violations
+                .add(CERTIFICATE, "and tls_key must both be given, or neither"),
+        }
         None
     }
 

@@ -8,7 +8,6 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::IsTerminal;
 
-use anklang_store::telemetry::without_values;
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use tracing::level_filters::LevelFilter;
@@ -23,6 +22,16 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::{TARGET, Telemetry};
 
+/// Target of the line that something panicked, which every filter lets through.
+const PANICS: &str = "anklang::panic";
+
+/// The filter that is wanted, which does not hide panics.
+fn filtered(wanted: &str) -> EnvFilter {
+    // A filter that says nothing is one for errors.
+    let wanted = if wanted.is_empty() { "error" } else { wanted };
+    EnvFilter::new(format!("{PANICS}=error,{wanted}"))
+}
+
 /// Whether a line is exported: it is one of our crates, and of a level that holds nothing personal.
 fn is_exported(line: &Metadata<'_>) -> bool {
     let target = line.target();
@@ -34,7 +43,7 @@ pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    let logged = EnvFilter::new(filter).and(filter_fn(|meta| meta.target() != TARGET));
+    let logged = filtered(filter).and(filter_fn(|meta| meta.target() != TARGET));
     let lines = match json {
         true => lines.json().map_event_format(Traced).boxed(),
         false => lines.boxed(),
@@ -51,7 +60,7 @@ pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
     });
     let records = telemetry.lines().map(|provider| {
         let exported = filter_fn(is_exported).with_max_level_hint(LevelFilter::INFO);
-        OpenTelemetryTracingBridge::new(provider).with_filter(EnvFilter::new(filter).and(exported))
+        OpenTelemetryTracingBridge::new(provider).with_filter(filtered(filter).and(exported))
     });
     // A second call (a test) keeps the first.
     let _ = tracing_subscriber::registry()
@@ -61,17 +70,21 @@ pub fn init(filter: &str, json: bool, telemetry: &Telemetry) {
         .try_init();
 }
 
-/// Panics are lines like any other from now on: a panic's words may quote what it stumbled over.
+/// Panics are lines from now on, which say where. Their words may show what they stumbled over, and are for `debug`.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
-        let words = panic.payload_as_str().unwrap_or_default();
         let backtrace = Backtrace::capture();
         let is_there = backtrace.status() == BacktraceStatus::Captured;
         let backtrace = is_there.then(|| backtrace.to_string());
-        tracing::error!(at, backtrace, "panicked: {}", without_values(words));
-        tracing::debug!(at, "panicked: {words}");
+        let words = panic.payload_as_str().unwrap_or_default();
+        tell_panic(at, backtrace, words);
     }));
+}
+
+fn tell_panic(at: Option<String>, backtrace: Option<String>, words: &str) {
+    tracing::error!(target: PANICS, at, backtrace, "panicked");
+    tracing::debug!(at, "panicked: {words}");
 }
 
 /// A JSON line with the trace's ids before the rest.
@@ -112,6 +125,8 @@ where
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use tracing::field::{Field, Visit};
+
     use super::*;
 
     /// Notes which lines are exported.
@@ -123,6 +138,53 @@ mod tests {
                 let line = format!("{} {}", event.metadata().level(), event.metadata().target());
                 self.0.lock().expect("not poisoned").push(line);
             }
+        }
+    }
+
+    /// Notes all that lines say.
+    struct Saying(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Saying {
+        fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            struct All(String);
+            impl Visit for All {
+                fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                    self.0 += &format!(" {field}={value:?}");
+                }
+            }
+            let mut all = All(event.metadata().level().to_string());
+            event.record(&mut all);
+            self.0.lock().expect("not poisoned").push(all.0);
+        }
+    }
+
+    #[test]
+    fn panics_say_where_whatever_is_filtered_and_their_words_to_who_debugs() {
+        for (filter, debugs) in [
+            ("info", false),
+            ("off", false),
+            ("", false),
+            ("anklang_store=info", false),
+            ("anklang=off,anklang_server=off", false),
+            ("info,anklang_server=debug", true),
+        ] {
+            let found = Arc::<Mutex<Vec<String>>>::default();
+            let saying = Saying(Arc::clone(&found)).with_filter(filtered(filter));
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(saying), || {
+                let at = Some("birth.rs:7:3".to_owned());
+                tell_panic(at, None, "a date: OutOfRange(1980-02-30)");
+            });
+            let found = found.lock().expect("not poisoned");
+            let (first, rest) = found.split_first().expect("it is told");
+            assert!(first.starts_with("ERROR"), "{filter}: {first}");
+            assert!(first.contains("birth.rs:7:3"), "{filter}: {first}");
+            assert!(!first.contains("1980"), "{filter}: {first}");
+            let is_told = rest.iter().any(|line| line.contains("1980-02-30"));
+            assert_eq!(
+                (is_told, rest.len()),
+                (debugs, usize::from(debugs)),
+                "{filter}"
+            );
         }
     }
 

@@ -177,7 +177,7 @@ pub fn database(answers: bool) {
     METERS.database.record(u64::from(answers), &[]);
 }
 
-/// Whether files that changed do not fit: those of "tls" or "tokens".
+/// Whether files that changed do not fit: those of "tls", "tokens" or "database".
 pub fn files_refused(files: &'static str, refused: bool) {
     METERS
         .files_refused

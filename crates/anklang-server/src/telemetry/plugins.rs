@@ -1,8 +1,9 @@
 //! What plugins tell of their work: lines for our log, with the account and the message that they are
 //! about; and spans, which come finished, with the context that their call was given.
 //!
-//! A line's text is fixed. Its fields say what others said, e.g. a mail server that repeats an address, and
-//! are for `debug` alone.
+//! What leaves of it is not left to them. Of a line that is the text if the plugin says that it is fixed, as the SDK
+//! sees to, and the message's id; of a span a name that is one and the messages' ids. All other words – e.g. of a
+//! mail server that repeats an address – are for `debug` alone.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,19 +14,25 @@ use anklang_store::message::printable;
 use opentelemetry::trace::{Span, SpanKind, Status, Tracer};
 use opentelemetry::{KeyValue, global};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::spans::{context, is_sampled};
 use crate::accounts::Account;
 use crate::work::App;
 
-/// The most attributes of a plugin's span or fields of its line, and the most characters of a text in
-/// them: the ids of eight messages fit.
-const MAX_ATTRIBUTES: usize = 16;
-const MAX_TEXT: usize = 300;
+/// The most fields of a line, and messages of a span.
+const MAX_FIELDS: usize = 16;
+const MAX_MESSAGES: usize = 8;
 
 /// The field and the attribute that name messages.
 const MESSAGE: &str = "message_id";
 const MESSAGES: &str = "message_ids";
+
+/// What stands for a line whose words may be anybody's, and for a span's name that is none.
+const SOME_LINE: &str = "a plugin's line";
+const SOME_SPAN: &str = "plugin";
+/// The longest name of a span.
+const LONGEST_NAME: usize = 40;
 
 /// Passes an account's lines and spans on, until its instance is closed; spans only when they are
 /// exported.
@@ -34,7 +41,7 @@ pub async fn forward(app: App, account: Arc<Account>, mut telemetry: mpsc::Recei
     while let Some(told) = telemetry.recv().await {
         match told {
             Told::Log(line) => log(&account, &line),
-            Told::Span(span) if exports => export(&account, span),
+            Told::Span(span) if exports => export(&account, &span),
             Told::Span(_) | Told::Metric(_) => {}
         }
     }
@@ -42,51 +49,54 @@ pub async fn forward(app: App, account: Arc<Account>, mut telemetry: mpsc::Recei
 
 fn log(account: &Account, line: &LogEvent) {
     let (plugin, account) = (&account.plugin.manifest().id[..], &account.id[..]);
-    let text = printable(&line.message);
-    let message_id = line.fields.get(MESSAGE).map(|id| printable(id));
-    let others = line.fields.iter().filter(|(name, _)| *name != MESSAGE);
+    let said = printable(&line.message);
+    let text = if line.fixed { &said[..] } else { SOME_LINE };
+    let message_id = line.fields.get(MESSAGE).and_then(|said| id(said));
+    let fields = line.fields.iter();
+    let others = fields.filter(|(name, _)| *name != MESSAGE || message_id.is_none());
     let mut fields: Vec<(String, String)> = others
-        .take(MAX_ATTRIBUTES)
+        .take(MAX_FIELDS)
         .map(|(name, value)| (printable(name), printable(value)))
         .collect();
     fields.sort();
+    let tells_more = !fields.is_empty() || !line.fixed;
     match line.level() {
         Level::Debug => {}
         Level::Unspecified | Level::Info => tracing::info!(plugin, account, message_id, "{text}"),
         Level::Warn => tracing::warn!(plugin, account, message_id, "{text}"),
         Level::Error => tracing::error!(plugin, account, message_id, "{text}"),
     }
-    if !fields.is_empty() || line.level() == Level::Debug {
-        tracing::debug!(plugin, account, message_id, ?fields, "{text}");
+    if tells_more || line.level() == Level::Debug {
+        tracing::debug!(plugin, account, message_id, ?fields, "{said}");
     }
 }
 
-/// A plugin says what it likes: it is cut to what fits.
-fn export(account: &Account, event: SpanEvent) {
+fn export(account: &Account, event: &SpanEvent) {
     let parent = context(Some(&event.traceparent));
     if !is_sampled(&parent) {
         return;
     }
     let plugin = &account.plugin.manifest().id;
-    let cut = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
     let mut attributes = vec![
         KeyValue::new("anklang.plugin", plugin.clone()),
         KeyValue::new("messaging.destination.name", account.id.clone()),
     ];
+    let ids = event.attributes.get(MESSAGES).map(|said| ids(said));
+    let ids = ids.unwrap_or_default();
     // The convention knows one message; of a batch each id is in ours.
-    let ids = event.attributes.get(MESSAGES).map(|ids| cut(ids));
-    if let Some(id) = ids.filter(|ids| !ids.is_empty() && !ids.contains(',')) {
-        attributes.push(KeyValue::new("messaging.message.id", id));
+    if let [id] = &ids[..] {
+        attributes.push(KeyValue::new("messaging.message.id", id.clone()));
     }
-    let told = event.attributes.iter().take(MAX_ATTRIBUTES);
-    attributes.extend(told.map(|(k, v)| KeyValue::new(format!("plugin.{}", cut(k)), cut(v))));
+    if !ids.is_empty() {
+        attributes.push(KeyValue::new("plugin.message_ids", ids.join(",")));
+    }
     let time = |at: Option<prost_types::Timestamp>| {
         at.and_then(|at| SystemTime::try_from(at).ok())
             .unwrap_or_else(SystemTime::now)
     };
     let tracer = global::tracer("anklang");
     let mut span = tracer
-        .span_builder(format!("{plugin} {}", cut(&event.name)))
+        .span_builder(format!("{plugin} {}", name(&event.name)))
         .with_kind(SpanKind::Internal)
         .with_start_time(time(event.started_at))
         .with_attributes(attributes)
@@ -95,4 +105,43 @@ fn export(account: &Account, event: SpanEvent) {
         span.set_status(Status::error(""));
     }
     span.end_with_timestamp(time(event.ended_at));
+}
+
+/// The id that a text is, if it is one.
+fn id(said: &str) -> Option<String> {
+    Uuid::parse_str(said).ok().map(|id| id.to_string())
+}
+
+/// The ids in a list with commas.
+fn ids(said: &str) -> Vec<String> {
+    said.split(',').filter_map(id).take(MAX_MESSAGES).collect()
+}
+
+/// The name of some work.
+fn name(said: &str) -> &str {
+    let fits = |b: u8| b.is_ascii_lowercase() || b == b'_' || b == b'.';
+    let is_name = (1..=LONGEST_NAME).contains(&said.len()) && said.bytes().all(fits);
+    if is_name { said } else { SOME_SPAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_has_a_name_and_ids_and_no_other_words() {
+        let longest = "a".repeat(LONGEST_NAME);
+        for said in ["send", "mail.connect", "look_up", &longest] {
+            assert_eq!(name(said), said);
+        }
+        let too_long = format!("{longest}a");
+        for said in ["", "send to erika", "Erika", "0301234", "müller", &too_long] {
+            assert_eq!(name(said), SOME_SPAN, "{said}");
+        }
+        let one = "0198c0de-0000-7000-8000-000000000001";
+        let said = format!("erika@post.example,{one},0301234");
+        assert_eq!(ids(&said), [one]);
+        assert_eq!(ids(""), Vec::<String>::new());
+        assert_eq!(ids(&vec![one; 20].join(",")).len(), MAX_MESSAGES);
+    }
 }

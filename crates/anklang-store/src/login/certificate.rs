@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring;
@@ -22,20 +22,14 @@ pub enum CertificateFault {
     Key(String),
 }
 
-/// A certificate in PEM with its chain, and its key. The files are read anew for each connection: others are used
-/// as soon as they fit, and until then what was before.
+/// A certificate in PEM with its chain, and its key. When its files are others and fit, [`ClientCertificate::look`] has
+/// new connections shown what is in them; until then it is what was before.
 pub struct ClientCertificate {
     certificate: PathBuf,
     key: PathBuf,
-    last: Mutex<Last>,
-}
-
-/// What was read and good last.
-struct Last {
-    files: Files,
-    shown: Arc<CertifiedKey>,
-    /// What was told of the files that are there now.
-    told: Option<CertificateFault>,
+    /// What was read and good last.
+    files: Mutex<Files>,
+    shown: RwLock<Arc<CertifiedKey>>,
 }
 
 #[derive(PartialEq, Eq)]
@@ -83,41 +77,23 @@ impl ClientCertificate {
         Ok(ClientCertificate {
             certificate,
             key,
-            last: Mutex::new(Last {
-                files,
-                shown,
-                told: None,
-            }),
+            files: Mutex::new(files),
+            shown: RwLock::new(shown),
         })
     }
 
-    /// What the files hold now, as far as it is good.
-    fn current(&self) -> Arc<CertifiedKey> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = Files::read(&self.certificate, &self.key).and_then(|files| {
-            if files == last.files {
-                return Ok(None);
-            }
-            let shown = files.shown()?;
-            Ok(Some((files, shown)))
-        });
-        match read {
-            Ok(None) => last.told = None,
-            Ok(Some((files, shown))) => {
-                tracing::info!("the database is shown another certificate");
-                *last = Last {
-                    files,
-                    shown,
-                    told: None,
-                };
-            }
-            Err(fault) if last.told.as_ref() == Some(&fault) => {}
-            Err(fault) => {
-                tracing::error!(%fault, "the database is shown the certificate from before");
-                last.told = Some(fault);
-            }
+    /// Reads the files again, and goes on with what is new and fits. Whether there was anything. Blocks for as long as
+    /// reading takes.
+    pub fn look(&self) -> Result<bool, CertificateFault> {
+        let files = Files::read(&self.certificate, &self.key)?;
+        let mut last = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if files == *last {
+            return Ok(false);
         }
-        Arc::clone(&last.shown)
+        let shown = files.shown()?;
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *last = files;
+        Ok(true)
     }
 }
 
@@ -132,7 +108,9 @@ impl fmt::Debug for ClientCertificate {
 
 impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        // In the middle of a handshake: nothing is read here.
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&shown))
     }
 
     fn has_certs(&self) -> bool {

@@ -57,7 +57,9 @@ fn words_are_found_however_they_are_written() {
 fn settings(collector: &Collector, format: &str) -> String {
     let (url, base) = (collector.url(), unsubscribe::BASE);
     format!(
-        "[telemetry]\nendpoint = '{url}'\nlogs = true\nexport_interval_seconds = 1\n\
+        "[channel_accounts.stubborn]\nplugin = 'testing'\n\
+         [channel_accounts.stubborn.config]\naccount = 'stubborn'\nopening = 'blab'\ntoken = '{MARK}'\n\
+         [telemetry]\nendpoint = '{url}'\nlogs = true\nexport_interval_seconds = 1\n\
          prometheus_listen = '127.0.0.1:0'\n\
          [log]\nformat = '{format}'\n[public]\nurl = '{base}/'\n"
     )
@@ -198,7 +200,7 @@ async fn back(marked: &Marked) {
 
 async fn nobody_is_in_it(format: &str) {
     let collector = Collector::start().await;
-    let text = "log:{{ customer.last_name }}, {{ customer.street }}";
+    let text = "blab:{{ customer.last_name }}, {{ customer.street }}";
     let mut marked = Marked::start_with(&settings(&collector, format), text).await;
     refused(&marked).await;
     wrong(&marked).await;
@@ -253,8 +255,12 @@ async fn nobody_is_in_it(format: &str) {
         }
     }
     assert!(holds(of("/v1/metrics"), "launchcampaign"));
+    // What stands for a span whose name is none.
+    assert!(holds(of("/v1/traces"), "testing plugin"));
     for line in [
         "as told",
+        "a plugin's line",
+        "it did not open: the plugin failed to open",
         "a test was sent",
         "internal error",
         "invalid input syntax for type date",

@@ -14,6 +14,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType};
 use tempfile::TempDir;
 
 use super::certificates::{Authority, Mount, Signed};
+use crate::prometheus::{metrics_of, scrape};
 use crate::server::{USAGE, names, refused as not_started};
 use crate::utility::until;
 
@@ -207,7 +208,8 @@ async fn list(client: &Client) -> Result<usize, tonic::Status> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_asks_for_a_certificate_is_shown_one() {
-    const KEPT: &str = "the database is shown the certificate from before";
+    const KEPT: &str =
+        "The certificate for the database goes on with the files as they were before";
     let (authority, callers, others) = (Authority::new(), Authority::new(), Authority::new());
     let world = World::asking(&authority.sign(), "cert", &callers).await;
     let mine = of(&callers, "anklang");
@@ -250,6 +252,7 @@ async fn a_database_that_asks_for_a_certificate_is_shown_one() {
             world.file(&authority),
             shown(&mount)
         ),
+        config: "[telemetry]\nprometheus_listen = '127.0.0.1:0'\n[log]\nformat = 'json'\n".into(),
         ..Default::default()
     };
     let server = TestServer::start_on(database, options).await.unwrap();
@@ -257,6 +260,15 @@ async fn a_database_that_asks_for_a_certificate_is_shown_one() {
     let csv = "code,name,sender_email\nSW,Stadtwerk,post@sw.example\n";
     let imported = client.import(ImportEntity::Brands, csv).await.unwrap();
     assert_eq!((imported.created, imported.failed), (1, 0), "{imported:?}");
+
+    let metrics = metrics_of(&server);
+    let refused = async || {
+        let of_database = [("files", "database")];
+        scrape(metrics)
+            .await
+            .value("anklang_files_refused", &of_database)
+    };
+    until("it follows", async || refused().await == Some(0.0)).await;
 
     // The database comes to take others than what is shown, and the files follow.
     world.now_takes(&others).await;
@@ -273,15 +285,17 @@ async fn a_database_that_asks_for_a_certificate_is_shown_one() {
 
     // Files that do not fit change nothing.
     mount.swap(&next.certificate, &mine.key, "");
-    world.hang_up().await;
-    until("it is told", async || {
-        let _ = list(&client).await;
-        server.log().contains(KEPT)
-    })
-    .await;
+    until("it is told", async || server.log().contains(KEPT)).await;
     assert!(server.log().contains("is not the key of the certificate"));
+    until("it is measured", async || refused().await == Some(1.0)).await;
+    world.hang_up().await;
     until("what was before is shown", async || {
         list(&client).await.is_ok_and(|count| count == 1)
+    })
+    .await;
+    mount.swap(&next.certificate, &next.key, "");
+    until("nothing is wrong any more", async || {
+        refused().await == Some(0.0)
     })
     .await;
     drop(server);
