@@ -34,7 +34,7 @@ async fn campaigns_of_one_caller_are_counted_together_for_some_hours() {
     let (anna, ben) = (&house.anna, house.ben().await);
     let request = pb::GetApprovalPolicyRequest {};
     let policy = anna.approvals().get_approval_policy(request).await;
-    assert_eq!(policy.unwrap().into_inner().window_hours, Some(24));
+    assert_eq!(policy.unwrap().into_inner().window_hours, Some(20));
     for hours in [0, 8_761] {
         let status = for_hours(anna, hours).await.unwrap_err();
         refused::names(&status, &["approval_policy.window_hours"]);
