@@ -1,40 +1,44 @@
--- A claim of who is bound to org units ends when the customer moves to another unit, or to none: its holder may not
--- see the contact or case any more, and those who do shall not wait for it. It has run out then, as by itself, so that
--- what follows is what always follows. Claims of who sees all of the tenant stay.
+-- A claim of who is bound to org units has run out once the customer is where its holder does not see it: those who do
+-- shall not wait for it. That is looked at when it matters (store/src/units.rs, CLAIM_LEFT), and not by a trigger: whoever
+-- moves customers waits for nobody, and it makes no difference which of move and claim was first. Claims of who sees all
+-- of the tenant stay.
 
--- claim_bound: who has the claim is bound to org units.
-ALTER TABLE planned_contact ADD COLUMN claim_bound boolean NOT NULL DEFAULT false;
-ALTER TABLE winback_case ADD COLUMN claim_bound boolean NOT NULL DEFAULT false;
+-- claim_units: the units that the claim's holder is bound to, and that of the customer when it was claimed.
+ALTER TABLE planned_contact ADD COLUMN claim_units text[];
+ALTER TABLE winback_case ADD COLUMN claim_units text[];
 
-CREATE FUNCTION anklang_claimed() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    -- Set by the server for the whole transaction, also where it goes on without bounds.
-    NEW.claim_bound := NEW.claim_id IS NOT NULL AND coalesce(current_setting('anklang.units', true), '') <> '';
-    RETURN NEW;
-END
-$$;
-CREATE TRIGGER claimed BEFORE UPDATE OF claim_id ON planned_contact
-    FOR EACH ROW WHEN (NEW.claim_id IS DISTINCT FROM OLD.claim_id) EXECUTE FUNCTION anklang_claimed();
-CREATE TRIGGER claimed BEFORE UPDATE OF claim_id ON winback_case
-    FOR EACH ROW WHEN (NEW.claim_id IS DISTINCT FROM OLD.claim_id) EXECUTE FUNCTION anklang_claimed();
+-- The same for a claim of this transaction, also where it goes on without bounds; NULL for who sees all. A customer
+-- that has left meanwhile adds nothing to the holder's own.
+CREATE FUNCTION anklang_claim_units(of_tenant uuid, of_customer uuid) RETURNS text[]
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+    SELECT anklang_roots() || ARRAY(
+        SELECT c.org_unit_code FROM customer c
+        WHERE c.tenant_id = of_tenant AND c.id = of_customer
+          AND c.org_unit_code = ANY ((SELECT anklang_units())::text[]))
+    WHERE coalesce(current_setting('anklang.units', true), '') <> '';
+    END;
 
-CREATE FUNCTION anklang_end_claims() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    -- Held first, so that the updates find them as they are.
-    PERFORM FROM planned_contact
-    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id AND state = 'claimed' AND claim_bound
-    ORDER BY id FOR UPDATE;
-    UPDATE planned_contact SET claim_until = now(), updated_at = now()
-    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id AND state = 'claimed' AND claim_bound
-      AND claim_until > now();
-    PERFORM FROM winback_case
-    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id AND claim_bound
-    ORDER BY id FOR UPDATE;
-    UPDATE winback_case SET held_until = now()
-    WHERE tenant_id = NEW.tenant_id AND customer_id = NEW.id AND claim_bound AND held_until > now();
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER end_claims AFTER UPDATE OF org_unit_code ON customer
-    FOR EACH ROW WHEN (OLD.org_unit_code IS DISTINCT FROM NEW.org_unit_code)
-    EXECUTE FUNCTION anklang_end_claims();
+-- Whether a unit is one of these or below one.
+CREATE FUNCTION anklang_is_within(of_tenant uuid, unit text, units text[]) RETURNS boolean
+    LANGUAGE sql STABLE
+    BEGIN ATOMIC
+    WITH RECURSIVE above (code, parent_code) AS (
+        SELECT u.code, u.parent_code FROM org_unit u
+        WHERE u.tenant_id = of_tenant AND u.code = unit
+        UNION
+        SELECT u.code, u.parent_code FROM above a
+        JOIN org_unit u ON u.tenant_id = of_tenant AND u.code = a.parent_code)
+    SELECT EXISTS (SELECT FROM above WHERE code = ANY (units));
+    END;
+
+-- Whether a tenant has at least so many customers, for who sees but some of them: to choose a way by. Counted and not
+-- estimated: statistics know nothing of a tenant that is new.
+CREATE FUNCTION anklang_has_customers(of_tenant uuid, at_least bigint) RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    BEGIN ATOMIC
+    SELECT count(*) >= at_least
+    FROM (SELECT FROM customer c WHERE c.tenant_id = of_tenant LIMIT at_least) first;
+    END;
+REVOKE ALL ON FUNCTION anklang_has_customers(uuid, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION anklang_has_customers(uuid, bigint) TO anklang_app;

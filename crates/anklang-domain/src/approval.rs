@@ -3,8 +3,9 @@
 /// What callers are called when nobody is asked who they are.
 pub const ANYBODY: &str = "anybody";
 
-/// For so many hours the launches and mailings of one caller count together, unless the policy says otherwise.
-pub const WINDOW_HOURS: i32 = 24;
+/// For so many hours the launches and mailings of one caller count together, unless the policy says otherwise. Less than
+/// a day: what is launched daily at about the same time counts by itself, a little earlier or later.
+pub const WINDOW_HOURS: i32 = 20;
 /// The longest such time.
 pub const LONGEST_WINDOW_HOURS: i32 = 8760;
 

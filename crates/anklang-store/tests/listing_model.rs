@@ -6,10 +6,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use anklang_domain::access::Units;
 use anklang_domain::{TenantId, Violations};
 use anklang_local::cluster::{Cluster, Options};
 use anklang_store::contract::{self, ContractDetails};
 use anklang_store::{Store, migrate, tenant};
+use diesel::QueryableByName;
+use diesel::sql_types::Text;
+use diesel_async::RunQueryDsl;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rust_decimal::Decimal;
@@ -20,6 +24,7 @@ const CONTRACTS: usize = 60;
 struct Lab {
     tenant: TenantId,
     contracts: Vec<ContractDetails>,
+    client: tokio_postgres::Client,
     store: Store,
     // After the store: connections end before the server does, the folder goes last.
     _cluster: Cluster,
@@ -54,6 +59,7 @@ impl Lab {
         Lab {
             tenant: one.id,
             contracts: contracts.rows,
+            client,
             store,
             _cluster: cluster,
             _folder: folder,
@@ -337,4 +343,46 @@ fn lists_hold_what_their_filters_mean_in_the_order_wanted() {
         some.get()
     );
     drop(lab);
+}
+
+/// Where a list goes in the order of an index, the database is left no memory to gather customers in.
+#[tokio::test]
+async fn customers_are_gathered_first_of_who_sees_few_of_the_tenants() {
+    #[derive(QueryableByName)]
+    struct Room {
+        #[diesel(sql_type = Text)]
+        room: String,
+    }
+    const NONE: &str = "64kB 1";
+    let lab = Lab::open().await;
+    let (tenant, t) = (lab.tenant, lab.tenant.0);
+    let one_of_three = format!(
+        "INSERT INTO org_unit (tenant_id, code, name) VALUES ('{t}', 'north', 'North');
+         UPDATE customer SET org_unit_code = 'north' WHERE tenant_id = '{t}' AND number = 'c0'"
+    );
+    lab.client.batch_execute(&one_of_three).await.unwrap();
+    let north = lab.store.within(&Units::Only(["north".to_owned()].into()));
+    let room = async |order_by: &str| {
+        let mut list = contract::LISTABLE.read("", order_by, 100, &mut Violations::new());
+        list.within_units();
+        let mut tx = north.begin(tenant).await.unwrap();
+        let page = contract::list(&mut tx, tenant, None, &list).await.unwrap();
+        assert_eq!(page.rows.len(), CONTRACTS / 3);
+        let sql = "SELECT concat_ws(' ', current_setting('work_mem'),
+                                    current_setting('hash_mem_multiplier')) AS room";
+        let room: Room = diesel::sql_query(sql).get_result(&mut *tx).await.unwrap();
+        room.room
+    };
+    for in_order in ["", "number", "number desc"] {
+        assert_eq!(room(in_order).await, NONE, "{in_order}");
+    }
+    assert_ne!(room("division").await, NONE);
+    let one_of_many = format!(
+        "INSERT INTO customer (tenant_id, id, number, kind)
+         SELECT '{t}', gen_random_uuid(), 'm' || n, 'person' FROM generate_series(1, 17) n"
+    );
+    lab.client.batch_execute(&one_of_many).await.unwrap();
+    for gathered in ["", "number", "division"] {
+        assert_ne!(room(gathered).await, NONE, "{gathered}");
+    }
 }

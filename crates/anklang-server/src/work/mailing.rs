@@ -99,7 +99,8 @@ pub async fn run(
     }
 }
 
-/// Why so many are not mailed: a launch to as many would need an approval, and a mailing has nobody who gives it.
+/// Why so many are not mailed: a launch to as many would need an approval, and a mailing has nobody who gives it. Without
+/// a turn: what is launched at this moment may count or not.
 pub async fn too_many(
     conn: &mut Conn,
     tenant: TenantId,
@@ -110,7 +111,6 @@ pub async fn too_many(
     let Some(limit) = policy.members_over else {
         return Ok(None);
     };
-    approval::take_turn(conn, tenant).await?;
     let before = approval::without_approval(conn, tenant, of).await?;
     let hours = policy.window_hours;
     Ok(is_needed(members, before, Some(limit)).then(|| {
@@ -120,6 +120,20 @@ pub async fn too_many(
              launch a campaign to these customers, which somebody else can approve"
         )
     }))
+}
+
+/// [`too_many`] in turn with launches and other mailings, of which each counts the one before.
+async fn too_many_in_turn(
+    conn: &mut Conn,
+    tenant: TenantId,
+    members: i64,
+    of: Together<'_>,
+) -> Result<Option<String>, StoreError> {
+    let policy = approval::policy(conn, tenant).await?;
+    if policy.members_over.is_some() {
+        approval::take_turn(conn, tenant).await?;
+    }
+    too_many(conn, tenant, members, of).await
 }
 
 /// Draws who is left alone, and notes who is mailed.
@@ -160,7 +174,7 @@ async fn draw(
         campaign: None,
         but: Some(mailing.id),
     };
-    let counting = too_many(&mut tx, tenant.id, drawn.members - drawn.refused, of);
+    let counting = too_many_in_turn(&mut tx, tenant.id, drawn.members - drawn.refused, of);
     let refusal = keep_lease(app, held, counting).await?;
     if let Some(message) = refusal {
         tx.rollback().await?;

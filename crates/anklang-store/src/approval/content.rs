@@ -4,6 +4,9 @@
 //! which it was put together. Members are hashed in parts of bounded size, once everything is made, and the facts hold
 //! the hash of these hashes. A document counts with its SHA-256, so that what is approved is the letters themselves.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use anklang_domain::{PhaseId, TenantId};
@@ -79,7 +82,8 @@ pub struct Facts {
     pub follow_up_templates: Vec<Template>,
     /// SHA-256 of the template that ships, for what has none of these.
     pub shipped_template: Option<String>,
-    /// The same of the messages to members whom nobody reaches by phone, by its key.
+    /// The same of the messages to members whom nobody reaches by phone, by its key; none in what was approved before
+    /// they were kept.
     #[serde(default)]
     pub shipped_follow_ups: BTreeMap<String, String>,
     /// Name of the product.

@@ -76,7 +76,7 @@ pub type Key = Vec<Option<String>>;
 pub struct List {
     filter: Option<Node>,
     order: Vec<Sort>,
-    /// It is that of the key, which an index has.
+    /// It is that of the key, which an index has, from the one end or the other.
     in_key_order: bool,
     after: Option<Key>,
     size: usize,
@@ -117,14 +117,24 @@ impl Listable {
                 Vec::new()
             }
         };
+        let in_key_order = self.is_key_order(&order);
         List {
             filter,
             order,
-            in_key_order: order_by.trim().is_empty(),
+            in_key_order,
             after: None,
             size,
             within_units: false,
         }
+    }
+
+    fn is_key_order(&self, order: &[Sort]) -> bool {
+        let columns = order.iter().map(|sort| sort.column);
+        let ways = order.iter().zip(self.key);
+        let mut turned = ways.map(|(sort, key)| sort.descending != key.descending);
+        let is_turned = turned.next();
+        columns.eq(self.key.iter().map(|key| key.column))
+            && turned.all(|one| Some(one) == is_turned)
     }
 
     /// All rows in the order of the key, at most `size` on a page.

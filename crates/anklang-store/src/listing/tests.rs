@@ -144,6 +144,31 @@ fn what_few_customers_have_is_found_by_them() {
 }
 
 #[test]
+fn an_order_that_is_spelled_out_is_that_of_the_key() {
+    static NUMBERED: Listable = Listable {
+        fields: &[
+            Field::column("number", Kind::Text),
+            Field::column("line", Kind::Number),
+            Field::column("name", Kind::Text),
+        ],
+        key: &[
+            Sort::key("number", "::text", false),
+            Sort::key("line", "::numeric", false),
+        ],
+    };
+    let is_so = |order_by| {
+        let list = NUMBERED.read("", order_by, 10, &mut Violations::new());
+        list.in_key_order
+    };
+    for order_by in ["", " ", "number", "number, line", "number desc"] {
+        assert!(is_so(order_by), "{order_by}");
+    }
+    for order_by in ["line", "number, line desc", "number, name", "name"] {
+        assert!(!is_so(order_by), "{order_by}");
+    }
+}
+
+#[test]
 fn keys_of_other_orders_do_not_fit() {
     let mut list = THINGS.read("", "size", 10, &mut Violations::new());
     assert!(!list.after(vec![Some("1".into())]));

@@ -10,6 +10,7 @@ use super::{Counts, Subject};
 use crate::bundle::MAKING;
 use crate::planning::{calls, generate};
 use crate::tenant::Tenant;
+use crate::units::CLAIM_LEFT;
 use crate::winback::case::act::{self, Deed};
 use crate::{Conn, Result, message, offer};
 
@@ -131,12 +132,11 @@ async fn close_case(conn: &mut Conn, subject: &Subject) -> Result<()> {
         held: bool,
     }
     let cases: Vec<Row> = subject
-        .query(
-            "SELECT id, held_until > clock_timestamp() IS TRUE AS held FROM winback_case
-             WHERE tenant_id = $1 AND customer_id = $2 AND state NOT IN ('no_interest', 'won_back')
-             FOR UPDATE"
-                .into(),
-        )
+        .query(format!(
+            "SELECT k.id, k.held_until > clock_timestamp() IS TRUE AND NOT {CLAIM_LEFT} AS held FROM winback_case k
+             WHERE k.tenant_id = $1 AND k.customer_id = $2 AND k.state NOT IN ('no_interest', 'won_back')
+             FOR UPDATE OF k"
+        ))
         .load(conn)
         .await?;
     let action = Action::NoInterest(NoInterestReason::NoContact);

@@ -40,6 +40,7 @@ use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::planning::work::claim::CUSTOMER_NAME;
 use crate::selection::{Statement, bound};
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::winback::mailing::LEFT_ALONE;
 use crate::{Conn, Result, StoreError};
 
@@ -179,8 +180,8 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
         "SELECT k.id, k.customer_id, c.number AS customer_number, {CUSTOMER_NAME} AS customer_name,
                 c.customer_group, k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
                 k.no_interest, k.closed_on,
-                CASE WHEN k.held_until > now() THEN k.held_by END AS held_by,
-                CASE WHEN k.held_until > now() THEN k.held_until END AS held_until,
+                CASE WHEN k.held_until > now() AND NOT {CLAIM_LEFT} THEN k.held_by END AS held_by,
+                CASE WHEN k.held_until > now() AND NOT {CLAIM_LEFT} THEN k.held_until END AS held_until,
                 k.revenue_then, k.revenue_now, k.known_days, k.season, k.expected, k.actual,
                 k.drop_amount, k.drop_percent, k.last_order, k.lost_share, k.lost_groups, k.alive,
                 k.purchases, k.order_value, k.at_stake, coalesce(k.at_stake, -1) AS stake_rank,

@@ -66,7 +66,7 @@ pub async fn close(
              closed AS (
                  UPDATE winback_case k
                  SET state = 'won_back', due_on = NULL, closed_on = $3, held_by = NULL,
-                     held_until = NULL, claim_id = NULL, won_order_id = won.order_id,
+                     held_until = NULL, claim_id = NULL, claim_units = NULL, won_order_id = won.order_id,
                      won_contacted = won.contacted, won_revenue = won.revenue, updated_at = now()
                  FROM won WHERE k.tenant_id = $1 AND k.id = won.id
                  RETURNING k.id)

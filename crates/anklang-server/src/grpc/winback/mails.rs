@@ -168,6 +168,7 @@ impl WinbackMailsApi {
                 but: None,
             };
             let refusal = work::too_many(&mut tx, tenant.id, response.mailed_count, of).await?;
+            tx.rollback().await?;
             if let Some(description) = refusal {
                 return Err(ApiError::Precondition {
                     reason: ErrorReason::Precondition,

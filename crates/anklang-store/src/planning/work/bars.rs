@@ -1,6 +1,8 @@
 //! Whether a contact may be made now: SQL over a planned contact `m`, looked up by whole keys (fenced, see
 //! [`crate::launch`]).
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use diesel::QueryableByName;
 use diesel::sql_types::{Array, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -12,6 +14,7 @@ use crate::budget::{self, Budget};
 use crate::planning::calls::HELD;
 use crate::planning::contact::phone;
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::{Conn, Result};
 
 /// So long a contact is put aside whose customer must not be called.
@@ -33,12 +36,17 @@ pub(super) struct Desk<'a> {
 }
 
 /// A [`Desk`] as the tenant `$1` has it.
-pub(super) const DESK: &str =
-    "SELECT now() AS now, b.max_contacts, b.window_days, b.exempt_purposes,
-            EXISTS (SELECT FROM planned_contact WHERE tenant_id = $1 AND state = 'claimed'
-                      AND claim_until <= now()) AS silent
-     FROM (VALUES (1)) always
-     LEFT JOIN contact_budget b ON b.tenant_id = $1";
+pub(super) static DESK: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT now() AS now, b.max_contacts, b.window_days, b.exempt_purposes,
+                EXISTS (SELECT FROM planned_contact WHERE tenant_id = $1 AND state = 'claimed'
+                          AND claim_until <= now())
+                OR EXISTS (SELECT FROM planned_contact k WHERE k.tenant_id = $1 AND k.state = 'claimed'
+                             AND {CLAIM_LEFT}) AS silent
+         FROM (VALUES (1)) always
+         LEFT JOIN contact_budget b ON b.tenant_id = $1"
+    )
+});
 
 /// What [`DESK`] gives.
 #[derive(QueryableByName)]
@@ -77,7 +85,7 @@ impl DeskRow {
 impl<'a> Desk<'a> {
     /// Reads the tenant's budget, and takes turns. So this comes before any row is held.
     pub(super) async fn open(conn: &mut Conn, tenant: TenantId, zone: &'a str) -> Result<Self> {
-        let row: DeskRow = diesel::sql_query(DESK)
+        let row: DeskRow = diesel::sql_query(&DESK[..])
             .bind::<SqlUuid, _>(tenant.0)
             .fixed()
             .get_result(conn)

@@ -15,6 +15,7 @@ use super::{PURPOSE, Standing, hold, refused, resource};
 use crate::planning::calls::HELD;
 use crate::planning::contact::{self, COLUMNS, Contact, JOINS};
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::{Conn, Result, Store, StoreError};
 
 /// Contacts that are taken or put back in one transaction.
@@ -68,7 +69,8 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
     static SQL: LazyLock<String> = LazyLock::new(|| {
         handed_out(
             "state = 'claimed', claimed_by = $3, claim_id = $4,
-             claim_until = now() + make_interval(secs => $5), not_before = NULL, passed_over = ''",
+             claim_until = now() + make_interval(secs => $5),
+             claim_units = anklang_claim_units(tenant_id, customer_id), not_before = NULL, passed_over = ''",
         )
     });
     let claim = Uuid::now_v7();
@@ -154,15 +156,16 @@ pub async fn extend(
 static FREE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH before AS MATERIALIZED (
-             SELECT id, claimed_by, claimed_at, ordered_outside FROM planned_contact
-             WHERE tenant_id = $1 AND id = ANY($2) AND state = 'claimed'
-               AND (NOT $3 OR claim_until <= now())),
+             SELECT k.id, k.claimed_by, k.claimed_at, k.ordered_outside FROM planned_contact k
+             WHERE k.tenant_id = $1 AND k.id = ANY($2) AND k.state = 'claimed'
+               AND (NOT $3 OR k.claim_until <= now() OR {CLAIM_LEFT})),
          freed AS (
              UPDATE planned_contact k
              SET state = CASE WHEN k.end_reason <> '' THEN 'cancelled'
                               WHEN k.attempts = 0 THEN 'open' ELSE 'waiting' END,
                  next_at = CASE k.end_reason WHEN '' THEN k.next_at END,
-                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, claim_units = NULL,
+                 updated_at = now()
              FROM before b
              WHERE k.tenant_id = $1 AND k.id = b.id AND b.ordered_outside IS NULL),
          done AS (
@@ -171,7 +174,8 @@ static FREE: LazyLock<String> = LazyLock::new(|| {
                  outcome = '', attempts = k.attempts + 1, end_reason = '',
                  marks = CASE WHEN 'worked_on' = ANY(k.marks) THEN k.marks
                               ELSE k.marks || 'worked_on'::text END,
-                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, updated_at = now()
+                 claimed_by = NULL, claim_id = NULL, claim_until = NULL, claim_units = NULL,
+                 updated_at = now()
              FROM before b
              WHERE k.tenant_id = $1 AND k.id = b.id AND b.ordered_outside IS NOT NULL
              RETURNING k.id, k.customer_id, k.attempts, k.outbound_id, k.plan_code,
@@ -233,16 +237,19 @@ pub async fn take_back(conn: &mut Conn, tenant: TenantId) -> Result<usize> {
         #[diesel(sql_type = SqlUuid)]
         id: Uuid,
     }
-    let gone: Vec<Gone> = diesel::sql_query(
-        "SELECT id FROM planned_contact
-         WHERE tenant_id = $1 AND state = 'claimed' AND claim_until <= now()
-         ORDER BY claim_until LIMIT $2 FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<BigInt, _>(BACK_AT_ONCE)
-    .fixed()
-    .load(conn)
-    .await?;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT k.id FROM planned_contact k
+             WHERE k.tenant_id = $1 AND k.state = 'claimed' AND (k.claim_until <= now() OR {CLAIM_LEFT})
+             ORDER BY k.claim_until LIMIT $2 FOR UPDATE OF k SKIP LOCKED"
+        )
+    });
+    let gone: Vec<Gone> = diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<BigInt, _>(BACK_AT_ONCE)
+        .fixed()
+        .load(conn)
+        .await?;
     let ids: Vec<Uuid> = gone.into_iter().map(|row| row.id).collect();
     if !ids.is_empty() {
         free(conn, tenant, &ids, true).await?;

@@ -6,7 +6,8 @@
 //!   a contact budget claims take turns, as those of messages do ([`crate::budget`]): two of them must
 //!   not each give a customer its last contact.
 //! - The fence of a claim is its id. One that has run out is taken back by the next claim of the tenant, or
-//!   by the sweep; from then on nothing is believed under it.
+//!   by the sweep; from then on nothing is believed under it. Nor is it once the customer is where the claim's holder
+//!   does not see it ([`crate::units`]).
 //! - What came of a contact, its attempt and the line in the customer's history are one statement.
 //!
 //! # Trade-offs
@@ -29,6 +30,8 @@ pub mod watch;
 
 pub use rules::Warning;
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{Bool, Date, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -37,6 +40,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::{Conn, Result, StoreError};
 
 /// What calls are for that belong to no campaign: the word of consents, and of purposes that a contact
@@ -77,6 +81,9 @@ pub(crate) struct Standing {
     pub(crate) claimed_by: Option<String>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(crate) claim_until: Option<DateTime<Utc>>,
+    /// It is claimed by who does not see the customer any more.
+    #[diesel(sql_type = Bool)]
+    pub(crate) claim_left: bool,
     /// From when on it is given up.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(crate) ends_at: Option<DateTime<Utc>>,
@@ -101,21 +108,24 @@ pub fn resource(id: Uuid) -> String {
 /// # Errors
 /// `Missing` when there is none.
 pub(crate) async fn hold(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Standing> {
-    let found = diesel::sql_query(
-        "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
-                k.state, k.attempts, k.responsible, k.any_time, k.next_at, k.claim_id, k.claimed_by,
-                k.claim_until, k.ends_at, k.end_reason,
-                coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
-         FROM planned_contact k
-         JOIN tenant t ON t.id = k.tenant_id
-         LEFT JOIN contact_plan p ON p.tenant_id = k.tenant_id AND p.code = k.plan_code
-         WHERE k.tenant_id = $1 AND k.id = $2 FOR UPDATE OF k",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .fixed()
-    .get_result(conn)
-    .await;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT k.customer_id, k.plan_code, k.contact_date, k.contact_at, k.window_from, k.window_to,
+                    k.state, k.attempts, k.responsible, k.any_time, k.next_at, k.claim_id, k.claimed_by,
+                    k.claim_until, k.state = 'claimed' AND {CLAIM_LEFT} AS claim_left, k.ends_at, k.end_reason,
+                    coalesce(nullif(p.time_zone, ''), t.time_zone) AS time_zone, now() AS now
+             FROM planned_contact k
+             JOIN tenant t ON t.id = k.tenant_id
+             LEFT JOIN contact_plan p ON p.tenant_id = k.tenant_id AND p.code = k.plan_code
+             WHERE k.tenant_id = $1 AND k.id = $2 FOR UPDATE OF k"
+        )
+    });
+    let found = diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .fixed()
+        .get_result(conn)
+        .await;
     let found: Option<Standing> = found.optional()?;
     found.ok_or_else(|| StoreError::Missing(resource(id)))
 }
@@ -135,7 +145,8 @@ impl Standing {
 
     /// Whether it is under a claim that is over.
     fn has_run_out(&self) -> bool {
-        self.state == "claimed" && self.claim_until.is_some_and(|until| until <= self.now)
+        let is_late = self.claim_until.is_some_and(|until| until <= self.now);
+        self.state == "claimed" && (is_late || self.claim_left)
     }
 
     /// Refuses what is over or in somebody's hands.
@@ -157,7 +168,7 @@ impl Standing {
     /// Refuses what is not under this claim any more.
     pub(crate) fn must_be_under(&self, id: Uuid, claim: Uuid) -> Result<()> {
         match &self.state[..] {
-            _ if self.claim_id == Some(claim) => Ok(()),
+            _ if self.claim_id == Some(claim) && !self.claim_left => Ok(()),
             "open" | "waiting" | "claimed" => Err(refused(
                 id,
                 "the claim is over; claim the contact again".into(),

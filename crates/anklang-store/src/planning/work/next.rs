@@ -269,10 +269,11 @@ async fn first<'a>(
 
 fn first_sql(grouped: bool) -> String {
     let (turns, fitting) = (turns(grouped), fitting(grouped, ""));
+    let desk = &*DESK;
     format!(
         "{turns}
          SELECT desk.*, first.*
-         FROM ({DESK} OFFSET 0) desk
+         FROM ({desk} OFFSET 0) desk
          LEFT JOIN LATERAL (
              SELECT d.id, d.priority, d.due, d.contact_date < (now() AT TIME ZONE coalesce(
                         (SELECT nullif(time_zone, '') FROM contact_plan
@@ -359,7 +360,8 @@ fn take_sql(budgeted: bool) -> String {
          taken AS (
              UPDATE planned_contact k
              SET state = 'claimed', claimed_by = $10, claim_id = $9,
-                 claim_until = now() + make_interval(secs => $11), not_before = NULL,
+                 claim_until = now() + make_interval(secs => $11),
+                 claim_units = anklang_claim_units($1, k.customer_id), not_before = NULL,
                  passed_over = '', updated_at = now()
              FROM judged j
              WHERE k.tenant_id = $1 AND k.id = j.id AND j.reason IS NULL

@@ -275,8 +275,8 @@ async fn write(
                      -- What the outcome says counts over what was to become of it.
                      end_reason = CASE WHEN $3 = 'cancelled' AND $6 <> 'cancelled'
                                        THEN k.end_reason ELSE '' END,
-                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, not_before = NULL,
-                     passed_over = '', updated_at = now()
+                     claimed_by = NULL, claim_id = NULL, claim_until = NULL, claim_units = NULL,
+                     not_before = NULL, passed_over = '', updated_at = now()
                  FROM before
                  WHERE k.tenant_id = $1 AND k.id = before.id
                  RETURNING k.*, before.claimed_by AS worker, before.claimed_at AS begun_at),

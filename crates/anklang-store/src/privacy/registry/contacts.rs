@@ -88,7 +88,7 @@ pub(super) const TABLES: &[Table] = &[
             "claimed_by",
             "claim_until",
             "claim_id",
-            "claim_bound",
+            "claim_units",
             "claimed_at",
             "holds_day",
             "changed_in",
@@ -173,7 +173,7 @@ pub(super) const TABLES: &[Table] = &[
     .members(&[("detail", &[CASE_DETAIL, &["note", "text"]])])
     .erased(&[("detail", To::Members(CASE_DETAIL))]),
     Table::of_person("winback_case", "t.customer_id = $2")
-        .other(&["held_by", "held_until", "claim_id", "claim_bound", "updated_at"])
+        .other(&["held_by", "held_until", "claim_id", "claim_units", "updated_at"])
         .keys(&[
             "id",
             "customer_id",

@@ -119,6 +119,7 @@ pub async fn write(
                      held_by = CASE WHEN $8 THEN held_by END,
                      held_until = CASE WHEN $8 THEN held_until END,
                      claim_id = CASE WHEN $8 THEN claim_id END,
+                     claim_units = CASE WHEN $8 THEN claim_units END,
                      offer_id = coalesce($9, offer_id),
                      updated_at = CASE $10 WHEN 'remark' THEN updated_at ELSE now() END
                  WHERE tenant_id = $1 AND id = $2

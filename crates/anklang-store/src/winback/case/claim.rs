@@ -2,7 +2,7 @@
 
 use anklang_domain::TenantId;
 use anklang_domain::winback;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use diesel::sql_types::{Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
@@ -40,7 +40,19 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
     let hold = winback::claim(&standing.case, terms.worker, standing.now, lasts)
         .map_err(|error| standing.refused(&error))?;
     let claim = Uuid::now_v7();
-    write(conn, tenant, id, &hold.by, hold.until, claim).await?;
+    diesel::sql_query(
+        "UPDATE winback_case SET held_by = $3, held_until = $4, claim_id = $5,
+                claim_units = anklang_claim_units(tenant_id, customer_id)
+         WHERE tenant_id = $1 AND id = $2",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id)
+    .bind::<Text, _>(&hold.by)
+    .bind::<Timestamptz, _>(hold.until)
+    .bind::<SqlUuid, _>(claim)
+    .fixed()
+    .execute(conn)
+    .await?;
     let case = found(conn, tenant, id).await?;
     Ok(Claim { id: claim, case })
 }
@@ -59,34 +71,15 @@ pub async fn extend(
     let standing = hold(conn, tenant, id).await?;
     standing.must_be_under(claim)?;
     let until = standing.now + TimeDelta::seconds(seconds.into());
-    if let Some(hold) = standing.case.held(standing.now) {
-        write(conn, tenant, id, &hold.by, until, claim).await?;
-    }
+    diesel::sql_query("UPDATE winback_case SET held_until = $3 WHERE tenant_id = $1 AND id = $2")
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(id)
+        .bind::<Timestamptz, _>(until)
+        .fixed()
+        .execute(conn)
+        .await?;
     let case = found(conn, tenant, id).await?;
     Ok(Claim { id: claim, case })
-}
-
-async fn write(
-    conn: &mut Conn,
-    tenant: TenantId,
-    id: Uuid,
-    worker: &str,
-    until: DateTime<Utc>,
-    claim: Uuid,
-) -> Result<()> {
-    diesel::sql_query(
-        "UPDATE winback_case SET held_by = $3, held_until = $4, claim_id = $5
-         WHERE tenant_id = $1 AND id = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(id)
-    .bind::<Text, _>(worker)
-    .bind::<Timestamptz, _>(until)
-    .bind::<SqlUuid, _>(claim)
-    .fixed()
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Gives a case back.
@@ -96,7 +89,7 @@ async fn write(
 pub async fn release(conn: &mut Conn, tenant: TenantId, id: Uuid, claim: Uuid) -> Result<Case> {
     hold(conn, tenant, id).await?.must_be_under(claim)?;
     diesel::sql_query(
-        "UPDATE winback_case SET held_by = NULL, held_until = NULL, claim_id = NULL
+        "UPDATE winback_case SET held_by = NULL, held_until = NULL, claim_id = NULL, claim_units = NULL
          WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::claim::{Claim, Terms, this};
 use super::{BRAND, resource};
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::winback::mailing::LEFT_ALONE;
 use crate::{Conn, Result, StoreError};
 
@@ -169,7 +170,7 @@ fn first_sql(reminders: bool, behind: bool) -> String {
     let brand = &*BRAND;
     format!(
         "SELECT k.id FROM winback_case k
-         WHERE k.tenant_id = $1 AND {tile} AND (k.held_until IS NULL OR k.held_until <= now())
+         WHERE k.tenant_id = $1 AND {tile} AND (k.held_until IS NULL OR k.held_until <= now() OR {CLAIM_LEFT})
            AND {place}
            AND (cardinality($3) = 0 OR (
                 SELECT c.customer_group FROM customer c

@@ -1,15 +1,18 @@
 //! A case as decisions go by it.
 
+use std::sync::LazyLock;
+
 use anklang_domain::TenantId;
 use anklang_domain::winback::{self, ActError, CaseState, Hold, NoInterestReason};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::QueryableByName;
-use diesel::sql_types::{Array, Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Bool, Date, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::resource;
 use crate::sql::Fix;
+use crate::units::CLAIM_LEFT;
 use crate::{Conn, Result, StoreError};
 
 /// A case that is locked.
@@ -51,6 +54,9 @@ struct Row {
     held_until: Option<DateTime<Utc>>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     claim_id: Option<Uuid>,
+    /// It is held by who does not see the customer any more.
+    #[diesel(sql_type = Bool)]
+    claim_left: bool,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
     #[diesel(sql_type = Date)]
@@ -73,19 +79,23 @@ pub(crate) async fn hold_many(
     ids: &[Uuid],
 ) -> Result<Vec<Standing>> {
     // The clock and not now(): the lock may have been waited for.
-    let found: Vec<Row> = diesel::sql_query(
-        "SELECT k.id, k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
-                k.no_interest, k.held_by, k.held_until, k.claim_id, clock_timestamp() AS now,
-                (clock_timestamp() AT TIME ZONE t.time_zone)::date AS today
-         FROM winback_case k
-         JOIN tenant t ON t.id = k.tenant_id
-         WHERE k.tenant_id = $1 AND k.id = ANY($2) ORDER BY k.id FOR UPDATE OF k",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(ids)
-    .fixed()
-    .load(conn)
-    .await?;
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "SELECT k.id, k.state, k.opened_on, k.due_on, k.standard_on, k.voucher_on, k.contacted_on,
+                    k.no_interest, k.held_by, k.held_until, k.claim_id,
+                    k.claim_id IS NOT NULL AND {CLAIM_LEFT} AS claim_left, clock_timestamp() AS now,
+                    (clock_timestamp() AT TIME ZONE t.time_zone)::date AS today
+             FROM winback_case k
+             JOIN tenant t ON t.id = k.tenant_id
+             WHERE k.tenant_id = $1 AND k.id = ANY($2) ORDER BY k.id FOR UPDATE OF k"
+        )
+    });
+    let found: Vec<Row> = diesel::sql_query(&SQL[..])
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<Array<SqlUuid>, _>(ids)
+        .fixed()
+        .load(conn)
+        .await?;
     found.into_iter().map(Row::read).collect()
 }
 
@@ -98,7 +108,8 @@ impl Row {
             None => None,
             Some(word) => Some(NoInterestReason::parse(word).ok_or_else(|| unknown(word))?),
         };
-        let hold = self.held_by.zip(self.held_until);
+        let held = self.held_by.zip(self.held_until);
+        let hold = held.filter(|_| !self.claim_left);
         Ok(Standing {
             id,
             case: winback::Case {

@@ -2,6 +2,7 @@
 //! method of the API.
 
 mod lists;
+mod moves;
 mod tables;
 mod work;
 

@@ -13,19 +13,19 @@ use crate::raw::Raw;
 use crate::refused;
 use crate::winback::desk;
 
-const NEXT_CONTACT: &str = "anklang.planning.v1.WorkListService/ClaimNextContact";
-const CLAIM_CONTACT: &str = "anklang.planning.v1.WorkListService/ClaimContact";
-const EXTEND_CLAIM: &str = "anklang.planning.v1.WorkListService/ExtendClaim";
+pub(super) const NEXT_CONTACT: &str = "anklang.planning.v1.WorkListService/ClaimNextContact";
+pub(super) const CLAIM_CONTACT: &str = "anklang.planning.v1.WorkListService/ClaimContact";
+pub(super) const EXTEND_CLAIM: &str = "anklang.planning.v1.WorkListService/ExtendClaim";
 const RELEASE_CONTACT: &str = "anklang.planning.v1.WorkListService/ReleaseContact";
-const RECORD_OUTCOME: &str = "anklang.planning.v1.WorkListService/RecordOutcome";
+pub(super) const RECORD_OUTCOME: &str = "anklang.planning.v1.WorkListService/RecordOutcome";
 const TAKE_ORDER: &str = "anklang.planning.v1.WorkListService/TakeOrder";
 const CREATE_CONTACT: &str = "anklang.planning.v1.WorkListService/CreatePlannedContact";
 const GET_CONTACT: &str = "anklang.planning.v1.PlannedContactService/GetPlannedContact";
 const GET_ORDER: &str = "anklang.orders.v1.OrderService/GetOrder";
-const NEXT_CASE: &str = "anklang.winback.v1.WinbackCaseService/NextWinbackCase";
+pub(super) const NEXT_CASE: &str = "anklang.winback.v1.WinbackCaseService/NextWinbackCase";
 const CLAIM_CASE: &str = "anklang.winback.v1.WinbackCaseService/ClaimWinbackCase";
 const CLOSE_CASE: &str = "anklang.winback.v1.WinbackCaseService/CloseWinbackCase";
-const GET_CASE: &str = "anklang.winback.v1.WinbackCaseService/GetWinbackCase";
+pub(super) const GET_CASE: &str = "anklang.winback.v1.WinbackCaseService/GetWinbackCase";
 const PREVIEW: &str = "anklang.selections.v1.SelectionService/PreviewSelection";
 const LIST_SELECTIONS: &str = "anklang.selections.v1.SelectionService/ListSelections";
 const GET_SELECTION: &str = "anklang.selections.v1.SelectionService/GetSelection";
@@ -33,7 +33,7 @@ const CREATE_SELECTION: &str = "anklang.selections.v1.SelectionService/CreateSel
 const SHARE_SELECTION: &str = "anklang.selections.v1.SelectionService/ShareSelection";
 
 /// Customers K1 and K2 of kiel, H1 of husum, U1 and U2 of ulm, and O1 of none.
-async fn with_customers() -> Tenant {
+pub(super) async fn with_customers() -> Tenant {
     let tenant = Tenant::start().await;
     tenant.tree().await;
     let client = tenant.server.client("linden").await.unwrap();
@@ -46,7 +46,7 @@ async fn with_customers() -> Tenant {
 
 impl Tenant {
     /// A contact with a customer, due now.
-    async fn contact(&self, customer: &str) -> String {
+    pub(super) async fn contact(&self, customer: &str) -> String {
         let contact = json!({
             "customer": format!("customers/{customer}"), "contactTime": Utc::now().to_rfc3339(),
         });
@@ -56,7 +56,7 @@ impl Tenant {
     }
 }
 
-fn anna() -> Value {
+pub(super) fn anna() -> Value {
     json!({"worker": "users/anna"})
 }
 
