@@ -596,6 +596,8 @@ class Chart:
 
         for name, deployment in deployments.items():
             same(selected(deployment["spec"]["selector"]["matchLabels"]), {name}, f"selector of {name}")
+            for constraint in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]:
+                same(selected(constraint["labelSelector"]["matchLabels"]), {name}, f"what {name} spreads")
         for budget in kinds.get("PodDisruptionBudget", []):
             name = budget["metadata"]["name"]
             same(selected(budget["spec"]["selector"]["matchLabels"]), {name}, f"budget {name}")
