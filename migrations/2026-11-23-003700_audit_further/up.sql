@@ -150,15 +150,18 @@ BEGIN
     RETURN removed;
 END $$;
 
--- These mean the schema's tables, and never a caller's: what is temporary comes first unless it is named last.
+-- These mean the schema's tables, and never a caller's: what is temporary comes first unless it is named last. They are
+-- the log's owner's, also when somebody else migrates: what only that one may do they do.
 DO $$
 DECLARE
     ours regprocedure;
+    owner text := (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'audit_entry'::regclass);
 BEGIN
     FOREACH ours IN ARRAY ARRAY[
         'audit_entry_names()', 'audit_entry_is_of_a_call()', 'audit_entry_stays()', 'anklang_audit_retired(uuid)',
         'anklang_audit_retire(uuid, integer, integer)', 'anklang_audit_remove(uuid)']::regprocedure[] LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', ours, current_schema());
+        EXECUTE format('ALTER FUNCTION %s OWNER TO %I', ours, owner);
     END LOOP;
 END $$;
 REVOKE ALL ON FUNCTION

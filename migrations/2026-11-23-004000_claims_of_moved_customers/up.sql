@@ -3,16 +3,17 @@
 -- moves customers waits for nobody, and it makes no difference which of move and claim was first. Claims of who sees all
 -- of the tenant stay.
 
--- claim_units: the units that the claim's holder is bound to, and that of the customer when it was claimed.
+-- claim_units: the id of the claim, the units that its holder is bound to, and that of the customer when it was claimed.
+-- With another id it is of an older claim: servers of the version before claim without it.
 ALTER TABLE planned_contact ADD COLUMN claim_units text[];
 ALTER TABLE winback_case ADD COLUMN claim_units text[];
 
 -- The same for a claim of this transaction, also where it goes on without bounds; NULL for who sees all. A customer
 -- that has left meanwhile adds nothing to the holder's own.
-CREATE FUNCTION anklang_claim_units(of_tenant uuid, of_customer uuid) RETURNS text[]
+CREATE FUNCTION anklang_claim_units(of_tenant uuid, of_customer uuid, claim uuid) RETURNS text[]
     LANGUAGE sql STABLE
     BEGIN ATOMIC
-    SELECT anklang_roots() || ARRAY(
+    SELECT ARRAY[claim::text] || anklang_roots() || ARRAY(
         SELECT c.org_unit_code FROM customer c
         WHERE c.tenant_id = of_tenant AND c.id = of_customer
           AND c.org_unit_code = ANY ((SELECT anklang_units())::text[]))
@@ -32,13 +33,18 @@ CREATE FUNCTION anklang_is_within(of_tenant uuid, unit text, units text[]) RETUR
     SELECT EXISTS (SELECT FROM above WHERE code = ANY (units));
     END;
 
--- Whether a tenant has at least so many customers, for who sees but some of them: to choose a way by. Counted and not
--- estimated: statistics know nothing of a tenant that is new.
+-- Whether the tenant has at least so many customers, for who sees but some of them: to choose a way by. Counted and not
+-- estimated: statistics know nothing of a tenant that is new. Of the transaction's own tenant alone.
 CREATE FUNCTION anklang_has_customers(of_tenant uuid, at_least bigint) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT
+    LANGUAGE sql STABLE SECURITY DEFINER
     BEGIN ATOMIC
     SELECT count(*) >= at_least
-    FROM (SELECT FROM customer c WHERE c.tenant_id = of_tenant LIMIT at_least) first;
+    FROM (SELECT FROM customer c
+          WHERE c.tenant_id = of_tenant AND of_tenant = anklang_tenant() LIMIT at_least) first;
     END;
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION anklang_has_customers(uuid, bigint) SET search_path = pg_catalog, %I, pg_temp',
+        current_schema());
+END $$;
 REVOKE ALL ON FUNCTION anklang_has_customers(uuid, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION anklang_has_customers(uuid, bigint) TO anklang_app;

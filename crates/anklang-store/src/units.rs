@@ -90,11 +90,12 @@ pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<
     Ok(())
 }
 
-/// Of a contact or a case `k` that somebody has claimed under bounds (`claim_units`): its customer is where the holder
-/// does not see it. The claim has run out then, as by itself, so that what follows is what always follows. It is looked
+/// Of a contact or a case `k` that somebody has claimed under bounds (`claim_units`, whose first is the claim's id): its
+/// customer is where the holder does not see it. The claim has run out then, as by itself, so that what follows is what always follows. It is looked
 /// at as of the statement's beginning, under no lock. Fenced (see [`crate::launch`]): a customer looked up by its key for
 /// each such claim, of which there are some.
-pub(crate) const CLAIM_LEFT: &str = "(k.claim_units IS NOT NULL AND NOT EXISTS (
+pub(crate) const CLAIM_LEFT: &str = "(k.claim_units IS NOT NULL
+    AND k.claim_units[1] IS NOT DISTINCT FROM k.claim_id::text AND NOT EXISTS (
         SELECT FROM customer c
         WHERE c.tenant_id = k.tenant_id AND c.id = k.customer_id
           AND (c.org_unit_code = ANY (k.claim_units)

@@ -70,7 +70,7 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
         handed_out(
             "state = 'claimed', claimed_by = $3, claim_id = $4,
              claim_until = now() + make_interval(secs => $5),
-             claim_units = anklang_claim_units(tenant_id, customer_id), not_before = NULL, passed_over = ''",
+             claim_units = anklang_claim_units(tenant_id, customer_id, $4), not_before = NULL, passed_over = ''",
         )
     });
     let claim = Uuid::now_v7();

@@ -361,7 +361,7 @@ fn take_sql(budgeted: bool) -> String {
              UPDATE planned_contact k
              SET state = 'claimed', claimed_by = $10, claim_id = $9,
                  claim_until = now() + make_interval(secs => $11),
-                 claim_units = anklang_claim_units($1, k.customer_id), not_before = NULL,
+                 claim_units = anklang_claim_units($1, k.customer_id, $9), not_before = NULL,
                  passed_over = '', updated_at = now()
              FROM judged j
              WHERE k.tenant_id = $1 AND k.id = j.id AND j.reason IS NULL

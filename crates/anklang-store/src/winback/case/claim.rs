@@ -42,7 +42,7 @@ pub async fn this(conn: &mut Conn, tenant: TenantId, id: Uuid, terms: Terms<'_>)
     let claim = Uuid::now_v7();
     diesel::sql_query(
         "UPDATE winback_case SET held_by = $3, held_until = $4, claim_id = $5,
-                claim_units = anklang_claim_units(tenant_id, customer_id)
+                claim_units = anklang_claim_units(tenant_id, customer_id, $5)
          WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
