@@ -91,9 +91,9 @@ pub async fn enter(tx: &mut Tx, tenant: TenantId, about: Subject<'_>) -> Result<
 }
 
 /// Of a contact or a case `k` that somebody has claimed under bounds (`claim_units`, whose first is the claim's id): its
-/// customer is where the holder does not see it. The claim has run out then, as by itself, so that what follows is what always follows. It is looked
-/// at as of the statement's beginning, under no lock. Fenced (see [`crate::launch`]): a customer looked up by its key for
-/// each such claim, of which there are some.
+/// customer is where the holder does not see it. The claim has run out then, as by itself, so that what follows is what
+/// always follows. It is looked at as of the statement's beginning, under no lock. Fenced (see [`crate::launch`]): a
+/// customer looked up by its key for each such claim, of which there are some.
 pub(crate) const CLAIM_LEFT: &str = "(k.claim_units IS NOT NULL
     AND k.claim_units[1] IS NOT DISTINCT FROM k.claim_id::text AND NOT EXISTS (
         SELECT FROM customer c
