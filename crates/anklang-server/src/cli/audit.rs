@@ -43,8 +43,9 @@ pub enum AuditCommand {
     /// Check the chain of a server's log, or of an exported file, from its beginning.
     ///
     /// Tells how many entries of which tenant there are and the head to be noted, or the first entry that is broken
-    /// and why. Exit code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 3 it has no entries, 4 it is
-    /// whole and none of the heads that were given could be compared, 64 wrong usage.
+    /// and why. Exit code: 0 the chain is whole, 1 it is broken, 2 the log could not be read, 3 it has no entries, or
+    /// none in the part and no head was given, 4 it is whole and none of the heads that were given could be compared, 64
+    /// wrong usage.
     Verify(VerifyArgs),
 }
 

@@ -24,7 +24,7 @@ use crate::grpc::TENANT_KEY;
 
 /// The chain is broken.
 const EXIT_BROKEN: u8 = 1;
-/// There are no entries, so nothing was checked.
+/// There are no entries, or none in the part and no head to compare: nothing was checked.
 const EXIT_EMPTY: u8 = 3;
 /// The chain is whole, and whether it is the one that was noted is not known.
 const EXIT_UNCOMPARED: u8 = 4;
@@ -96,10 +96,14 @@ pub async fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
             let server = &args.server;
             // From the entry before on, whose hash the first one follows.
             let after = match args.from {
-                Some(since) => first_of(server, tenant, since).await?.saturating_sub(2),
+                Some(since) => first_of(server, tenant, since)
+                    .await?
+                    .saturating_sub(2)
+                    .max(0),
                 None => 0,
             };
             let looked = settled(
+                after,
                 async || look_at_server(server, tenant, after, part()).await,
                 async || first(server, tenant, "seq > 0".to_owned()).await,
             );
@@ -121,17 +125,26 @@ fn tell(looked: Looked, heads: &[Head], allow_uncompared: bool) -> ExitCode {
             return ExitCode::from(EXIT_BROKEN);
         }
     };
-    let Some(TenantId(tenant)) = looked.tenant else {
-        eprintln!("anklang: the audit log has no entries");
-        return ExitCode::from(EXIT_EMPTY);
-    };
     let before = looked.before;
     let gone = looked.removed.map_or(0, |removed| removed.until.seq);
     let there = seq.saturating_sub(gone.max(before));
-    match before {
-        0 => println!("{there} entries of tenant {tenant}, the chain is whole"),
-        _ => {
-            println!("{there} entries of tenant {tenant}, the chain is whole behind entry {before}")
+    match (looked.tenant, before) {
+        (None, 0) => {
+            eprintln!("anklang: the audit log has no entries");
+            return ExitCode::from(EXIT_EMPTY);
+        }
+        (None, _) if heads.is_empty() => {
+            eprintln!("anklang: the audit log has no entries in this part, behind entry {before}");
+            return ExitCode::from(EXIT_EMPTY);
+        }
+        (None, _) => println!("no entries in this part, behind entry {before}"),
+        (Some(TenantId(tenant)), 0) => {
+            println!("{there} entries of tenant {tenant}, the chain is whole");
+        }
+        (Some(TenantId(tenant)), _) => {
+            println!(
+                "{there} entries of tenant {tenant}, the chain is whole behind entry {before}"
+            );
         }
     }
     println!("head {seq}:{}", hex::encode(hash));
@@ -187,15 +200,17 @@ async fn look_at_server(
     Ok(part.finish(found))
 }
 
-/// Looks, and again when something was found and the log begins further on than it did: what went as it was old while
-/// it was read is not missing.
+/// Looks behind a number, and again when something was found and the log begins further on than what was read, or than
+/// the number when nothing was: what went as it was old meanwhile is not missing.
 async fn settled(
+    after: i64,
     look: impl AsyncFn() -> anyhow::Result<Looked>,
     first: impl AsyncFn() -> anyhow::Result<Option<i64>>,
 ) -> anyhow::Result<Looked> {
     for _ in 0..LOOKS {
         let looked = look().await?;
-        if looked.head.is_ok() || first().await? <= looked.first {
+        let began = looked.first.unwrap_or(after.saturating_add(1));
+        if looked.head.is_ok() || first().await? <= Some(began) {
             return Ok(looked);
         }
     }
@@ -204,15 +219,19 @@ async fn settled(
     )
 }
 
-/// The number of the entry from which on is checked, of a server's log; a number that none has yet, when there is none.
+/// The number of the entry from which on is checked, of a server's log; when there is none, the one that comes next, so
+/// that the last one is read, and compared.
 async fn first_of(server: &ServerArgs, tenant: &str, since: Since) -> anyhow::Result<i64> {
-    let at = match since {
-        Since::Seq(seq) => return Ok(seq),
-        Since::Time(at) => at.to_rfc3339_opts(SecondsFormat::Micros, true),
+    let found = match since {
+        Since::Seq(seq) => Some(seq),
+        Since::Time(at) => {
+            let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+            let filter = format!("create_time >= \"{at}\" AND seq > 0");
+            first(server, tenant, filter).await?
+        }
     };
-    let filter = format!("create_time >= \"{at}\" AND seq > 0");
-    let found = first(server, tenant, filter).await?;
-    Ok(found.unwrap_or(i64::MAX))
+    let next = newest(server, tenant).await?.seq.saturating_add(1);
+    Ok(found.map_or(next, |seq| seq.min(next)))
 }
 
 /// The number of the first entry of a server's chain that a filter lets through.
@@ -340,16 +359,31 @@ mod tests {
             let is_second = looks.get() > 1;
             anyhow::Ok(looked(if is_second { 21 } else { 1 }, is_second))
         };
-        let found = settled(whole_then, async || Ok(Some(21))).await;
+        let found = settled(0, whole_then, async || Ok(Some(21))).await;
         assert_eq!(found.expect("a look"), looked(21, true));
         assert_eq!(looks.get(), 2);
 
         // Nothing went: it is missing, and that is said at once.
-        let found = settled(async || Ok(looked(21, false)), async || Ok(Some(21))).await;
+        let found = settled(0, async || Ok(looked(21, false)), async || Ok(Some(21))).await;
         assert_eq!(found.expect("a look"), looked(21, false));
 
         // Going on and on.
-        let found = settled(async || Ok(looked(1, false)), async || Ok(Some(21))).await;
+        let found = settled(0, async || Ok(looked(1, false)), async || Ok(Some(21))).await;
+        let why = found.expect_err("nothing is known").to_string();
+        assert!(why.contains("verify it later"), "{why}");
+
+        // Nothing to be read: behind the log's end, or in a log that lost all, its end is missing.
+        let nothing = || Looked {
+            first: None,
+            ..looked(1, false)
+        };
+        for (after, first) in [(39_999, Some(21)), (0, Some(1)), (0, None)] {
+            let found = settled(after, async || Ok(nothing()), async || Ok(first)).await;
+            assert_eq!(found.expect("a look"), nothing(), "{after} {first:?}");
+        }
+
+        // Nothing was read, and by then the log begins further on than reading did.
+        let found = settled(0, async || Ok(nothing()), async || Ok(Some(21))).await;
         let why = found.expect_err("nothing is known").to_string();
         assert!(why.contains("verify it later"), "{why}");
     }

@@ -173,9 +173,34 @@ async fn what_gets_past_the_database_is_found() {
     assert!(said.contains("whole behind entry 3"), "{said}");
     let all = "2020-01-01T00:00:00Z";
     is_broken(log.verify(&["--from", all]).await, "entry 3: changed");
-    let (code, said) = log.verify(&["--from", "2099-01-01T00:00:00Z"]).await;
-    assert_eq!(code, 3, "{said}");
     log.restore().await;
+
+    // Where the part has nothing, a head tells whether the end is still the one that was noted.
+    let parts = ["8", "2099-01-01T00:00:00Z"];
+    let hash = "0a".repeat(32);
+    let (former, other) = (format!("3:{hash}"), format!("6:{hash}"));
+    for from in parts {
+        let (code, said) = log.verify(&["--from", from]).await;
+        assert_eq!(code, 3, "{from}: {said}");
+        let nothing = "no entries in this part, behind entry 6";
+        assert!(said.contains(nothing), "{from}: {said}");
+        let (code, said) = log.verify(&["--from", from, "--head", &log.noted]).await;
+        assert_eq!(code, 0, "{from}: {said}");
+        assert!(said.contains(nothing), "{from}: {said}");
+        assert!(
+            said.contains(&format!("head {}", log.noted)),
+            "{from}: {said}"
+        );
+        let args = ["--from", from, "--head", &former, "--allow-uncompared"];
+        let (code, said) = log.verify(&args[..4]).await;
+        assert_eq!(code, 4, "{from}: {said}");
+        let (code, said) = log.verify(&args).await;
+        assert_eq!(code, 0, "{from}: {said}");
+        is_broken(
+            log.verify(&["--from", from, "--head", &other]).await,
+            "entry 6: the head differs",
+        );
+    }
 
     // Who takes away the end, and lets the log go on, is found by who has noted the head.
     log.tamper("DELETE FROM audit_entry WHERE seq = 6").await;
@@ -185,6 +210,12 @@ async fn what_gets_past_the_database_is_found() {
         log.verify(&["--head", &log.noted]).await,
         "entry 6: missing",
     );
+    for from in parts {
+        is_broken(
+            log.verify(&["--from", from, "--head", &log.noted]).await,
+            "entry 6: missing",
+        );
+    }
     let client = log.server.client("linden").await.unwrap();
     for name in ["G", "H"] {
         change(&client, "linden", name).await.unwrap();
