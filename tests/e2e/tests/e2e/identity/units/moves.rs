@@ -73,9 +73,6 @@ async fn a_region_over_both_units_keeps_its_claim() {
     // Nobody calls the customer a second time.
     let next = call(&husum, NEXT_CONTACT, &anna()).await.unwrap();
     assert_eq!(next["contactClaim"], Value::Null);
-    let request = json!({"name": contact, "worker": "users/berta"});
-    let status = call(&husum, CLAIM_CONTACT, &request).await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition);
     call(&north, EXTEND_CLAIM, &under).await.unwrap();
     let recorded = call(&north, RECORD_OUTCOME, &done(&under)).await.unwrap();
     let state = &recorded["plannedContact"]["state"];
