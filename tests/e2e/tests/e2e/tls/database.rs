@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use anklang_local::cluster::{self, Cluster};
@@ -42,9 +43,11 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         // As root, PostgreSQL runs as another user, who must get in.
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        // The port is always the same: an address of this process's own.
+        // The port is always the same: an address of this process's own, and of each in it.
+        static STARTED: AtomicU8 = AtomicU8::new(0);
+        let own = 83 + STARTED.fetch_add(1, Ordering::Relaxed);
         let [_, _, a, b] = std::process::id().to_be_bytes();
-        let address = Ipv4Addr::new(127, 83, a, b);
+        let address = Ipv4Addr::new(127, own, a, b);
         let mut options = cluster::Options::test(folder.path().join("postgresql"));
         options.settings = vec![("listen_addresses".into(), address.to_string())];
         let cluster = Cluster::start(options).await.unwrap();
