@@ -346,7 +346,7 @@ fn lists_hold_what_their_filters_mean_in_the_order_wanted() {
 }
 
 /// Where a list goes in the order of an index, the database is left no memory to gather customers in.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn customers_are_gathered_first_of_who_sees_few_of_the_tenants() {
     #[derive(QueryableByName)]
     struct Room {
