@@ -38,6 +38,8 @@ pub struct Options {
     pub sink: Option<Sink>,
     /// Leases run out after so many seconds; 2 when 0, so that tests need not wait long.
     pub lease_seconds: u64,
+    /// More settings of its operations, as TOML lines.
+    pub operations: String,
     /// Sends nothing: messages stay queued.
     pub no_dispatch: bool,
     /// What the server does, e.g. ["api"]; everything when empty.
@@ -355,7 +357,7 @@ fn config(
          [database]\nurl = '''{url}'''\nconnections = {connections}\n{more_database}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
-         [operations]\nlease_seconds = {lease}\n\
+         [operations]\nlease_seconds = {lease}\n{more_operations}\n\
          {planning}[dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
@@ -378,6 +380,7 @@ fn config(
         account = options.account,
         dispatch = !options.no_dispatch,
         mail = options.mail,
+        more_operations = options.operations,
         // Nothing happens at night that a test does not ask for.
         planning = match options.config.contains("[planning]") {
             true => "",

@@ -157,6 +157,9 @@ pub async fn run(
     };
     loop {
         launch.check()?;
+        if launch.held.operation.done > 0 && operation::stand_back(&app.store, launch.held).await? {
+            return Err(Interrupted::StoodBack);
+        }
         let _measured = meters::chunk(&launch.held.operation);
         match &launch.held.operation.step.clone()[..] {
             "" | PLANNED | "audience" => launch.freeze().await?,
