@@ -79,7 +79,7 @@ pub async fn policy_for(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<P
 async fn keep_former(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<()> {
     let was = policy_for(conn, tenant, by).await?;
     diesel::sql_query(
-        "WITH over AS (
+        "WITH ended AS (
              DELETE FROM former_approval_policy
              WHERE tenant_id = $1 AND replaced_at < now() - make_interval(days => 1, hours => window_hours))
          INSERT INTO former_approval_policy (tenant_id, members_over, window_hours, replaced_by)
