@@ -56,7 +56,7 @@ impl Certificates {
     ) -> Result<Arc<Principal>, ApiError> {
         let names = connection.and_then(|ConnectInfo(peer)| peer.names());
         let why = match names.map(|names| self.find(names)) {
-            Some(Some(principal)) => return Ok(Arc::clone(principal)),
+            Some(Some(principal)) => return Ok(principal),
             Some(None) => {
                 "the caller's certificate is mapped to nobody, and the metadata key authorization is \
                  missing"
@@ -67,16 +67,25 @@ impl Certificates {
     }
 
     /// Whose certificate says that. A SPIFFE ID counts before the subject.
-    fn find(&self, names: &Names) -> Option<&Arc<Principal>> {
+    fn find(&self, names: &Names) -> Option<Arc<Principal>> {
         let by_id = names.spiffe_id.as_ref().and_then(|id| {
-            let below = || {
-                self.prefixes
-                    .iter()
-                    .find(|(prefix, _)| id.starts_with(prefix))
-            };
-            self.spiffe_ids.get(id).or_else(|| Some(&below()?.1))
+            let exact = self.spiffe_ids.get(id).cloned();
+            exact.or_else(|| self.below(id))
         });
-        by_id.or_else(|| self.subjects.get(names.subject.as_ref()?))
+        by_id.or_else(|| self.subjects.get(names.subject.as_ref()?).cloned())
+    }
+
+    /// Who has a SPIFFE ID below one of the settings: those are many, each somebody of its own.
+    fn below(&self, id: &str) -> Option<Arc<Principal>> {
+        let mut prefixes = self.prefixes.iter();
+        let (rest, of_all) = prefixes.find_map(|(prefix, principal)| {
+            let rest = id.strip_prefix(&prefix[..])?;
+            Some((rest, principal))
+        })?;
+        Some(Arc::new(Principal {
+            name: format!("{}/{rest}", of_all.name).into(),
+            ..(**of_all).clone()
+        }))
     }
 }
 
@@ -122,11 +131,11 @@ mod tests {
         };
         for (path, id) in [
             ("ns/crm/importer", "importer"),
-            ("ns/crm/importer2", "crm"),
-            ("ns/crm/importer/a", "crm"),
-            ("ns/crm", "ns"),
-            ("ns/crm2/importer", "ns"),
-            ("ns", "all"),
+            ("ns/crm/importer2", "crm/importer2"),
+            ("ns/crm/importer/a", "crm/importer/a"),
+            ("ns/crm", "ns/crm"),
+            ("ns/crm2/importer", "ns/crm2/importer"),
+            ("ns", "all/ns"),
         ] {
             // Its subject is another's, which does not count then.
             let found = find(Some(&spiffe(path)), "CN=importer,O=Acme");

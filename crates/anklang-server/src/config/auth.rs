@@ -19,6 +19,9 @@ use crate::tls;
 pub use certificates::{CertificateConfig, CertificateName};
 pub use tokens::{TokenConfig, TokensFile};
 
+/// What names of callers begin with that no issuer has vouched for.
+const RESERVED: [&str; 2] = ["tokens", "certificates"];
+
 /// Who may call.
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
@@ -164,6 +167,9 @@ impl Reader {
             if !is_id(&id) {
                 self.violations
                     .add(path, "an id is 1 to 63 of a–z, 0–9 and hyphens");
+            } else if section == "issuers" && RESERVED.contains(&&id[..]) {
+                let why = "must be another id: callers who are known otherwise are called that";
+                self.violations.add(path, why);
             }
             ids.push(id);
         }

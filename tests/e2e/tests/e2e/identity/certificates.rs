@@ -11,6 +11,8 @@ use crate::tls::certificates::{Authority, Mount, Signed};
 use crate::tls::{answers, endpoint};
 
 const IMPORTER: &str = "spiffe://example.org/ns/crm/sa/importer";
+/// A call after which one sees whose it was.
+const POLICY: &str = "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy";
 /// A call that says who works.
 const CLAIM: &str = "anklang.planning.v1.WorkListService/ClaimNextContact";
 
@@ -172,6 +174,25 @@ async fn what_fits_best_counts() {
     assert!(!changes(&guarded.showing(&[id], "boss").await).await);
     let id = "spiffe://example.org/ns/erp";
     assert!(changes(&guarded.showing(&[id], "boss").await).await);
+}
+
+#[tokio::test]
+async fn who_is_below_a_name_is_somebody_of_its_own() {
+    let trusts = [
+        mapped("below", &spiffe_id("ns/crm/*"), &["*"], "central"),
+        mapped("exact", &spiffe_id("ns/crm/sa/shop"), &["*"], "central"),
+    ];
+    let guarded = Guarded::start(&trusts.concat()).await;
+    for (path, name) in [
+        ("ns/crm/importer", "certificates/below/importer"),
+        ("ns/crm/sa/web", "certificates/below/sa/web"),
+        ("ns/crm/sa/shop", "certificates/exact"),
+    ] {
+        let caller = guarded.spiffe(path).await;
+        let request = json!({"approvalPolicy": {}});
+        let set = caller.call(Some("linden"), POLICY, &request).await;
+        assert_eq!(set.unwrap()["updater"], name);
+    }
 }
 
 #[tokio::test]
