@@ -3,7 +3,8 @@
 //! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
 //!   connections that are there go on, new ones get the new certificate (see [`Reload`]).
 //! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
-//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, and it was good then.
+//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, it was good then, and has not run
+//!   out since.
 
 mod files;
 mod listener;
