@@ -86,6 +86,7 @@ enum Found {
 pub struct Jwks {
     config: IssuerConfig,
     client: Client,
+    opened: Instant,
     known: RwLock<Option<Known>>,
     /// Held while fetching.
     fetches: Mutex<Fetches>,
@@ -110,9 +111,18 @@ impl Jwks {
         Ok(Jwks {
             config,
             client,
+            opened: Instant::now(),
             known: RwLock::default(),
             fetches: Mutex::default(),
         })
+    }
+
+    /// The issuer's id, and how long ago its keys were fetched last: or, when they never were, since when they
+    /// could have been.
+    pub fn age(&self) -> (String, Duration) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let since = known.as_ref().map_or(self.opened, |known| known.since);
+        (self.config.id.clone(), since.elapsed())
     }
 
     /// Keys that may have signed a token with this head.

@@ -38,6 +38,7 @@ use crate::grpc::FRESH_KEY;
 use crate::grpc::error::{ApiError, Denied};
 use crate::limits::{Deadline, is_stream};
 use crate::reload;
+use crate::telemetry::meters;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
@@ -95,6 +96,14 @@ impl Auth {
         let Some(trusted) = &self.0.trusted else {
             return;
         };
+        let keys: Vec<_> = trusted
+            .issuers
+            .iter()
+            .map(|i| Arc::clone(&i.keys))
+            .collect();
+        if !keys.is_empty() {
+            meters::issuer_keys(move || keys.iter().map(|keys| keys.age()).collect());
+        }
         for issuer in &trusted.issuers {
             let (keys, stop) = (Arc::clone(&issuer.keys), stop.clone());
             workers.spawn(async move {

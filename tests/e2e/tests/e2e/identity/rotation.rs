@@ -12,6 +12,7 @@ use tonic_types::StatusExt;
 use super::issuer::Issuer;
 use super::keys::Key;
 use super::{guarded, knows, list, new_token, nobody};
+use crate::prometheus::{metrics_of, scrape};
 use crate::raw::Raw;
 use crate::refused;
 use crate::utility::until;
@@ -302,4 +303,38 @@ async fn keys_are_looked_for_where_the_issuer_or_the_settings_say() {
     later(&call(&somebody).await.unwrap_err());
     assert!(somebody.asked_where() > 0);
     assert_eq!(somebody.asked_for_keys(), 0);
+}
+
+#[tokio::test]
+async fn metrics_tell_how_old_keys_are() {
+    let key = Key::ed25519("k");
+    let issuer = Issuer::publishing(&[&key]).await;
+    let away = Issuer::answering(503.into()).await;
+    let trusts = [
+        issuer.trusted("idp", "refresh_seconds = 1"),
+        away.trusted("away", "refresh_seconds = 1"),
+        "[telemetry]\nprometheus_listen = '127.0.0.1:0'\n[log]\nformat = 'json'\n".to_owned(),
+    ];
+    let (server, _) = guarded("", &trusts.concat()).await;
+    let metrics = metrics_of(&server);
+    let age = async |issuer: &str| {
+        let labels = [("issuer", issuer)];
+        let found = scrape(metrics).await;
+        found
+            .value("anklang_issuer_keys_age_seconds", &labels)
+            .unwrap()
+    };
+    until("keys that never came grow old", async || {
+        age("away").await > 3.0
+    })
+    .await;
+    until("those that come stay young", async || {
+        age("idp").await < 2.0
+    })
+    .await;
+    issuer.answers(503.into());
+    until("they grow old", async || age("idp").await > 3.0).await;
+    issuer.publishes(&[&key]);
+    until("they are new again", async || age("idp").await < 2.0).await;
+    assert!(age("away").await > 3.0);
 }
