@@ -35,7 +35,11 @@ OTHER_VARIABLES = {"ANKLANG_CONFIG", "POD_NAME", "POD_NAMESPACE", "OTEL_RESOURCE
 OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA", "CERTIFICATE", "KEY"]}
 
 # The least that the chart wants.
-LEAST = {"database": {"secretName": "anklang-database"}, "documents": {"size": "10Gi"}}
+LEAST = {
+    "database": {"secretName": "anklang-database"},
+    "documents": {"size": "10Gi"},
+    "config": {"auth": {"anybody": True}},
+}
 
 MAIL = {
     "plugin": "mail",
@@ -287,6 +291,9 @@ WRONG = [
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
     ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
+    ({"config": {"auth": {"anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"mode": "none", "anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"anybody": "yes"}}}, "anybody"),
     ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "sha256": "abc"}}}}}, "sha256"),

@@ -24,6 +24,8 @@ pub use tokens::{TokenConfig, TokensFile};
 pub struct AuthConfig {
     /// How callers are known.
     pub mode: AuthMode,
+    /// Whether they may not be known where others than this machine can call.
+    pub anybody: bool,
     /// Whether `grpc.health.v1` answers without a token.
     pub open_health: bool,
     /// Whether reflection answers without a token.
@@ -91,6 +93,7 @@ impl Reader {
             };
             self.violations.check("auth.mode", known)
         });
+        let anybody = self.flag("auth.anybody");
         let open_health = self.flag("auth.open_health");
         let open_reflection = self.flag("auth.open_reflection");
         let token_ids = self.ids("tokens");
@@ -125,6 +128,7 @@ impl Reader {
         }
         Some(AuthConfig {
             mode: mode?,
+            anybody: anybody?,
             open_health: open_health?,
             open_reflection: open_reflection?,
             tokens,
