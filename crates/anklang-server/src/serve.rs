@@ -56,6 +56,12 @@ pub enum StartError {
 
 /// Opens everything. TLS, who may call and accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
+    for setting in config.maybe_plain() {
+        tracing::warn!(
+            setting,
+            "it names another machine and no sslmode: connections are plain text where the database offers no TLS"
+        );
+    }
     let tls = Tls::open(&config);
     let anybody = auth::check_anybody(&config);
     let accounts = match config.roles.opens_accounts() {
