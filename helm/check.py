@@ -141,6 +141,7 @@ AXES = {
             "config": {
                 "auth": {
                     "mode": "token",
+                    "anybody": False,
                     "tokens_file": "/etc/anklang/secrets/tokens/tokens.toml",
                     "tokens": {"crm": CRM},
                     "issuers": {"corporate": ISSUER},
@@ -745,7 +746,7 @@ data:
             (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
-            (LEAST, ["Callers are not authenticated"]),
+            (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
         ]:
             ran = chart.run(
                 ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],
