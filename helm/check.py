@@ -35,7 +35,11 @@ OTHER_VARIABLES = {"ANKLANG_CONFIG", "POD_NAME", "POD_NAMESPACE", "OTEL_RESOURCE
 OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA", "CERTIFICATE", "KEY"]}
 
 # The least that the chart wants.
-LEAST = {"database": {"secretName": "anklang-database"}, "documents": {"size": "10Gi"}}
+LEAST = {
+    "database": {"secretName": "anklang-database"},
+    "documents": {"size": "10Gi"},
+    "config": {"auth": {"anybody": True}},
+}
 
 MAIL = {
     "plugin": "mail",
@@ -137,6 +141,7 @@ AXES = {
             "config": {
                 "auth": {
                     "mode": "token",
+                    "anybody": False,
                     "tokens_file": "/etc/anklang/secrets/tokens/tokens.toml",
                     "tokens": {"crm": CRM},
                     "issuers": {"corporate": ISSUER},
@@ -287,6 +292,9 @@ WRONG = [
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
     ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
+    ({"config": {"auth": {"anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"mode": "none", "anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"anybody": "yes"}}}, "anybody"),
     ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "sha256": "abc"}}}}}, "sha256"),
@@ -738,7 +746,7 @@ data:
             (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
-            (LEAST, ["Callers are not authenticated"]),
+            (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
         ]:
             ran = chart.run(
                 ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],

@@ -54,9 +54,16 @@ pub enum StartError {
     Other(#[from] anyhow::Error),
 }
 
-/// Opens everything. TLS and accounts first: their settings are checked before anything is touched.
+/// Opens everything. TLS, who may call and accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
+    for setting in config.maybe_plain() {
+        tracing::warn!(
+            setting,
+            "it names another machine and no sslmode: connections are plain text where the database offers no TLS"
+        );
+    }
     let tls = Tls::open(&config);
+    let anybody = auth::check_anybody(&config);
     let accounts = match config.roles.opens_accounts() {
         true => Accounts::open(&config.plugins, &config.channel_accounts).await,
         false => Ok(Accounts::unopened(
@@ -64,11 +71,12 @@ pub async fn open(config: Config) -> Result<App, StartError> {
             &config.channel_accounts,
         )),
     };
-    let (tls, accounts) = match (tls, accounts) {
-        (Ok(tls), Ok(accounts)) => (tls, accounts),
-        (tls, accounts) => {
+    let (tls, accounts) = match (tls, anybody, accounts) {
+        (Ok(tls), Ok(()), Ok(accounts)) => (tls, accounts),
+        (tls, anybody, accounts) => {
             let mut violations = Violations::new();
-            for found in [tls.err(), accounts.err()].into_iter().flatten() {
+            let found = [tls.err(), anybody.err(), accounts.err()];
+            for found in found.into_iter().flatten() {
                 violations.extend_under("", found);
             }
             return Err(violations.into());

@@ -99,6 +99,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else if not (dig "documents" "s3" "bucket" "" .Values.config) -}}
 {{- fail "config.documents.s3.bucket: is missing" -}}
 {{- end -}}
+{{- if and (ne (dig "auth" "mode" "none" .Values.config) "token") (not (dig "auth" "anybody" false .Values.config)) -}}
+{{- fail "config.auth: say who may call (mode: token), or set anybody to true: whoever reaches the servers may do everything then, for every tenant" -}}
+{{- end -}}
 {{- if ne .Values.plugins.source "image" -}}
 {{- range $id, $account := .Values.config.channel_accounts -}}
 {{- if not (regexMatch "^[0-9a-f]{64}$" (get $account "sha256" | default "" | toString)) -}}

@@ -27,6 +27,8 @@ const RESERVED: [&str; 2] = ["tokens", "certificates"];
 pub struct AuthConfig {
     /// How callers are known.
     pub mode: AuthMode,
+    /// Whether they may not be known where others than this machine can call.
+    pub anybody: bool,
     /// Whether `grpc.health.v1` answers without a token.
     pub open_health: bool,
     /// Whether reflection answers without a token.
@@ -94,6 +96,7 @@ impl Reader {
             };
             self.violations.check("auth.mode", known)
         });
+        let anybody = self.flag("auth.anybody");
         let open_health = self.flag("auth.open_health");
         let open_reflection = self.flag("auth.open_reflection");
         let token_ids = self.ids("tokens");
@@ -128,6 +131,7 @@ impl Reader {
         }
         Some(AuthConfig {
             mode: mode?,
+            anybody: anybody?,
             open_health: open_health?,
             open_reflection: open_reflection?,
             tokens,

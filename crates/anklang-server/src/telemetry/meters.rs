@@ -2,7 +2,7 @@
 //! whatever callers do.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
 use anklang_domain::message::Next;
@@ -29,6 +29,7 @@ pub(super) struct Meters {
     calls_refused: Counter<u64>,
     database: Gauge<u64>,
     files_refused: Gauge<u64>,
+    certificate_expires: Gauge<u64>,
 }
 
 /// Boundaries of durations in seconds.
@@ -126,6 +127,13 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
                 "Whether files that changed do not fit, so that those from before count",
             )
             .build(),
+        certificate_expires: meter
+            .u64_gauge("anklang.tls.certificate.expires")
+            .with_description(
+                "When the certificate of the server's port runs out, since 1970-01-01T00:00:00Z",
+            )
+            .with_unit("s")
+            .build(),
     }
 });
 
@@ -182,6 +190,27 @@ pub fn files_refused(files: &'static str, refused: bool) {
     METERS
         .files_refused
         .record(u64::from(refused), &[KeyValue::new("files", files)]);
+}
+
+/// When the certificate of the server's port runs out.
+pub fn certificate_expires(at: SystemTime) {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    METERS.certificate_expires.record(seconds, &[]);
+}
+
+/// Measures from now on how old the keys of issuers are, each with the issuer's id.
+pub fn issuer_keys(ages: impl Fn() -> Vec<(String, Duration)> + Send + Sync + 'static) {
+    meter()
+        .f64_observable_gauge("anklang.issuer.keys.age")
+        .with_description("Since when the keys of an issuer could not be fetched")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            for (issuer, age) in ages() {
+                observer.observe(age.as_secs_f64(), &[KeyValue::new("issuer", issuer)]);
+            }
+        })
+        .build();
 }
 
 /// Counts a run of an operation by how it ended.

@@ -17,11 +17,13 @@ use crate::mailing::{self, TENANT, until};
 /// All names with their types; dashboards and alerts ask for these alone (`helm/check.py`).
 const LISTED: &str = include_str!("../../../../helm/metrics.txt");
 /// Those that are only there when it happened.
-const ON_OCCASION: [&str; 5] = [
+const ON_OCCASION: [&str; 7] = [
     "anklang_channel_callbacks_total",
     "anklang_channel_reports_total",
     "anklang_files_refused",
+    "anklang_issuer_keys_age_seconds",
     "anklang_replica_lag_seconds",
+    "anklang_tls_certificate_expires_seconds",
     "anklang_tls_handshakes_total",
 ];
 const CUSTOMERS: usize = 20;
