@@ -108,7 +108,15 @@ AXES = {
                 "secretKey": "uri",
                 "clientSecretName": "owner-client",
                 "serviceAccountName": "migrations",
+                "podAnnotations": {"sidecar.istio.io/inject": "false"},
+                "podLabels": {"team": "databases"},
+                "nodeSelector": {"disk": "any"},
+                "tolerations": [{"key": "databases", "operator": "Exists"}],
+                "affinity": {"podAntiAffinity": {}},
+                "priorityClassName": "higher",
             }},
+        {"migrations": {"secretName": "owner"}, "config": {"database": {"pooler": "transaction"}}},
+        {"migrations": {"run": "none"}, "config": {"database": {"pooler": "transaction"}}},
         {"database": {"directSecretKey": "direct"}, "config": {"database": {"pooler": "transaction"}}},
         {
             "migrations": {"run": "server"},
@@ -258,6 +266,7 @@ AXES = {
                 "podAnnotations": {"a": "b"},
                 "podLabels": {"team": "sales"},
             },
+            "test": {"podAnnotations": {"c": "d"}, "podLabels": {"team": "tests"}},
         },
         {"serviceAccount": {"name": "own", "annotations": {"iam": "role"}}, "nameOverride": "outreach"},
     ],
@@ -322,6 +331,16 @@ WRONG = [
     ({"server": {"graceSeconds": "long"}}, "graceSeconds"),
     ({"image": {"digest": "latest"}}, "digest"),
     ({"migrations": {"run": "always"}}, "run"),
+    ({"config": {"database": {"pooler": "transaction"}}}, "directSecretKey"),
+    (
+        {
+            "migrations": {"run": "server", "secretName": "owner"},
+            "config": {"database": {"pooler": "transaction"}},
+        },
+        "directSecretKey",
+    ),
+    ({"migrations": {"nodeSelector": {"disk": 1}}}, "nodeSelector"),
+    ({"test": {"podLabels": ["team"]}}, "podLabels"),
     ({"worker": {"autoscaling": {"enabled": True, "cpu": 0}}}, "worker.autoscaling"),
     ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas"),
     ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
@@ -425,6 +444,7 @@ class Chart:
         pods += [(d, d) for d in kinds["Pod"]]
         for owner, pod in pods:
             self.look_at_pod(owner, pod, documents)
+            self.look_at_placing(owner, pod, values)
         self.look_at_roles(deployments, values)
         for owner, pod in pods:
             self.look_at_tls(owner, pod, values)
@@ -486,6 +506,17 @@ class Chart:
         hook = owner["metadata"].get("annotations", {}).get("helm.sh/hook", "")
         holds("pre-install" not in hook or account not in made, f"{where}: {account} is not there yet")
 
+    def look_at_placing(self, owner, pod, values):
+        """Every pod runs where its own settings say, or else those of all."""
+        where = owner["metadata"]["name"]
+        own = values[owner["metadata"]["labels"]["app.kubernetes.io/component"]]
+        for key in ["nodeSelector", "tolerations", "affinity", "priorityClassName"]:
+            wanted = own.get(key) or values["defaults"][key]
+            same(pod["spec"].get(key, type(wanted)()), wanted, f"{where}: {key}")
+        of = merged(values["defaults"], own) if owner["kind"] == "Deployment" else own
+        for key, asked in [("annotations", of["podAnnotations"]), ("labels", of["podLabels"])]:
+            holds(asked.items() <= pod["metadata"].get(key, {}).items(), f"{where}: {key}")
+
     def look_at_roles(self, deployments, values):
         roles = []
         for deployment in deployments:
@@ -510,8 +541,13 @@ class Chart:
         same(sorted(roles), sorted(ROLES), "each role once")
 
     def look_at_migrations(self, owner, pod, values):
-        """Whoever migrates by the URL of servers goes past a pooler as they do."""
+        """Whoever migrates by the URL of servers goes past a pooler as they do; by one of its own there is none."""
         (container,) = pod["spec"]["containers"]
+        if container["args"] == ["migrate"]:
+            given = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__POOLER"]
+            pooler = values["config"].get("database", {}).get("pooler")
+            wanted = [pooler] if pooler and not values["migrations"]["secretName"] else []
+            same(given, wanted, f"{owner['metadata']['name']}: its pooler")
         if container["args"] == ["migrate"] and not values["migrations"]["secretName"]:
             direct = {"name": values["database"]["secretName"], "key": values["database"]["directSecretKey"]}
             given = [v["valueFrom"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__DIRECT_URL"]
