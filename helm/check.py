@@ -117,6 +117,7 @@ AXES = {
             }},
         {"migrations": {"secretName": "owner"}, "config": {"database": {"pooler": "transaction"}}},
         {"migrations": {"run": "none"}, "config": {"database": {"pooler": "transaction"}}},
+        {"database": {"replicaSecretKey": "replica"}, "config": {"database": {"pooler": "none"}}},
         {"database": {"directSecretKey": "direct"}, "config": {"database": {"pooler": "transaction"}}},
         {
             "migrations": {"run": "server"},
@@ -202,7 +203,7 @@ AXES = {
                     "cpu": 0,
                     "external": [
                         {
-                            "metric": {"name": "anklang_messages", "selector": {"matchLabels": {"state": "due"}}},
+                            "metric": {"name": "anklang_due_messages"},
                             "target": {"type": "AverageValue", "averageValue": "5000"},
                         }
                     ],
@@ -546,7 +547,8 @@ class Chart:
         if container["args"] == ["migrate"]:
             given = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__POOLER"]
             pooler = values["config"].get("database", {}).get("pooler")
-            wanted = [pooler] if pooler and not values["migrations"]["secretName"] else []
+            behind = pooler not in (None, "none") and not values["migrations"]["secretName"]
+            wanted = [pooler] if behind else []
             same(given, wanted, f"{owner['metadata']['name']}: its pooler")
         if container["args"] == ["migrate"] and not values["migrations"]["secretName"]:
             direct = {"name": values["database"]["secretName"], "key": values["database"]["directSecretKey"]}
@@ -613,6 +615,11 @@ class Chart:
                 same(rule["expr"].count("{" + job), rule["expr"].count("{"), f"{rule['alert']}: series of others")
                 holds(rule["labels"]["severity"] and rule["annotations"]["summary"], rule["alert"])
             same(len({r["alert"] for r in group["rules"]}), len(group["rules"]), "names of alerts")
+            of_replica = [r["expr"] for r in group["rules"] if r["alert"] == "AnklangReplicaNotUsed"]
+            same(len(of_replica), int(values["database"].get("replicaSecretKey", "") != ""), "alert of a replica")
+            for expression in of_replica:
+                lag = merged(self.settings, values["config"])["database"]["replica_max_lag_seconds"]
+                holds(f") > {lag}\n" in expression, "how far behind a replica may be")
         boards = [d for d in kinds["ConfigMap"] if d["metadata"]["labels"].get("grafana_dashboard") == "1"]
         files = list((CHART / "dashboards").glob("*.json"))
         same(len(boards), len(files) if values["dashboards"]["enabled"] else 0, "dashboards")
@@ -743,6 +750,10 @@ def described(chart):
         for key in of.get("properties", {}):
             holds(key in chart.settings[section], f"config.{section}.{key} is in no anklang.toml")
     readme = (CHART / "README.md").read_text()
+    queries = re.findall(r"metricsQuery: '(.*)'", readme)
+    holds(queries, "rules for an adapter in README.md")
+    for query in queries:
+        asks_of(query, "README.md")
     told = set(re.findall(r"^\| `([^`]+)`", readme, re.M))
     same(told, set(leaves(chart.defaults)), "values in the table of README.md")
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -775,6 +786,7 @@ data:
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
             (LEAST, ["Callers are not authenticated"]),
+            (merged(LEAST, {"migrations": {"secretName": "owner"}}), ["granted the roles anklang_app"]),
         ]:
             ran = chart.run(
                 ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],
