@@ -20,6 +20,8 @@ pub struct Options {
     pub config: String,
     /// The bearer token that its clients carry.
     pub token: Option<String>,
+    /// The URL by which it logs in to its database; that of the owner when `None`.
+    pub login: Option<String>,
     /// More settings of its database, as TOML lines.
     pub database_settings: String,
     /// More settings of its documents, as TOML lines.
@@ -366,7 +368,7 @@ fn config(
             [] => String::new(),
             roles => format!("roles = {roles:?}"),
         },
-        url = database.url,
+        url = options.login.as_ref().unwrap_or(&database.url),
         connections = match options.connections {
             0 => 8,
             n => n,

@@ -1,5 +1,6 @@
 //! Traces, metrics and log lines: what a receiver of OTLP gets, and that none is needed.
 
+mod held_back;
 mod lines;
 mod nobody;
 mod reports;
