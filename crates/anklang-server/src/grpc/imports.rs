@@ -5,7 +5,8 @@
 //! last is committed and its responses were taken, so that both sides hold up the other through the
 //! stream. Responses come in order: what is told includes all rows before, and when a chunk fails, the
 //! one after it may be in the database without being told; sent again, it changes nothing. No
-//! transaction is open while waiting for the client.
+//! transaction is open while waiting for the client. When the server stops, nothing more is received; what
+//! is being written is told, and then that the server stops.
 
 mod csv;
 mod read;
@@ -29,9 +30,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ApiError, caller, deed};
+use super::{ApiError, caller, deed, parts};
 use csv::Place;
 use read::RowReader;
 
@@ -49,12 +51,13 @@ const RESPONSES: usize = 4;
 /// The service.
 pub struct ImportsApi {
     store: Store,
+    stopping: CancellationToken,
 }
 
 impl ImportsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        ImportsApi { store }
+    /// The service on a database, until the server stops.
+    pub fn new(store: Store, stopping: CancellationToken) -> Self {
+        ImportsApi { store, stopping }
     }
 }
 
@@ -70,6 +73,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let client = Client {
             requests: request.into_inner(),
+            stopping: self.stopping.clone(),
             answers: Answers(responses),
         };
         tokio::spawn(carried(serve(self.store.clone(), tenant.id, client)));
@@ -80,6 +84,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
 /// The other side of the call.
 struct Client {
     requests: Streaming<pb::ImportRequest>,
+    stopping: CancellationToken,
     answers: Answers,
 }
 
@@ -100,9 +105,14 @@ impl<E: Into<ApiError>> From<E> for Stop {
 }
 
 impl Client {
-    /// The next part; `None` at the end.
+    /// The next part; `None` at the end. There is none once the server stops.
     async fn next(&mut self) -> Result<Option<Part>, Stop> {
-        match self.requests.message().await {
+        let message = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return Err(parts::stops().into()),
+            message = self.requests.message() => message,
+        };
+        match message {
             Ok(None) => Ok(None),
             Ok(Some(pb::ImportRequest { part: Some(part) })) => Ok(Some(part)),
             Ok(Some(pb::ImportRequest { part: None })) => {

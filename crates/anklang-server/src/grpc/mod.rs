@@ -8,6 +8,7 @@ pub mod etag;
 pub mod form;
 pub mod listing;
 pub mod mask;
+pub mod parts;
 pub mod structs;
 pub mod wire;
 
