@@ -175,7 +175,8 @@ impl Server {
 /// grace period.
 async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> anyhow::Result<()> {
     let (grace, stop) = (app.config.shutdown_grace, app.stopping.clone());
-    let workers = start_workers(&app, &ending);
+    let served = CancellationToken::new();
+    let workers = start_workers(&app, &ending, &served);
     let (health, health_service) = tonic_health::server::health_reporter();
     // Once before the first call comes: until then nothing is known.
     health
@@ -216,6 +217,7 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     if timeout_at(deadline, serving).await.is_err() {
         tracing::warn!("calls still run after the grace period; closing them");
     }
+    served.cancel();
     workers.close();
     if timeout_at(deadline, workers.wait()).await.is_err() {
         tracing::warn!("work still runs after the grace period; it is left to its leases");
@@ -227,8 +229,9 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
 }
 
 /// Starts what the server's roles do in the background. Each of it finds its work by looking into the
-/// database; that one wakes the other where both are in one process only makes it prompt.
-fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
+/// database; that one wakes the other where both are in one process only makes it prompt. `served` is when the last
+/// call has ended.
+fn start_workers(app: &App, ending: &CancellationToken, served: &CancellationToken) -> TaskTracker {
     let workers = TaskTracker::new();
     let (roles, with) = (app.config.roles, || (app.clone(), ending.clone()));
     if roles.worker {
@@ -254,7 +257,8 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
         workers.spawn(reload::follow(certificate, app.stopping.clone()));
     }
     if roles.api {
-        app.auth.start(&workers, ending);
+        // A token that is taken back while the server drains counts no more.
+        app.auth.start(&workers, served);
         // What is left of calls when the server stops is read from the primary.
         let (app, stop) = with();
         workers.spawn(async move {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anklang_proto::anklang::brands::v1 as brands;
-use anklang_proto::anklang::imports::v1::import_request::Part;
 use anklang_proto::anklang::imports::v1 as imports;
+use anklang_proto::anklang::imports::v1::import_request::Part;
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
