@@ -510,13 +510,17 @@ class Chart:
         same(sorted(roles), sorted(ROLES), "each role once")
 
     def look_at_migrations(self, owner, pod, values):
-        """Whoever migrates by the URL of servers goes past a pooler as they do."""
+        """Whoever migrates by the URL of servers goes past a pooler as they do, and all log as they do."""
         (container,) = pod["spec"]["containers"]
         if container["args"] == ["migrate"] and not values["migrations"]["secretName"]:
             direct = {"name": values["database"]["secretName"], "key": values["database"]["directSecretKey"]}
             given = [v["valueFrom"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__DIRECT_URL"]
             wanted = [{"secretKeyRef": direct}] if direct["key"] else []
             same(given, wanted, f"{owner['metadata']['name']}: past a pooler")
+        if container["args"] == ["migrate"]:
+            (form,) = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_LOG__FORMAT"]
+            wanted = values["config"].get("log", {}).get("format", "text")
+            same(form, wanted, f"{owner['metadata']['name']}: logs")
 
     def look_at_tls(self, owner, pod, values):
         """Servers speak TLS or plain text on purpose, callers speak the same, and files are mounted."""

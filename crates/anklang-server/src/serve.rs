@@ -257,8 +257,8 @@ fn start_workers(app: &App, ending: &CancellationToken, served: &CancellationTok
         workers.spawn(reload::follow(certificate, app.stopping.clone()));
     }
     if roles.api {
-        // A token that is taken back while the server drains counts no more.
-        app.auth.start(&workers, served);
+        // A token that is taken back while the server drains counts no more. Nobody waits for these.
+        app.auth.start(&TaskTracker::new(), served);
         // What is left of calls when the server stops is read from the primary.
         let (app, stop) = with();
         workers.spawn(async move {

@@ -3,6 +3,7 @@
 mod lines;
 mod nobody;
 mod reports;
+mod tenants;
 
 use std::time::Duration;
 
