@@ -382,7 +382,7 @@ fn routes(
 
 fn api_routes(app: &App) -> anyhow::Result<Routes> {
     use proto::anklang as pb;
-    let (store, stopping) = (|| app.store.clone(), app.stopping.clone());
+    let store = || app.store.clone();
     let keys = || Arc::clone(&app.keys);
     let app = || app.clone();
     let routes = services! {
@@ -395,7 +395,7 @@ fn api_routes(app: &App) -> anyhow::Result<Routes> {
         pb::org::v1::org_unit_service_server::OrgUnitServiceServer<_> => grpc::org_units::OrgUnitsApi::new(store(), keys()),
         pb::planning::v1::contact_plan_service_server::ContactPlanServiceServer<_> => grpc::planning::PlanningApi { app: app() },
         pb::planning::v1::planned_contact_service_server::PlannedContactServiceServer<_> => grpc::planning::PlanningApi { app: app() },
-        pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store(), stopping),
+        pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi { app: app() },
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },

@@ -5,8 +5,7 @@
 //! last is committed and its responses were taken, so that both sides hold up the other through the
 //! stream. Responses come in order: what is told includes all rows before, and when a chunk fails, the
 //! one after it may be in the database without being told; sent again, it changes nothing. No
-//! transaction is open while waiting for the client. When the server stops, nothing more is received; what
-//! is being written is told, and then that the server stops.
+//! transaction is open while waiting for the client. A server that stops tells what it is writing, and no more.
 
 mod csv;
 mod read;
@@ -34,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ApiError, caller, deed, parts};
+use crate::work::App;
 use csv::Place;
 use read::RowReader;
 
@@ -50,15 +50,8 @@ const RESPONSES: usize = 4;
 
 /// The service.
 pub struct ImportsApi {
-    store: Store,
-    stopping: CancellationToken,
-}
-
-impl ImportsApi {
-    /// The service on a database, until the server stops.
-    pub fn new(store: Store, stopping: CancellationToken) -> Self {
-        ImportsApi { store, stopping }
-    }
+    /// What it works with.
+    pub app: App,
 }
 
 #[tonic::async_trait]
@@ -69,14 +62,14 @@ impl pb::import_service_server::ImportService for ImportsApi {
         &self,
         request: Request<Streaming<pb::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
-        let tenant = caller(&self.store, &request).await?;
+        let tenant = caller(&self.app.store, &request).await?;
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let client = Client {
             requests: request.into_inner(),
-            stopping: self.stopping.clone(),
+            stopping: self.app.stopping.clone(),
             answers: Answers(responses),
         };
-        tokio::spawn(carried(serve(self.store.clone(), tenant.id, client)));
+        tokio::spawn(carried(serve(self.app.store.clone(), tenant.id, client)));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
