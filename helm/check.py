@@ -550,7 +550,9 @@ class Chart:
         same(sorted(roles), sorted(ROLES), "each role once")
 
     def look_at_migrations(self, owner, pod, values):
-        """Whoever migrates by the URL of servers goes past a pooler as they do; by one of its own there is none."""
+        """Whoever migrates by the URL of servers goes past a pooler as they do; by one of its own there is none. All
+        log as they do.
+        """
         (container,) = pod["spec"]["containers"]
         if container["args"] == ["migrate"]:
             given = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__POOLER"]
@@ -563,6 +565,10 @@ class Chart:
             given = [v["valueFrom"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__DIRECT_URL"]
             wanted = [{"secretKeyRef": direct}] if direct["key"] else []
             same(given, wanted, f"{owner['metadata']['name']}: past a pooler")
+        if container["args"] == ["migrate"]:
+            (form,) = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_LOG__FORMAT"]
+            wanted = values["config"].get("log", {}).get("format", "text")
+            same(form, wanted, f"{owner['metadata']['name']}: logs")
 
     def look_at_tls(self, owner, pod, values):
         """Servers speak TLS or plain text on purpose, callers speak the same, and files are mounted."""

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
 use anklang_domain::message::Next;
 use anklang_store::operation::Operation;
+use http::{Method, StatusCode};
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 
@@ -22,6 +23,7 @@ pub(super) struct Meters {
     deliveries: Counter<u64>,
     reports: Counter<u64>,
     callbacks: Counter<u64>,
+    public: Counter<u64>,
     handshakes: Counter<u64>,
     connections: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
@@ -46,6 +48,9 @@ const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "g
 const CONNECTIONS_REFUSED: [&str; 2] = ["full", "late"];
 const CALLS_REFUSED: [&str; 4] = ["total", "rate", "calls", "streams"];
 const CALLS: [&str; 2] = ["call", "stream"];
+
+/// How recipients' pages are asked for.
+const PAGES: [&str; 2] = ["GET", "POST"];
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
     let meter = meter();
@@ -90,6 +95,11 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
         callbacks: meter
             .u64_counter("anklang.channel.callbacks")
             .with_description("Requests of providers")
+            .with_unit("{request}")
+            .build(),
+        public: meter
+            .u64_counter("anklang.public.requests")
+            .with_description("Requests for recipients' pages")
             .with_unit("{request}")
             .build(),
         handshakes: meter
@@ -177,6 +187,9 @@ pub(super) fn begin<'a>(accounts: impl Iterator<Item = &'a str>, kinds: &[&'stat
     }
     for reason in CALLS_REFUSED {
         count_call_refused(reason, 0);
+    }
+    for method in PAGES {
+        count_page(method, StatusCode::SERVICE_UNAVAILABLE, 0);
     }
 }
 
@@ -301,6 +314,20 @@ pub fn callback(account: &str, status: u16) {
         KeyValue::new("http.response.status_code", i64::from(status)),
     ];
     METERS.callbacks.add(1, &attributes);
+}
+
+/// Counts a request for a recipients' page by how it was answered.
+pub fn page(method: &Method, status: StatusCode) {
+    let known = PAGES.into_iter().find(|known| method.as_str() == *known);
+    count_page(known.unwrap_or("other"), status, 1);
+}
+
+fn count_page(method: &'static str, status: StatusCode, count: u64) {
+    let attributes = [
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+    ];
+    METERS.public.add(count, &attributes);
 }
 
 /// Counts a TLS handshake by what became of it.

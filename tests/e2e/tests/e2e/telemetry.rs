@@ -4,6 +4,7 @@ mod held_back;
 mod lines;
 mod nobody;
 mod reports;
+mod tenants;
 
 use std::time::Duration;
 
