@@ -43,6 +43,7 @@ use crate::grpc::mask::POOL;
 use crate::grpc::{ApiResult, TENANT_KEY};
 use crate::telemetry::meters;
 use held::held;
+use places::Places;
 use untaken::Untaken;
 
 /// So many ask at the same time how the server is, and so many are told when that changes.
@@ -237,34 +238,6 @@ impl Inner {
     }
 }
 
-/// Places for calls that are under way at the same time.
-#[derive(Clone)]
-struct Places {
-    calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    /// Their answers.
-    untaken: Arc<Untaken>,
-}
-
-impl Places {
-    fn new(of: AtOnce, untaken: Arc<Untaken>) -> Self {
-        Places {
-            calls: Arc::new(Semaphore::new(of.calls)),
-            streams: Arc::new(Semaphore::new(of.streams)),
-            untaken,
-        }
-    }
-
-    /// One of them, if there is one now.
-    fn take(&self, length: Length) -> Option<OwnedSemaphorePermit> {
-        let places = match length {
-            Length::Short => &self.calls,
-            Length::Waiting | Length::Stream => &self.streams,
-        };
-        Arc::clone(places).try_acquire_owned().ok()
-    }
-}
-
 /// A call under way, as metrics count it.
 struct Running {
     kind: &'static str,
@@ -417,6 +390,7 @@ fn refuse(error: ApiError) -> Response {
 }
 
 mod held;
+mod places;
 #[cfg(test)]
 mod tests;
 mod untaken;

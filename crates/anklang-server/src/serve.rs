@@ -385,10 +385,11 @@ fn routes(
 
 fn api_routes(app: &App) -> anyhow::Result<Routes> {
     use proto::anklang as pb;
+    let most = app.config.limits.message_bytes;
     let store = || app.store.clone();
     let keys = || Arc::clone(&app.keys);
     let app = || app.clone();
-    let routes = services! { app().config.limits.message_bytes;
+    let routes = services! { most;
         pb::audit::v1::audit_service_server::AuditServiceServer<_> => grpc::audit::AuditApi { app: app() },
         pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store(), keys()),
         pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store(), keys()),
