@@ -17,9 +17,6 @@ use crate::grpc::error::{self, ApiError};
 /// The most that is given to the connection at a time: what it has cannot be taken back.
 const PIECE: usize = 16 * 1_024;
 
-/// What an answer takes besides its bytes, as long as the connection has it: its stream, its task, the headers.
-const BESIDE: usize = 8 * 1_024;
-
 /// The answer of a call, counted while it is in memory. At its deadline it is let go with the place that it keeps,
 /// also when nobody reads it.
 pub(super) fn held<P: Send + 'static>(
@@ -50,7 +47,6 @@ pub(super) fn held<P: Send + 'static>(
             on_its_way,
             late,
             untaken: Arc::clone(untaken),
-            _beside: untaken.count(BESIDE),
         })
     })
 }
@@ -61,7 +57,6 @@ struct Held<P> {
     /// Comes at the deadline, when nothing is on its way any more.
     late: Option<AbortOnDropHandle<()>>,
     untaken: Arc<Untaken>,
-    _beside: Counted,
 }
 
 struct OnItsWay<P> {

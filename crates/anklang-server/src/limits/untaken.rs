@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 
+/// What a piece of an answer takes besides its bytes while the connection has it: of its stream, its task, its headers.
+const BESIDE: usize = 8 * 1_024;
+
 /// So much of a tenant, or of all.
 pub struct Untaken {
     most: usize,
@@ -40,11 +43,11 @@ impl Untaken {
         }
     }
 
-    /// A copy that is counted until the last reference to it is gone.
+    /// A copy for the connection that is counted until the last reference to it is gone.
     pub fn counted(self: &Arc<Self>, bytes: &[u8]) -> Bytes {
         Bytes::from_owner(Piece {
             bytes: bytes.into(),
-            _counted: self.count(bytes.len()),
+            _counted: self.count(bytes.len() + BESIDE),
         })
     }
 
