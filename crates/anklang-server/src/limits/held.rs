@@ -11,11 +11,12 @@ use http_body::Frame;
 use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::untaken::{Counted, Untaken};
+use super::untaken::{BESIDE, Counted, Untaken};
 use crate::grpc::error::{self, ApiError};
 
-/// The most that is given to the connection at a time: what it has cannot be taken back.
-const PIECE: usize = 16 * 1_024;
+/// The most that is given to the connection at a time: what it has cannot be taken back. Almost a frame of HTTP/2, and a
+/// multiple of 3, so that Base64 for browsers is padded at the end alone.
+const PIECE: usize = 16 * 1_023;
 
 /// The answer of a call, counted while it is in memory. At its deadline it is let go with the place that it keeps,
 /// also when nobody reads it.
@@ -47,6 +48,7 @@ pub(super) fn held<P: Send + 'static>(
             on_its_way,
             late,
             untaken: Arc::clone(untaken),
+            _beside: untaken.count(BESIDE),
         })
     })
 }
@@ -57,6 +59,7 @@ struct Held<P> {
     /// Comes at the deadline, when nothing is on its way any more.
     late: Option<AbortOnDropHandle<()>>,
     untaken: Arc<Untaken>,
+    _beside: Counted,
 }
 
 struct OnItsWay<P> {

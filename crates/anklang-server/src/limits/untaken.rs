@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 
-/// What a piece of an answer takes besides its bytes while the connection has it: of its stream, its task, its headers.
-const BESIDE: usize = 8 * 1_024;
+/// What an answer takes besides its bytes, and a piece of it that is left in the connection: a stream, a task, headers.
+pub const BESIDE: usize = 8 * 1_024;
 
 /// So much of a tenant, or of all.
 pub struct Untaken {
