@@ -51,6 +51,7 @@ pub fn pointing(w: &World, customers: &str) -> Vec<(&'static str, Value, Fields)
         .as_object_mut()
         .unwrap()
         .remove("deselectedContracts");
+    follow_up["outbound"] = json!({"channelRoute": "channelRoutes/first"});
     follow_up["reaction"] = json!({"phase": w.phase, "kind": "REACTION_KIND_NO_ANSWER"});
     launch["selection"] = json!(w.selection);
     launch["deselectedContracts"] = json!([w.contract]);
@@ -75,7 +76,12 @@ pub fn pointing(w: &World, customers: &str) -> Vec<(&'static str, Value, Fields)
         (
             "anklang.campaigns.v1.CampaignService/LaunchCampaign",
             follow_up,
-            &["campaign", "reaction.phase", "target_product_version"],
+            &[
+                "campaign",
+                "outbound.channel_route",
+                "reaction.phase",
+                "target_product_version",
+            ],
         ),
         (
             "anklang.campaigns.v1.CampaignService/LaunchCampaign",
@@ -361,7 +367,7 @@ pub fn setting() -> Vec<(&'static str, Value)> {
         (
             "anklang.winback.v1.WinbackService/UpdateWinbackSettings",
             json!({"winbackSettings": {
-                "currencyCode": "EUR", "leastOrders": 1, "leastDropPercent": 20,
+                "currencyCode": "EUR", "leastOrders": 1, "leastDropPercent": 20.5,
                 "leastKnownDays": 1, "reminderDays": 14, "winWindowDays": 60,
                 "comparison": {"kind": "WINBACK_COMPARISON_KIND_PRECEDING", "days": 30},
             }}),
