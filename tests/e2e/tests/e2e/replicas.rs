@@ -115,7 +115,7 @@ async fn two_of_every_role_do_a_campaign_though_one_of_each_is_killed() {
     })
     .await
     .unwrap();
-    server.sink.set_faults(slowly(100));
+    server.sink.set_faults(slowly(400));
     let api = server.further_as(&["api"]).await.unwrap();
     let worker = server.further_as(&["worker"]).await.unwrap();
     let _other_worker = server.further_as(&["worker"]).await.unwrap();
