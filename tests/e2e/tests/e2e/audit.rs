@@ -89,7 +89,7 @@ async fn change(client: &Client, code: &str, name: &str) -> Result<brands::Brand
 }
 
 /// Runs `anklang audit`; gives its exit code and all that it says.
-async fn audit(args: &[&str]) -> (i32, String) {
+pub async fn audit(args: &[&str]) -> (i32, String) {
     let output = tokio::process::Command::new(&program().anklang)
         .arg("audit")
         .args(args)

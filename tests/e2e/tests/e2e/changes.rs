@@ -71,7 +71,7 @@ pub fn changes(world: &World) -> Vec<(&'static str, Value)> {
 const LAUNCH: &str = "anklang.campaigns.v1.CampaignService/LaunchCampaign";
 
 /// A further phase of the world's campaign, some days from now.
-fn launch_of(world: &World) -> Value {
+pub fn launch_of(world: &World) -> Value {
     let request = world.utility.launch().encode_to_vec();
     let message = DynamicMessage::decode(raw::input(LAUNCH), &request[..]).unwrap();
     let mut request = serde_json::to_value(&message).unwrap();
@@ -85,7 +85,7 @@ fn launch_of(world: &World) -> Value {
 }
 
 /// The same, made by people.
-fn launch_by_phone(world: &World) -> Value {
+pub fn launch_by_phone(world: &World) -> Value {
     let phone = json!({
         "contactPlan": "contactPlans/NORD", "responsible": "roles/callcenter",
         "earliestTime": "09:00", "latestTime": "17:00", "note": "Neuer Tarif",

@@ -1,6 +1,8 @@
-//! The program as a client: what people and scripts see of each command. When there is no answer: `ends`.
+//! The program as a client: what people and scripts see of each command. When there is no answer: `ends`; what is shown in
+//! a terminal: `terminal`.
 
 mod ends;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::Stdio;

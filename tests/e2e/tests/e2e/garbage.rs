@@ -1,8 +1,13 @@
-//! What nobody would send: requests made and bent at random, at every method. Whatever comes, the server says what
-//! is wrong with it, and goes on.
+//! What nobody would send: requests made and bent at random, at every method; files to import (`imports`), messages as
+//! gRPC frames them (`framing`) and whole connections (`connections`). Whatever comes, the server says what is wrong
+//! with it, and goes on.
 //!
-//! A short and always the same series runs with all tests. For as long as wanted, and other ones:
+//! A short and always the same series of each runs with all tests. For as long as wanted, and other ones:
 //! `ANKLANG_TEST_GARBAGE_SECONDS=600 ANKLANG_TEST_SEED=7 cargo test -p anklang-e2e -- garbage`
+
+mod connections;
+mod framing;
+mod imports;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -32,6 +37,45 @@ const DEPTH: usize = 4;
 /// An answer takes no longer; streams may have nothing to say for as long as they like.
 const ANSWER: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_millis(200);
+
+/// What gRPC itself says of what is no message, or of none that it can unpack.
+const OF_GRPC: [&str; 5] = [
+    "failed to decode Protobuf message",
+    "Error decompressing",
+    "protocol error: received message",
+    "Unexpected EOF decoding stream",
+    "Missing request message",
+];
+
+/// A short and always the same series of tries, or others for as long as asked for.
+struct Series {
+    rng: ChaCha8Rng,
+    few: usize,
+    end: Option<Instant>,
+}
+
+impl Series {
+    fn of(few: usize) -> Self {
+        let seconds = std::env::var("ANKLANG_TEST_GARBAGE_SECONDS").ok();
+        let long = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
+        Series {
+            rng: match long {
+                Some(_) => seeded(),
+                None => ChaCha8Rng::seed_from_u64(1),
+            },
+            few,
+            end: long.map(|long| Instant::now() + long),
+        }
+    }
+
+    /// Whether there is a try of that number, from zero.
+    fn has(&self, n: usize) -> bool {
+        match self.end {
+            Some(end) => Instant::now() < end,
+            None => n < self.few,
+        }
+    }
+}
 
 /// Texts that are wrong in one way or another, or right for something else.
 const TEXTS: [&str; 40] = [
@@ -276,20 +320,10 @@ fn texts(value: &serde_json::Value, into: &mut Vec<String>) {
     }
 }
 
-/// Why an answer is none that a client should get.
-fn fault(answer: &Result<Bytes, Status>) -> Option<String> {
-    let Err(status) = answer else {
-        return None;
-    };
+/// Why a refusal is none that a client should get.
+fn fault(status: &Status) -> Option<String> {
     match status.code() {
-        // What is no message at all: so says gRPC.
-        Code::Internal
-            if status
-                .message()
-                .contains("failed to decode Protobuf message") =>
-        {
-            None
-        }
+        Code::Internal if OF_GRPC.iter().any(|says| status.message().contains(says)) => None,
         Code::Internal | Code::Unknown | Code::Unavailable | Code::DataLoss => {
             Some(format!("{status:?}"))
         }
@@ -297,14 +331,19 @@ fn fault(answer: &Result<Bytes, Status>) -> Option<String> {
     }
 }
 
+/// A server that has seen all of it is as before.
+async fn is_well(server: &TestServer, raw: &Raw, faults: &[String]) {
+    let log = server.log();
+    assert!(!log.contains("panicked"), "{log}");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let brand = json!({"brand": {"code": "danach", "displayName": "Danach", "senderEmail": "a@b.example"},
+                       "allowMissing": true});
+    let method = "anklang.brands.v1.BrandService/UpdateBrand";
+    raw.call(Some("linden"), method, &brand).await.unwrap();
+}
+
 #[tokio::test]
 async fn whatever_comes_is_answered() {
-    let seconds = std::env::var("ANKLANG_TEST_GARBAGE_SECONDS").ok();
-    let long = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
-    let mut rng = match long {
-        Some(_) => seeded(),
-        None => ChaCha8Rng::seed_from_u64(1),
-    };
     let server = TestServer::start().await.unwrap();
     let world = populate(&server).await;
     let raw = Raw::connect(server.addr).await;
@@ -321,36 +360,37 @@ async fn whatever_comes_is_answered() {
     words.seen.dedup();
     let methods: Vec<MethodDescriptor> = raw::methods().collect();
 
-    let begun = Instant::now();
     let mut faults = Vec::new();
+    let mut series = Series::of(FEW);
     for n in 0.. {
-        if long.map_or(n >= FEW, |long| begun.elapsed() >= long) {
+        if !series.has(n) {
             break;
         }
-        let method = methods.choose(&mut rng).unwrap();
+        let rng = &mut series.rng;
+        let method = methods.choose(rng).unwrap();
         let good = requests
             .get(&raw::path(method))
-            .and_then(|good| good.choose(&mut rng))
+            .and_then(|good| good.choose(rng))
             .cloned()
             .unwrap_or_else(|| json!({}));
         let mut request = DynamicMessage::deserialize(method.input(), &good).unwrap();
         match rng.random_range(0..10) {
-            0 | 1 => request = message(&method.input(), 0, &words, &mut rng),
+            0 | 1 => request = message(&method.input(), 0, &words, rng),
             _ => {
                 for _ in 0..rng.random_range(1..4) {
-                    bend(&mut request, &words, &mut rng);
+                    bend(&mut request, &words, rng);
                 }
             }
         }
         let mut bytes = request.encode_to_vec();
         if rng.random_range(0..6) == 0 {
-            scramble(&mut bytes, &mut rng);
+            scramble(&mut bytes, rng);
         }
         let streams = method.is_server_streaming();
         let call = raw.send(Some("linden"), method, Bytes::from(bytes));
         let answer = timeout(if streams { SILENCE } else { ANSWER }, call).await;
         let fault = match &answer {
-            Ok(answer) => fault(answer),
+            Ok(answer) => answer.as_ref().err().and_then(fault),
             Err(_) if streams => None,
             Err(_) => Some(format!("no answer within {ANSWER:?}")),
         };
@@ -360,12 +400,5 @@ async fn whatever_comes_is_answered() {
             faults.push(format!("{n}: {}\n  {shown}\n  {fault}", raw::path(method)));
         }
     }
-    let log = server.log();
-    assert!(!log.contains("panicked"), "{log}");
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
-    // It is the same server, and it still works.
-    let brand = json!({"brand": {"code": "danach", "displayName": "Danach", "senderEmail": "a@b.example"},
-                       "allowMissing": true});
-    let method = "anklang.brands.v1.BrandService/UpdateBrand";
-    raw.call(Some("linden"), method, &brand).await.unwrap();
+    is_well(&server, &raw, &faults).await;
 }

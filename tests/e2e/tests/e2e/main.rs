@@ -56,6 +56,7 @@ mod reach;
 mod refusals;
 mod refused;
 mod relays;
+mod replicas;
 mod resolving;
 mod roles;
 mod routes;

@@ -16,6 +16,9 @@ use crate::grpc::{ApiError, ApiResult, form};
 /// The most columns that are looked at: many times those that any entity has.
 const MAX_COLUMNS: usize = 500;
 
+/// No file has so many lines or bytes: what is read behind a checkpoint can be counted on.
+const FARTHEST: i64 = i64::MAX / 2;
+
 /// Reads rows of one entity.
 pub struct RowReader<R> {
     columns: Vec<String>,
@@ -234,10 +237,10 @@ fn read_row<'v, R: Row>(
 fn check_checkpoint(checkpoint: &pb::ImportCheckpoint, csv: bool) -> ApiResult<()> {
     let mut violations = Violations::new();
     let at = |field: &str| format!("header.resume_from.{field}");
-    if checkpoint.line < 1 + i64::from(csv) {
+    if !(1 + i64::from(csv)..=FARTHEST).contains(&checkpoint.line) {
         violations.add(at("line"), "must be that of a checkpoint");
     }
-    if checkpoint.offset < 0 || (checkpoint.offset == 0) == csv {
+    if !(0..=FARTHEST).contains(&checkpoint.offset) || (checkpoint.offset == 0) == csv {
         violations.add(at("offset"), "must be that of a checkpoint");
     }
     if !csv && !checkpoint.columns.is_empty() {

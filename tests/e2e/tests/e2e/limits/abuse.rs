@@ -143,7 +143,7 @@ async fn noise_is_not_answered_for_long() {
 }
 
 /// What the server has in memory, in KiB.
-fn resident(server: &TestServer) -> usize {
+pub fn resident(server: &TestServer) -> usize {
     let status = format!("/proc/{}/status", server.pid().unwrap());
     let status = std::fs::read_to_string(status).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -5,12 +5,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anklang_proto::anklang::brands::v1 as brands;
-use anklang_proto::anklang::imports::v1 as imports;
 use anklang_proto::anklang::imports::v1::import_request::Part;
+use anklang_proto::anklang::imports::v1::{self as imports, ImportEntity};
 use anklang_proto::anklang::operations::v1 as operations;
+use anklang_proto::anklang::planning::v1 as planning;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
@@ -20,7 +21,7 @@ use tonic::codegen::tokio_stream;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use super::abuse::{PREFACE, SETTINGS};
+use super::abuse::{PREFACE, SETTINGS, resident};
 use super::{again, list, serving};
 use crate::probe::http;
 use crate::refused;
@@ -33,6 +34,11 @@ const IDLE: usize = 300;
 const WATCHING: usize = 1_000;
 /// Streams of one connection.
 const WATCHING_TOGETHER: usize = 500;
+/// What they watch: operations, and the work list in some ways.
+const OPERATIONS: usize = 20;
+const FILTERS: [&str; 2] = ["", "state = OPEN"];
+/// So much of the server's memory a stream that waits may take, in KiB: several times what it does.
+const KIB_PER_STREAM: usize = 128;
 
 /// Whether the other side ends a connection within some time.
 async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
@@ -135,36 +141,79 @@ async fn many_who_are_idle_keep_nobody_from_working() {
     let limits = format!("streams = {streams}\ntotal_streams = {streams}\nrequests_per_second = 0");
     let server = serving(&limits).await;
     let client = server.client("linden").await.unwrap();
-    let operation = sleeping_operation(&server).await;
+    let customer = "number,kind,last_name\nK1,person,Kunde\n";
+    let sums = client.import(ImportEntity::Customers, customer).await;
+    assert_eq!(sums.unwrap().errors, []);
+    plan_contact(&client).await;
+    let mut sleeping = Vec::new();
+    for _ in 0..OPERATIONS {
+        sleeping.push(sleeping_operation(&server).await.name);
+    }
     let mut idle = Vec::new();
     for _ in 0..IDLE {
-        idle.push(Client::connect(server.addr, "linden").await.unwrap());
-    }
-    let mut watching = Vec::new();
-    for i in 0..streams {
-        let request = operations::WatchOperationRequest {
-            name: operation.name.clone(),
-        };
-        let stream = idle[i / WATCHING_TOGETHER]
-            .progress()
-            .watch_operation(request)
-            .await;
-        let mut stream = stream.unwrap().into_inner();
-        stream.message().await.unwrap().unwrap();
-        watching.push(stream);
-    }
-    let begun = Instant::now();
-    for _ in 0..50 {
+        let client = Client::connect(server.addr, "linden").await.unwrap();
         list(&client).await.unwrap();
+        idle.push(client);
     }
-    assert!(begun.elapsed() < Duration::from_secs(20));
-    // All of them are still there.
-    for client in &idle {
-        list(client).await.unwrap();
+
+    let before = resident(&server);
+    let (mut operations, mut work_lists) = (Vec::new(), Vec::new());
+    for i in 0..streams {
+        let watcher = &idle[i / WATCHING_TOGETHER];
+        if i % 2 == 0 {
+            let request = operations::WatchOperationRequest {
+                name: sleeping[i / 2 % OPERATIONS].clone(),
+            };
+            let stream = watcher.progress().watch_operation(request).await;
+            let mut stream = stream.unwrap().into_inner();
+            stream.message().await.unwrap().unwrap();
+            operations.push(stream);
+        } else {
+            let request = planning::WatchWorkListRequest {
+                filter: FILTERS[i / 2 % FILTERS.len()].into(),
+                ..Default::default()
+            };
+            let stream = watcher.work_list().watch_work_list(request).await;
+            let mut stream = stream.unwrap().into_inner();
+            while !stream.message().await.unwrap().unwrap().caught_up {}
+            work_lists.push(stream);
+        }
     }
-    for stream in &mut watching {
+    // Others are answered meanwhile, each soon, on their own connections and on those of the streams.
+    for caller in idle.iter().chain([&client]) {
+        let answer = timeout(Duration::from_secs(5), list(caller)).await;
+        answer.expect("soon").unwrap();
+    }
+    let grown = resident(&server).saturating_sub(before);
+    let most = KIB_PER_STREAM * streams;
+    assert!(grown < most, "{grown} KiB for {streams} streams");
+
+    // All of them are still there: what happens is told, and where nothing does, that it does not.
+    plan_contact(&client).await;
+    for stream in &mut work_lists {
+        while stream.message().await.unwrap().unwrap().changes.is_empty() {}
+    }
+    for stream in &mut operations {
         stream.message().await.unwrap().unwrap();
     }
+}
+
+/// Plans a contact with the customer K1.
+async fn plan_contact(client: &Client) {
+    let contact = planning::NewPlannedContact {
+        customer: "customers/K1".into(),
+        contact_time: Some(prost_types::Timestamp {
+            seconds: chrono::Utc::now().timestamp(),
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    let request = planning::CreatePlannedContactRequest {
+        planned_contact: Some(contact),
+        ..Default::default()
+    };
+    let made = client.work_list().create_planned_contact(request).await;
+    made.unwrap();
 }
 
 /// Passes connections on, and counts them.

@@ -3,6 +3,7 @@
 pub mod certificates;
 mod database;
 mod exchange;
+mod versions;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -252,6 +253,16 @@ async fn commands_speak_tls() {
             .args(["import", "--server", &by_tls(&closed), "--ca", ca])
             .args(["--certificate", &certificate, "--key", &key])
             .args(["--tenant", "linden", "brands", &file])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+    let shown = ["--certificate", &certificate, "--key", &key];
+    for (ca, shown, code) in [(&ca, &shown[..], 0), (&others, &shown, 1), (&ca, &[], 1)] {
+        let output = Command::new(&program().anklang)
+            .args(["campaigns", "list", "--server", &by_tls(&closed)])
+            .args(["--tenant", "linden", "--timeout", "10", "--ca", ca])
+            .args(shown)
             .output()
             .unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
