@@ -53,7 +53,7 @@ async fn list(client: &Client, request: pb::ListOffersRequest) -> Vec<pb::Offer>
 }
 
 /// A launched phase that is held, so that its messages wait; its campaign and name.
-async fn held(
+pub async fn held(
     server: &TestServer,
     client: &Client,
     request: campaigns::LaunchCampaignRequest,

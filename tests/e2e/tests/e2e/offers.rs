@@ -249,8 +249,6 @@ async fn an_answer_stays() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
     let yes = switch(&client, &utility).await;
-    let no = switch(&client, &utility).await;
-
     let accepted = accept(&client, &yes.name).await.unwrap();
     assert_eq!(accepted.state(), OfferState::Accepted);
     let again = pb::AcceptOfferRequest {
@@ -271,6 +269,7 @@ async fn an_answer_stays() {
     assert!(description.contains("accepted"), "{description}");
     assert_eq!(get(&client, &yes.name).await, accepted);
 
+    let no = switch(&client, &utility).await;
     let rejected = reject(&client, &no.name).await.unwrap();
     assert_eq!(rejected.reject_reason, "bleibt lieber");
     assert_eq!(rejected.reject_reason_code(), pb::RejectReason::Satisfied);
@@ -291,11 +290,11 @@ async fn an_answer_stays() {
 async fn an_expired_offer_takes_no_answer() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
-    let open = switch(&client, &utility).await;
     let answered = switch(&client, &utility).await;
-    let expired = switch(&client, &utility).await;
     accept(&client, &answered.name).await.unwrap();
-    // A fortnight later: the two last are valid until yesterday, the first until today.
+    let open = switch(&client, &utility).await;
+    let expired = switch(&client, &utility).await;
+    // A fortnight later: the open one is valid until today, the others until yesterday.
     let moved = format!(
         "UPDATE offer SET valid_until = '{}'::date - CASE number WHEN '{}' THEN 0 ELSE 1 END",
         utility.today, open.number
