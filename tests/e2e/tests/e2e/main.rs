@@ -12,6 +12,7 @@ mod campaigns;
 mod catalogue;
 mod changes;
 mod cli;
+mod clocks;
 mod collector;
 mod conventions;
 mod cookbook;

@@ -356,6 +356,39 @@ async fn an_offer_expires_by_itself() {
     assert_eq!(get(&client, &open.name).await.state(), OfferState::Open);
 }
 
+/// As many as expire together, and one more, leave another tenant waiting for those alone.
+#[tokio::test]
+async fn many_offers_of_one_tenant_keep_no_other_waiting() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    switch(&client, &utility).await;
+    // By its name it comes later.
+    let other = server.client("other").await.unwrap();
+    let others = Utility::of(FEW);
+    others.import(&other).await;
+    switch(&other, &others).await;
+    let many = format!(
+        "UPDATE offer SET valid_until = '{}'::date - 1;
+         INSERT INTO offer SELECT (jsonb_populate_record(o, jsonb_build_object(
+             'id', gen_random_uuid(), 'number', 'B-' || n))).*
+         FROM offer o JOIN tenant t ON t.id = o.tenant_id AND t.slug = 'linden',
+              generate_series(1, 5000) n",
+        utility.today
+    );
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(&many).await.unwrap();
+    server.restart().await.unwrap();
+    let left = "SELECT count(*) FROM offer WHERE state = 'open'";
+    until("all have expired", || async {
+        server.database.one(left).await.unwrap() == "0"
+    })
+    .await;
+    let in_turn = "SELECT (min(o.updated_at) FILTER (WHERE t.slug = 'other')
+                           < max(o.updated_at) FILTER (WHERE t.slug = 'linden'))::text
+                   FROM offer o JOIN tenant t ON t.id = o.tenant_id";
+    assert_eq!(server.database.one(in_turn).await.unwrap(), "true");
+}
+
 /// Only the brand of the contract matters.
 #[tokio::test]
 async fn a_letter_of_the_contracts_own_brand_is_enough() {
