@@ -80,6 +80,9 @@ pub struct Plan {
     /// Without contracts that end within so many days.
     #[serde(default)]
     pub ending_within_days: Option<u16>,
+    /// Without contracts to which notice was given.
+    #[serde(default)]
+    pub leave_out_terminated: bool,
     /// Members are called: there are planned contacts instead of messages.
     #[serde(default)]
     pub calls: bool,
@@ -103,6 +106,7 @@ impl Plan {
             open_offers: self.open_offers,
             one_per_household: self.one_per_household,
             ending_by: days.map(|days| self.today + TimeDelta::days(days.into())),
+            leave_out_terminated: self.leave_out_terminated,
         }
     }
 }
