@@ -242,12 +242,8 @@ pub async fn claim(
     }
     let mut closed = Vec::new();
     if let Some(window) = terms.window.filter(|_| limit > 0) {
-        let clock = match began {
-            Some(now) => Clock::showing(now),
-            None => Clock::read(&mut tx).await?,
-        };
+        let clock = batch.clock.insert(Clock::read(&mut tx, began).await?);
         closed = window.closed_zones(clock.now());
-        batch.clock = Some(clock);
         (waiting, limit) = wait::wait_for_window(&mut tx, tenant, account, &closed, limit).await?;
     }
     if limit > 0 {

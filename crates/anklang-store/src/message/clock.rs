@@ -19,25 +19,27 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// It was read just now, and showed this.
-    pub(super) fn showing(at: DateTime<Utc>) -> Self {
-        Clock {
-            at,
-            read: Instant::now(),
-        }
-    }
-
-    pub(super) async fn read(conn: &mut Conn) -> Result<Self> {
+    /// Reads it, unless it was read just now.
+    pub(super) async fn read(conn: &mut Conn, shown: Option<DateTime<Utc>>) -> Result<Self> {
         #[derive(QueryableByName)]
         struct Row {
             #[diesel(sql_type = Timestamptz)]
             now: DateTime<Utc>,
         }
-        let row: Row = diesel::sql_query("SELECT clock_timestamp() AS now")
-            .fixed()
-            .get_result(conn)
-            .await?;
-        Ok(Clock::showing(row.now))
+        let at = match shown {
+            Some(at) => at,
+            None => {
+                let row: Row = diesel::sql_query("SELECT clock_timestamp() AS now")
+                    .fixed()
+                    .get_result(conn)
+                    .await?;
+                row.now
+            }
+        };
+        Ok(Clock {
+            at,
+            read: Instant::now(),
+        })
     }
 
     /// What it shows by now.
