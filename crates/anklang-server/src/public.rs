@@ -2,8 +2,8 @@
 //! consent; providers the addresses of their channels' accounts ([`crate::callbacks`]).
 //!
 //! - `GET /u/{token}` shows a page with a button and changes nothing: mail scanners follow links.
-//! - `POST /u/{token}` withdraws, whether the button or a mail program sends it (RFC 8058), and as
-//!   often as it is sent. Its body is not looked at.
+//! - `POST /u/{token}` withdraws consent and blocks the address, whether the button or a mail program sends it
+//!   (RFC 8058), and as often as it is sent. Its body is not looked at.
 //!
 //! The pages show nothing about the recipient but the brand that wrote, have no script and load
 //! nothing. Whoever has the link may withdraw; nobody can make one up ([`unsubscribe`]).
@@ -99,6 +99,7 @@ async fn withdraw(State(app): State<App>, Path(token): Path<String>) -> Response
         };
         if store::withdraw(&app.store, tenant, message).await? {
             tracing::info!(%tenant, message_id = %message, "consent withdrawn by link");
+            app.wake.handover.notify_one();
         }
         let link = store::link(&app.store, tenant, message).await?;
         Ok(done(&link.map_or_else(String::new, |link| link.brand)))

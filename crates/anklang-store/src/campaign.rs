@@ -177,6 +177,9 @@ pub struct Phase {
     /// Without contracts that end within so many days.
     #[diesel(sql_type = Nullable<Integer>)]
     pub ending_within_days: Option<i32>,
+    /// Without contracts to which notice was given.
+    #[diesel(sql_type = Bool)]
+    pub leave_out_terminated: bool,
     /// When it started.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub started_at: Option<DateTime<Utc>>,
@@ -209,6 +212,8 @@ pub struct NewPhase<'a> {
     pub one_per_household: bool,
     /// Without contracts that end within so many days, from 1.
     pub ending_within_days: Option<i32>,
+    /// Without contracts to which notice was given.
+    pub leave_out_terminated: bool,
     /// Its place and its dates; the stage says whether it waits.
     pub slot: Slot,
     /// How its offers go out.
@@ -256,10 +261,10 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
         "INSERT INTO phase (tenant_id, id, campaign_id, number, name, product_version_id,
              offer_valid_until, operation_id, state, started_at, start_date, end_date,
              parallel_group, predecessors, open_offers, one_per_household, ending_within_days,
-             launched_by)
+             launched_by, leave_out_terminated)
          VALUES ($1, $2, $3, $4, CASE WHEN $5 = '' THEN 'Phase ' || $4 ELSE $5 END, $6, $7, $8,
              CASE WHEN $9 THEN 'planned' ELSE 'launching' END, CASE WHEN NOT $9 THEN now() END,
-             $10, $11, nullif($12, $4), $13, $14, $15, $16, $17)",
+             $10, $11, nullif($12, $4), $13, $14, $15, $16, $17, $18)",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
@@ -278,6 +283,7 @@ pub async fn add_phase(conn: &mut Conn, tenant: TenantId, new: NewPhase<'_>) -> 
     .bind::<Bool, _>(new.one_per_household)
     .bind::<Nullable<Integer>, _>(new.ending_within_days)
     .bind::<Text, _>(Call::current_caller())
+    .bind::<Bool, _>(new.leave_out_terminated)
     .execute(conn)
     .await?;
     insert_audience(conn, tenant, id, &new.audience).await?;
@@ -411,6 +417,7 @@ const PHASE: &str = "SELECT p.id, p.campaign_id, p.number, p.name, pr.number AS 
             r.campaign_id AS reaction_campaign_id, r.number AS reaction_number, p.paused,
             p.start_date, p.end_date, coalesce(p.parallel_group, p.number) AS parallel_group,
             p.predecessors, p.open_offers, p.one_per_household, p.ending_within_days,
+            p.leave_out_terminated,
             p.started_at, p.completed_at, p.created_at
      FROM phase p
      JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
@@ -531,6 +538,7 @@ pub(crate) const EXCLUSION_REASON: Field = Field::nullable(
         &[
             "deselected",
             "contract_ended",
+            "contract_terminated",
             "contract_ending",
             "other_division",
             "already_on_target",

@@ -230,7 +230,13 @@ pub struct Freeze<'a> {
     pub one_per_household: bool,
     /// Contracts that end on this day or before are left out.
     pub ending_by: Option<NaiveDate>,
+    /// Contracts to which notice was given are left out, whenever they end.
+    pub leave_out_terminated: bool,
 }
+
+/// A contract to which notice was given gets no offer, also while it goes on. Follows the contract's own exclusions, for
+/// the same `subject` and `target`.
+const TERMINATED: &str = " WHEN subject.notice_date <= target.today THEN 'contract_terminated'";
 
 /// A contract with an open offer, or one being made, gets no other. Follows the contract's own
 /// exclusions, for the same `subject` and `target`.
@@ -319,6 +325,11 @@ pub async fn freeze(
     .bind::<Array<Text>, _>(stored.deselected)
     .sql(") THEN 'deselected'")
     .sql(CONTRACT_EXCLUSIONS)
+    .sql(if what.leave_out_terminated {
+        TERMINATED
+    } else {
+        ""
+    })
     .sql(" WHEN subject.end_date <= ")
     .bind::<Nullable<Date>, _>(what.ending_by)
     .sql(" THEN 'contract_ending'")

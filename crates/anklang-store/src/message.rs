@@ -6,6 +6,7 @@
 //! handed over, marked means that nobody knows.
 
 mod claim;
+mod clock;
 mod content;
 mod hand_over;
 mod lookup;
@@ -29,6 +30,7 @@ use crate::selection::{Statement, bound};
 use crate::{Conn, Result};
 
 pub use claim::{Batch, BelongsTo, Claimed, Terms, claim, due_tenants};
+pub use clock::Clock;
 pub use content::{Content, content};
 pub use hand_over::{Ended, Stepped, prolong, step};
 pub use lookup::{Doubt, Looked, claim_lookups, give_up_lookups, in_doubt, settle};

@@ -30,13 +30,15 @@ pub use drafts::{interrupted, postpone_document, withdraw_draft};
 pub use make::{Source, Terms, make};
 pub use numbers::{NumberRange, number_range, set_number_range};
 pub use preview::{PreviewOf, preview};
-pub use withdraw::{open_members, withdraw};
+pub(crate) use withdraw::ANOTHER_ACCEPTED;
+pub use withdraw::{open_members, withdraw, withdraw_late};
 
 use crate::handover::event::ANNOUNCE;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::planning::calls;
 use crate::privacy::file;
 use crate::selection::{Statement, bound};
+use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
 /// An offer with the numbers of what it points to, and its document once made.
@@ -358,15 +360,22 @@ pub enum AnswerResult {
 }
 
 /// Holds an offer that is about to be answered; for an acceptance with the others for its contract that are
-/// open or being made.
-async fn hold(conn: &mut Conn, tenant: TenantId, number: &str, answer: Answer) -> Result<()> {
+/// open or being made. Gives the time by the database's clock; `None` when there is no such offer.
+async fn hold(
+    conn: &mut Conn,
+    tenant: TenantId,
+    number: &str,
+    answer: Answer,
+) -> Result<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = SqlUuid)]
         id: Uuid,
+        #[diesel(sql_type = Timestamptz)]
+        now: DateTime<Utc>,
     }
     let offers: Vec<Row> = diesel::sql_query(
-        "SELECT o.id FROM offer a
+        "SELECT o.id, now() AS now FROM offer a
          JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
               AND (o.id = a.id OR $3 AND o.state IN ('draft', 'open'))
          WHERE a.tenant_id = $1 AND a.number = $2",
@@ -376,6 +385,7 @@ async fn hold(conn: &mut Conn, tenant: TenantId, number: &str, answer: Answer) -
     .bind::<Bool, _>(answer == Answer::Accept)
     .load(conn)
     .await?;
+    let now = offers.first().map(|row| row.now);
     let ids: Vec<Uuid> = offers.into_iter().map(|row| row.id).collect();
     diesel::sql_query(
         "SELECT 1 FROM offer WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
@@ -384,20 +394,23 @@ async fn hold(conn: &mut Conn, tenant: TenantId, number: &str, answer: Answer) -
     .bind::<Array<SqlUuid>, _>(ids)
     .execute(conn)
     .await?;
-    Ok(())
+    Ok(now)
 }
 
-/// Answers the offer with that number on `today` by the rules of the domain. Answers to one offer
-/// take turns, and so do those who accept offers for one contract: contacts about the others that are open
-/// are called off, and a launch that is planning some waits for it or is waited for.
+/// Answers the offer with that number by the rules of the domain, on the day that it is by the database's clock.
+/// Answers to one offer take turns, and so do those who accept offers for one contract: the others that are open
+/// or being made are withdrawn.
 pub async fn answer(
     conn: &mut Conn,
-    tenant: TenantId,
+    of: &Tenant,
     number: &str,
     given: &GivenAnswer<'_>,
-    today: NaiveDate,
 ) -> Result<AnswerResult> {
-    hold(conn, tenant, number, given.answer).await?;
+    let tenant = of.id;
+    let Some(now) = hold(conn, tenant, number, given.answer).await? else {
+        return Ok(AnswerResult::Missing);
+    };
+    let today = of.day(now);
     let Some(found) = get(conn, tenant, number, today).await? else {
         return Ok(AnswerResult::Missing);
     };
@@ -432,7 +445,7 @@ pub async fn answer(
     .await?;
     calls::call_off(conn, tenant, &[found.id]).await?;
     if given.answer == Answer::Accept {
-        calls::call_off_alternatives(conn, tenant, found.id).await?;
+        withdraw::give_way(conn, tenant, found.id, today).await?;
     }
     get(conn, tenant, number, today)
         .await?
@@ -440,18 +453,14 @@ pub async fn answer(
         .ok_or_else(|| StoreError::Missing(format!("offers/{number}")))
 }
 
-/// Offers whose validity is over become expired, at most `limit` of them; their customers' histories
-/// tell it. Returns how many.
-pub async fn expire(
-    conn: &mut Conn,
-    tenant: TenantId,
-    today: NaiveDate,
-    limit: i64,
-) -> Result<usize> {
+/// Offers whose validity is over by the database's clock become expired, at most `limit` of them; their
+/// customers' histories tell it. Returns how many.
+pub async fn expire(conn: &mut Conn, tenant: &Tenant, limit: i64) -> Result<usize> {
     Ok(diesel::sql_query(format!(
         "WITH over AS (
              SELECT o.id FROM offer o
-             WHERE o.tenant_id = $1 AND o.state = 'open' AND o.valid_until < $2
+             WHERE o.tenant_id = $1 AND o.state = 'open'
+               AND o.valid_until < (now() AT TIME ZONE $2)::date
                -- These are being withdrawn.
                AND NOT EXISTS (SELECT FROM phase p WHERE p.tenant_id = $1 AND p.id = o.phase_id
                                AND p.state IN ('cancelled', 'failed'))
@@ -464,8 +473,8 @@ pub async fn expire(
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id)
          SELECT $1, customer_id, 'offer.expired', 'offers/' || number, campaign_id FROM changed"
     ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Date, _>(today)
+    .bind::<SqlUuid, _>(tenant.id.0)
+    .bind::<Text, _>(tenant.time_zone.name())
     .bind::<BigInt, _>(limit)
     .execute(conn)
     .await?)

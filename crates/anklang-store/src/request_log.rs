@@ -1,14 +1,15 @@
 //! Calls that carry a `request_id`: done once, answered as often as asked.
 
 use anklang_domain::TenantId;
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Bool, Bytea, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Bytea, Double, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures::future::try_join;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::message::seconds;
 use crate::sql::Fix;
 use crate::{Conn, Result, StoreError};
 
@@ -118,21 +119,17 @@ pub async fn complete(conn: &mut Conn, tenant: TenantId, id: Uuid, response: &[u
     Ok(())
 }
 
-/// Forgets at most `limit` calls from before a time, the oldest first; gives how many. Whoever repeats
-/// one of them afterwards does it anew.
-pub async fn purge(
-    conn: &mut Conn,
-    tenant: TenantId,
-    before: DateTime<Utc>,
-    limit: i64,
-) -> Result<i64> {
+/// Forgets at most `limit` calls of such an age by the database's clock, the oldest first; gives how many. Whoever
+/// repeats one of them afterwards does it anew.
+pub async fn purge(conn: &mut Conn, tenant: TenantId, age: TimeDelta, limit: i64) -> Result<i64> {
     let rows = diesel::sql_query(
         "DELETE FROM request_log WHERE tenant_id = $1 AND request_id IN (
-             SELECT request_id FROM request_log WHERE tenant_id = $1 AND created_at < $2
+             SELECT request_id FROM request_log
+             WHERE tenant_id = $1 AND created_at < now() - make_interval(secs => $2)
              ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Timestamptz, _>(before)
+    .bind::<Double, _>(seconds(age))
     .bind::<BigInt, _>(limit)
     .execute(conn)
     .await?;

@@ -1,10 +1,12 @@
 //! Withdrawals by the link in a message (RFC 8058).
 
+use anklang_domain::report::{self, ReportState};
 use anklang_domain::{MessageId, TenantId};
 use diesel::sql_types::{Bool, Bytea, Text, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 
+use crate::handover::event::ANNOUNCE_MESSAGES;
 use crate::sql::Fix;
 use crate::{Conn, Result, Store};
 
@@ -62,14 +64,15 @@ pub async fn link(store: &Store, tenant: TenantId, message: MessageId) -> Result
     Ok(found)
 }
 
-/// Withdraws consent for channel and purpose of a message, and notes it in the customer's history;
-/// once withdrawn, nothing changes any more, nor when the customer is erased: there is no consent, and nothing more is
-/// written of them. True when it changed something.
+/// Withdraws consent for channel and purpose of a message, blocks its address as when a provider tells that somebody
+/// unsubscribed, and keeps, tells and announces it as such a report of the message, once. What is withdrawn and
+/// blocked already stays as it is, and of who is erased nothing more is written. True when it was news.
 pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Result<bool> {
     let mut tx = store.begin(tenant).await?;
-    let changed = diesel::sql_query(
-        "WITH asked AS (
-             SELECT m.customer_id, m.channel, m.purpose, m.campaign_id, m.id FROM message m
+    let told = diesel::sql_query(format!(
+        "WITH asked AS MATERIALIZED (
+             SELECT m.customer_id, m.channel, m.purpose, m.campaign_id, m.phase_id, m.id, m.address_hash
+             FROM message m
              JOIN customer cu ON cu.tenant_id = m.tenant_id AND cu.id = m.customer_id
              WHERE m.tenant_id = $1 AND m.id = $2 AND m.notice IS NULL AND cu.erased_at IS NULL),
          changed AS (
@@ -85,17 +88,41 @@ pub async fn withdraw(store: &Store, tenant: TenantId, message: MessageId) -> Re
                                         consent.recorded_at + interval '1 microsecond'),
                  updated_at = now()
              WHERE consent.state <> 'withdrawn'
-             RETURNING customer_id)
+             RETURNING customer_id),
+         blocked AS (
+             INSERT INTO suppression (tenant_id, channel, address_hash, reason)
+             SELECT $1, CASE channel WHEN 'sms' THEN 'mobile' ELSE channel END, address_hash,
+                    'unsubscribed: messages/' || id
+             FROM asked WHERE address_hash <> ''
+             ON CONFLICT DO NOTHING),
+         reported AS (
+             INSERT INTO message_report (tenant_id, message_id, key, state, code, detail,
+                                         occurred_at, campaign_id, phase_id)
+             SELECT $1, id, $3, 'unsubscribed', '', '', now(), campaign_id, phase_id FROM asked
+             ON CONFLICT DO NOTHING
+             RETURNING message_id),
+         news AS MATERIALIZED (
+             SELECT $1::uuid AS tenant_id, r.message_id, 'unsubscribed' AS kind FROM reported r
+             -- Perhaps its provider was faster.
+             WHERE NOT EXISTS (SELECT FROM message_report k
+                 WHERE k.tenant_id = $1 AND k.message_id = r.message_id
+                   AND k.state = 'unsubscribed')),
+         {ANNOUNCE_MESSAGES}
          INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, a.customer_id, 'message.unsubscribed', 'messages/' || a.id, a.campaign_id,
+                jsonb_build_object('code', '', 'detail', '')
+         FROM asked a JOIN news n ON n.message_id = a.id
+         UNION ALL
          SELECT $1, a.customer_id, 'consent.withdrawn', 'messages/' || a.id, a.campaign_id,
                 jsonb_build_object('channel', a.channel, 'purpose', a.purpose,
                                    'source', 'list-unsubscribe')
-         FROM asked a JOIN changed USING (customer_id)",
-    )
+         FROM asked a JOIN changed USING (customer_id)"
+    ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(message.0)
+    .bind::<Bytea, _>(report::key(ReportState::Unsubscribed, "", None).to_vec())
     .execute(&mut tx)
     .await?;
     tx.commit().await?;
-    Ok(changed > 0)
+    Ok(told > 0)
 }

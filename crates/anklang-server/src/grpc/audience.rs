@@ -62,7 +62,7 @@ impl CampaignsApi {
     }
 }
 
-const EXCLUSIONS: [(pb::ExclusionReason, &str); 12] = [
+const EXCLUSIONS: [(pb::ExclusionReason, &str); 13] = [
     (pb::ExclusionReason::Deselected, "deselected"),
     (pb::ExclusionReason::ContractEnded, "contract_ended"),
     (pb::ExclusionReason::OtherDivision, "other_division"),
@@ -78,6 +78,10 @@ const EXCLUSIONS: [(pb::ExclusionReason, &str); 12] = [
     ),
     (pb::ExclusionReason::ContractEnding, "contract_ending"),
     (pb::ExclusionReason::FrequencyCap, "frequency_cap"),
+    (
+        pb::ExclusionReason::ContractTerminated,
+        "contract_terminated",
+    ),
 ];
 
 fn exclusion_word(reason: pb::ExclusionReason) -> Option<&'static str> {

@@ -472,6 +472,7 @@ fn phase_to_wire(p: &Phase, all: &[Phase], outbounds: &[Outbound]) -> ApiResult<
         open_offers: policy_to_wire(&p.open_offers).into(),
         one_per_household: p.one_per_household,
         ending_within_days: p.ending_within_days.unwrap_or(0),
+        leave_out_terminated: p.leave_out_terminated,
         name,
         etag: String::new(),
     }))

@@ -302,8 +302,7 @@ impl OffersApi {
             return Ok(done);
         }
         self.check_seen(&mut tx, tenant, &number, change).await?;
-        let today = tenant.day(Utc::now());
-        let answered = offer::answer(&mut tx, tenant.id, &number, &given, today).await?;
+        let answered = offer::answer(&mut tx, tenant, &number, &given).await?;
         let offer = answered_or_refused(answered, name)?;
         change.finish(tx, &offer).await?;
         self.app.wake.handover.notify_one();
@@ -326,9 +325,7 @@ impl OffersApi {
             return Ok(done);
         }
         self.check_seen(&mut tx, tenant, &number, &change).await?;
-        let today = tenant.day(Utc::now());
-        let withdrawn =
-            offer::withdraw(&mut tx, tenant.id, &number, &request.reason, today).await?;
+        let withdrawn = offer::withdraw(&mut tx, tenant, &number, &request.reason).await?;
         let offer = answered_or_refused(withdrawn, &request.name)?;
         change.finish(tx, &offer).await?;
         self.app.wake.handover.notify_one();

@@ -224,7 +224,7 @@ async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(
     let (ready, mut over) = make::make_content(app, account, batch).await?;
     let mut ready = VecDeque::from(ready);
     loop {
-        let mut next = next_in_time(account, &mut ready, &mut over);
+        let mut next = next_in_time(account, batch, &mut ready, &mut over);
         if over.is_empty() && next.is_empty() {
             return Ok(());
         }
@@ -248,10 +248,12 @@ async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(
 /// Takes the next few messages. Those whose sending hours ended since they were claimed are over.
 fn next_in_time(
     account: &Account,
+    batch: &Batch,
     ready: &mut VecDeque<Ready>,
     over: &mut Vec<Over>,
 ) -> Vec<Ready> {
-    let now = Utc::now();
+    // Without sending hours it does not matter.
+    let now = batch.clock.map_or_else(Utc::now, |clock| clock.now());
     let mut next = Vec::with_capacity(IN_DOUBT);
     while next.len() < IN_DOUBT
         && let Some(candidate) = ready.pop_front()

@@ -80,6 +80,9 @@ pub struct Plan {
     /// Without contracts that end within so many days.
     #[serde(default)]
     pub ending_within_days: Option<u16>,
+    /// Without contracts to which notice was given.
+    #[serde(default)]
+    pub leave_out_terminated: bool,
     /// Members are called: there are planned contacts instead of messages.
     #[serde(default)]
     pub calls: bool,
@@ -103,6 +106,7 @@ impl Plan {
             open_offers: self.open_offers,
             one_per_household: self.one_per_household,
             ending_by: days.map(|days| self.today + TimeDelta::days(days.into())),
+            leave_out_terminated: self.leave_out_terminated,
         }
     }
 }
@@ -387,6 +391,11 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.go_on().await?;
+        if done == 0 {
+            // From here on whoever accepts another offer finds these.
+            let withdrawing = offer::withdraw_late(&mut tx, self.tenant.id, self.phase());
+            keep_lease(self.app, self.held, withdrawing).await?;
+        }
         if self.plan.calls {
             self.plan_contacts(&mut tx, done, until).await?;
         } else {

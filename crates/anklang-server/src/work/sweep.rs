@@ -43,14 +43,31 @@ const REPORTS_PER_CHUNK: i64 = 5_000;
 /// Contacts that are gone are forgotten in one transaction, at most.
 const GONE_PER_CHUNK: i64 = 10_000;
 
-/// Looks at all tenants again and again until told to stop. Several servers may do so at once.
+/// Looks at all tenants again and again until told to stop. Several servers may do so at once. Offers expire beside
+/// all else, which may take long.
 pub async fn run(app: App, stop: CancellationToken) {
     if let Err(error) = tell_orphaned(&app).await {
         tracing::warn!(%error, "looking for messages of accounts that are not configured");
     }
+    tokio::join!(expire_again(&app, &stop), sweep_again(&app, &stop));
+}
+
+async fn sweep_again(app: &App, stop: &CancellationToken) {
     loop {
-        if let Err(error) = round(&app, &stop).await {
+        if let Err(error) = round(app, stop).await {
             tracing::warn!(%error, "sweep");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn expire_again(app: &App, stop: &CancellationToken) {
+    loop {
+        if let Err(error) = expire(app, stop).await {
+            tracing::warn!(%error, "offers expire");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -78,7 +95,6 @@ async fn round(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
         }
         // What fails for one tenant is no matter of the others.
         let steps = [
-            ("offers expire", expire(app, &tenant, stop).await),
             ("interrupted offers", finish_interrupted(app, &tenant).await),
             ("old deliveries", handover::purge(app, &tenant, stop).await),
             ("old requests", forget_requests(app, &tenant, stop).await),
@@ -157,18 +173,35 @@ async fn rescue_orphaned(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn expire(app: &App, tenant: &Tenant, stop: &CancellationToken) -> Result<(), StoreError> {
-    while !stop.is_cancelled() {
-        let mut tx = app.store.begin_work(tenant.id).await?;
-        let today = tenant.day(Utc::now());
-        let expired = offer::expire(&mut tx, tenant.id, today, OFFERS_PER_CHUNK).await?;
-        tx.commit().await?;
-        if expired == 0 {
-            return Ok(());
+/// A chunk of each tenant in turn, as long as any is left: one with very many keeps no others waiting.
+async fn expire(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
+    let mut tenants = tenant::all(&app.store).await?;
+    while !tenants.is_empty() {
+        let mut more = Vec::new();
+        for tenant in tenants {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            match expire_some(app, &tenant).await {
+                Ok(0) => {}
+                Ok(expired) => {
+                    tracing::info!(tenant = tenant.slug, expired, "offers expired");
+                    more.push(tenant);
+                }
+                // What fails for one tenant is no matter of the others.
+                Err(error) => tracing::warn!(tenant = tenant.slug, %error, "offers expire"),
+            }
         }
-        tracing::info!(tenant = tenant.slug, expired, "offers expired");
+        tenants = more;
     }
     Ok(())
+}
+
+async fn expire_some(app: &App, tenant: &Tenant) -> Result<usize, StoreError> {
+    let mut tx = app.store.begin_work(tenant.id).await?;
+    let expired = offer::expire(&mut tx, tenant, OFFERS_PER_CHUNK).await?;
+    tx.commit().await?;
+    Ok(expired)
 }
 
 async fn forget_dry_runs(app: &App, stop: &CancellationToken) -> Result<(), StoreError> {
@@ -192,12 +225,12 @@ async fn forget_requests(
     tenant: &Tenant,
     stop: &CancellationToken,
 ) -> Result<(), StoreError> {
-    let before = Utc::now() - REQUESTS_KNOWN_FOR;
+    let (age, limit) = (REQUESTS_KNOWN_FOR, REQUESTS_PER_CHUNK);
     while !stop.is_cancelled() {
         let mut tx = app.store.begin_work(tenant.id).await?;
-        let forgotten = request_log::purge(&mut tx, tenant.id, before, REQUESTS_PER_CHUNK).await?;
+        let forgotten = request_log::purge(&mut tx, tenant.id, age, limit).await?;
         tx.commit().await?;
-        if forgotten < REQUESTS_PER_CHUNK {
+        if forgotten < limit {
             return Ok(());
         }
     }

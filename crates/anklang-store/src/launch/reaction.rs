@@ -17,6 +17,11 @@ const NOT_TAKEN_BACK: &str = " AND (r.state = 'expired' OR (r.state = 'open' AND
     SELECT FROM phase rp WHERE rp.tenant_id = r.tenant_id AND rp.id = r.phase_id
       AND rp.state IN ('cancelled', 'failed'))))";
 
+/// ` AND …`: no offer for the contract was accepted since the offer `r` was made, on whatever channel.
+const NOTHING_ACCEPTED: &str = " AND NOT EXISTS (
+    SELECT FROM offer ra WHERE ra.tenant_id = r.tenant_id AND ra.contract_id = r.contract_id
+      AND ra.state = 'accepted' AND ra.answered_at >= r.created_at)";
+
 /// ` AND …`: the contract's offer `r` of the earlier phase has come to what the reaction says, long
 /// enough before `now`, on the day `today`. With `by_phone` the members of that phase were called.
 pub(super) fn has_shown(
@@ -53,6 +58,7 @@ pub(super) fn has_shown(
                      WHERE rk.tenant_id = r.tenant_id AND rk.offer_id = r.id)",
             )
             .sql(NOT_TAKEN_BACK)
+            .sql(NOTHING_ACCEPTED)
             .sql(")"),
         ReactionKind::NoAnswer => offers
             .sql(
@@ -63,6 +69,7 @@ pub(super) fn has_shown(
             .bind::<Timestamptz, _>(before)
             .sql(")")
             .sql(NOT_TAKEN_BACK)
+            .sql(NOTHING_ACCEPTED)
             .sql(")"),
         ReactionKind::Accepted => offers
             .sql(" AND r.state = 'accepted' AND r.answered_at <= ")
@@ -82,12 +89,14 @@ pub(super) fn has_shown(
         }
         ReactionKind::Expired => offers
             .sql(NOT_TAKEN_BACK)
+            .sql(NOTHING_ACCEPTED)
             .sql(" AND r.valid_until < ")
             .bind::<Date, _>(today)
             .sql(" AND r.valid_until <= ")
             .bind::<Date, _>(today.checked_sub_signed(age).unwrap_or(NaiveDate::MIN))
             .sql(")"),
         ReactionKind::NotReached if by_phone => offers
+            .sql(NOTHING_ACCEPTED)
             .sql(
                 " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (
                      SELECT FROM planned_contact rk
@@ -113,6 +122,7 @@ pub(super) fn has_shown(
             .sql(REACHED)
             .sql("))))"),
         ReactionKind::NotReached => offers
+            .sql(NOTHING_ACCEPTED)
             .sql(
                 " AND r.state NOT IN ('accepted', 'rejected') AND EXISTS (
                      SELECT FROM message rm WHERE rm.tenant_id = r.tenant_id AND rm.offer_id = r.id

@@ -11,6 +11,7 @@ use diesel::sql_types::{
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use super::clock::Clock;
 use super::seconds;
 use super::wait::{self, ClosedZone, WAITS};
 use crate::sql::Fix;
@@ -98,6 +99,8 @@ pub struct Batch {
     pub account: String,
     /// As in [`Terms`].
     pub revision: Option<i64>,
+    /// By which the account's sending hours go, if it has any and places were free.
+    pub clock: Option<Clock>,
 }
 
 /// How to claim.
@@ -225,6 +228,7 @@ pub async fn claim(
         again_in: None,
         account: account.to_owned(),
         revision: terms.revision,
+        clock: None,
     };
     let (mut limit, mut waiting, mut paced) = (terms.limit, 0, None);
     let mut began = None;
@@ -238,7 +242,8 @@ pub async fn claim(
     }
     let mut closed = Vec::new();
     if let Some(window) = terms.window.filter(|_| limit > 0) {
-        closed = window.closed_zones(Utc::now());
+        let clock = batch.clock.insert(Clock::read(&mut tx, began).await?);
+        closed = window.closed_zones(clock.now());
         (waiting, limit) = wait::wait_for_window(&mut tx, tenant, account, &closed, limit).await?;
     }
     if limit > 0 {

@@ -1,33 +1,56 @@
-//! Offers that are taken back: one by one, or because a newer one takes their place.
+//! Offers that are taken back: one by one, because a newer one takes their place, or because another one for their
+//! contract was accepted.
 
 use anklang_domain::offer::{self, Answered, OfferState};
 use anklang_domain::{PhaseId, TenantId};
-use chrono::NaiveDate;
-use diesel::QueryableByName;
-use diesel::sql_types::{Array, BigInt, Bool, Text, Uuid as SqlUuid};
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::sql_types::{Array, BigInt, Bool, Date, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::{AnswerResult, get};
 use crate::handover::event::ANNOUNCE;
 use crate::planning::calls;
+use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
-/// Withdraws the offer with that number on `today` by the rules of the domain, tells it in the
-/// customer's history, and receivers of webhooks if it was open, and cancels what is queued about it. Takes turns
-/// with answers.
+/// Why an offer is withdrawn whose contract has another one by now.
+pub(crate) const ANOTHER_ACCEPTED: &str = "another offer was accepted";
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// Withdraws the offer with that number by the rules of the domain, on the day that it is by the database's clock,
+/// tells it in the customer's history, and receivers of webhooks if it was open, and cancels what is queued about
+/// it. Takes turns with answers.
 pub async fn withdraw(
     conn: &mut Conn,
-    tenant: TenantId,
+    of: &Tenant,
     number: &str,
     reason: &str,
-    today: NaiveDate,
 ) -> Result<AnswerResult> {
-    diesel::sql_query("SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE")
-        .bind::<SqlUuid, _>(tenant.0)
-        .bind::<Text, _>(number)
-        .execute(conn)
-        .await?;
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Timestamptz)]
+        now: DateTime<Utc>,
+    }
+    let tenant = of.id;
+    let held: Option<Row> = diesel::sql_query(
+        "SELECT now() AS now FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(number)
+    .get_result(conn)
+    .await
+    .optional()?;
+    let Some(held) = held else {
+        return Ok(AnswerResult::Missing);
+    };
+    let today = of.day(held.now);
     let Some(found) = get(conn, tenant, number, today).await? else {
         return Ok(AnswerResult::Missing);
     };
@@ -117,12 +140,7 @@ pub async fn open_members(
     after: i64,
     until: i64,
 ) -> Result<()> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = SqlUuid)]
-        id: Uuid,
-    }
-    let drafts: Vec<Row> = diesel::sql_query(
+    let drafts: Vec<IdRow> = diesel::sql_query(
         "SELECT o.id FROM offer o
          LEFT JOIN LATERAL (SELECT true AS made FROM document
              WHERE tenant_id = $1 AND offer_id = o.id OFFSET 0) d ON true
@@ -170,4 +188,110 @@ pub(super) async fn supersede(conn: &mut Conn, tenant: TenantId, offers: &[Uuid]
     .execute(conn)
     .await?;
     calls::call_off_superseded(conn, tenant, offers).await
+}
+
+/// Withdraws the other offers for the contract of one that was just accepted: they were alternatives. One whose day
+/// is over has expired, whether that is written yet or not.
+pub(super) async fn give_way(
+    conn: &mut Conn,
+    tenant: TenantId,
+    accepted: Uuid,
+    today: NaiveDate,
+) -> Result<()> {
+    let others: Vec<IdRow> = diesel::sql_query(
+        "SELECT o.id FROM offer a
+         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
+         WHERE a.tenant_id = $1 AND a.id = $2 AND o.id <> a.id
+           AND o.state IN ('draft', 'open') AND o.valid_until >= $3",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(accepted)
+    .bind::<Date, _>(today)
+    .load(conn)
+    .await?;
+    withdraw_alternatives(conn, tenant, others).await
+}
+
+/// Withdraws those offers of a phase, all made, whose contract has another one by now: accepted since the audience was
+/// frozen, and before they were there to be withdrawn by that.
+pub async fn withdraw_late(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+    let late: Vec<IdRow> = diesel::sql_query(
+        "SELECT o.id FROM offer o
+         WHERE o.tenant_id = $1 AND o.phase_id = $2 AND o.state IN ('draft', 'open')
+           AND EXISTS (SELECT FROM offer a
+               WHERE a.tenant_id = $1 AND a.contract_id = o.contract_id AND a.state = 'accepted'
+                 AND a.answered_at >= (SELECT frozen_at FROM audience
+                                       WHERE tenant_id = $1 AND phase_id = $2))",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(phase.0)
+    .load(conn)
+    .await?;
+    withdraw_alternatives(conn, tenant, late).await
+}
+
+/// Withdraws those of the offers that are still open or being made, with what is queued about them, and calls their
+/// contacts off; it is told as other withdrawals are.
+async fn withdraw_alternatives(
+    conn: &mut Conn,
+    tenant: TenantId,
+    offers: Vec<IdRow>,
+) -> Result<()> {
+    #[derive(QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
+        #[diesel(sql_type = Bool)]
+        open: bool,
+    }
+    if offers.is_empty() {
+        return Ok(());
+    }
+    let offers: Vec<Uuid> = offers.into_iter().map(|offer| offer.id).collect();
+    // By statements of their own: what changes the rows then finds them as they are.
+    let held: Vec<Held> = diesel::sql_query(
+        "SELECT id, state = 'open' AS open FROM offer
+         WHERE tenant_id = $1 AND id = ANY($2) AND state IN ('draft', 'open')
+         ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(offers)
+    .load(conn)
+    .await?;
+    let all: Vec<Uuid> = held.iter().map(|offer| offer.id).collect();
+    // Nobody has seen a draft; that an open offer is withdrawn is news.
+    let open = held.iter().filter(|offer| offer.open);
+    let open: Vec<Uuid> = open.map(|offer| offer.id).collect();
+    let queued: Vec<IdRow> = diesel::sql_query(
+        "SELECT id FROM message
+         WHERE tenant_id = $1 AND offer_id = ANY($2) AND state = 'queued' ORDER BY id FOR UPDATE",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&all)
+    .load(conn)
+    .await?;
+    let queued: Vec<Uuid> = queued.into_iter().map(|message| message.id).collect();
+    diesel::sql_query(format!(
+        "WITH withdrawn AS (
+             UPDATE offer SET state = 'withdrawn', withdrawn_at = now(),
+                              withdraw_reason = '{ANOTHER_ACCEPTED}', updated_at = now()
+             WHERE tenant_id = $1 AND id = ANY($2)
+             RETURNING offer.*),
+         changed AS (SELECT * FROM withdrawn WHERE id = ANY($3)),
+         {ANNOUNCE},
+         cancelled AS (
+             UPDATE message SET state = 'cancelled', detail = '{ANOTHER_ACCEPTED}', updated_at = now()
+             WHERE tenant_id = $1 AND id = ANY($4) AND state = 'queued')
+         INSERT INTO customer_event (tenant_id, customer_id, kind, resource, campaign_id, details)
+         SELECT $1, customer_id, 'offer.withdrawn', 'offers/' || number, campaign_id,
+                jsonb_build_object('reason', withdraw_reason)
+         FROM withdrawn"
+    ))
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Array<SqlUuid>, _>(&all)
+    .bind::<Array<SqlUuid>, _>(&open)
+    .bind::<Array<SqlUuid>, _>(&queued)
+    .execute(conn)
+    .await?;
+    calls::call_off(conn, tenant, &all).await
 }

@@ -3,10 +3,10 @@
 //! # Guarantees
 //! - One for each outbound and member (`planned_contact_member`), written by the launch in the
 //!   transaction of its checkpoint, also for a member who cannot be called any more: the ledger adds up.
-//! - A contact is called off in the transaction in which its offer is answered or taken back, or another one
-//!   for the same contract is accepted that was open at the same time: the two were alternatives. One that
-//!   somebody is at keeps the reason (`end_reason`), and is called off by whatever ends the claim. What is
-//!   offered for a contract later, when one was accepted before, is another matter, and is called about.
+//! - A contact is called off in the transaction in which its offer is answered or taken back, also because another
+//!   one for the same contract is accepted. One that somebody is at keeps the reason (`end_reason`), and is called
+//!   off by whatever ends the claim. What is offered for a contract later, when one was accepted before, is another
+//!   matter, and is called about.
 //! - What a person pauses or cancels holds at once: claims look at it (`HELD`), and put such contacts
 //!   aside as they come to them. When the campaign goes on, they come back within a minute, or as soon
 //!   as somebody finds nothing else to do.
@@ -25,6 +25,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{calendar, plan};
+use crate::offer::ANOTHER_ACCEPTED;
 use crate::tenant::Tenant;
 use crate::{Conn, Result, StoreError};
 
@@ -182,12 +183,8 @@ async fn of_plan(
     }
 }
 
-/// Why nobody is called about an offer whose contract has another one by now.
-const ANOTHER_ACCEPTED: &str = "another offer was accepted";
-
 /// By whole keys, see [`crate::launch`]. The message is the newest about the contract in the phase whose
-/// reactions the audience is made of. Whoever had accepted an offer when the audience was frozen is in it for
-/// good reason. `end_code` is what reactions go by: the customer could not be called at all.
+/// reactions the audience is made of. `end_code` is what reactions go by: the customer could not be called at all.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO planned_contact (tenant_id, id, source, plan_code, customer_id, plan_date,
@@ -204,7 +201,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     FROM audience_member m
     JOIN phase p ON p.tenant_id = m.tenant_id AND p.id = m.phase_id
     JOIN audience au ON au.tenant_id = m.tenant_id AND au.phase_id = m.phase_id
-    JOIN LATERAL (SELECT id, state FROM offer
+    JOIN LATERAL (SELECT id, state, withdraw_reason FROM offer
         WHERE tenant_id = $1 AND phase_id = m.phase_id AND member_seq = m.seq OFFSET 0) o ON true
     LEFT JOIN LATERAL (SELECT address FROM contact_point
         WHERE tenant_id = $1 AND id = m.contact_point_id OFFSET 0) cp ON true
@@ -216,10 +213,8 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     CROSS JOIN LATERAL (SELECT CASE
         WHEN o.state = 'draft' THEN '{NO_DOCUMENT}'
         WHEN cp.address IS NULL THEN '{NO_NUMBER}'
+        WHEN o.withdraw_reason = '{ANOTHER_ACCEPTED}' THEN o.withdraw_reason
         WHEN o.state <> 'open' THEN 'the offer is not open any more'
-        WHEN EXISTS (SELECT FROM offer a
-            WHERE a.tenant_id = $1 AND a.contract_id = m.contract_id AND a.state = 'accepted'
-              AND a.answered_at >= au.frozen_at) THEN '{ANOTHER_ACCEPTED}'
         ELSE '' END AS reason) why
     WHERE m.tenant_id = $1 AND m.phase_id = $2 AND m.seq > $3 AND m.seq <= $4
       AND m.exclusion IS NULL"
@@ -262,48 +257,20 @@ pub(crate) async fn call_off(conn: &mut Conn, tenant: TenantId, offers: &[Uuid])
     if held.is_empty() {
         return Ok(());
     }
-    let set = called_off(
+    let set = called_off(&format!(
         "CASE o.state WHEN 'accepted' THEN 'the offer was accepted'
                       WHEN 'rejected' THEN 'the offer was rejected'
                       WHEN 'expired' THEN 'the offer has expired'
-                      WHEN 'withdrawn' THEN CASE WHEN o.superseded_by IS NULL
-                           THEN 'the offer was withdrawn' ELSE 'the offer was superseded' END END",
-    );
+                      WHEN 'withdrawn' THEN CASE
+                           WHEN o.withdraw_reason = '{ANOTHER_ACCEPTED}' THEN o.withdraw_reason
+                           WHEN o.superseded_by IS NULL THEN 'the offer was withdrawn'
+                           ELSE 'the offer was superseded' END END"
+    ));
     diesel::sql_query(format!(
         "UPDATE planned_contact k SET {set}
          FROM offer o
          WHERE k.tenant_id = $1 AND k.id = ANY($2) AND k.state IN ('open', 'waiting', 'claimed')
            AND o.tenant_id = $1 AND o.id = k.offer_id AND o.state NOT IN ('draft', 'open')"
-    ))
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Array<SqlUuid>, _>(ids(&held))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Calls off the contacts about the other open offers for the contract of an offer that was just accepted.
-pub(crate) async fn call_off_alternatives(
-    conn: &mut Conn,
-    tenant: TenantId,
-    accepted: Uuid,
-) -> Result<()> {
-    let others: Vec<IdRow> = diesel::sql_query(
-        "SELECT o.id FROM offer a
-         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
-         WHERE a.tenant_id = $1 AND a.id = $2 AND o.id <> a.id AND o.state IN ('draft', 'open')",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<SqlUuid, _>(accepted)
-    .load(conn)
-    .await?;
-    let held = held(conn, tenant, &ids(&others)).await?;
-    if held.is_empty() {
-        return Ok(());
-    }
-    let set = called_off(&format!("'{ANOTHER_ACCEPTED}'"));
-    diesel::sql_query(format!(
-        "UPDATE planned_contact k SET {set} WHERE k.tenant_id = $1 AND k.id = ANY($2)"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(ids(&held))

@@ -115,10 +115,9 @@ async fn withdraw_offers(conn: &mut Conn, tenant: &Tenant, subject: &Subject) ->
         ))
         .load(conn)
         .await?;
-    let today = tenant.day(chrono::Utc::now());
     for Row { number } in offers {
         // One whose days are over expires by itself.
-        offer::withdraw(conn, subject.tenant, &number, REASON, today).await?;
+        offer::withdraw(conn, tenant, &number, REASON).await?;
     }
     Ok(())
 }

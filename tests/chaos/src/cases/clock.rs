@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anklang_local::smtp::{Fault, Faults, Matching, Reply};
-use anklang_testkit::Options;
+use anklang_testkit::{Database, Options};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -27,11 +27,14 @@ pub async fn run(given: Given) -> Ended {
     let Some(wrapper) = wrapper(&file) else {
         return Ended::Skipped("there is no libfaketime; install the package libfaketime".into());
     };
+    let database = Database::create().await.unwrap();
     let setup = Setup {
         options: Options {
             wrapper,
+            account: format!("calls = 2\nbatch = 16\n{}", hours(&database).await),
             ..Default::default()
         },
+        database: Some(database),
         ..Default::default()
     };
     let world = World::new(given, setup).await;
@@ -60,6 +63,18 @@ pub async fn run(given: Given) -> Ended {
         set(&file, offset(&mut world.random));
     });
     Ended::Passed(figures.await)
+}
+
+/// Sending hours that have begun and do not end while a round lasts, by the clock that is right: no message may wait
+/// for them, whatever the server's says.
+async fn hours(database: &Database) -> &'static str {
+    let hour = "SELECT extract(hour FROM now() AT TIME ZONE 'Europe/Berlin')::int";
+    let hour: u32 = database.one(hour).await.unwrap().parse().unwrap();
+    match hour {
+        0..12 => "hours = '00:00-18:00'",
+        12..23 => "hours = '06:00-24:00'",
+        _ => "",
+    }
 }
 
 fn offset(random: &mut ChaCha8Rng) -> i64 {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::offers::v1 as pb;
+use anklang_proto::anklang::reach::v1 as reach;
 use anklang_testkit::{Client, TestServer};
 use campaigns::ExclusionReason;
 use campaigns::launch_campaign_request::CampaignTarget;
@@ -53,7 +54,7 @@ async fn list(client: &Client, request: pb::ListOffersRequest) -> Vec<pb::Offer>
 }
 
 /// A launched phase that is held, so that its messages wait; its campaign and name.
-async fn held(
+pub async fn held(
     server: &TestServer,
     client: &Client,
     request: campaigns::LaunchCampaignRequest,
@@ -516,5 +517,51 @@ async fn contracts_that_end_soon_are_left_out_when_asked() {
         assert_eq!(out.contains(&soon), members == 2);
         let ended = i32::from(ExclusionReason::ContractEnded);
         assert_eq!(out.iter().filter(|(_, r)| *r == ended).count(), 1);
+    }
+}
+
+/// Notice was given, and the contract goes on for a while.
+#[tokio::test]
+async fn terminated_contracts_are_left_out_when_asked() {
+    let server = TestServer::start().await.unwrap();
+    let cases = [(Case::Plain, 2), (Case::EndsLater, 1), (Case::Ended, 1)];
+    let (client, utility) = with_utility(&server, &cases).await;
+    let contract = utility.first(Case::EndsLater);
+    let reason = ExclusionReason::ContractTerminated;
+    let mut request = utility.launch();
+    for (leave_out, members) in [(false, 3), (true, 2)] {
+        request.leave_out_terminated = leave_out;
+        let launched = launch(&client, request.clone()).await;
+        assert_eq!(launched.members, members);
+        let phase = launched.phase.unwrap();
+        assert_eq!(phase.leave_out_terminated, leave_out);
+        let (_, out) = audience(&client, &phase.name).await;
+        let terminated = (contract.name(), reason.into());
+        assert_eq!(out.contains(&terminated), leave_out);
+        let why = reach::ExplainCustomerRequest {
+            customer: format!("customers/{}", utility.customer_of(contract).number),
+            campaign: launched.campaign.unwrap().name,
+        };
+        let why = client.reach().explain_customer(why).await.unwrap();
+        let told = why.into_inner().candidacies[0].exclusion_reason();
+        assert_eq!(told == reason, leave_out);
+    }
+
+    // Before the day of the notice, which is known, and from then on.
+    let noted = format!(
+        "UPDATE contract SET notice_date = '{}'::date + 10",
+        utility.today
+    );
+    let noted = format!("{noted} WHERE number = '{}'", contract.number);
+    run_sql(&server, &noted).await;
+    for (days, left_out) in [(9, 0), (10, 1)] {
+        let as_of = campaigns::DryRunLaunchRequest {
+            launch: Some(request.clone()),
+            as_of_date: utility.day(days),
+            ..Default::default()
+        };
+        let (_, told) = crate::dry_runs::dry_run(&client, as_of).await;
+        let found = told.exclusions.iter().find(|e| e.reason() == reason);
+        assert_eq!(found.map_or(0, |e| e.count), left_out, "{days}");
     }
 }

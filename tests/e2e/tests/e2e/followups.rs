@@ -67,7 +67,8 @@ async fn answered(client: &Client, utility: &Utility) -> (String, String, Vec<St
     (campaign, phase, contracts)
 }
 
-fn follow_up(
+/// A launch for those who have shown a reaction to a phase.
+pub fn follow_up(
     utility: &Utility,
     campaign: &str,
     phase: &str,

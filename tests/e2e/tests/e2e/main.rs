@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod accounts;
+mod alternatives;
 mod ambiguous;
 mod approvals;
 mod audit;
@@ -11,6 +12,7 @@ mod campaigns;
 mod catalogue;
 mod changes;
 mod cli;
+mod clocks;
 mod collector;
 mod conventions;
 mod cookbook;

@@ -249,8 +249,6 @@ async fn an_answer_stays() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
     let yes = switch(&client, &utility).await;
-    let no = switch(&client, &utility).await;
-
     let accepted = accept(&client, &yes.name).await.unwrap();
     assert_eq!(accepted.state(), OfferState::Accepted);
     let again = pb::AcceptOfferRequest {
@@ -271,6 +269,7 @@ async fn an_answer_stays() {
     assert!(description.contains("accepted"), "{description}");
     assert_eq!(get(&client, &yes.name).await, accepted);
 
+    let no = switch(&client, &utility).await;
     let rejected = reject(&client, &no.name).await.unwrap();
     assert_eq!(rejected.reject_reason, "bleibt lieber");
     assert_eq!(rejected.reject_reason_code(), pb::RejectReason::Satisfied);
@@ -291,11 +290,11 @@ async fn an_answer_stays() {
 async fn an_expired_offer_takes_no_answer() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
-    let open = switch(&client, &utility).await;
     let answered = switch(&client, &utility).await;
-    let expired = switch(&client, &utility).await;
     accept(&client, &answered.name).await.unwrap();
-    // A fortnight later: the two last are valid until yesterday, the first until today.
+    let open = switch(&client, &utility).await;
+    let expired = switch(&client, &utility).await;
+    // A fortnight later: the open one is valid until today, the others until yesterday.
     let moved = format!(
         "UPDATE offer SET valid_until = '{}'::date - CASE number WHEN '{}' THEN 0 ELSE 1 END",
         utility.today, open.number
@@ -355,6 +354,39 @@ async fn an_offer_expires_by_itself() {
     assert_eq!(server.database.one(told).await.unwrap(), expired.name);
     let client = Client::connect(server.addr, "linden").await.unwrap();
     assert_eq!(get(&client, &open.name).await.state(), OfferState::Open);
+}
+
+/// As many as expire together, and one more, leave another tenant waiting for those alone.
+#[tokio::test]
+async fn many_offers_of_one_tenant_keep_no_other_waiting() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    switch(&client, &utility).await;
+    // By its name it comes later.
+    let other = server.client("other").await.unwrap();
+    let others = Utility::of(FEW);
+    others.import(&other).await;
+    switch(&other, &others).await;
+    let many = format!(
+        "UPDATE offer SET valid_until = '{}'::date - 1;
+         INSERT INTO offer SELECT (jsonb_populate_record(o, jsonb_build_object(
+             'id', gen_random_uuid(), 'number', 'B-' || n))).*
+         FROM offer o JOIN tenant t ON t.id = o.tenant_id AND t.slug = 'linden',
+              generate_series(1, 5000) n",
+        utility.today
+    );
+    let database = server.database.connect().await.unwrap();
+    database.batch_execute(&many).await.unwrap();
+    server.restart().await.unwrap();
+    let left = "SELECT count(*) FROM offer WHERE state = 'open'";
+    until("all have expired", || async {
+        server.database.one(left).await.unwrap() == "0"
+    })
+    .await;
+    let in_turn = "SELECT (min(o.updated_at) FILTER (WHERE t.slug = 'other')
+                           < max(o.updated_at) FILTER (WHERE t.slug = 'linden'))::text
+                   FROM offer o JOIN tenant t ON t.id = o.tenant_id";
+    assert_eq!(server.database.one(in_turn).await.unwrap(), "true");
 }
 
 /// Only the brand of the contract matters.

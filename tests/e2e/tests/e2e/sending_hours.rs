@@ -8,8 +8,9 @@ use anklang_testkit::{Client, TestServer};
 use chrono::{DateTime, Datelike, Days, NaiveDate, Timelike, Utc};
 use chrono_tz::Tz;
 
+use crate::clocks::put_back_the_database;
 use crate::mailing::{
-    SLIP, address, begin, import, launched, ledger, make_due, over, tenant, until,
+    SLIP, TENANT, address, begin, import, launched, ledger, make_due, over, tenant, until,
 };
 
 /// The zone of fixed offset where it is about that hour now.
@@ -121,6 +122,22 @@ async fn each_recipient_is_written_to_in_the_own_daytime() {
     until_message(&client, &campaign, 3, |m| m.state() == MessageState::Sent).await;
     until_message(&client, &campaign, 1, waits).await;
     assert_eq!(server.sink.count(), 3);
+}
+
+/// Whatever the server's own clock says.
+#[tokio::test]
+async fn hours_are_those_of_the_databases_clock() {
+    let mut server = with_account("hours = '00:00-06:00'").await;
+    let client = tenant(&server, 1).await;
+    live_in(&client, &[(0, zone_where_it_is(12).name())]).await;
+    let campaign = launch(&client).await;
+    until_message(&client, &campaign, 0, waits).await;
+    // Now it is about midnight there.
+    put_back_the_database(&server, "12 hours").await;
+    server.restart().await.unwrap();
+    make_due(&server).await;
+    let client = Client::connect(server.addr, TENANT).await.unwrap();
+    until_message(&client, &campaign, 0, |m| m.state() == MessageState::Sent).await;
 }
 
 #[tokio::test]

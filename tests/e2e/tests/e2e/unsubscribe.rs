@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use anklang_local::smtp::Received;
 use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::handover::v1 as handover;
+use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::messages::v1::MessageState;
 use anklang_proto::anklang::privacy::v1 as privacy;
 use anklang_testkit::{Client, Options, TestServer};
@@ -11,9 +13,13 @@ use mail_parser::MessageParser;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::handover::QUICK;
 use crate::mailing::{
-    SLIP, address, launch, ledger, over, request, save_message, tenant, until_over,
+    SLIP, address, figures, import, launch, ledger, over, request, save_message, tenant, until_over,
 };
+use crate::phases::run_sql;
+use crate::receiver::Receiver;
+use crate::utility::until;
 
 /// Where links of mails lead.
 pub const BASE: &str = "https://post.sw.example/anklang";
@@ -141,6 +147,89 @@ async fn one_click_withdraws_consent_and_looking_does_not() {
     until_over(&client, &again).await;
     let addresses: Vec<String> = ledger(&client, &again).await.into_keys().collect();
     assert_eq!(addresses, [address(0), address(2)]);
+}
+
+/// The customer 0009 has the address of 0001 as well, and both consent (again).
+async fn twins(client: &Client, consented: &str) {
+    let twin = format!(
+        "customer_number,channel,address\n0009,mail,{}\n",
+        address(1)
+    );
+    let contract = "number,customer_number,brand_code,division,supply_status,annual_quantity_kwh,\
+                    product_number,product_version_code\nV0009,0009,sw,electricity,AU,3000,P,OLD\n";
+    let consents = ["0001", "0009"].map(|n| format!("{n},mail,marketing,granted,{consented}\n"));
+    for (entity, csv) in [
+        (
+            ImportEntity::Customers,
+            "number,kind,last_name\n0009,person,Muster\n".to_owned(),
+        ),
+        (ImportEntity::ContactPoints, twin),
+        (ImportEntity::Contracts, contract.to_owned()),
+        (
+            ImportEntity::Consents,
+            format!(
+                "customer_number,channel,purpose,state,recorded_at\n{}",
+                consents.concat()
+            ),
+        ),
+    ] {
+        import(client, entity, csv).await;
+    }
+}
+
+/// As when a provider tells it: nobody writes to that address any more, whoever has it and whatever a file of
+/// consents says later, and it is counted and told, once.
+#[tokio::test]
+async fn one_click_blocks_the_address() {
+    let server = TestServer::start_with(Options {
+        config: format!("[public]\nurl = '{BASE}'\n{QUICK}"),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = tenant(&server, 3).await;
+    twins(&client, "2025-05-01T10:00:00Z").await;
+    let receiver = Receiver::start().await;
+    let webhook = handover::CreateWebhookRequest {
+        webhook: Some(handover::Webhook {
+            display_name: "CRM".into(),
+            url: receiver.url("/"),
+            event_types: vec!["anklang.message.unsubscribed.v1".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    client.webhooks().create_webhook(webhook).await.unwrap();
+    let campaign = launch(&client, SLIP).await;
+    until_over(&client, &campaign).await;
+    assert_eq!(server.sink.count(), 4);
+
+    let path = path(&link(&mail_to(&server, 1)));
+    for _ in 0..3 {
+        let (status, _) = http(server.addr, "POST", &path, "List-Unsubscribe=One-Click").await;
+        assert_eq!(status, 200);
+    }
+    let counted = figures(&client, &campaign).await.unwrap().messages;
+    assert_eq!(counted.unwrap().unsubscribed, 1);
+    until("it is told", async || !receiver.calls().is_empty()).await;
+    let event = receiver.calls()[0].event();
+    assert_eq!(event["data"]["report"], "unsubscribed");
+    let told = "SELECT count(*) FROM handover_event";
+    assert_eq!(server.database.one(told).await.unwrap(), "1");
+
+    twins(&client, "2098-01-01T10:00:00Z").await;
+    let again = launch(&client, SLIP).await;
+    until_over(&client, &again).await;
+    let addresses: Vec<String> = ledger(&client, &again).await.into_keys().collect();
+    assert_eq!(addresses, [address(0), address(2)]);
+
+    // Somebody has lifted it, and the recipient still means it.
+    run_sql(&server, "DELETE FROM suppression").await;
+    http(server.addr, "POST", &path, "").await;
+    let blocked = "SELECT channel || ' ' || split_part(reason, '/', 1) FROM suppression";
+    let blocked = server.database.one(blocked).await.unwrap();
+    assert_eq!(blocked, "mail unsubscribed: messages");
+    assert_eq!(server.database.one(told).await.unwrap(), "1");
 }
 
 #[tokio::test]

@@ -102,6 +102,7 @@ impl Resolved<'_> {
             open_offers: wanted.open_offers,
             one_per_household: wanted.one_per_household,
             ending_within_days: wanted.ending_within_days,
+            leave_out_terminated: wanted.leave_out_terminated,
             calls: self.through.calls.is_some(),
         }
     }
@@ -257,6 +258,7 @@ async fn start(
             open_offers: wanted.open_offers,
             one_per_household: wanted.one_per_household,
             ending_within_days: wanted.ending_within_days.map(Into::into),
+            leave_out_terminated: wanted.leave_out_terminated,
             slot: slot.clone(),
             outbound: NewOutbound {
                 channel: &through.channel,

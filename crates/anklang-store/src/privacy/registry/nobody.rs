@@ -40,7 +40,7 @@ pub(super) const TABLES: &[Table] = &[
     Table::of_nobody("number_range", &["kind", "next_value", "prefix"]),
     Table::of_nobody("org_unit", &["code", "name", "parent_code", "created_at", "updated_at"]),
     Table::of_nobody("outbound", &["id", "phase_id", "number", "channel", "account", "message_template", "document_template", "purpose", "created_at", "route", "phone", "contact_plan"]),
-    Table::of_nobody("phase", &["id", "campaign_id", "number", "name", "product_version_id", "offer_valid_until", "state", "operation_id", "created_at", "paused", "winding_up", "start_date", "end_date", "parallel_group", "predecessors", "open_offers", "one_per_household", "ending_within_days", "started_at", "completed_at", "unapproved", "launched_by", "changed_by"]),
+    Table::of_nobody("phase", &["id", "campaign_id", "number", "name", "product_version_id", "offer_valid_until", "state", "operation_id", "created_at", "paused", "winding_up", "start_date", "end_date", "parallel_group", "predecessors", "open_offers", "one_per_household", "ending_within_days", "started_at", "completed_at", "unapproved", "launched_by", "changed_by", "leave_out_terminated"]),
     Table::of_nobody("plan_exception", &["plan_code", "plan_date", "contact_date", "delivery_date", "other_plan_code", "duplicates", "reason", "created_at", "updated_at"]),
     Table::of_nobody("planned_contact_gone", &["changed_in", "id", "gone_at"]),
     Table::of_nobody("product", &["id", "number", "name", "division", "brand_id", "created_at", "updated_at"]),

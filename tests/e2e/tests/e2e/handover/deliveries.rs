@@ -120,9 +120,9 @@ async fn each_webhook_gets_what_it_asked_for() {
         .await
         .unwrap();
     let (yes, rejected, expired) = (
-        switch(&client, &utility).await.name,
-        switch(&client, &utility).await.name,
-        switch(&client, &utility).await.name,
+        switch_nth(&client, &utility, 0).await.name,
+        switch_nth(&client, &utility, 1).await.name,
+        switch_nth(&client, &utility, 2).await.name,
     );
     accept(&client, &yes).await.unwrap();
     reject(&client, &rejected).await;
@@ -230,6 +230,38 @@ async fn offers_of_a_cancelled_launch_are_told_to_be_withdrawn() {
         server.database.one(told).await.unwrap(),
         format!("{MEMBERS} the phase was cancelled")
     );
+}
+
+/// Offers for one contract are alternatives.
+#[tokio::test]
+async fn with_an_acceptance_it_is_told_what_was_withdrawn_for_it() {
+    let server = server().await;
+    let (client, utility) = with_utility(&server, FEW).await;
+    let receiver = Receiver::start().await;
+    let (one, other) = (
+        switch(&client, &utility).await.name,
+        switch(&client, &utility).await.name,
+    );
+    let elsewhere = switch_nth(&client, &utility, 1).await.name;
+    let hook = create(&client, webhook(receiver.url("/"), &[]))
+        .await
+        .unwrap();
+    accept(&client, &one).await.unwrap();
+    reject(&client, &elsewhere).await;
+    until_in(&client, &hook.name, DeliveryState::Delivered, 3).await;
+    let is = |kind: &str, subject: String| (kind.to_owned(), subject);
+    let told: BTreeSet<_> = told(&receiver, "/").into_iter().collect();
+    let expected = [
+        is(ACCEPTED, one),
+        is(WITHDRAWN, other),
+        is(REJECTED, elsewhere),
+    ];
+    assert_eq!(told, expected.into());
+    let calls = receiver.calls();
+    let mut events = calls.iter().map(Call::event);
+    let withdrawn = events.find(|event| event["type"] == WITHDRAWN).unwrap();
+    let reason = &withdrawn["data"]["withdraw_reason"];
+    assert_eq!(reason, "another offer was accepted");
 }
 
 #[tokio::test]
@@ -372,8 +404,8 @@ async fn events_of_an_offer_arrive_in_order() {
         .await
         .unwrap();
     let mut names = Vec::new();
-    for _ in 0..4 {
-        names.push(switch(&client, &utility).await.name);
+    for place in 0..4 {
+        names.push(switch_nth(&client, &utility, place).await.name);
     }
     let database = server.database.connect().await.unwrap();
     for _ in 0..3 {

@@ -135,7 +135,13 @@ async fn until_in(client: &Client, parent: &str, state: DeliveryState, count: us
 }
 
 async fn switch(client: &Client, utility: &Utility) -> offers::Offer {
-    let request = utility.switch(utility.first(Case::Plain));
+    switch_nth(client, utility, 0).await
+}
+
+/// An offer for the contract at that place.
+async fn switch_nth(client: &Client, utility: &Utility, place: usize) -> offers::Offer {
+    let mut plain = utility.contracts.iter().filter(|c| c.case == Case::Plain);
+    let request = utility.switch(plain.nth(place).unwrap());
     let made = client.offers().create_offer(request).await;
     made.unwrap().into_inner()
 }

@@ -566,7 +566,7 @@ async fn the_link_withdraws_consent() {
     assert_eq!(status, 200);
     let refused = mail(&client, &case, Voucher).await.unwrap_err();
     let (_, description) = refused::precondition(&refused, "PRECONDITION");
-    assert!(description.contains("not consented"), "{description}");
+    assert!(description.contains("blocked"), "{description}");
 }
 
 #[tokio::test]

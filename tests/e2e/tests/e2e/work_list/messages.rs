@@ -189,7 +189,7 @@ async fn whom_people_do_not_reach_is_written_to() {
         )
     );
 
-    // The link withdraws what the next message would need.
+    // The link withdraws what the next message would need, and blocks the address.
     let path = url.strip_prefix(BASE).unwrap();
     let body = "List-Unsubscribe=One-Click";
     let (status, _) = crate::unsubscribe::http(server.addr, "POST", path, body).await;
@@ -198,7 +198,7 @@ async fn whom_people_do_not_reach_is_written_to() {
         missed(&client, &later).await;
     }
     assert_eq!(of(&client, &later).await, []);
-    assert_eq!(told(&server, 0, "refused").await, "no_consent");
+    assert_eq!(told(&server, 0, "refused").await, "suppressed");
 
     let request = customers::ListCustomerEventsRequest {
         parent: "customers/0000".into(),

@@ -34,6 +34,7 @@ pub(in crate::grpc::campaigns) struct Wanted {
     pub(super) open_offers: OpenOffers,
     pub(super) one_per_household: bool,
     pub(super) ending_within_days: Option<u16>,
+    pub(super) leave_out_terminated: bool,
 }
 
 /// Through what a launch shall go, by its id; or by whom.
@@ -189,6 +190,7 @@ pub(in crate::grpc::campaigns) fn read_launch(
         ending_within_days: u16::try_from(request.ending_within_days)
             .ok()
             .filter(|days| *days > 0),
+        leave_out_terminated: request.leave_out_terminated,
         campaign,
         audience,
         product,

@@ -1,0 +1,83 @@
+//! A server's clock that is wrong: what cannot be undone goes by the database's.
+
+use anklang_proto::anklang::offers::v1 as pb;
+use anklang_testkit::{Client, TestServer};
+use pb::OfferState;
+use uuid::Uuid;
+
+use crate::phases::run_sql;
+use crate::utility::{Case, FEW, until, with_utility};
+
+/// From the server's next start on its clock is so much ahead of the database's, which is put back.
+pub async fn put_back_the_database(server: &TestServer, interval: &str) {
+    let sql = format!(
+        "CREATE SCHEMA shifted;
+         CREATE FUNCTION shifted.now() RETURNS timestamptz LANGUAGE sql STABLE
+             AS $$ SELECT pg_catalog.now() - interval '{interval}' $$;
+         CREATE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+             AS $$ SELECT pg_catalog.clock_timestamp() - interval '{interval}' $$;
+         GRANT USAGE ON SCHEMA shifted TO PUBLIC;
+         DO $$ BEGIN
+             EXECUTE format('ALTER DATABASE %I SET search_path = shifted, pg_catalog, public',
+                            current_database());
+         END $$"
+    );
+    run_sql(server, &sql).await;
+}
+
+#[tokio::test]
+async fn offers_end_and_calls_are_forgotten_by_the_databases_clock() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let plain = utility.contracts.iter().filter(|c| c.case == Case::Plain);
+    let (mut names, mut calls) = (Vec::new(), Vec::new());
+    for contract in plain.take(3) {
+        let id = Uuid::new_v4().to_string();
+        let request = pb::CreateOfferRequest {
+            request_id: id.clone(),
+            ..utility.switch(contract)
+        };
+        let made = client.offers().create_offer(request).await.unwrap();
+        names.push(made.into_inner().name);
+        calls.push(id);
+    }
+    // By the database's clock two end tomorrow, and their calls were just made. The third is over, and its call is
+    // forgotten.
+    let (over, known) = (&names[2], calls.join("', '"));
+    let sql = format!(
+        "UPDATE offer SET valid_until = '{}'::date
+             - CASE 'offers/' || number WHEN '{over}' THEN 11 ELSE 9 END;
+         UPDATE request_log SET created_at = created_at - interval '10 days'
+             * CASE request_id WHEN '{}' THEN 2 ELSE 1 END
+         WHERE request_id IN ('{known}')",
+        utility.today, calls[2]
+    );
+    run_sql(&server, &sql).await;
+    put_back_the_database(&server, "10 days").await;
+    server.restart().await.unwrap();
+
+    let states = "SELECT string_agg(state, ',' ORDER BY number) FROM offer";
+    until("one has expired", async || {
+        server.database.one(states).await.unwrap() == "open,open,expired"
+    })
+    .await;
+    let left = format!("SELECT count(*) FROM request_log WHERE request_id IN ('{known}')");
+    until("one call is forgotten", async || {
+        server.database.one(&left).await.unwrap() == "2"
+    })
+    .await;
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    let accept = pb::AcceptOfferRequest {
+        name: names[0].clone(),
+        source: "web".into(),
+        ..Default::default()
+    };
+    let accepted = client.offers().accept_offer(accept).await.unwrap();
+    assert_eq!(accepted.into_inner().state(), OfferState::Accepted);
+    let withdraw = pb::WithdrawOfferRequest {
+        name: names[1].clone(),
+        ..Default::default()
+    };
+    let withdrawn = client.offers().withdraw_offer(withdraw).await.unwrap();
+    assert_eq!(withdrawn.into_inner().state(), OfferState::Withdrawn);
+}
