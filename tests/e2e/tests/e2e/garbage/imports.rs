@@ -53,7 +53,7 @@ fn bent(csv: &str, words: &Words, rng: &mut ChaCha8Rng) -> Vec<String> {
             4 => lines[at] += &",x".repeat(rng.random_range(1..2_000)),
             5 => {
                 let again = lines[at].clone();
-                // Now and then more than are written at once.
+                // Now and then thousands.
                 let most = *[50, 50, 50, 3_000].choose(rng).unwrap();
                 let most = (MANY / (again.len() + 1)).clamp(1, most);
                 lines.extend(vec![again; rng.random_range(1..=most)]);
