@@ -65,7 +65,7 @@ fn messages(method: &MethodDescriptor, words: &Words, rng: &mut ChaCha8Rng) -> V
             }
             // Very much of nothing, packed into little.
             _ => {
-                let packed = packed(&vec![0; rng.random_range(1..5 << 20)]);
+                let packed = packed(&vec![0; 1_usize << rng.random_range(8_u32..24)]);
                 framed(1, packed.len(), &packed)
             }
         });
