@@ -2,12 +2,15 @@
 //
 //     npm ci && npm run build && npm run story -- ADDRESS TENANT [grpc|web]
 //
+// With ANKLANG_TOKEN, each call shows it; with ANKLANG_CA, a PEM file, by TLS. The fetch of gRPC-Web knows other
+// authorities than Node.js has only by NODE_EXTRA_CA_CERTS; a browser has its own.
 // Tells the story of the README beside this folder by gRPC, or by gRPC-Web as a browser would. The build
 // generates the stubs from `proto/` and `third_party/googleapis`. Exits with 1 and says why when something is
 // not as it should be. Needs buf.
 
 import { deepStrictEqual } from "node:assert";
 import { createHash, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { equals, type MessageInitShape } from "@bufbuild/protobuf";
 import { anyUnpack, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
@@ -54,14 +57,19 @@ const show = (value: unknown) => JSON.stringify(value, (_, v) => (typeof v === "
 const run = `${protocol === "web" ? "web" : "ts"}-${randomUUID().slice(0, 13)}`;
 const numbers = Array.from({ length: CUSTOMERS }, (_, i) => `${run}-${String(i + 1).padStart(2, "0")}`);
 
+const { ANKLANG_CA: authorities, ANKLANG_TOKEN: token } = process.env;
+
 // Without a tenant when none is given.
 function connect(tenant?: string): Transport {
-  const inTenant: Interceptor = (next) => (request) => {
+  const identify: Interceptor = (next) => (request) => {
+    if (token) request.header.set("authorization", `Bearer ${token}`);
     if (tenant) request.header.set("anklang-tenant", tenant);
     return next(request);
   };
-  const options = { baseUrl: `http://${address}`, interceptors: [inTenant], defaultTimeoutMs: DEADLINE };
-  return protocol === "web" ? createGrpcWebTransport(options) : createGrpcTransport(options);
+  const baseUrl = `${authorities ? "https" : "http"}://${address}`;
+  const options = { baseUrl, interceptors: [identify], defaultTimeoutMs: DEADLINE };
+  if (protocol === "web") return createGrpcWebTransport(options);
+  return createGrpcTransport({ ...options, nodeOptions: authorities ? { ca: readFileSync(authorities) } : {} });
 }
 
 const transport = connect(tenant);
