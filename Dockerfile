@@ -37,7 +37,8 @@ RUN apt-get update \
 COPY --from=build /out/ /usr/local/lib/anklang/
 COPY LICENSE NOTICE /usr/share/doc/anklang/
 COPY third_party/holidays/LICENSE /usr/share/doc/anklang/holidays/
-# It serves only with server.tls, or when plain text is asked for (docs/tls.md).
+# It serves only with server.tls, or when plain text is asked for (docs/tls.md), and with auth.mode = "token", or when
+# callers are not to be known (docs/identity.md).
 ENV ANKLANG_SERVER__LISTEN="0.0.0.0:50051"
 ENV ANKLANG_DOCUMENTS__FOLDER="/var/lib/anklang/documents"
 WORKDIR /var/lib/anklang

@@ -35,7 +35,11 @@ OTHER_VARIABLES = {"ANKLANG_CONFIG", "POD_NAME", "POD_NAMESPACE", "OTEL_RESOURCE
 OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA", "CERTIFICATE", "KEY"]}
 
 # The least that the chart wants.
-LEAST = {"database": {"secretName": "anklang-database"}, "documents": {"size": "10Gi"}}
+LEAST = {
+    "database": {"secretName": "anklang-database"},
+    "documents": {"size": "10Gi"},
+    "config": {"auth": {"anybody": True}},
+}
 
 MAIL = {
     "plugin": "mail",
@@ -108,7 +112,16 @@ AXES = {
                 "secretKey": "uri",
                 "clientSecretName": "owner-client",
                 "serviceAccountName": "migrations",
+                "podAnnotations": {"sidecar.istio.io/inject": "false"},
+                "podLabels": {"team": "databases"},
+                "nodeSelector": {"disk": "any"},
+                "tolerations": [{"key": "databases", "operator": "Exists"}],
+                "affinity": {"podAntiAffinity": {}},
+                "priorityClassName": "higher",
             }},
+        {"migrations": {"secretName": "owner"}, "config": {"database": {"pooler": "transaction"}}},
+        {"migrations": {"run": "none"}, "config": {"database": {"pooler": "transaction"}}},
+        {"database": {"replicaSecretKey": "replica"}, "config": {"database": {"pooler": "none"}}},
         {"database": {"directSecretKey": "direct"}, "config": {"database": {"pooler": "transaction"}}},
         {
             "migrations": {"run": "server"},
@@ -137,6 +150,7 @@ AXES = {
             "config": {
                 "auth": {
                     "mode": "token",
+                    "anybody": False,
                     "tokens_file": "/etc/anklang/secrets/tokens/tokens.toml",
                     "tokens": {"crm": CRM},
                     "issuers": {"corporate": ISSUER},
@@ -194,7 +208,7 @@ AXES = {
                     "cpu": 0,
                     "external": [
                         {
-                            "metric": {"name": "anklang_messages", "selector": {"matchLabels": {"state": "due"}}},
+                            "metric": {"name": "anklang_due_messages"},
                             "target": {"type": "AverageValue", "averageValue": "5000"},
                         }
                     ],
@@ -258,6 +272,7 @@ AXES = {
                 "podAnnotations": {"a": "b"},
                 "podLabels": {"team": "sales"},
             },
+            "test": {"podAnnotations": {"c": "d"}, "podLabels": {"team": "tests"}},
         },
         {"serviceAccount": {"name": "own", "annotations": {"iam": "role"}}, "nameOverride": "outreach"},
     ],
@@ -287,6 +302,9 @@ WRONG = [
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
     ({"config": {"telemetry": {"headers": ["authorization=x"]}}}, "headers"),
     ({"config": {"auth": {"mode": "password"}}}, "mode"),
+    ({"config": {"auth": {"anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"mode": "none", "anybody": False}}}, "config.auth"),
+    ({"config": {"auth": {"anybody": "yes"}}}, "anybody"),
     ({"config": {"auth": {"mode": "token", "open_health": False}}}, "open_health"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "token": "anklang_x"}}}}}, "token"),
     ({"config": {"auth": {"tokens": {"crm": {**CRM, "sha256": "abc"}}}}}, "sha256"),
@@ -322,6 +340,16 @@ WRONG = [
     ({"server": {"graceSeconds": "long"}}, "graceSeconds"),
     ({"image": {"digest": "latest"}}, "digest"),
     ({"migrations": {"run": "always"}}, "run"),
+    ({"config": {"database": {"pooler": "transaction"}}}, "directSecretKey"),
+    (
+        {
+            "migrations": {"run": "server", "secretName": "owner"},
+            "config": {"database": {"pooler": "transaction"}},
+        },
+        "directSecretKey",
+    ),
+    ({"migrations": {"nodeSelector": {"disk": 1}}}, "nodeSelector"),
+    ({"test": {"podLabels": ["team"]}}, "podLabels"),
     ({"worker": {"autoscaling": {"enabled": True, "cpu": 0}}}, "worker.autoscaling"),
     ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas"),
     ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
@@ -425,6 +453,7 @@ class Chart:
         pods += [(d, d) for d in kinds["Pod"]]
         for owner, pod in pods:
             self.look_at_pod(owner, pod, documents)
+            self.look_at_placing(owner, pod, values)
         self.look_at_roles(deployments, values)
         for owner, pod in pods:
             self.look_at_tls(owner, pod, values)
@@ -486,6 +515,17 @@ class Chart:
         hook = owner["metadata"].get("annotations", {}).get("helm.sh/hook", "")
         holds("pre-install" not in hook or account not in made, f"{where}: {account} is not there yet")
 
+    def look_at_placing(self, owner, pod, values):
+        """Every pod runs where its own settings say, or else those of all."""
+        where = owner["metadata"]["name"]
+        own = values[owner["metadata"]["labels"]["app.kubernetes.io/component"]]
+        for key in ["nodeSelector", "tolerations", "affinity", "priorityClassName"]:
+            wanted = own.get(key) or values["defaults"][key]
+            same(pod["spec"].get(key, type(wanted)()), wanted, f"{where}: {key}")
+        of = merged(values["defaults"], own) if owner["kind"] == "Deployment" else own
+        for key, asked in [("annotations", of["podAnnotations"]), ("labels", of["podLabels"])]:
+            holds(asked.items() <= pod["metadata"].get(key, {}).items(), f"{where}: {key}")
+
     def look_at_roles(self, deployments, values):
         roles = []
         for deployment in deployments:
@@ -510,13 +550,25 @@ class Chart:
         same(sorted(roles), sorted(ROLES), "each role once")
 
     def look_at_migrations(self, owner, pod, values):
-        """Whoever migrates by the URL of servers goes past a pooler as they do."""
+        """Whoever migrates by the URL of servers goes past a pooler as they do; by one of its own there is none. All
+        log as they do.
+        """
         (container,) = pod["spec"]["containers"]
+        if container["args"] == ["migrate"]:
+            given = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__POOLER"]
+            pooler = values["config"].get("database", {}).get("pooler")
+            behind = pooler not in (None, "none") and not values["migrations"]["secretName"]
+            wanted = [pooler] if behind else []
+            same(given, wanted, f"{owner['metadata']['name']}: its pooler")
         if container["args"] == ["migrate"] and not values["migrations"]["secretName"]:
             direct = {"name": values["database"]["secretName"], "key": values["database"]["directSecretKey"]}
             given = [v["valueFrom"] for v in container["env"] if v["name"] == "ANKLANG_DATABASE__DIRECT_URL"]
             wanted = [{"secretKeyRef": direct}] if direct["key"] else []
             same(given, wanted, f"{owner['metadata']['name']}: past a pooler")
+        if container["args"] == ["migrate"]:
+            (form,) = [v["value"] for v in container["env"] if v["name"] == "ANKLANG_LOG__FORMAT"]
+            wanted = values["config"].get("log", {}).get("format", "text")
+            same(form, wanted, f"{owner['metadata']['name']}: logs")
 
     def look_at_tls(self, owner, pod, values):
         """Servers speak TLS or plain text on purpose, callers speak the same, and files are mounted."""
@@ -577,6 +629,11 @@ class Chart:
                 same(rule["expr"].count("{" + job), rule["expr"].count("{"), f"{rule['alert']}: series of others")
                 holds(rule["labels"]["severity"] and rule["annotations"]["summary"], rule["alert"])
             same(len({r["alert"] for r in group["rules"]}), len(group["rules"]), "names of alerts")
+            of_replica = [r["expr"] for r in group["rules"] if r["alert"] == "AnklangReplicaNotUsed"]
+            same(len(of_replica), int(values["database"].get("replicaSecretKey", "") != ""), "alert of a replica")
+            for expression in of_replica:
+                lag = merged(self.settings, values["config"])["database"]["replica_max_lag_seconds"]
+                holds(f") > {lag}\n" in expression, "how far behind a replica may be")
         boards = [d for d in kinds["ConfigMap"] if d["metadata"]["labels"].get("grafana_dashboard") == "1"]
         files = list((CHART / "dashboards").glob("*.json"))
         same(len(boards), len(files) if values["dashboards"]["enabled"] else 0, "dashboards")
@@ -707,6 +764,10 @@ def described(chart):
         for key in of.get("properties", {}):
             holds(key in chart.settings[section], f"config.{section}.{key} is in no anklang.toml")
     readme = (CHART / "README.md").read_text()
+    queries = re.findall(r"metricsQuery: '(.*)'", readme)
+    holds(queries, "rules for an adapter in README.md")
+    for query in queries:
+        asks_of(query, "README.md")
     told = set(re.findall(r"^\| `([^`]+)`", readme, re.M))
     same(told, set(leaves(chart.defaults)), "values in the table of README.md")
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -738,7 +799,8 @@ data:
             (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
-            (LEAST, ["Callers are not authenticated"]),
+            (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
+            (merged(LEAST, {"migrations": {"secretName": "owner"}}), ["granted the roles anklang_app"]),
         ]:
             ran = chart.run(
                 ["template", "outreach", "--namespace", "sales", "--kube-version", "1.34"],

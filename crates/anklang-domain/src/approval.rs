@@ -16,6 +16,18 @@ pub fn is_needed(members: i64, before: i64, members_over: Option<i64>) -> bool {
     members > 0 && members_over.is_some_and(|limit| members.saturating_add(before) > limit)
 }
 
+/// Whether a policy that is to be needs fewer approvals than the one in force, both with their limit and hours: by a
+/// higher limit or none, or when launches of one caller count together for less time.
+pub fn loosens(was: (Option<i64>, i32), to_be: (Option<i64>, i32)) -> bool {
+    was.0
+        .is_some_and(|limit| to_be.0.is_none_or(|next| next > limit) || to_be.1 < was.1)
+}
+
+/// Whether that is a caller whom one can tell from others.
+pub fn is_known(caller: &str) -> bool {
+    !["", ANYBODY].contains(&caller)
+}
+
 /// Why somebody cannot be the second person of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
@@ -37,7 +49,6 @@ pub enum Unfit {
 
 /// Whether `caller` may decide about what `launched_by` has launched, both as callers are named.
 pub fn second_person(caller: &str, launched_by: &str) -> Result<(), Unfit> {
-    let is_known = |name: &str| !["", ANYBODY].contains(&name);
     match (is_known(caller), is_known(launched_by)) {
         (false, _) => Err(Unfit::Unknown),
         (true, false) => Err(Unfit::LauncherUnknown),
@@ -71,6 +82,26 @@ mod tests {
         assert!(is_needed(501, 0, Some(500)));
         assert!(!is_needed(100, 400, Some(500)));
         assert!(is_needed(101, 400, Some(500)));
+    }
+
+    #[test]
+    fn a_policy_is_loosened_by_its_limit_or_its_hours() {
+        let was = (Some(500), 20);
+        for looser in [
+            (None, 20),
+            (None, 8_760),
+            (Some(501), 20),
+            (Some(500), 19),
+            (Some(0), 1),
+        ] {
+            assert!(loosens(was, looser), "{looser:?}");
+        }
+        for not_looser in [was, (Some(499), 20), (Some(500), 21), (Some(0), 8_760)] {
+            assert!(!loosens(was, not_looser), "{not_looser:?}");
+        }
+        for any in [(None, 1), (Some(1_000_000), 1)] {
+            assert!(!loosens((None, 20), any), "there was nothing to loosen");
+        }
     }
 
     #[test]

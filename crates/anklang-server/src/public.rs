@@ -16,13 +16,14 @@ use anklang_store::StoreError;
 use anklang_store::unsubscribe as store;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use http::{HeaderName, StatusCode, header};
 use tokio::sync::Semaphore;
 
 use crate::callbacks::{self, within_patience};
+use crate::telemetry::meters;
 use crate::work::App;
 
 /// Where the links lead, before the token.
@@ -54,8 +55,17 @@ pub fn router(app: App) -> Router {
             Arc::new(Semaphore::new(AT_ONCE)),
             in_turn,
         ))
+        .layer(from_fn(counted))
         .with_state(app.clone())
         .merge(callbacks::router(app))
+}
+
+/// Counts requests by how they were answered: a middleware of axum.
+async fn counted(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    meters::page(&method, response.status());
+    response
 }
 
 /// Answers when there is a place soon: a middleware of axum.

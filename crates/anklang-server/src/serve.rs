@@ -54,9 +54,16 @@ pub enum StartError {
     Other(#[from] anyhow::Error),
 }
 
-/// Opens everything. TLS and accounts first: their settings are checked before anything is touched.
+/// Opens everything. TLS, who may call and accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
+    for setting in config.maybe_plain() {
+        tracing::warn!(
+            setting,
+            "it names another machine and no sslmode: connections are plain text where the database offers no TLS"
+        );
+    }
     let tls = Tls::open(&config);
+    let anybody = auth::check_anybody(&config);
     let accounts = match config.roles.opens_accounts() {
         true => Accounts::open(&config.plugins, &config.channel_accounts).await,
         false => Ok(Accounts::unopened(
@@ -64,11 +71,12 @@ pub async fn open(config: Config) -> Result<App, StartError> {
             &config.channel_accounts,
         )),
     };
-    let (tls, accounts) = match (tls, accounts) {
-        (Ok(tls), Ok(accounts)) => (tls, accounts),
-        (tls, accounts) => {
+    let (tls, accounts) = match (tls, anybody, accounts) {
+        (Ok(tls), Ok(()), Ok(accounts)) => (tls, accounts),
+        (tls, anybody, accounts) => {
             let mut violations = Violations::new();
-            for found in [tls.err(), accounts.err()].into_iter().flatten() {
+            let found = [tls.err(), anybody.err(), accounts.err()];
+            for found in found.into_iter().flatten() {
                 violations.extend_under("", found);
             }
             return Err(violations.into());
@@ -175,7 +183,8 @@ impl Server {
 /// grace period.
 async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> anyhow::Result<()> {
     let (grace, stop) = (app.config.shutdown_grace, app.stopping.clone());
-    let workers = start_workers(&app, &ending);
+    let served = CancellationToken::new();
+    let workers = start_workers(&app, &ending, &served);
     let (health, health_service) = tonic_health::server::health_reporter();
     // Once before the first call comes: until then nothing is known.
     health
@@ -216,6 +225,7 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     if timeout_at(deadline, serving).await.is_err() {
         tracing::warn!("calls still run after the grace period; closing them");
     }
+    served.cancel();
     workers.close();
     if timeout_at(deadline, workers.wait()).await.is_err() {
         tracing::warn!("work still runs after the grace period; it is left to its leases");
@@ -227,8 +237,9 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
 }
 
 /// Starts what the server's roles do in the background. Each of it finds its work by looking into the
-/// database; that one wakes the other where both are in one process only makes it prompt.
-fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
+/// database; that one wakes the other where both are in one process only makes it prompt. `served` is when the last
+/// call has ended.
+fn start_workers(app: &App, ending: &CancellationToken, served: &CancellationToken) -> TaskTracker {
     let workers = TaskTracker::new();
     let (roles, with) = (app.config.roles, || (app.clone(), ending.clone()));
     if roles.worker {
@@ -254,7 +265,8 @@ fn start_workers(app: &App, ending: &CancellationToken) -> TaskTracker {
         workers.spawn(reload::follow(certificate, app.stopping.clone()));
     }
     if roles.api {
-        app.auth.start(&workers, ending);
+        // A token that is taken back while the server drains counts no more. Nobody waits for these.
+        app.auth.start(&TaskTracker::new(), served);
         // What is left of calls when the server stops is read from the primary.
         let (app, stop) = with();
         workers.spawn(async move {
@@ -391,7 +403,7 @@ fn api_routes(app: &App) -> anyhow::Result<Routes> {
         pb::org::v1::org_unit_service_server::OrgUnitServiceServer<_> => grpc::org_units::OrgUnitsApi::new(store(), keys()),
         pb::planning::v1::contact_plan_service_server::ContactPlanServiceServer<_> => grpc::planning::PlanningApi { app: app() },
         pb::planning::v1::planned_contact_service_server::PlannedContactServiceServer<_> => grpc::planning::PlanningApi { app: app() },
-        pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi::new(store()),
+        pb::imports::v1::import_service_server::ImportServiceServer<_> => grpc::imports::ImportsApi { app: app() },
         pb::selections::v1::selection_service_server::SelectionServiceServer<_> => grpc::selections::SelectionsApi::new(store(), keys()),
         pb::selections::v1::preset_service_server::PresetServiceServer<_> => grpc::presets::PresetsApi::new(store(), keys()),
         pb::templates::v1::template_service_server::TemplateServiceServer<_> => grpc::templates::TemplatesApi { app: app() },

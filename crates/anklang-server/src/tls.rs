@@ -3,7 +3,8 @@
 //! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
 //!   connections that are there go on, new ones get the new certificate (see [`Reload`]).
 //! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
-//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, and it was good then.
+//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, it was good then, and has not run
+//!   out since.
 
 mod files;
 mod listener;
@@ -12,7 +13,7 @@ mod peer;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anklang_domain::Violations;
 use axum::serve::Listener;
@@ -20,6 +21,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 pub use listener::TlsListener;
 pub use peer::{Names, Peer, Shown};
@@ -27,6 +30,7 @@ pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
 use crate::reload::{self, Reload};
+use crate::telemetry::meters;
 use files::Files;
 
 /// What the port speaks TLS with. Cheap to clone.
@@ -57,6 +61,7 @@ impl Tls {
         };
         let files = Files::read(settings)?;
         let current = files.server_config(settings)?;
+        tell_end(&files.certificate);
         Ok(Some(Tls {
             settings: Arc::new(settings.clone()),
             files: Arc::new(files),
@@ -94,10 +99,31 @@ impl Reload for Tls {
         let Some((files, current)) = looked.await? else {
             return Ok(false);
         };
+        tell_end(&files.certificate);
         self.files = Arc::new(files);
         self.current.send_replace(Arc::new(current));
         Ok(true)
     }
+}
+
+/// Tells when the server's own certificate runs out: callers refuse it then, and nobody here would notice.
+fn tell_end(pem: &[u8]) {
+    let Some(end) = end(pem) else {
+        return;
+    };
+    meters::certificate_expires(end);
+    if end <= SystemTime::now() {
+        tracing::warn!(
+            "server.tls.certificate has run out: callers who check it refuse the server"
+        );
+    }
+}
+
+/// When the first certificate of a PEM file runs out.
+fn end(pem: &[u8]) -> Option<SystemTime> {
+    let chain = certificates(pem).ok()?;
+    let own = Certificate::from_der(chain.first()?).ok()?;
+    Some(own.tbs_certificate.validity.not_after.to_system_time())
 }
 
 /// The certificates of a PEM file.

@@ -23,7 +23,9 @@ use uuid::Uuid;
 pub use content::{
     Content, Facts, Price, Sample, Shipped, Template, approved, content, keep_members, sample,
 };
-pub use policy::{Policy, Together, before_it, policy, set_policy, take_turn, without_approval};
+pub use policy::{
+    Policy, Together, before_it, policy, policy_for, set_policy, take_turn, without_approval,
+};
 
 use crate::{Conn, Result};
 

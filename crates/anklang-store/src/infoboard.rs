@@ -3,12 +3,34 @@
 use anklang_domain::{CampaignId, TenantId};
 use chrono::NaiveDate;
 use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Date, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Date, Integer, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::planning::work::REACHED;
 use crate::{Conn, Result};
+
+/// A phase of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct Phase {
+    /// Its id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Its number within the campaign.
+    #[diesel(sql_type = Integer)]
+    pub number: i32,
+}
+
+/// The campaign's phases in order. Who is bound to org units sees them, and not what they were asked for by.
+pub async fn phases(conn: &mut Conn, tenant: TenantId, campaign: CampaignId) -> Result<Vec<Phase>> {
+    Ok(diesel::sql_query(
+        "SELECT id, number FROM phase WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY number",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(campaign.0)
+    .load(conn)
+    .await?)
+}
 
 /// So many of a phase's things are in one state.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]

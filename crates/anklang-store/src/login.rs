@@ -3,6 +3,7 @@
 mod certificate;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Client, Config, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -78,6 +79,7 @@ pub struct Login {
     shown: Option<Arc<ClientCertificate>>,
     tls: MakeRustlsConnect,
     pooler: Pooler,
+    maybe_plain: bool,
 }
 
 impl fmt::Debug for Login {
@@ -92,6 +94,7 @@ impl Login {
     /// yet: see [`Login::trusting`]. Of several hosts one that does not answer leaves time for the others.
     pub fn read(url: &str) -> Result<Login> {
         let (mut config, check) = parse(url)?;
+        let maybe_plain = !names_mode(url) && leaves_this_machine(&config);
         find_out(&mut config);
         let hosts = hosts(&config);
         if hosts > 1 && config.get_connect_timeout().is_none() {
@@ -106,6 +109,7 @@ impl Login {
             shown,
             tls,
             pooler: Pooler::None,
+            maybe_plain,
         })
     }
 
@@ -168,6 +172,12 @@ impl Login {
     /// Whether it never goes without TLS.
     pub fn encrypts(&self) -> bool {
         self.config.get_ssl_mode() == SslMode::Require
+    }
+
+    /// Whether what it sends may go to other machines in plain text, as the database likes, though the URL does not
+    /// say so.
+    pub fn maybe_plain(&self) -> bool {
+        self.maybe_plain
     }
 
     /// Whether it looks at the database's certificate.
@@ -272,6 +282,26 @@ fn find_out(config: &mut Config) {
     }
     if config.get_keepalives_retries().is_none() {
         config.keepalives_retries(RETRIES);
+    }
+}
+
+/// Whether a URL says how connections are encrypted; a password may have the word as well.
+fn names_mode(url: &str) -> bool {
+    url.replace("sslmode", "colour").parse::<Config>().is_err()
+}
+
+/// Whether a URL names other machines than this one.
+fn leaves_this_machine(config: &Config) -> bool {
+    let is_here = |host: &Host| match host {
+        Host::Tcp(name) => match name.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            Err(_) => name == "localhost",
+        },
+        Host::Unix(_) => true,
+    };
+    match config.get_hostaddrs() {
+        [] => !config.get_hosts().iter().all(is_here),
+        addresses => !addresses.iter().all(|a| a.to_canonical().is_loopback()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! They run while servers work. Whoever waits for a lock on a table has everybody behind it who comes later, even if
 //! it will have to wait long: so a migration waits for a moment only, lets the others go first, and is tried again.
 
+mod turn;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,19 +13,16 @@ use diesel::QueryableByName;
 use diesel::connection::BoxableConnection;
 use diesel::migration::{self, Migration, MigrationMetadata, MigrationName, MigrationSource};
 use diesel::pg::Pg;
-use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sql_types::{Bool, Text};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::sleep;
 
+use self::turn::Waiting;
 use self::words::Words;
 use crate::{Conn, Result, Store, StoreError};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
-
-/// Key of the advisory lock under which migrations run, so that several servers starting at once
-/// run each of them once: "anklang" in ASCII.
-const LOCK: i64 = 0x61_6e_6b_6c_61_6e_67;
 
 /// How long a migration waits for a lock, and others behind it. Longer than `deadlock_timeout` (one second), after
 /// which PostgreSQL has an autovacuum leave that is in the way.
@@ -191,8 +189,12 @@ pub async fn list(store: &Store) -> Result<BTreeMap<String, State>> {
 /// Versions that have not run yet. In one transaction, which also a pooler leaves on one server; whoever runs
 /// migrations is waited for.
 pub async fn pending(store: &Store) -> Result<Vec<String>> {
+    let mut waiting = Waiting::begin();
     let mut tx = store.begin_plain().await?;
-    while !is_our_turn(&mut tx, "pg_try_advisory_xact_lock").await? {
+    while !waiting
+        .is_over(&mut tx, "pg_try_advisory_xact_lock")
+        .await?
+    {
         tx.rollback().await?;
         sleep(TURN).await;
         tx = store.begin_plain().await?;
@@ -226,23 +228,6 @@ fn known() -> Result<BTreeSet<String>> {
     Ok(all.iter().map(|m| m.name().version().to_string()).collect())
 }
 
-#[derive(QueryableByName)]
-struct Turn {
-    #[diesel(sql_type = Bool)]
-    is_ours: bool,
-}
-
-/// Asks by a function of PostgreSQL whether it is our turn. Nobody waits for it inside of a statement: an index that is
-/// made concurrently waits for the statements that began before it.
-async fn is_our_turn(conn: &mut AsyncPgConnection, function: &str) -> Result<bool> {
-    let sql = format!("SELECT {function}($1) AS is_ours");
-    let Turn { is_ours } = diesel::sql_query(sql)
-        .bind::<BigInt, _>(LOCK)
-        .get_result(conn)
-        .await?;
-    Ok(is_ours)
-}
-
 /// The connection of whoever runs migrations. The lock goes with it.
 struct Session<'a> {
     harness: Harness,
@@ -256,7 +241,8 @@ impl<'a> Session<'a> {
             .establish()
             .await
             .map_err(|e| StoreError::Pool(e.to_string()))?;
-        while !is_our_turn(&mut conn, "pg_try_advisory_lock").await? {
+        let mut waiting = Waiting::begin();
+        while !waiting.is_over(&mut conn, "pg_try_advisory_lock").await? {
             sleep(TURN).await;
         }
         Ok(Session {

@@ -175,7 +175,7 @@ impl Store {
         self.begin_with(None, "BEGIN", &as_worker()?).await
     }
 
-    /// Begins a transaction as whoever the URL logs in: for migrations and tenants.
+    /// Begins a transaction as whoever the URL logs in, who may own nothing: to look at migrations, and for statistics.
     pub(crate) async fn begin_plain(&self) -> Result<Tx> {
         self.must_be_unbound()?;
         self.begin_with(None, "BEGIN", "").await

@@ -101,7 +101,7 @@ pub struct Waiting {
     /// The account, also of messages, `tenants` for all accounts of tenants; the kind of operations.
     #[diesel(sql_type = Text)]
     pub of: String,
-    /// due, waiting or sending; queued or running; pending or dead; held, failing or paused; unsealed.
+    /// due, held_back, waiting or sending; queued or running; pending or dead; held, failing or paused; unsealed.
     #[diesel(sql_type = Text)]
     pub state: String,
     /// So many; of audit entries the tenants that have any.
@@ -122,13 +122,33 @@ pub async fn backlog(store: &Store, configured: &[String]) -> Result<Vec<Waiting
         .execute(&mut tx)
         .await?;
     let waiting = diesel::sql_query(
-        "SELECT 'messages' AS what, CASE WHEN a.id IS NULL THEN m.account ELSE 'tenants' END AS of,
-                CASE WHEN m.next_attempt_at <= now() THEN 'due' ELSE 'waiting' END AS state,
-                count(*) AS count,
-                greatest(extract(epoch FROM now() - min(m.next_attempt_at)), 0)::float8 AS oldest
-         FROM message m
-         LEFT JOIN channel_account a ON a.tenant_id = m.tenant_id AND a.id = m.account
-         WHERE m.state = 'queued' GROUP BY 2, 3
+        "WITH queued AS MATERIALIZED (
+             -- By index, and few: what is known of phases and accounts is joined to these.
+             SELECT tenant_id, account, phase_id,
+                    count(*) FILTER (WHERE next_attempt_at <= now()) AS due,
+                    count(*) FILTER (WHERE next_attempt_at > now()) AS waiting,
+                    min(next_attempt_at) AS first
+             FROM message WHERE state = 'queued' GROUP BY tenant_id, account, phase_id),
+         parts AS (
+             SELECT CASE WHEN a.id IS NULL THEN q.account ELSE 'tenants' END AS account,
+                    q.due, q.waiting, q.first,
+                    -- As claims pass them over (message/claim.rs).
+                    (p.paused OR c.paused OR p.unapproved OR a.paused OR h.held_until > now()) IS TRUE
+                        AS is_held_back
+             FROM queued q
+             LEFT JOIN phase p ON p.tenant_id = q.tenant_id AND p.id = q.phase_id
+             LEFT JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
+             LEFT JOIN channel_account a ON a.tenant_id = q.tenant_id AND a.id = q.account
+             LEFT JOIN account_pace h ON h.tenant_id = q.tenant_id AND h.account = q.account)
+         SELECT 'messages' AS what, account AS of, 'due' AS state, sum(due)::bigint AS count,
+                extract(epoch FROM now() - min(first))::float8 AS oldest
+         FROM parts WHERE due > 0 AND NOT is_held_back GROUP BY account
+         UNION ALL
+         SELECT 'messages', account, 'held_back', sum(due)::bigint, 0
+         FROM parts WHERE due > 0 AND is_held_back GROUP BY account
+         UNION ALL
+         SELECT 'messages', account, 'waiting', sum(waiting)::bigint, 0
+         FROM parts WHERE waiting > 0 GROUP BY account
          UNION ALL
          SELECT 'messages', CASE WHEN a.id IS NULL THEN m.account ELSE 'tenants' END, 'sending',
                 count(*), 0

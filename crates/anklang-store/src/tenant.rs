@@ -88,7 +88,7 @@ impl From<Row> for Tenant {
 
 /// Adds a tenant, or changes name and zone of the one with that slug.
 pub async fn upsert(store: &Store, slug: &str, name: &str, time_zone: Tz) -> Result<Tenant> {
-    let mut tx = store.begin_plain().await?;
+    let mut tx = store.begin_worker().await?;
     // The database knows fewer names of zones than we do where old ones are packaged apart.
     let known = diesel::sql_query("SELECT 1 FROM pg_timezone_names WHERE name = $1")
         .bind::<Text, _>(time_zone.name())

@@ -20,6 +20,8 @@ pub struct Options {
     pub config: String,
     /// The bearer token that its clients carry.
     pub token: Option<String>,
+    /// The URL by which it logs in to its database; that of the owner when `None`.
+    pub login: Option<String>,
     /// More settings of its database, as TOML lines.
     pub database_settings: String,
     /// More settings of its documents, as TOML lines.
@@ -38,6 +40,8 @@ pub struct Options {
     pub sink: Option<Sink>,
     /// Leases run out after so many seconds; 2 when 0, so that tests need not wait long.
     pub lease_seconds: u64,
+    /// More settings of its operations, as TOML lines.
+    pub operations: String,
     /// Sends nothing: messages stay queued.
     pub no_dispatch: bool,
     /// What the server does, e.g. ["api"]; everything when empty.
@@ -355,7 +359,7 @@ fn config(
          [database]\nurl = '''{url}'''\nconnections = {connections}\n{more_database}\n\
          [documents]\nfolder = '{folder}'\n{documents}\n\
          [plugins]\nfolder = '{plugins}'\n{more_plugins}\n\
-         [operations]\nlease_seconds = {lease}\n\
+         [operations]\nlease_seconds = {lease}\n{more_operations}\n\
          {planning}[dispatch]\nenabled = {dispatch}\nlease_seconds = {lease}\npoll_milliseconds = 100\n\
          [channel_accounts.mail]\nplugin = \"mail\"\nambiguous = \"{ambiguous}\"\n{account}\n\
          [channel_accounts.mail.config]\n{relay}\n{mail}\n\
@@ -364,7 +368,7 @@ fn config(
             [] => String::new(),
             roles => format!("roles = {roles:?}"),
         },
-        url = database.url,
+        url = options.login.as_ref().unwrap_or(&database.url),
         connections = match options.connections {
             0 => 8,
             n => n,
@@ -378,6 +382,7 @@ fn config(
         account = options.account,
         dispatch = !options.no_dispatch,
         mail = options.mail,
+        more_operations = options.operations,
         // Nothing happens at night that a test does not ask for.
         planning = match options.config.contains("[planning]") {
             true => "",

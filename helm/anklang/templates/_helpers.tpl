@@ -89,6 +89,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-documents" (include "anklang.fullname" .)) .Values.documents.existingClaim -}}
 {{- end }}
 
+{{/* "none" or "transaction" */}}
+{{- define "anklang.pooler" -}}
+{{- dig "database" "pooler" "none" .Values.config -}}
+{{- end }}
+
 {{/* What no schema can say. */}}
 {{- define "anklang.check" -}}
 {{- $documents := .Values.documents -}}
@@ -98,6 +103,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- else if not (dig "documents" "s3" "bucket" "" .Values.config) -}}
 {{- fail "config.documents.s3.bucket: is missing" -}}
+{{- end -}}
+{{- if and (ne (dig "auth" "mode" "none" .Values.config) "token") (not (dig "auth" "anybody" false .Values.config)) -}}
+{{- fail "config.auth: say who may call (mode: token), or set anybody to true: whoever reaches the servers may do everything then, for every tenant" -}}
 {{- end -}}
 {{- if ne .Values.plugins.source "image" -}}
 {{- range $id, $account := .Values.config.channel_accounts -}}
@@ -111,6 +119,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- if and (dig "auth" "certificates" "" .Values.config) (not (dig "server" "tls" "client_ca" "" .Values.config)) -}}
 {{- fail "config.server.tls.client_ca: is missing, but config.auth.certificates is not" -}}
+{{- end -}}
+{{- if and (ne (include "anklang.pooler" .) "none") (not .Values.database.directSecretKey) -}}
+{{- $run := .Values.migrations.run -}}
+{{- if or (eq $run "server") (and (eq $run "job") (not .Values.migrations.secretName)) -}}
+{{- fail "database.directSecretKey: is missing: migrations go past the pooler of config.database.pooler (a Job does also by a migrations.secretName)" -}}
+{{- end -}}
 {{- end -}}
 {{- range list "serviceMonitor" "prometheusRule" "dashboards" -}}
 {{- if and (get $.Values .).enabled (not $.Values.metrics.enabled) -}}
@@ -173,6 +187,23 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
+{{- end }}
+
+{{/* Where a pod may run: of each setting the first one that is not empty, of several maps. */}}
+{{- define "anklang.placing" -}}
+{{- $placing := dict -}}
+{{- range $settings := . -}}
+{{- range $key := list "priorityClassName" "nodeSelector" "tolerations" "affinity" -}}
+{{- with get $settings $key -}}
+{{- if not (hasKey $placing $key) -}}
+{{- $_ := set $placing $key . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with $placing -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end }}
 
 {{/* How commands in a pod know the servers, as variables; `server` is where they call them. */}}

@@ -18,6 +18,9 @@ async fn rounds(case: Case) {
                 troubles += figures.troubles;
             }
             Ended::Skipped(why) => {
+                // A package can be installed; the right to mount cannot.
+                let excused = matches!(case, Case::Disk) || std::env::var_os("CI").is_none();
+                assert!(excused, "{} was skipped: {why}", name(case));
                 println!("{} skipped: {why}", name(case));
                 skipped = true;
             }

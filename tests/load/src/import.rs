@@ -8,14 +8,11 @@ use futures::{SinkExt, StreamExt, TryStreamExt};
 
 use crate::Bench;
 use crate::data;
-use crate::report::{peak_memory, reset_peak_memory, timed};
+use crate::report::timed;
 
 /// Imports all; compares when asked to.
 pub async fn run(bench: &mut Bench, compare: bool) -> Result<()> {
-    let pid = bench.server.pid();
-    if let Some(pid) = pid {
-        reset_peak_memory(pid)?;
-    }
+    bench.forget_peak_memory()?;
     let (mut all, mut all_bare, mut all_heap) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let mut rows = 0;
     for file in data::files() {
@@ -42,10 +39,7 @@ pub async fn run(bench: &mut Bench, compare: bool) -> Result<()> {
         bench.report.add("import, all", rows, all, with);
         let without = ("COPY into bare heaps: no index, no key", all_heap);
         bench.report.add("import, all", rows, all, without);
-        if let Some(pid) = pid {
-            let peak = format!("{} MiB", peak_memory(pid)?);
-            bench.report.note("import, peak memory of the server", peak);
-        }
+        bench.note_peak_memory("import")?;
     }
     bench.db.batch_execute("VACUUM ANALYZE").await?;
     Ok(())

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anklang_proto::anklang::campaigns::v1 as campaigns;
+use anklang_proto::anklang::offers::v1::GetCockpitRequest;
 use anklang_proto::anklang::operations::v1::OperationMetadata;
+use anklang_proto::anklang::reach::v1::GetReachRequest;
 use anklang_proto::anklang::selections::v1::{
     self as selections, criteria::Node, value::Value as V,
 };
@@ -14,12 +16,20 @@ use chrono::{Datelike, Days, Utc};
 use prost::Message;
 
 use crate::Bench;
-use crate::report::{peak_memory, reset_peak_memory, timed};
+use crate::report::timed;
 
 const POLL: Duration = Duration::from_millis(100);
 
-/// Everybody whose contract's number is at most that of `accounts`.
-fn request(target: &str, accounts: usize) -> campaigns::LaunchCampaignRequest {
+/// What came of a launch.
+pub struct Launched {
+    /// What the launch answered.
+    pub response: campaigns::LaunchCampaignResponse,
+    /// Its steps, and how long each took.
+    pub steps: Vec<(String, Duration)>,
+}
+
+/// Everybody whose contract's number is below that of `accounts`, without letters.
+pub fn request(target: &str, accounts: usize) -> campaigns::LaunchCampaignRequest {
     use campaigns::launch_campaign_request::{Audience, CampaignTarget};
     let all = selections::Compare {
         field: "number".into(),
@@ -55,15 +65,14 @@ fn request(target: &str, accounts: usize) -> campaigns::LaunchCampaignRequest {
     }
 }
 
-/// Launches and waits; gives how long each step took.
+/// Launches and waits. There must be so many members.
 pub async fn launch(
     bench: &Bench,
-    target: &str,
-    accounts: usize,
-) -> Result<Vec<(String, Duration)>> {
+    request: campaigns::LaunchCampaignRequest,
+    members: usize,
+) -> Result<Launched> {
     let mut steps: Vec<(String, Duration)> = Vec::new();
     let mut begin = Instant::now();
-    let request = request(target, accounts);
     let mut operation = bench
         .client
         .campaigns()
@@ -93,10 +102,10 @@ pub async fn launch(
     }
     match operation.result {
         Some(lro::operation::Result::Response(any)) => {
-            let made = campaigns::LaunchCampaignResponse::decode(&any.value[..])?;
-            let members = usize::try_from(made.members)?;
-            ensure!(members == accounts, "{members} members");
-            Ok(steps)
+            let response = campaigns::LaunchCampaignResponse::decode(&any.value[..])?;
+            let found = usize::try_from(response.members)?;
+            ensure!(found == members, "{found} members");
+            Ok(Launched { response, steps })
         }
         other => bail!("the launch did not succeed: {other:?}"),
     }
@@ -104,25 +113,23 @@ pub async fn launch(
 
 /// Launches, does it by hand, and launches again.
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    if let Some(pid) = bench.server.pid() {
-        reset_peak_memory(pid)?;
-    }
+    bench.forget_peak_memory()?;
     let mut ours = Vec::new();
     let mut hand = Duration::ZERO;
+    let mut campaign = String::new();
     for target in ["V6", "V7"] {
-        let (steps, time) = timed(launch(bench, target, bench.accounts)).await?;
-        for (step, time) in steps {
+        let request = request(target, bench.accounts);
+        let (launched, time) = timed(launch(bench, request, bench.accounts)).await?;
+        for (step, time) in launched.steps {
             let seconds = format!("{:.1} s", time.as_secs_f64());
             bench
                 .report
                 .note(&format!("launch to {target}, step {step}"), seconds);
         }
+        campaign = launched.response.campaign.context("a campaign")?.name;
         ours.push(time);
         if target == "V6" {
-            if let Some(pid) = bench.server.pid() {
-                let peak = format!("{} MiB", peak_memory(pid)?);
-                bench.report.note("launch, peak memory of the server", peak);
-            }
+            bench.note_peak_memory("launch")?;
             bench.db.batch_execute(PREPARE).await?;
             ((), hand) = timed(bench.db.batch_execute(BY_HAND)).await?;
         }
@@ -133,6 +140,50 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
     {
         let baseline = ("the same rows by INSERT … SELECT", hand);
         bench.report.add(what, bench.accounts, ours, baseline);
+    }
+    figures(bench, campaign).await
+}
+
+/// What people look at afterwards, each against the counts that it shows, by hand.
+async fn figures(bench: &mut Bench, campaign: String) -> Result<()> {
+    let id = campaign.trim_start_matches("campaigns/");
+    let by_hand = [
+        format!(
+            "SELECT m.exclusion, count(*) FROM audience_member m JOIN phase p ON p.id = m.phase_id
+             WHERE p.campaign_id = '{id}' GROUP BY 1;
+             SELECT state, count(*) FROM offer WHERE campaign_id = '{id}' GROUP BY 1;
+             SELECT state, count(*) FROM message WHERE campaign_id = '{id}' GROUP BY 1"
+        ),
+        "SELECT v.currency, c.division, count(*), sum(o.annual_amount) FROM offer o
+         JOIN contract c ON c.id = o.contract_id JOIN product_version v ON v.id = o.product_version_id
+         WHERE o.state = 'open' GROUP BY 1, 2"
+            .into(),
+    ];
+    let mut hand = Vec::new();
+    for statements in by_hand {
+        let ((), time) = timed(bench.db.batch_execute(&statements)).await?;
+        hand.push(time);
+    }
+    let client = &bench.client;
+    let name = campaign.clone();
+    let infoboard = campaigns::GetInfoboardRequest { name };
+    let (_, infoboard) = timed(client.campaigns().get_infoboard(infoboard)).await?;
+    let (_, reach) = timed(client.reach().get_reach(GetReachRequest { campaign })).await?;
+    let cockpit = GetCockpitRequest {
+        expiring_within_days: 14,
+    };
+    let (_, cockpit) = timed(client.offers().get_cockpit(cockpit)).await?;
+    let counts = "members, offers and messages of the campaign by state";
+    for (what, time, baseline) in [
+        ("GetInfoboard", infoboard, (counts, hand[0])),
+        ("GetReach", reach, (counts, hand[0])),
+        (
+            "GetCockpit",
+            cockpit,
+            ("all open offers by division", hand[1]),
+        ),
+    ] {
+        bench.report.add(what, bench.accounts, time, baseline);
     }
     Ok(())
 }

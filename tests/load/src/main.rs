@@ -11,6 +11,7 @@ mod calls;
 mod data;
 mod import;
 mod launch;
+mod letters;
 mod messages;
 mod pages;
 mod planning;
@@ -26,7 +27,7 @@ use anklang_testkit::{Client, Database, Options, TestServer};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use report::Report;
+use report::{Report, peak_memory, reset_peak_memory};
 
 /// What to measure, and how much.
 #[derive(Parser)]
@@ -39,6 +40,9 @@ struct Args {
     /// Messages to send in the measurement of sending; at most the accounts.
     #[arg(long, default_value_t = 20_000)]
     messages: usize,
+    /// Letters in the measurement of letters; at most the accounts.
+    #[arg(long, default_value_t = 5_000)]
+    letters: usize,
     /// Entries of contact plans in the measurement of planning; at most five times the accounts.
     #[arg(long, default_value_t = 1_000_000)]
     entries: usize,
@@ -75,6 +79,7 @@ enum Part {
     Pages,
     Calls,
     Launch,
+    Letters,
     Messages,
     Rate,
     Planning,
@@ -85,6 +90,7 @@ enum Part {
 struct Bench {
     accounts: usize,
     messages: usize,
+    letters: usize,
     entries: usize,
     lines: usize,
     lifetimes: Option<PathBuf>,
@@ -96,6 +102,19 @@ struct Bench {
 }
 
 impl Bench {
+    /// Forgets the most memory that the server had so far.
+    fn forget_peak_memory(&self) -> Result<()> {
+        reset_peak_memory(self.server.pid().context("the server runs")?)
+    }
+
+    /// Reports the most memory that the server had since that was forgotten.
+    fn note_peak_memory(&mut self, what: &str) -> Result<()> {
+        let peak = peak_memory(self.server.pid().context("the server runs")?)?;
+        let what = format!("{what}, peak memory of the server");
+        self.report.note(&what, format!("{peak} MiB"));
+        Ok(())
+    }
+
     /// Connections of the server to its database.
     fn connections(&self) -> Result<usize> {
         let config = std::fs::read_to_string(self.server.config_file())?;
@@ -159,6 +178,7 @@ async fn main() -> Result<()> {
     let mut bench = Bench {
         accounts: args.accounts,
         messages: args.messages.min(args.accounts),
+        letters: args.letters.min(args.accounts),
         entries: args.entries.min(args.accounts * planning::PLANS),
         lines: args.lines,
         lifetimes: args.lifetimes.clone(),
@@ -172,16 +192,23 @@ async fn main() -> Result<()> {
         .await
         .context("import")?;
     if wanted(Part::Selection) {
+        bench.forget_peak_memory()?;
         selection::run(&mut bench).await.context("selection")?;
+        bench.note_peak_memory("selections")?;
     }
     if wanted(Part::Pages) {
+        bench.forget_peak_memory()?;
         pages::run(&mut bench).await.context("pages")?;
+        bench.note_peak_memory("pages")?;
     }
     if wanted(Part::Calls) {
         calls::run(&mut bench).await.context("calls")?;
     }
     if wanted(Part::Launch) {
         launch::run(&mut bench).await.context("launch")?;
+    }
+    if wanted(Part::Letters) {
+        letters::run(&mut bench).await.context("letters")?;
     }
     if wanted(Part::Messages) {
         messages::run(&mut bench).await.context("messages")?;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Bench;
 use crate::data;
-use crate::launch::launch;
-use crate::report::{peak_memory, reset_peak_memory, timed};
+use crate::launch::{launch, request};
+use crate::report::timed;
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -17,16 +17,15 @@ const POLL: Duration = Duration::from_millis(20);
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let count = bench.messages;
     bench.db.batch_execute("TRUNCATE message CASCADE").await?;
-    launch(bench, "V8", count).await?;
+    launch(bench, request("V8", count), count).await?;
     let ((), ledger) = timed(by_hand(bench)).await?;
 
-    launch(bench, "V5", count).await?;
+    launch(bench, request("V5", count), count).await?;
     let config = bench.server.config_file();
     let text = std::fs::read_to_string(&config)?;
     std::fs::write(&config, text.replace("enabled = false", "enabled = true"))?;
     bench.server.restart().await?;
-    let pid = bench.server.pid().context("it runs")?;
-    reset_peak_memory(pid)?;
+    bench.forget_peak_memory()?;
     let before = bench.server.sink.count();
     while bench.server.sink.count() == before {
         tokio::time::sleep(POLL).await;
@@ -40,7 +39,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         tokio::time::sleep(POLL).await;
     }
     let ours = begin.elapsed();
-    let peak = format!("{} MiB", peak_memory(pid)?);
+    bench.note_peak_memory("sending")?;
 
     let mails = bench.server.sink.received();
     let size = mails.last().context("a mail")?.data.len();
@@ -55,9 +54,6 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         ledger,
     );
     bench.report.add(&what, count, ours, hand);
-    bench
-        .report
-        .note("sending, peak memory of the server", peak);
     Ok(())
 }
 
@@ -73,7 +69,7 @@ pub async fn rate(bench: &mut Bench) -> Result<()> {
     std::fs::write(&config, usual.replace("enabled = true", "enabled = false"))?;
     bench.server.restart().await?;
     bench.client = bench.server.client(data::TENANT).await?;
-    launch(bench, "V9", count).await?;
+    launch(bench, request("V9", count), count).await?;
     let account = "[channel_accounts.mail]\n";
     let limited = format!("{account}rate = '{RATE}/second'\n");
     let config_text = usual

@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::Bench;
 use crate::data::TENANT;
-use crate::report::{peak_memory, quantile, reset_peak_memory, timed};
+use crate::report::{quantile, timed};
 
 /// Weeks that are generated.
 const WEEKS: u64 = 4;
@@ -94,17 +94,10 @@ fn wire(day: NaiveDate) -> Date {
 async fn generation(bench: &mut Bench) -> Result<()> {
     let first = Utc::now().date_naive() + Days::new(1);
     let last = first + Days::new(WEEKS * 7 - 1);
-    let pid = bench.server.pid();
-    if let Some(pid) = pid {
-        reset_peak_memory(pid)?;
-    }
+    bench.forget_peak_memory()?;
     let (made, ours) = timed(generate(bench, first, last)).await?;
     let rows = usize::try_from(made.added_count)?;
-    if let Some(pid) = pid {
-        let peak = format!("{} MiB", peak_memory(pid)?);
-        let what = "generation, peak memory of the server";
-        bench.report.note(what, peak);
-    }
+    bench.note_peak_memory("generation")?;
     bench
         .db
         .batch_execute("VACUUM ANALYZE planned_contact")

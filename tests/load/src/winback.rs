@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::Bench;
-use crate::report::{peak_memory, reset_peak_memory, timed};
+use crate::report::timed;
 
 /// Lines of an order.
 const LINES: usize = 4;
@@ -52,16 +52,9 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         .winback()
         .update_winback_settings(request)
         .await?;
-    if let Some(pid) = bench.server.pid() {
-        reset_peak_memory(pid)?;
-    }
+    bench.forget_peak_memory()?;
     let first = detect(bench).await.context("the first")?;
-    if let Some(pid) = bench.server.pid() {
-        let peak = format!("{} MiB", peak_memory(pid)?);
-        bench
-            .report
-            .note("detection, peak memory of the server", peak);
-    }
+    bench.note_peak_memory("detection")?;
     bench
         .db
         .batch_execute("VACUUM ANALYZE winback_case")

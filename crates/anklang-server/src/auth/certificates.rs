@@ -3,10 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::ConnectInfo;
 
-use super::Principal;
+use super::validity::Validity;
+use super::{Known, Principal};
 use crate::config::{CertificateConfig, CertificateName};
 use crate::grpc::error::ApiError;
 use crate::tls::{Names, Peer};
@@ -49,15 +51,21 @@ impl Certificates {
         known
     }
 
-    /// Who calls over a connection, without a token.
+    /// Who calls over a connection, without a token, and until when. A connection may outlast its certificate.
     pub fn principal(
         &self,
         connection: Option<&ConnectInfo<Peer>>,
-    ) -> Result<Arc<Principal>, ApiError> {
+        now: SystemTime,
+    ) -> Result<Known, ApiError> {
         let names = connection.and_then(|ConnectInfo(peer)| peer.names());
-        let why = match names.map(|names| self.find(names)) {
-            Some(Some(principal)) => return Ok(Arc::clone(principal)),
-            Some(None) => {
+        let found = names.map(|names| (names.until, self.find(names)));
+        let why = match found {
+            Some((Some(until), Some(_))) if until <= now => "the caller's certificate has expired",
+            Some((until, Some(principal))) => {
+                let listed = None;
+                return Ok((principal, Validity { until, listed }));
+            }
+            Some((_, None)) => {
                 "the caller's certificate is mapped to nobody, and the metadata key authorization is \
                  missing"
             }
@@ -67,21 +75,32 @@ impl Certificates {
     }
 
     /// Whose certificate says that. A SPIFFE ID counts before the subject.
-    fn find(&self, names: &Names) -> Option<&Arc<Principal>> {
+    fn find(&self, names: &Names) -> Option<Arc<Principal>> {
         let by_id = names.spiffe_id.as_ref().and_then(|id| {
-            let below = || {
-                self.prefixes
-                    .iter()
-                    .find(|(prefix, _)| id.starts_with(prefix))
-            };
-            self.spiffe_ids.get(id).or_else(|| Some(&below()?.1))
+            let exact = self.spiffe_ids.get(id).cloned();
+            exact.or_else(|| self.below(id))
         });
-        by_id.or_else(|| self.subjects.get(names.subject.as_ref()?))
+        by_id.or_else(|| self.subjects.get(names.subject.as_ref()?).cloned())
+    }
+
+    /// Who has a SPIFFE ID below one of the settings: those are many, each somebody of its own.
+    fn below(&self, id: &str) -> Option<Arc<Principal>> {
+        let mut prefixes = self.prefixes.iter();
+        let (rest, of_all) = prefixes.find_map(|(prefix, principal)| {
+            let rest = id.strip_prefix(&prefix[..])?;
+            Some((rest, principal))
+        })?;
+        Some(Arc::new(Principal {
+            name: format!("{}/{rest}", of_all.name).into(),
+            ..(**of_all).clone()
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use anklang_domain::access::Role;
 
     use super::super::Tenants;
@@ -115,6 +134,7 @@ mod tests {
             let names = Names {
                 spiffe_id: spiffe_id.map(str::to_owned),
                 subject: Some(subject.into()),
+                until: None,
             };
             known
                 .find(&names)
@@ -122,11 +142,11 @@ mod tests {
         };
         for (path, id) in [
             ("ns/crm/importer", "importer"),
-            ("ns/crm/importer2", "crm"),
-            ("ns/crm/importer/a", "crm"),
-            ("ns/crm", "ns"),
-            ("ns/crm2/importer", "ns"),
-            ("ns", "all"),
+            ("ns/crm/importer2", "crm/importer2"),
+            ("ns/crm/importer/a", "crm/importer/a"),
+            ("ns/crm", "ns/crm"),
+            ("ns/crm2/importer", "ns/crm2/importer"),
+            ("ns", "all/ns"),
         ] {
             // Its subject is another's, which does not count then.
             let found = find(Some(&spiffe(path)), "CN=importer,O=Acme");
@@ -150,10 +170,35 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_counts_until_it_runs_out() {
+        let subject = || "CN=importer,O=Acme".to_owned();
+        let known = Certificates::new(&[CertificateConfig {
+            id: "importer".into(),
+            name: CertificateName::Subject(subject()),
+            tenants: Tenants::All,
+            roles: vec![Role::Service],
+            org_units: Vec::new(),
+            worker: None,
+        }]);
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let connection = ConnectInfo(Peer::showing(Names {
+            subject: Some(subject()),
+            until: Some(until),
+            ..Names::default()
+        }));
+        let at = |now| known.principal(Some(&connection), now);
+        let (_, validity) = at(until - Duration::from_secs(1)).expect("it is good");
+        assert_eq!(validity.until, Some(until));
+        let refused = at(until).err().expect("it is over").to_string();
+        assert!(refused.contains("certificate has expired"), "{refused}");
+    }
+
+    #[test]
     fn nothing_shown_is_told_from_what_is_mapped_to_nobody() {
         let known = Certificates::default();
         let refused = |connection: Option<&ConnectInfo<Peer>>| {
-            known.principal(connection).expect_err("nobody").to_string()
+            let found = known.principal(connection, SystemTime::now());
+            found.err().expect("nobody").to_string()
         };
         assert!(refused(None).contains("it must be Bearer and a token"));
         let without = ConnectInfo(Peer::without_certificate());

@@ -1,8 +1,9 @@
 //! The public keys of an issuer, as it publishes them: fetched, kept, and fetched again.
 //!
 //! They are fetched anew every `refresh_seconds`, and when a token names a key that is not known: by one
-//! call, which others wait for, and for that reason every ten seconds at most. While the issuer does not
-//! answer, those that are known stay good for a day.
+//! call, which others wait for, and for that reason every ten seconds at most. That the issuer has no such key
+//! says only what was fetched since the call came; till then nobody can tell. While the issuer does not answer,
+//! those that are known stay good for a day.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -52,8 +53,23 @@ struct Known {
 struct Fetches {
     last: Option<Instant>,
     failed: bool,
+    /// When the last one began that did not fail.
+    good: Option<Instant>,
     /// The last one because of a key that was not known.
     for_unknown: Option<Instant>,
+}
+
+impl Fetches {
+    /// Whether keys were fetched after that moment.
+    fn is_good_since(&self, moment: Instant) -> bool {
+        self.good.is_some_and(|begun| begun >= moment)
+    }
+}
+
+/// What is left of the pause after that; nothing when it is over.
+fn left(after: Option<Instant>, pause: Duration) -> Option<Duration> {
+    let left = pause.checked_sub(after?.elapsed())?;
+    (!left.is_zero()).then_some(left)
 }
 
 /// What a token's head finds.
@@ -70,6 +86,7 @@ enum Found {
 pub struct Jwks {
     config: IssuerConfig,
     client: Client,
+    opened: Instant,
     known: RwLock<Option<Known>>,
     /// Held while fetching.
     fetches: Mutex<Fetches>,
@@ -94,9 +111,18 @@ impl Jwks {
         Ok(Jwks {
             config,
             client,
+            opened: Instant::now(),
             known: RwLock::default(),
             fetches: Mutex::default(),
         })
+    }
+
+    /// The issuer's id, and how long ago its keys were fetched last: or, when they never were, since when they
+    /// could have been.
+    pub fn age(&self) -> (String, Duration) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let since = known.as_ref().map_or(self.opened, |known| known.since);
+        (self.config.id.clone(), since.elapsed())
     }
 
     /// Keys that may have signed a token with this head.
@@ -109,44 +135,54 @@ impl Jwks {
             return Ok(keys);
         }
         // In a task of its own: whoever hangs up must not break off what others wait for.
-        let (this, id) = (Arc::clone(self), id.map(str::to_owned));
-        let found = tokio::spawn(async move { this.find_anew(id.as_deref(), algorithm).await });
-        found
+        let (this, id, came) = (Arc::clone(self), id.map(str::to_owned), Instant::now());
+        let found = async move { this.find_anew(id.as_deref(), algorithm, came).await };
+        tokio::spawn(found)
             .await
             .unwrap_or_else(|error| Err(ApiError::Internal(format!("fetching keys: {error}"))))
     }
 
-    /// The same, and fetches them first if they may be others by now.
+    /// The same for a call that came then, and fetches them first if they may be others by now.
     async fn find_anew(
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
+        came: Instant,
     ) -> Result<Vec<Arc<Key>>, ApiError> {
         // One call fetches; the others wait, and then find what it found.
         let mut fetches = self.fetches.lock().await;
-        let recently = |at: Option<Instant>, pause| at.is_some_and(|at| at.elapsed() < pause);
-        let wait = match self.look(id, algorithm) {
+        match self.look(id, algorithm) {
             Found::Keys(keys) => return Ok(keys),
-            Found::Nothing => recently(fetches.last, SHORT_PAUSE),
-            Found::Unknown if recently(fetches.for_unknown, PAUSE) => true,
-            Found::Unknown => {
+            Found::Nothing if left(fetches.last, SHORT_PAUSE).is_none() => {
+                self.fetch(&mut fetches).await;
+            }
+            Found::Unknown
+                if !fetches.is_good_since(came) && left(fetches.for_unknown, PAUSE).is_none() =>
+            {
                 fetches.for_unknown = Some(Instant::now());
-                false
+                self.fetch(&mut fetches).await;
+            }
+            Found::Nothing | Found::Unknown => {}
+        }
+        let (asked, pause) = match self.look(id, algorithm) {
+            Found::Keys(keys) => return Ok(keys),
+            Found::Unknown if fetches.is_good_since(came) => {
+                return Err(ApiError::Unauthenticated(
+                    "the token is signed with a key that its issuer does not have".into(),
+                ));
+            }
+            Found::Unknown => (fetches.for_unknown, PAUSE),
+            Found::Nothing => (fetches.last, SHORT_PAUSE),
+        };
+        // It may be good.
+        let why = match fetches.failed {
+            true => "the token's issuer does not answer, so that it cannot be checked",
+            false => {
+                "the token's key is not known yet; its issuer has been asked for keys just now"
             }
         };
-        if !wait {
-            self.fetch(&mut fetches).await;
-        }
-        match self.look(id, algorithm) {
-            Found::Keys(keys) => Ok(keys),
-            Found::Unknown if !fetches.failed => Err(ApiError::Unauthenticated(
-                "the token is signed with a key that its issuer does not have".into(),
-            )),
-            // It may be good.
-            Found::Unknown | Found::Nothing => Err(ApiError::Unavailable(
-                "the token's issuer does not answer, so that it cannot be checked".into(),
-            )),
-        }
+        let again = left(asked, pause).unwrap_or(SHORT_PAUSE);
+        Err(ApiError::NotYet(why, again))
     }
 
     fn look(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
@@ -178,6 +214,7 @@ impl Jwks {
     }
 
     async fn fetch(&self, fetches: &mut Fetches) {
+        let begun = Instant::now();
         let fetched = timeout(TIME, self.published()).await;
         let fetched = fetched.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
         fetches.last = Some(Instant::now());
@@ -192,6 +229,7 @@ impl Jwks {
         }
         fetches.failed = failed;
         if let Ok(keys) = fetched {
+            fetches.good = Some(begun);
             let since = Instant::now();
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             *known = Some(Known { keys, since });

@@ -19,6 +19,9 @@ use super::{Known, Principal, Tenants};
 use crate::config::IssuerConfig;
 use crate::grpc::error::ApiError;
 
+/// The longest subject of a token, in characters, as OpenID Connect has it.
+const LONGEST_SUBJECT: usize = 255;
+
 /// An issuer that is trusted.
 pub struct Issuer {
     config: IssuerConfig,
@@ -55,7 +58,8 @@ pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Known, ApiErro
                     until: issuer.until(&good.claims),
                     listed: None,
                 };
-                return Ok((Arc::new(issuer.principal(&good.claims)), validity));
+                let principal = issuer.principal(subject(&good.claims)?, &good.claims);
+                return Ok((Arc::new(principal), validity));
             }
             Err(why) => error = refused(reason(why.kind())),
         }
@@ -108,9 +112,8 @@ impl Issuer {
     }
 
     /// Whom the claims are about. What they name that does not exist here counts for nothing.
-    fn principal(&self, claims: &Claims) -> Principal {
+    fn principal(&self, subject: &str, claims: &Claims) -> Principal {
         let config = &self.config;
-        let subject = word(claims, "sub").unwrap_or("?");
         let roles: BTreeSet<Role> = words(claims, &config.roles_claim)
             .filter_map(|name| match config.role_names.is_empty() {
                 true => Role::parse(name).ok(),
@@ -128,6 +131,22 @@ impl Issuer {
         let name = format!("{}/{subject}", config.id);
         Principal::new(name, &roles, tenants, worker, units)
     }
+}
+
+/// Who is who among those of an issuer: without it, or with one that cannot be written down, nobody could be told from
+/// others.
+fn subject(claims: &Claims) -> Result<&str, ApiError> {
+    let given = claims.get("sub").and_then(Value::as_str);
+    let usable = given.filter(|subject| {
+        (1..=LONGEST_SUBJECT).contains(&subject.chars().count())
+            && !subject.chars().any(char::is_control)
+    });
+    usable.ok_or_else(|| {
+        refused(format!(
+            "the token's claim sub is missing or malformed: it must be 1 to {LONGEST_SUBJECT} characters, none of \
+             them a control character"
+        ))
+    })
 }
 
 /// The claim at a path, whose dots lead into objects. A claim whose own name is the path comes first: names
@@ -185,7 +204,7 @@ mod tests {
 
     fn principal_of(config: IssuerConfig, claims: &Value) -> Principal {
         let issuer = Issuer::new(config).expect("TLS");
-        issuer.principal(claims.as_object().expect("claims"))
+        issuer.principal("4711", claims.as_object().expect("claims"))
     }
 
     #[test]
@@ -212,7 +231,6 @@ mod tests {
     #[test]
     fn claims_make_a_principal() {
         let claims = json!({
-            "sub": "4711",
             "preferred_username": "anna",
             "anklang_tenants": ["acme", "lindenau"],
             "anklang_roles": ["clerk", "boss", "offline_access"],
@@ -234,6 +252,31 @@ mod tests {
         let stranger = principal_of(config(), &json!({}));
         assert_eq!(stranger.rights, Rights::default());
         assert_eq!(stranger.tenants, Tenants::Only(BTreeSet::new()));
+    }
+
+    #[test]
+    fn a_token_says_who_it_is() {
+        let of = |claims: Value| {
+            let claims = claims.as_object().expect("claims").clone();
+            let found = subject(&claims).map(str::to_owned);
+            found.map_err(|error| error.to_string())
+        };
+        for good in ["4711", "a/b", "?", &"ü".repeat(255)[..]] {
+            assert_eq!(of(json!({ "sub": good })).as_deref(), Ok(good));
+        }
+        let long = "x".repeat(256);
+        for wrong in [
+            json!(null),
+            json!(""),
+            json!(4711),
+            json!("a\0b"),
+            json!("a\n"),
+            json!(long),
+        ] {
+            let refused = of(json!({ "sub": wrong })).expect_err("nobody");
+            assert!(refused.contains("claim sub"), "{refused}");
+        }
+        assert!(of(json!({"user": {"sub": "4711"}})).is_err());
     }
 
     #[test]

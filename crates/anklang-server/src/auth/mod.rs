@@ -17,7 +17,9 @@ mod tokens;
 mod validity;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use anklang_domain::Violations;
 use anklang_domain::access::Permission;
 use anklang_store::call::Call;
 use anyhow::Context as _;
@@ -32,11 +34,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 
-use crate::config::{AuthConfig, AuthMode};
+use crate::config::{AuthConfig, AuthMode, Config};
 use crate::grpc::FRESH_KEY;
 use crate::grpc::error::{ApiError, Denied};
 use crate::limits::{Deadline, is_stream};
 use crate::reload;
+use crate::telemetry::meters;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
@@ -94,6 +97,14 @@ impl Auth {
         let Some(trusted) = &self.0.trusted else {
             return;
         };
+        let keys: Vec<_> = trusted
+            .issuers
+            .iter()
+            .map(|i| Arc::clone(&i.keys))
+            .collect();
+        if !keys.is_empty() {
+            meters::issuer_keys(move || keys.iter().map(|keys| keys.age()).collect());
+        }
         for issuer in &trusted.issuers {
             let (keys, stop) = (Arc::clone(&issuer.keys), stop.clone());
             workers.spawn(async move {
@@ -154,8 +165,8 @@ impl Trusted {
         match bearer(&head.headers)? {
             Some(token) => self.principal(token).await,
             None => {
-                let principal = self.certificates.principal(head.extensions.get())?;
-                Ok((principal, Validity::default()))
+                let shown = head.extensions.get();
+                self.certificates.principal(shown, SystemTime::now())
             }
         }
     }
@@ -166,6 +177,24 @@ impl Trusted {
         }
         jwt::principal(&self.issuers, token).await
     }
+}
+
+/// That callers are not known has to be asked for where others than this machine can call.
+pub fn check_anybody(config: &Config) -> Result<(), Violations> {
+    let mut violations = Violations::new();
+    let is_open = config.auth.mode == AuthMode::None && config.roles.api;
+    let is_here = config.listen.ip().to_canonical().is_loopback();
+    if is_open && !is_here && !config.auth.anybody {
+        violations.add(
+            "auth.anybody",
+            format!(
+                "must be true to let whoever reaches {}, which is not loopback, do everything for every tenant; \
+                 or set auth.mode to \"token\"",
+                config.listen
+            ),
+        );
+    }
+    violations.finish(())
 }
 
 /// The token of a call, if it has one.
@@ -251,6 +280,42 @@ mod tests {
         match bearer(&headers) {
             Ok(token) => Ok(token.map(str::to_owned)),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn where_others_can_call_that_nobody_is_known_has_to_be_asked_for() {
+        let check = |listen: &str, more: &str| {
+            let file = format!("[server]\nlisten = '{listen}'\n{more}");
+            let config = Config::read(Some(&file), []).expect("good settings");
+            let checked = check_anybody(&config);
+            checked.map_err(|found| {
+                found
+                    .into_vec()
+                    .into_iter()
+                    .map(|v| v.field)
+                    .collect::<Vec<_>>()
+            })
+        };
+        for loopback in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(check(loopback, ""), Ok(()), "{loopback}");
+        }
+        for outside in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
+            let refused = Err(vec!["auth.anybody".to_owned()]);
+            assert_eq!(check(outside, ""), refused, "{outside}");
+            assert_eq!(
+                check(outside, "[auth]\nanybody = true"),
+                Ok(()),
+                "{outside}"
+            );
+            let token = "[auth]\nmode = 'token'\n[auth.tokens.crm]\nsha256 = '";
+            let token = format!(
+                "{token}{}'\ntenants = ['*']\nroles = ['service']",
+                "ab".repeat(32)
+            );
+            assert_eq!(check(outside, &token), Ok(()), "{outside}");
+            // It answers nothing but how it is.
+            assert_eq!(check(outside, "roles = ['worker']"), Ok(()), "{outside}");
         }
     }
 

@@ -9,8 +9,8 @@ use anklang_domain::approval::ANYBODY;
 /// Who calls.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// What it is called when something is refused to it: `tokens/{id}`, `certificates/{id}`, or the issuer and
-    /// its subject.
+    /// What it is called when something is refused to it: `tokens/{id}`, `certificates/{id}` (with what follows it
+    /// where a SPIFFE ID of the settings ends in `/*`), or the issuer and its subject.
     pub name: Arc<str>,
     /// In whose name it may work.
     pub worker: Worker,

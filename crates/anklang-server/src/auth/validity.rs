@@ -1,4 +1,5 @@
-//! How long who calls is known, and answers that end with it: a stream does not outlive its token.
+//! How long who calls is known, and answers that end with it: a stream does not outlive its token, nor the
+//! certificate by which its caller is known.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use crate::grpc::error::ApiError;
 /// What ends that a caller is known. Nothing does, by default.
 #[derive(Default)]
 pub struct Validity {
-    /// From when on the token counts no more.
+    /// From when on the token, or the certificate, counts no more.
     pub until: Option<SystemTime>,
     /// A token that has to stay as it is.
     pub listed: Option<Listed>,
@@ -53,7 +54,7 @@ impl Validity {
         };
         Some(Box::pin(async move {
             let why = tokio::select! {
-                () = expired => "the token has expired",
+                () = expired => "the token or certificate has expired",
                 () = revoked => "the token is not what it was any more: it was taken out or changed",
             };
             ApiError::Unauthenticated(why.to_owned())
@@ -109,7 +110,7 @@ impl HttpBody for Answer {
         {
             *over = None;
             *hold(body) = Some(Body::empty());
-            let unknown = || ApiError::Unauthenticated("the token counts no more".to_owned());
+            let unknown = || ApiError::Unauthenticated("the caller is known no more".to_owned());
             let error = ended.unwrap_or_else(|_| unknown());
             return Poll::Ready(Some(Ok(Frame::trailers(error.trailers()))));
         }

@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anklang_store::telemetry::without_values;
 use anklang_store::{Store, migrate, tenant};
 use anyhow::Context;
 use chrono_tz::Tz;
@@ -191,25 +192,50 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let telemetry = Telemetry::start(&config.telemetry)?;
+    let telemetry = match Telemetry::start(&config.telemetry) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            log_to_stderr(&config.log_filter, config.log_json);
+            return Err(logged("did not start", error));
+        }
+    };
     telemetry::init_logs(&config.log_filter, config.log_json, &telemetry);
     telemetry::log_panics();
     if let Some(addr) = telemetry.scraped() {
         tracing::info!(%addr, "metrics for Prometheus");
     }
     let grace = config.shutdown_grace;
-    let app = match serve::open(config).await {
-        Ok(app) => app,
-        Err(StartError::Config(violations)) => return Ok(report(&violations)),
-        Err(StartError::Other(error)) => return Err(error),
+    let ended = match start(config).await {
+        Ok(server) => {
+            // For scripts that chose port 0.
+            println!("listening on {}", server.addr);
+            let served = server.until(signalled()).await;
+            served
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| logged("did not serve on", error))
+        }
+        Err(StartError::Config(violations)) => {
+            let fields: Vec<&str> = violations.iter().map(|v| &v.field[..]).collect();
+            let fields = fields.join(", ");
+            tracing::error!(fields, "did not start: the configuration is wrong");
+            Ok(report(&violations))
+        }
+        Err(StartError::Other(error)) => Err(logged("did not start", error)),
     };
-    let server = Server::start(app).await?;
-    // For scripts that chose port 0.
-    println!("listening on {}", server.addr);
-    let served = server.until(signalled()).await;
     telemetry.shutdown(grace).await;
-    served?;
-    Ok(ExitCode::SUCCESS)
+    ended
+}
+
+async fn start(config: Config) -> Result<Server, StartError> {
+    let app = serve::open(config).await?;
+    Ok(Server::start(app).await?)
+}
+
+/// Says in the log, as whoever watches reads nothing else, why a command fails.
+fn logged(what: &'static str, error: anyhow::Error) -> anyhow::Error {
+    let why = without_values(&format!("{error:#}"));
+    tracing::error!(error = why, "{what}");
+    error
 }
 
 /// Comes back on SIGTERM or SIGINT.
@@ -238,7 +264,12 @@ async fn migrate(args: ConfigArgs, down: Option<usize>, list: bool) -> anyhow::R
     };
     // It tells when it has to wait for others.
     log_to_stderr(&config.log_filter, config.log_json);
-    let store = store(&config)?;
+    let migrated = migrations(&config, down, list).await;
+    migrated.map_err(|error| logged("did not migrate", error))
+}
+
+async fn migrations(config: &Config, down: Option<usize>, list: bool) -> anyhow::Result<ExitCode> {
+    let store = store(config)?;
     if list {
         for (version, state) in migrate::list(&store).await? {
             match state {

@@ -19,11 +19,16 @@ use crate::tls;
 pub use certificates::{CertificateConfig, CertificateName};
 pub use tokens::{TokenConfig, TokensFile};
 
+/// What names of callers begin with that no issuer has vouched for.
+const RESERVED: [&str; 2] = ["tokens", "certificates"];
+
 /// Who may call.
 #[derive(Debug, Clone)]
 pub struct AuthConfig {
     /// How callers are known.
     pub mode: AuthMode,
+    /// Whether they may not be known where others than this machine can call.
+    pub anybody: bool,
     /// Whether `grpc.health.v1` answers without a token.
     pub open_health: bool,
     /// Whether reflection answers without a token.
@@ -91,6 +96,7 @@ impl Reader {
             };
             self.violations.check("auth.mode", known)
         });
+        let anybody = self.flag("auth.anybody");
         let open_health = self.flag("auth.open_health");
         let open_reflection = self.flag("auth.open_reflection");
         let token_ids = self.ids("tokens");
@@ -125,6 +131,7 @@ impl Reader {
         }
         Some(AuthConfig {
             mode: mode?,
+            anybody: anybody?,
             open_health: open_health?,
             open_reflection: open_reflection?,
             tokens,
@@ -164,6 +171,9 @@ impl Reader {
             if !is_id(&id) {
                 self.violations
                     .add(path, "an id is 1 to 63 of a–z, 0–9 and hyphens");
+            } else if section == "issuers" && RESERVED.contains(&&id[..]) {
+                let why = "must be another id: callers who are known otherwise are called that";
+                self.violations.add(path, why);
             }
             ids.push(id);
         }

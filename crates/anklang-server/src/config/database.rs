@@ -63,6 +63,20 @@ pub(super) struct Logins {
 }
 
 impl Config {
+    /// Settings whose connections may go to other machines in plain text, though nobody has said so.
+    pub fn maybe_plain(&self) -> impl Iterator<Item = &'static str> {
+        let replica = self.replica.as_ref().map(|replica| &replica.login);
+        let logins = [
+            ("database.url", Some(&self.database)),
+            ("database.direct_url", self.direct.as_ref()),
+            ("database.replica_url", replica),
+        ];
+        let plain = logins
+            .into_iter()
+            .filter(|(_, login)| login.is_some_and(Login::maybe_plain));
+        plain.map(|(setting, _)| setting)
+    }
+
     /// The database, with at most so many connections; none is opened yet.
     pub fn store(&self, connections: usize) -> anklang_store::Result<Store> {
         let mut store = Store::open(self.database.clone(), connections)?;

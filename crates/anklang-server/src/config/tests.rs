@@ -30,7 +30,7 @@ fn the_documented_file_holds_every_default() {
     assert!(api && worker && scheduler && config.dispatch);
     let auth = config.auth;
     assert_eq!(auth.mode, AuthMode::None);
-    assert!(auth.open_health && !auth.open_reflection);
+    assert!(auth.open_health && !auth.open_reflection && !auth.anybody);
     assert!(auth.tokens.is_empty() && auth.issuers.is_empty());
 }
 
@@ -184,6 +184,7 @@ fn all_faults_are_reported_at_once() {
         reload_seconds = 0
         [auth]
         mode = 'password'
+        anybody = 'yes'
         open_health = 'yes'
         tokens = ['anklang_secret']
         [auth.issuers.Corporate]
@@ -260,6 +261,7 @@ fn all_faults_are_reported_at_once() {
         "server.tls.reload_seconds",
         "server.colour",
         "auth.mode",
+        "auth.anybody",
         "auth.open_health",
         "auth.tokens",
         "auth.issuers.Corporate",

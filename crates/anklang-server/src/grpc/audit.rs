@@ -4,12 +4,11 @@ use anklang_domain::Violations;
 use anklang_proto::anklang::audit::v1 as pb;
 use anklang_store::audit::{self, Audited};
 use anklang_store::tenant::Tenant;
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status};
 
 use super::listing::Listing;
-use super::{ApiResult, caller, reply, wire};
+use super::{ApiResult, caller, parts, reply, wire};
 use crate::work::App;
 
 /// Entries of a response of an export: far below the limit of a message, also when they are long.
@@ -85,7 +84,7 @@ impl AuditApi {
         };
         violations.finish(())?;
         let app = self.app.clone();
-        let parts = stream::try_unfold(after, move |after| {
+        let entries = stream::try_unfold(after, move |after| {
             let (app, tenant) = (app.clone(), tenant.clone());
             async move {
                 match after {
@@ -94,7 +93,7 @@ impl AuditApi {
                 }
             }
         });
-        Ok(parts.boxed())
+        Ok(parts::until_stopped(&self.app.stopping, entries))
     }
 
     async fn head(&self, request: Request<pb::GetAuditHeadRequest>) -> ApiResult<pb::AuditHead> {

@@ -24,7 +24,7 @@ use super::infoboard;
 use super::listing::Listing;
 use super::offers::{policy_to_wire, reject_reason_to_wire};
 use super::selections::criteria_to_proto;
-use super::{ApiError, ApiResult, caller, reply, tagged, wire};
+use super::{ApiError, ApiResult, caller, caller_in_units, reply, tagged, wire};
 use crate::work::App;
 
 /// Offers are valid for at most so long.
@@ -222,11 +222,12 @@ impl CampaignsApi {
         &self,
         request: Request<pb::GetInfoboardRequest>,
     ) -> ApiResult<pb::Infoboard> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let id = campaign_id("name", &request.into_inner().name)?;
-        let mut tx = self.app.store.begin_read(tenant.id).await?;
+        let mut tx = store.begin_read(tenant.id).await?;
         find(&mut tx, tenant.id, id).await?;
-        let board = infoboard::load(&mut tx, &tenant, id, Utc::now()).await?;
+        let board = infoboard::load(&mut tx, tenant, id, Utc::now()).await?;
         tx.commit().await?;
         Ok(board)
     }

@@ -21,7 +21,7 @@ use super::listing::Listing;
 use super::offers::state_to_wire;
 use super::operations::OperationsApi;
 use super::templates::full_name;
-use super::{ApiError, ApiResult, Change, caller, form, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, form, parts, reply, wire};
 use crate::documents::{DocumentError, path};
 use crate::work::App;
 use crate::work::bundle::{INDEX_NAME, ask, file_name, pdf_name};
@@ -253,7 +253,7 @@ impl DocumentsApi {
         let bytes = self.app.documents.read(&file.path, offset).await;
         let bytes = bytes.map_err(|error| failed(&error))?;
         let mut at = offset;
-        let parts = bytes.flat_map(move |bytes| {
+        let file = bytes.flat_map(move |bytes| {
             let parts: Vec<_> = match bytes {
                 Err(error) => vec![Err(failed(&error).into())],
                 Ok(bytes) => split(bytes)
@@ -266,7 +266,7 @@ impl DocumentsApi {
             };
             stream::iter(parts)
         });
-        Ok(parts.boxed())
+        Ok(parts::until_stopped(&self.app.stopping, file))
     }
 
     async fn find_file(&self, tenant: &Tenant, wanted: &Wanted) -> ApiResult<Option<Found>> {

@@ -75,6 +75,9 @@ pub enum ApiError {
     /// Something outside does not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// Something outside has been asked just now; holds how long until it is asked again.
+    #[error("{0}")]
+    NotYet(&'static str, Duration),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
@@ -226,6 +229,10 @@ impl From<ApiError> for Status {
                 again_after(Code::Unavailable, reason, message, RETRY_AFTER)
             }
             ApiError::Unavailable(message) => unavailable(message),
+            ApiError::NotYet(message, again) => {
+                let (code, reason) = (Code::Unavailable, ErrorReason::Unavailable);
+                again_after(code, reason, message.to_owned(), again)
+            }
             ApiError::Store(error) if error.is_late() => ApiError::DeadlineExceeded.into(),
             ApiError::Store(error) if error.is_transient() => {
                 tracing::warn!(%error, "store");

@@ -5,7 +5,7 @@
 //! last is committed and its responses were taken, so that both sides hold up the other through the
 //! stream. Responses come in order: what is told includes all rows before, and when a chunk fails, the
 //! one after it may be in the database without being told; sent again, it changes nothing. No
-//! transaction is open while waiting for the client.
+//! transaction is open while waiting for the client. A server that stops tells what it is writing, and no more.
 
 mod csv;
 mod read;
@@ -29,9 +29,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ApiError, caller, deed};
+use super::{ApiError, caller, deed, parts};
+use crate::work::App;
 use csv::Place;
 use read::RowReader;
 
@@ -48,14 +50,8 @@ const RESPONSES: usize = 4;
 
 /// The service.
 pub struct ImportsApi {
-    store: Store,
-}
-
-impl ImportsApi {
-    /// The service on a database.
-    pub fn new(store: Store) -> Self {
-        ImportsApi { store }
-    }
+    /// What it works with.
+    pub app: App,
 }
 
 #[tonic::async_trait]
@@ -66,13 +62,14 @@ impl pb::import_service_server::ImportService for ImportsApi {
         &self,
         request: Request<Streaming<pb::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
-        let tenant = caller(&self.store, &request).await?;
+        let tenant = caller(&self.app.store, &request).await?;
         let (responses, receiver) = mpsc::channel(RESPONSES);
         let client = Client {
             requests: request.into_inner(),
+            stopping: self.app.stopping.clone(),
             answers: Answers(responses),
         };
-        tokio::spawn(carried(serve(self.store.clone(), tenant.id, client)));
+        tokio::spawn(carried(serve(self.app.store.clone(), tenant.id, client)));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -80,6 +77,7 @@ impl pb::import_service_server::ImportService for ImportsApi {
 /// The other side of the call.
 struct Client {
     requests: Streaming<pb::ImportRequest>,
+    stopping: CancellationToken,
     answers: Answers,
 }
 
@@ -100,9 +98,14 @@ impl<E: Into<ApiError>> From<E> for Stop {
 }
 
 impl Client {
-    /// The next part; `None` at the end.
+    /// The next part; `None` at the end. There is none once the server stops.
     async fn next(&mut self) -> Result<Option<Part>, Stop> {
-        match self.requests.message().await {
+        let message = tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return Err(parts::stops().into()),
+            message = self.requests.message() => message,
+        };
+        match message {
             Ok(None) => Ok(None),
             Ok(Some(pb::ImportRequest { part: Some(part) })) => Ok(Some(part)),
             Ok(Some(pb::ImportRequest { part: None })) => {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anklang_domain::CampaignId;
 use anklang_domain::offer::RejectReason;
 use anklang_proto::anklang::campaigns::v1 as pb;
+use anklang_store::Conn;
 use anklang_store::infoboard::{self, Count};
 use anklang_store::tenant::Tenant;
-use anklang_store::{Conn, campaign};
 use chrono::{DateTime, Utc};
 
 use super::audience::exclusion;
@@ -24,7 +24,7 @@ pub async fn load(
 ) -> ApiResult<pb::Infoboard> {
     let counts = infoboard::counts(conn, tenant.id, id, tenant.day(now)).await?;
     let days = infoboard::days(conn, tenant.id, id, tenant.time_zone.name()).await?;
-    let phases = campaign::phases(conn, tenant.id, id, None).await?;
+    let phases = infoboard::phases(conn, tenant.id, id).await?;
     Ok(pb::Infoboard {
         campaign: format!("campaigns/{id}"),
         total: Some(figures(counts.iter())),

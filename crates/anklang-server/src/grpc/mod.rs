@@ -8,6 +8,7 @@ pub mod etag;
 pub mod form;
 pub mod listing;
 pub mod mask;
+pub mod parts;
 pub mod structs;
 pub mod wire;
 
@@ -54,6 +55,7 @@ pub use error::ApiError;
 pub use etag::tagged;
 
 use crate::auth::{Principal, Worker};
+use crate::telemetry::rpc::CallSpan;
 use error::Denied;
 
 /// Metadata key that names the caller's tenant.
@@ -167,9 +169,13 @@ async fn tenant_of<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant> 
     if !tenants.has(slug) {
         return Err(Denied::Tenant.into());
     }
-    tenant::by_slug(store, slug)
+    let tenant = tenant::by_slug(store, slug)
         .await?
-        .ok_or(ApiError::TenantRequired("anklang-tenant names no tenant"))
+        .ok_or(ApiError::TenantRequired("anklang-tenant names no tenant"))?;
+    if let Some(span) = request.extensions().get::<CallSpan>() {
+        span.is_for(&tenant.slug);
+    }
+    Ok(tenant)
 }
 
 /// Refuses a `worker` that is not the caller's own name, for callers who may work in theirs alone. What is no

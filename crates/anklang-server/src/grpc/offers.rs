@@ -18,7 +18,9 @@ use super::documents;
 use super::form;
 use super::listing::Listing;
 use super::templates::full_name;
-use super::{ApiError, ApiResult, Caller, Change, caller, caller_in_units, reply, tagged, wire};
+use super::{
+    ApiError, ApiResult, Caller, Change, caller, caller_in_units, parts, reply, tagged, wire,
+};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
 use crate::work::App;
 use crate::work::launch::finish_single;
@@ -365,9 +367,10 @@ impl OffersApi {
             .ok_or_else(|| ApiError::NotFound(format!("the document of {name}")))?;
         let bytes = self.app.documents.get(&sha256).await;
         let bytes = bytes.map_err(|e| documents::failed(&e))?;
-        let parts = documents::split(bytes);
-        let parts = parts.map(|data| Ok(pb::DownloadOfferDocumentResponse { data }));
-        Ok(Box::pin(futures::stream::iter(parts)))
+        let document = documents::split(bytes);
+        let document = document.map(|data| Ok(pb::DownloadOfferDocumentResponse { data }));
+        let document = futures::stream::iter(document);
+        Ok(parts::until_stopped(&self.app.stopping, document))
     }
 }
 

@@ -22,7 +22,7 @@ use super::deed::Asked;
 use super::documents::{failed, split};
 use super::listing::Listing;
 use super::operations::{OperationsApi, any};
-use super::{ApiError, ApiResult, Change, caller, form, reply, wire};
+use super::{ApiError, ApiResult, Change, caller, form, parts, reply, wire};
 use crate::work::App;
 use crate::work::privacy::{ask, erase, export, new_request, request_of};
 
@@ -218,7 +218,7 @@ impl PrivacyApi {
         audit::record(&tx, tenant.id, &deed, audit::Counts::default()).await?;
         tx.commit().await?;
         let mut at = offset;
-        let parts = bytes.flat_map(move |bytes| {
+        let file = bytes.flat_map(move |bytes| {
             let parts: Vec<_> = match bytes {
                 Err(error) => vec![Err(failed(&error).into())],
                 Ok(bytes) => split(bytes)
@@ -231,7 +231,7 @@ impl PrivacyApi {
             };
             stream::iter(parts)
         });
-        Ok(parts.boxed())
+        Ok(parts::until_stopped(&self.app.stopping, file))
     }
 }
 

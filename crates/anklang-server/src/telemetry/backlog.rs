@@ -95,7 +95,8 @@ fn known(app: &App) -> Rows {
     };
     let ids = app.accounts.configured_ids();
     let accounts = ids.iter().flat_map(|id| {
-        let messages = ["due", "waiting", "sending"].map(|state| of("messages", id, state));
+        let messages = ["due", "held_back", "waiting", "sending"];
+        let messages = messages.map(|state| of("messages", id, state));
         let standing = ["held", "failing"].map(|state| of("accounts", id, state));
         messages.into_iter().chain(standing)
     });

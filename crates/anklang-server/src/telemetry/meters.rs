@@ -2,11 +2,12 @@
 //! whatever callers do.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anklang_domain::handover::{Next as NextDelivery, Outcome as Delivered};
 use anklang_domain::message::Next;
 use anklang_store::operation::Operation;
+use http::{Method, StatusCode};
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 use opentelemetry::{KeyValue, global};
 
@@ -22,6 +23,7 @@ pub(super) struct Meters {
     deliveries: Counter<u64>,
     reports: Counter<u64>,
     callbacks: Counter<u64>,
+    public: Counter<u64>,
     handshakes: Counter<u64>,
     connections: UpDownCounter<i64>,
     connections_refused: Counter<u64>,
@@ -29,6 +31,7 @@ pub(super) struct Meters {
     calls_refused: Counter<u64>,
     database: Gauge<u64>,
     files_refused: Gauge<u64>,
+    certificate_expires: Gauge<u64>,
 }
 
 /// Boundaries of durations in seconds.
@@ -45,6 +48,9 @@ const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "g
 const CONNECTIONS_REFUSED: [&str; 2] = ["full", "late"];
 const CALLS_REFUSED: [&str; 4] = ["total", "rate", "calls", "streams"];
 const CALLS: [&str; 2] = ["call", "stream"];
+
+/// How recipients' pages are asked for.
+const PAGES: [&str; 2] = ["GET", "POST"];
 
 pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
     let meter = meter();
@@ -91,6 +97,11 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .with_description("Requests of providers")
             .with_unit("{request}")
             .build(),
+        public: meter
+            .u64_counter("anklang.public.requests")
+            .with_description("Requests for recipients' pages")
+            .with_unit("{request}")
+            .build(),
         handshakes: meter
             .u64_counter("anklang.tls.handshakes")
             .with_description("What became of TLS handshakes on the server's port")
@@ -125,6 +136,13 @@ pub(super) static METERS: LazyLock<Meters> = LazyLock::new(|| {
             .with_description(
                 "Whether files that changed do not fit, so that those from before count",
             )
+            .build(),
+        certificate_expires: meter
+            .u64_gauge("anklang.tls.certificate.expires")
+            .with_description(
+                "When the certificate of the server's port runs out, since 1970-01-01T00:00:00Z",
+            )
+            .with_unit("s")
             .build(),
     }
 });
@@ -170,6 +188,9 @@ pub(super) fn begin<'a>(accounts: impl Iterator<Item = &'a str>, kinds: &[&'stat
     for reason in CALLS_REFUSED {
         count_call_refused(reason, 0);
     }
+    for method in PAGES {
+        count_page(method, StatusCode::SERVICE_UNAVAILABLE, 0);
+    }
 }
 
 /// Whether the database answers.
@@ -182,6 +203,27 @@ pub fn files_refused(files: &'static str, refused: bool) {
     METERS
         .files_refused
         .record(u64::from(refused), &[KeyValue::new("files", files)]);
+}
+
+/// When the certificate of the server's port runs out.
+pub fn certificate_expires(at: SystemTime) {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    METERS.certificate_expires.record(seconds, &[]);
+}
+
+/// Measures from now on how old the keys of issuers are, each with the issuer's id.
+pub fn issuer_keys(ages: impl Fn() -> Vec<(String, Duration)> + Send + Sync + 'static) {
+    meter()
+        .f64_observable_gauge("anklang.issuer.keys.age")
+        .with_description("Since when the keys of an issuer could not be fetched")
+        .with_unit("s")
+        .with_callback(move |observer| {
+            for (issuer, age) in ages() {
+                observer.observe(age.as_secs_f64(), &[KeyValue::new("issuer", issuer)]);
+            }
+        })
+        .build();
 }
 
 /// Counts a run of an operation by how it ended.
@@ -272,6 +314,20 @@ pub fn callback(account: &str, status: u16) {
         KeyValue::new("http.response.status_code", i64::from(status)),
     ];
     METERS.callbacks.add(1, &attributes);
+}
+
+/// Counts a request for a recipients' page by how it was answered.
+pub fn page(method: &Method, status: StatusCode) {
+    let known = PAGES.into_iter().find(|known| method.as_str() == *known);
+    count_page(known.unwrap_or("other"), status, 1);
+}
+
+fn count_page(method: &'static str, status: StatusCode, count: u64) {
+    let attributes = [
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+    ];
+    METERS.public.add(count, &attributes);
 }
 
 /// Counts a TLS handshake by what became of it.

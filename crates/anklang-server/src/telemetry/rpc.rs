@@ -30,10 +30,17 @@ use tracing::{Instrument, Span};
 use super::TARGET;
 use super::meters::METERS;
 use super::spans::set_parent;
-use crate::grpc::TENANT_KEY;
 
-/// The most characters of a tenant's slug.
-const MAX_SLUG: usize = 63;
+/// The span of a call, among what its request carries.
+#[derive(Clone)]
+pub struct CallSpan(Span);
+
+impl CallSpan {
+    /// Notes for which tenant the call is: one that there is, and for which its caller may act.
+    pub fn is_for(&self, tenant: &str) {
+        self.0.record("anklang.tenant", tenant);
+    }
+}
 
 #[derive(Clone)]
 struct Method {
@@ -75,7 +82,7 @@ fn method_of(path: &str) -> Method {
 }
 
 /// Wraps each call: a middleware of axum.
-pub async fn observe(request: Request, next: Next) -> Response {
+pub async fn observe(mut request: Request, next: Next) -> Response {
     let method = method_of(request.uri().path());
     let span = if method.traced {
         span(&method, request.headers())
@@ -88,6 +95,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         begun: Instant::now(),
         status: None,
     };
+    request.extensions_mut().insert(CallSpan(span.clone()));
     let response = next.run(request).instrument(span).await;
     if response.status() != StatusCode::OK {
         call.status = Some(Code::Unknown);
@@ -97,13 +105,6 @@ pub async fn observe(request: Request, next: Next) -> Response {
 }
 
 fn span(method: &Method, headers: &HeaderMap) -> Span {
-    let tenant = headers
-        .get(TENANT_KEY)
-        .and_then(|value| value.to_str().ok());
-    let is_slug = |text: &&str| {
-        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        text.len() <= MAX_SLUG && text.bytes().all(fits)
-    };
     let span = tracing::info_span!(
         target: TARGET,
         "rpc",
@@ -114,7 +115,7 @@ fn span(method: &Method, headers: &HeaderMap) -> Span {
         rpc.service = &*method.service,
         rpc.method = &*method.method,
         rpc.grpc.status_code = Empty,
-        anklang.tenant = tenant.filter(is_slug),
+        anklang.tenant = Empty,
     );
     if !span.is_disabled() {
         let parent = TraceContextPropagator::new()

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -26,6 +27,8 @@ pub struct Names {
     pub spiffe_id: Option<String>,
     /// The subject, as RFC 4514 writes it.
     pub subject: Option<String>,
+    /// When the certificate runs out.
+    pub until: Option<SystemTime>,
 }
 
 impl Peer {
@@ -87,6 +90,7 @@ impl Names {
         Some(Names {
             spiffe_id,
             subject: Some(print(&certificate.subject)?),
+            until: Some(certificate.validity.not_after.to_system_time()),
         })
     }
 }

@@ -321,13 +321,14 @@ async fn outcome(
     let launched = launched_at(plan.launch.today, tenant.time_zone);
     let sending = sending(conn, tenant, launched, size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
-    let policy = approval::policy(conn, tenant.id).await?;
+    let policy = approval::policy_for(conn, tenant.id, &plan.by).await?;
     let together = Together {
         by: &plan.by,
         campaign: plan.campaign.map(CampaignId),
         but: None,
     };
-    let before = approval::without_approval(conn, tenant.id, together).await?;
+    let hours = policy.window_hours;
+    let before = approval::without_approval(conn, tenant.id, together, hours).await?;
     Ok(Outcome {
         as_of: plan.launch.today,
         candidates: size.candidates,

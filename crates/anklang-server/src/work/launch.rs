@@ -157,6 +157,9 @@ pub async fn run(
     };
     loop {
         launch.check()?;
+        if launch.held.operation.done > 0 && operation::stand_back(&app.store, launch.held).await? {
+            return Err(Interrupted::StoodBack);
+        }
         let _measured = meters::chunk(&launch.held.operation);
         match &launch.held.operation.step.clone()[..] {
             "" | PLANNED | "audience" => launch.freeze().await?,
@@ -239,14 +242,13 @@ impl Launch<'_> {
         let size = keep_lease(self.app, self.held, freezing)
             .await
             .map_err(criteria_do_not_hold)?;
-        let policy = approval::policy(&mut tx, tenant.id).await?;
-        if let Some(limit) = policy.members_over {
-            let counting = approval::before_it(&mut tx, tenant.id, self.phase());
-            let before = keep_lease(self.app, self.held, counting).await?;
-            if rule::is_needed(size.members, before, policy.members_over) {
-                let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
-                keep_lease(self.app, self.held, requiring).await?;
-            }
+        let counting = approval::before_it(&mut tx, tenant.id, self.phase());
+        let counted = keep_lease(self.app, self.held, counting).await?;
+        if let Some((limit, before)) = counted
+            && rule::is_needed(size.members, before, Some(limit))
+        {
+            let requiring = approval::require(&mut tx, tenant.id, self.phase(), limit);
+            keep_lease(self.app, self.held, requiring).await?;
         }
         self.advance(&mut tx, progress("offers", 0, size.candidates, 0))
             .await?;

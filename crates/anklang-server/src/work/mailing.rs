@@ -107,12 +107,12 @@ pub async fn too_many(
     members: i64,
     of: Together<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let policy = approval::policy(conn, tenant).await?;
+    let policy = approval::policy_for(conn, tenant, of.by).await?;
     let Some(limit) = policy.members_over else {
         return Ok(None);
     };
-    let before = approval::without_approval(conn, tenant, of).await?;
     let hours = policy.window_hours;
+    let before = approval::without_approval(conn, tenant, of, hours).await?;
     Ok(is_needed(members, before, Some(limit)).then(|| {
         format!(
             "it would mail {members} customers, after {before} of the same caller's launches and mailings of the \
@@ -129,7 +129,7 @@ async fn too_many_in_turn(
     members: i64,
     of: Together<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let policy = approval::policy(conn, tenant).await?;
+    let policy = approval::policy_for(conn, tenant, of.by).await?;
     if policy.members_over.is_some() {
         approval::take_turn(conn, tenant).await?;
     }

@@ -1,6 +1,6 @@
 //! The policy: which launches need an approval, and what is counted for it.
 
-use anklang_domain::approval::WINDOW_HOURS;
+use anklang_domain::approval::{WINDOW_HOURS, is_known, loosens};
 use anklang_domain::{CampaignId, PhaseId, TenantId};
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -8,6 +8,7 @@ use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+use crate::hold::{Held, hold};
 use crate::{Conn, Result};
 
 /// Which launches need an approval.
@@ -27,6 +28,18 @@ pub struct Policy {
     pub updated_at: Option<DateTime<Utc>>,
 }
 
+impl Policy {
+    /// The one of tenants that have set none.
+    fn none() -> Self {
+        Policy {
+            members_over: None,
+            window_hours: WINDOW_HOURS,
+            updated_by: String::new(),
+            updated_at: None,
+        }
+    }
+}
+
 /// The tenant's policy; the one that asks for no approvals when none was set.
 pub async fn policy(conn: &mut Conn, tenant: TenantId) -> Result<Policy> {
     let found: Option<Policy> = diesel::sql_query(
@@ -37,21 +50,65 @@ pub async fn policy(conn: &mut Conn, tenant: TenantId) -> Result<Policy> {
     .get_result(conn)
     .await
     .optional()?;
-    Ok(found.unwrap_or_else(|| Policy {
-        members_over: None,
-        window_hours: WINDOW_HOURS,
-        updated_by: String::new(),
-        updated_at: None,
-    }))
+    Ok(found.unwrap_or_else(Policy::none))
 }
 
-/// Sets the tenant's policy for launches whose audience is frozen from now on.
+/// The policy as it counts for what `by` launches and mails: the tenant's, and whoever has loosened that stays for its
+/// hours under the lowest limit and the longest time that they had then.
+pub async fn policy_for(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<Policy> {
+    let found: Option<Policy> = diesel::sql_query(
+        "SELECT least(p.members_over, f.members_over) AS members_over,
+                greatest(p.window_hours, f.window_hours) AS window_hours, p.updated_by, p.updated_at
+         FROM approval_policy p CROSS JOIN LATERAL (
+             SELECT min(o.members_over) AS members_over, max(o.window_hours) AS window_hours
+             FROM former_approval_policy o
+             WHERE o.tenant_id = $1 AND o.replaced_by = $2
+               AND o.replaced_at > now() - make_interval(hours => o.window_hours)) f
+         WHERE p.tenant_id = $1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Text, _>(by)
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(found.unwrap_or_else(Policy::none))
+}
+
+/// Keeps the policy that counts for `by` now, for [`policy_for`]. Those that count for nobody any more go: a day later,
+/// as transactions that began before may still ask.
+async fn keep_former(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<()> {
+    let was = policy_for(conn, tenant, by).await?;
+    diesel::sql_query(
+        "WITH ended AS (
+             DELETE FROM former_approval_policy
+             WHERE tenant_id = $1 AND replaced_at < now() - make_interval(days => 1, hours => window_hours))
+         INSERT INTO former_approval_policy (tenant_id, members_over, window_hours, replaced_by)
+         VALUES ($1, $2, $3, $4)",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<Nullable<BigInt>, _>(was.members_over)
+    .bind::<Integer, _>(was.window_hours)
+    .bind::<Text, _>(by)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Sets the tenant's policy for launches whose audience is frozen from now on. One that asks for fewer approvals is for
+/// others than `by` at first.
 pub async fn set_policy(
     conn: &mut Conn,
     tenant: TenantId,
     (members_over, window_hours): (Option<i64>, i32),
     by: &str,
 ) -> Result<Policy> {
+    // In turn: what is kept is what this one replaces.
+    hold(conn, tenant, Held::ApprovalPolicy).await?;
+    let was = policy(conn, tenant).await?;
+    let was = (was.members_over, was.window_hours);
+    if is_known(by) && loosens(was, (members_over, window_hours)) {
+        keep_former(conn, tenant, by).await?;
+    }
     Ok(diesel::sql_query(
         "INSERT INTO approval_policy (tenant_id, members_over, updated_by, window_hours)
          VALUES ($1, $2, $3, $4)
@@ -86,12 +143,16 @@ pub struct Together<'a> {
     pub but: Option<Uuid>,
 }
 
-/// Members of launches and mailings that needed no approval and count with this one, whatever has become of them.
-pub async fn without_approval(conn: &mut Conn, tenant: TenantId, of: Together<'_>) -> Result<i64> {
+/// Members of launches and mailings that needed no approval and count with this one, those of the same caller for so
+/// many hours, whatever has become of them.
+pub async fn without_approval(
+    conn: &mut Conn,
+    tenant: TenantId,
+    of: Together<'_>,
+    window_hours: i32,
+) -> Result<i64> {
     let counted: Count = diesel::sql_query(
-        "WITH since AS (
-             SELECT now() - make_interval(hours => coalesce(
-                 (SELECT window_hours FROM approval_policy WHERE tenant_id = $1), $5)) AS at)
+        "WITH since AS (SELECT now() - make_interval(hours => $5) AS at)
          SELECT ((SELECT coalesce(sum(a.members), 0)
                   FROM phase p JOIN audience a ON a.tenant_id = p.tenant_id AND a.phase_id = p.id
                   WHERE p.tenant_id = $1 AND p.id IS DISTINCT FROM $4
@@ -112,7 +173,7 @@ pub async fn without_approval(conn: &mut Conn, tenant: TenantId, of: Together<'_
     .bind::<Text, _>(of.by)
     .bind::<Nullable<SqlUuid>, _>(of.campaign.map(|campaign| campaign.0))
     .bind::<Nullable<SqlUuid>, _>(of.but)
-    .bind::<Integer, _>(WINDOW_HOURS)
+    .bind::<Integer, _>(window_hours)
     .get_result(conn)
     .await?;
     Ok(counted.n)
@@ -128,8 +189,13 @@ pub async fn take_turn(conn: &mut Conn, tenant: TenantId) -> Result<()> {
     Ok(())
 }
 
-/// [`without_approval`] for a phase whose audience was frozen just now, when it is its turn.
-pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<i64> {
+/// For a phase whose audience was frozen just now the limit of who launched it, if there is one, and, when it is its
+/// turn, [`without_approval`].
+pub async fn before_it(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+) -> Result<Option<(i64, i64)>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = SqlUuid)]
@@ -144,6 +210,10 @@ pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Res
     .bind::<SqlUuid, _>(phase.0)
     .get_result(conn)
     .await?;
+    let policy = policy_for(conn, tenant, &of.launched_by).await?;
+    let Some(limit) = policy.members_over else {
+        return Ok(None);
+    };
     take_turn(conn, tenant).await?;
     // The servers of the version before let the launches of a campaign take turns, and may still serve. It may go with
     // the release after this one.
@@ -156,5 +226,6 @@ pub async fn before_it(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Res
         campaign: Some(CampaignId(of.campaign_id)),
         but: Some(phase.0),
     };
-    without_approval(conn, tenant, together).await
+    let before = without_approval(conn, tenant, together, policy.window_hours).await?;
+    Ok(Some((limit, before)))
 }

@@ -45,6 +45,36 @@ fn modes_are_those_of_libpq() {
 }
 
 #[test]
+fn plain_text_to_other_machines_is_noticed_unless_the_url_says_how() {
+    for url in [
+        "postgres://a:b@db/anklang",
+        "postgres://a:b@192.0.2.1/anklang",
+        "postgres://a:b@[2001:db8::1]/anklang",
+        "postgres://a:b@localhost,db2/anklang",
+        "host=localhost hostaddr=192.0.2.1",
+        "host=db password=sslmode=require",
+        "host=db password=sslmode",
+    ] {
+        assert!(Login::read(url).expect(url).maybe_plain(), "{url}");
+    }
+    for url in [
+        "postgres://localhost/anklang",
+        "postgres://a:b@127.0.0.1/anklang",
+        "postgres://a:b@[::1]/anklang",
+        "postgres://a@%2Fvar%2Frun%2Fpostgresql/anklang",
+        "host=/var/run/postgresql user=a",
+        "host=db hostaddr=127.0.0.1",
+        "postgres://a:b@db/anklang?sslmode=disable",
+        "postgres://a:b@db/anklang?sslmode=prefer",
+        "postgres://a:b@db/anklang?sslmode=require",
+        "postgres://a:b@db/anklang?sslmode=verify-full",
+        "host=db sslmode = prefer",
+    ] {
+        assert!(!Login::read(url).expect(url).maybe_plain(), "{url}");
+    }
+}
+
+#[test]
 fn a_host_that_is_gone_is_found_out_soon_unless_the_url_says_when() {
     let of = |url: &str| {
         let config = Login::read(url).expect(url).config;

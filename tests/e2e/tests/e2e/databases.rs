@@ -1,7 +1,8 @@
 //! Databases that are more than one server: behind a pooler, with a standby that is read, and with one that takes
-//! the primary's place while there is work.
+//! the primary's place while there is work. And those whose owner is not who serves.
 
 mod failover;
+mod logins;
 mod pooled;
 mod replica;
 

@@ -9,10 +9,13 @@ use anklang_proto::anklang::imports::v1::{
 };
 use anklang_testkit::{Client, TestServer, program, violations};
 use tokio::net::{TcpListener, TcpStream};
-use tonic::Status;
 use tonic::codegen::tokio_stream;
+use tonic::{Code, Status};
 
 use crate::hold::Hold;
+use crate::imports_streamed::stream_of;
+use crate::refused;
+use crate::utility::until;
 
 async fn send(
     client: &Client,
@@ -210,4 +213,51 @@ async fn the_program_goes_on_when_the_server_was_killed() {
     let count = "SELECT count(*) FROM customer";
     assert_eq!(server.database.one(count).await.unwrap(), "25000");
     drop(client);
+}
+
+/// Waits until a server that was told to stop takes no more connections.
+pub async fn until_stopping(server: &TestServer) {
+    until("the server takes no more", async || {
+        TcpStream::connect(server.addr).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_whose_server_stops_is_told_so_and_goes_on_at_the_next_one() {
+    let mut server = TestServer::start().await.unwrap();
+    let client = server.client("acme").await.unwrap();
+    let csv = "number,kind,last_name\n1,person,One\n2,person,Two\n3,person,Three\n4,person,Four\n";
+    // In the middle of the third row; two are written while the client pauses.
+    let begin = csv.find("Three").unwrap() + 2;
+    let hold = Hold::inserts(&server, "customer", "NEW.number = '2'").await;
+    let (requests, receiver) = tokio::sync::mpsc::channel(8);
+    let first = Part::Csv(csv.as_bytes()[..begin].to_vec().into());
+    for part in [Part::Header(customers(None)), first] {
+        let part = ImportRequest { part: Some(part) };
+        requests.send(part).await.unwrap();
+    }
+    let call = client.imports().import(stream_of(receiver)).await;
+    let mut responses = call.unwrap().into_inner();
+    hold.reached().await;
+    server.signal("TERM").unwrap();
+    until_stopping(&server).await;
+    hold.release().await;
+    // What was being written is told, and then why there comes no more.
+    let told = responses.message().await.unwrap().unwrap();
+    assert_eq!((told.rows, told.created, told.done), (2, 2, false));
+    let status = responses.message().await.unwrap_err();
+    refused::is(&status, Code::Unavailable, "UNAVAILABLE");
+    assert_eq!(server.terminate().await.unwrap().code(), Some(0));
+    assert!(!server.log().contains("closing them"), "{}", server.log());
+
+    server.restart().await.unwrap();
+    let client = server.client("acme").await.unwrap();
+    let checkpoint = told.checkpoint.unwrap();
+    let at = usize::try_from(checkpoint.offset).unwrap();
+    let rest = send(&client, customers(Some(checkpoint)), pieces(&csv[at..])).await;
+    let rest = rest.unwrap().pop().unwrap();
+    assert_eq!((rest.rows, rest.created, rest.done), (2, 2, true));
+    let count = "SELECT count(*) FROM customer";
+    assert_eq!(server.database.one(count).await.unwrap(), "4");
 }

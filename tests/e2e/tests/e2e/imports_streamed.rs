@@ -120,7 +120,7 @@ async fn a_client_that_pauses_gets_its_rows_committed() -> Result<()> {
 }
 
 /// A stream of what comes out of a channel.
-fn stream_of(
+pub fn stream_of(
     receiver: tokio::sync::mpsc::Receiver<ImportRequest>,
 ) -> impl tokio_stream::Stream<Item = ImportRequest> + Send {
     struct Of(tokio::sync::mpsc::Receiver<ImportRequest>);

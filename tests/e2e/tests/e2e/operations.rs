@@ -5,13 +5,13 @@ use std::time::Duration;
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
-use anklang_testkit::{Client, TestServer};
+use anklang_testkit::{Client, Options, TestServer};
 use prost::Message;
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::hold::Hold;
 use crate::refused;
-use crate::utility::{FEW, Utility, launched, with_utility};
+use crate::utility::{Case, FEW, Utility, launched, with_utility};
 
 type Progress = Streaming<operations::WatchOperationResponse>;
 
@@ -95,6 +95,43 @@ async fn a_watched_operation_is_told_from_its_beginning_to_its_end() {
     let told = next(&mut progress).await.unwrap();
     assert_eq!((told.done, told.metadata), (true, last.metadata));
     assert_eq!(next(&mut progress).await, None);
+}
+
+#[tokio::test]
+async fn a_large_launch_lets_those_of_others_go_first() {
+    let options = Options {
+        operations: "workers = 1".into(),
+        no_dispatch: true,
+        ..Options::default()
+    };
+    let server = TestServer::start_with(options).await.unwrap();
+    let (client, utility) = with_utility(&server, &[(Case::Plain, 450)]).await;
+    let other = server.client("nordlicht").await.unwrap();
+    let small = Utility::of(FEW);
+    small.import(&other).await;
+
+    // Held at the end of its first 200 letters, of 450.
+    let begun = "NEW.step = 'documents' AND OLD.done = 0 AND NEW.done > 0";
+    let hold = Hold::updates(&server, "operation", begun).await;
+    let large = start(&client, utility.launch()).await;
+    hold.reached().await;
+    let late = start(&other, small.launch()).await;
+    hold.release().await;
+
+    let late = launched(&other.finished(&late).await.unwrap());
+    let large = launched(&client.finished(&large).await.unwrap());
+    assert_eq!((late.members, large.members), (4, 450));
+    let database = server.database.connect().await.unwrap();
+    let ended = database
+        .query(
+            "SELECT t.slug FROM operation o JOIN tenant t ON t.id = o.tenant_id
+             WHERE o.kind = 'LaunchCampaign' ORDER BY o.updated_at",
+            &[],
+        )
+        .await
+        .unwrap();
+    let ended = ended.iter().map(|row| row.get(0)).collect::<Vec<String>>();
+    assert_eq!(ended, ["nordlicht", "linden"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 
+use anklang_domain::{MessageId, TenantId, unsubscribe};
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_testkit::{Options, TestServer};
 use serde_json::Value;
@@ -17,11 +18,13 @@ use crate::mailing::{self, TENANT, until};
 /// All names with their types; dashboards and alerts ask for these alone (`helm/check.py`).
 const LISTED: &str = include_str!("../../../../helm/metrics.txt");
 /// Those that are only there when it happened.
-const ON_OCCASION: [&str; 5] = [
+const ON_OCCASION: [&str; 7] = [
     "anklang_channel_callbacks_total",
     "anklang_channel_reports_total",
     "anklang_files_refused",
+    "anklang_issuer_keys_age_seconds",
     "anklang_replica_lag_seconds",
+    "anklang_tls_certificate_expires_seconds",
     "anklang_tls_handshakes_total",
 ];
 const CUSTOMERS: usize = 20;
@@ -270,6 +273,56 @@ async fn nothing_but_metrics_is_there_and_they_are_nowhere_else() {
     }
     let (_, body) = http(server.addr, "GET", "/metrics").await;
     assert!(!body.contains("# TYPE"), "{body}");
+}
+
+#[tokio::test]
+async fn requests_for_recipients_pages_are_counted_also_those_that_find_no_place() {
+    let (server, metrics) = server("").await;
+    server.add_tenant(TENANT).await.unwrap();
+    let count = async |method: &str, status: &str| {
+        let labels = [
+            ("http_request_method", method),
+            ("http_response_status_code", status),
+        ];
+        let found = scrape(metrics).await;
+        found.value("anklang_public_requests_total", &labels)
+    };
+    // What an alert is about begins at zero.
+    until("it is counted", async || {
+        count("GET", "503").await == Some(0.0)
+    })
+    .await;
+    for (method, counted, status) in [("GET", "GET", "404"), ("DELETE", "other", "405")] {
+        let (head, _) = http(server.addr, method, "/u/x").await;
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{head}");
+        assert_eq!(count(counted, status).await, Some(1.0), "{method}");
+    }
+
+    // Eight are looked at, until somebody lets go of what they need.
+    let tenant = server.database.one("SELECT id FROM tenant").await.unwrap();
+    let tenant = TenantId(tenant.parse().unwrap());
+    let path = unsubscribe::seal(&[0; 32], tenant, MessageId(uuid::Uuid::nil()));
+    let path = format!("/u/{path}");
+    let owner = server.database.connect().await.unwrap();
+    let lock = "BEGIN; LOCK TABLE tenant IN ACCESS EXCLUSIVE MODE";
+    owner.batch_execute(lock).await.unwrap();
+    let ask = |_| {
+        let (addr, path) = (server.addr, path.clone());
+        tokio::spawn(async move { http(addr, "POST", &path).await.0 })
+    };
+    let asked: Vec<_> = (0..12).map(ask).collect();
+    until("four find no place", async || {
+        count("POST", "503").await >= Some(4.0)
+    })
+    .await;
+    owner.batch_execute("COMMIT").await.unwrap();
+    let mut busy = 0.0;
+    for answer in asked {
+        if answer.await.unwrap().starts_with("http/1.1 503") {
+            busy += 1.0;
+        }
+    }
+    assert_eq!(count("POST", "503").await, Some(busy));
 }
 
 #[tokio::test]

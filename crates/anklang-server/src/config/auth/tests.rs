@@ -226,6 +226,13 @@ fn what_is_told_apart_must_differ() {
     );
     let found = read(&file).expect_err("twins");
     assert_eq!(found, ["auth.tokens.b.sha256", "auth.issuers.b.issuer"]);
+    for kind in ["tokens", "certificates"] {
+        let file = format!(
+            "[auth]\nmode = 'token'\n[auth.issuers.{kind}]\nissuer = 'https://id.example.com'\naudience = 'a'"
+        );
+        let found = read(&file).expect_err("its callers would be called as others");
+        assert_eq!(found, [format!("auth.issuers.{kind}")]);
+    }
     assert_eq!(
         read("auth.mode = 'token'").expect_err("nobody could call"),
         ["auth.mode"]

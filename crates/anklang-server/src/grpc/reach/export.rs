@@ -6,7 +6,6 @@ use anklang_proto::anklang::reach::v1 as pb;
 use anklang_store::Store;
 use anklang_store::reach::{self, Line};
 use chrono::{DateTime, SecondsFormat, Utc};
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::{ReachApi, campaign_id, must_exist};
 use crate::grpc::campaigns::phase_resource;
 use crate::grpc::planning::contacts;
-use crate::grpc::{ApiError, ApiResult, caller};
+use crate::grpc::{ApiError, ApiResult, caller, parts};
 
 /// Candidates of a response; about 700 KB.
 const LINES: i64 = 2_000;
@@ -72,13 +71,13 @@ impl ReachApi {
             campaign,
             after,
         };
-        let parts = stream::try_unfold(Some(export), |export| async {
+        let lines = stream::try_unfold(Some(export), |export| async {
             match export {
                 Some(export) => export.next().await.map_err(Status::from),
                 None => Ok(None),
             }
         });
-        Ok(parts.boxed())
+        Ok(parts::until_stopped(&self.app.stopping, lines))
     }
 }
 

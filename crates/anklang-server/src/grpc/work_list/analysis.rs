@@ -14,7 +14,7 @@ use tonic::Request;
 use uuid::Uuid;
 
 use super::super::wire::{date, rate};
-use super::super::{ApiResult, caller, form};
+use super::super::{ApiResult, caller_in_units, form};
 use super::claims::{LONGEST_GROUP, MAX_GROUPS, plans};
 use super::{WorkListApi, read, wire};
 
@@ -27,12 +27,13 @@ impl WorkListApi {
         &self,
         request: Request<pb::AnalyseContactsRequest>,
     ) -> ApiResult<pb::AnalyseContactsResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let asked = Asked::read(&request)?;
         // The planner shall see the values: a day is not a year.
-        let mut tx = self.app.store.begin_read(tenant.id).await?;
-        let question = asked.question(&tenant);
+        let mut tx = store.begin_read(tenant.id).await?;
+        let question = asked.question(tenant);
         let found = analysis::analyse(&mut tx, tenant.id, &question).await?;
         tx.commit().await?;
         let groups = found.groups.iter();

@@ -34,6 +34,7 @@ pub(super) const TABLES: &[Table] = &[
     Table::of_nobody("dry_run", &["dry_run_id", "as_of", "product_version_id", "selection_id", "selection_version", "criteria", "deselected", "included", "reaction", "frozen_at", "candidates", "members", "created_at"]),
     Table::of_nobody("dry_run_candidate", &["dry_run_id", "seq", "customer_id", "contract_id", "contact_point_id", "exclusion"]),
     Table::of_nobody("erased_file", &["id", "request_id", "offer_id", "sha256", "path", "created_at"]),
+    Table::of_nobody("former_approval_policy", &["id", "members_over", "window_hours", "replaced_by", "replaced_at"]),
     Table::of_nobody("launch_approval", &["phase_id", "members_over", "brands", "members", "documents", "failed_documents", "annual_amount", "excluded", "members_sha256", "created_at"]),
     Table::of_nobody("launch_decision", &["phase_id", "id", "kind", "decided_by", "decided_at", "remark", "hash", "content"]),
     Table::of_nobody("number_range", &["kind", "next_value", "prefix"]),

@@ -2,6 +2,7 @@
 
 mod changers;
 mod covered;
+mod loosened;
 mod together;
 mod unseen;
 mod voids;

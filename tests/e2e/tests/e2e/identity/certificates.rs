@@ -1,9 +1,12 @@
 //! Callers who are known by their certificates.
 
-use anklang_testkit::{Options, TestServer, violations};
-use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anklang_testkit::{Client, Options, TestServer, violations};
+use rcgen::{CertificateParams, DistinguishedName, DnType, SanType, date_time_ymd};
 use serde_json::json;
 
+use super::streams::{ends, goes_on, watch_as};
 use super::{LIST, brand, denied, knows, lacking, list, new_token, nobody, update};
 use crate::raw::Raw;
 use crate::server::{USAGE, names, refused as not_started};
@@ -11,6 +14,8 @@ use crate::tls::certificates::{Authority, Mount, Signed};
 use crate::tls::{answers, endpoint};
 
 const IMPORTER: &str = "spiffe://example.org/ns/crm/sa/importer";
+/// A call after which one sees whose it was.
+const POLICY: &str = "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy";
 /// A call that says who works.
 const CLAIM: &str = "anklang.planning.v1.WorkListService/ClaimNextContact";
 
@@ -175,6 +180,25 @@ async fn what_fits_best_counts() {
 }
 
 #[tokio::test]
+async fn who_is_below_a_name_is_somebody_of_its_own() {
+    let trusts = [
+        mapped("below", &spiffe_id("ns/crm/*"), &["*"], "central"),
+        mapped("exact", &spiffe_id("ns/crm/sa/shop"), &["*"], "central"),
+    ];
+    let guarded = Guarded::start(&trusts.concat()).await;
+    for (path, name) in [
+        ("ns/crm/importer", "certificates/below/importer"),
+        ("ns/crm/sa/web", "certificates/below/sa/web"),
+        ("ns/crm/sa/shop", "certificates/exact"),
+    ] {
+        let caller = guarded.spiffe(path).await;
+        let request = json!({"approvalPolicy": {}});
+        let set = caller.call(Some("linden"), POLICY, &request).await;
+        assert_eq!(set.unwrap()["updater"], name);
+    }
+}
+
+#[tokio::test]
 async fn who_is_mapped_to_nobody_is_refused() {
     let trusts = [
         mapped(
@@ -289,6 +313,47 @@ async fn a_clerk_works_under_the_name_that_the_settings_give() {
         let fields: Vec<&str> = told.iter().map(|(field, _)| &field[..]).collect();
         assert_eq!(fields, ["worker"], "{person} as {worker}: {status:?}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_runs_out_ends_streams_and_calls_of_its_connection() {
+    let trusts = [
+        mapped("anna", "subject = 'CN=anna,O=Acme'", &["linden"], "auditor"),
+        mapped(
+            "berta",
+            "subject = 'CN=berta,O=Acme'",
+            &["linden"],
+            "auditor",
+        ),
+        // Connections last.
+        "[server.limits]\nconnection_age_seconds = 0\n".to_owned(),
+    ];
+    let guarded = Guarded::start(&trusts.concat()).await;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let until = Duration::from_secs(now.as_secs() + 10);
+    let mut params = saying(&[], "anna");
+    params.not_after = date_time_ymd(1970, 1, 1) + until;
+    let (short, long) = (params, saying(&[], "berta"));
+    let connect = async |params: CertificateParams| {
+        let shown = guarded.callers.sign_as(params);
+        let endpoint = endpoint(guarded.server.addr, &guarded.authority, Some(&shown));
+        let channel = endpoint.connect().await.unwrap();
+        let client = Client::over(channel.clone(), Some("linden"), None).unwrap();
+        (Raw::over(channel), watch_as(client).await)
+    };
+    let (anna, mut ending) = connect(short).await;
+    let (berta, mut lasting) = connect(long).await;
+    assert_eq!(list(&anna, None).await.unwrap(), ["linden"]);
+    ends(&mut ending, "has expired").await;
+    assert!(
+        SystemTime::now() >= UNIX_EPOCH + until,
+        "not before its time"
+    );
+    let status = list(&anna, None).await.unwrap_err();
+    nobody(&status, "");
+    assert!(status.message().contains("has expired"), "{status:?}");
+    goes_on(&mut lasting).await;
+    assert_eq!(list(&berta, None).await.unwrap(), ["linden"]);
 }
 
 #[tokio::test]

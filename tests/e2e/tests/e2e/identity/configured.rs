@@ -117,6 +117,15 @@ fn a_server_that_nobody_could_call_does_not_start() {
     assert!(said.contains("[\"*\"] is all of them"), "{said}");
 }
 
+#[test]
+fn a_server_that_anybody_could_call_has_to_be_asked_for() {
+    let everywhere = [("ANKLANG_SERVER__LISTEN", "0.0.0.0:0")];
+    let (code, said) = not_started("[server]\nplain_text = true\n", &everywhere);
+    assert_eq!(code, USAGE, "{said}");
+    names(&said, &["auth.anybody: "]);
+    assert!(said.contains("auth.mode"), "{said}");
+}
+
 /// What `anklang token new` prints: the token, and the lines for the configuration.
 fn made(args: &[&str]) -> (String, String) {
     let output = Command::new(&program().anklang)

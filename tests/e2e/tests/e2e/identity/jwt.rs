@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::issuer::Issuer;
 use super::keys::{Key, base64, hs256, unsigned};
-use super::{guarded, list, nobody};
+use super::{brand, guarded, list, nobody, update};
 
 /// The same claims, with others; `null` takes one away.
 fn but(claims: &Value, others: Value) -> Value {
@@ -72,6 +72,7 @@ async fn tokens_of_whom_is_trusted_are_taken() {
         ("almost valid", with(json!({"nbf": at(30)}))),
         ("long valid", with(json!({"nbf": at(-3_600)}))),
         ("long", ed.sign(&padded(&claims, 5 << 10))),
+        ("long name", with(json!({"sub": "ü".repeat(255)}))),
     ];
     for alg in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
         taken.push((alg, as_alg(any_rsa, alg, &claims)));
@@ -189,6 +190,30 @@ async fn tokens_that_are_not_as_they_should_be_are_not() {
     let told = refused.iter().find(|(_, token)| log.contains(&token[..]));
     assert_eq!(told, None, "{log}");
     assert!(!log.contains(signature) && !log.contains(body), "{log}");
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_say_whose_they_are_are_nobodys() {
+    let key = Key::ed25519("k");
+    let issuer = Issuer::publishing(&[&key]).await;
+    let (_server, raw) = guarded("", &issuer.trusted("idp", "")).await;
+    for subject in [
+        json!(null),
+        json!(""),
+        json!(4711),
+        json!(["4711"]),
+        json!("47\u{0}11"),
+        json!("4711\n"),
+        json!("x".repeat(256)),
+    ] {
+        let token = key.sign(&but(&issuer.claims(&["central"]), json!({"sub": subject})));
+        let caller = raw.bearing(&token);
+        let refused = list(&caller, Some("linden")).await.unwrap_err();
+        nobody(&refused, &token);
+        assert!(refused.message().contains("claim sub"), "{refused:?}");
+        let refused = update(&caller, Some("linden"), &brand("new")).await;
+        nobody(&refused.unwrap_err(), &token);
+    }
 }
 
 #[tokio::test]

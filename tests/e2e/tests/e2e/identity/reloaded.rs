@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anklang_testkit::{Options, TestServer};
 use tempfile::TempDir;
 
 use super::{brand, guarded, knows, lacking, list, new_token, nobody, update};
 use crate::prometheus::{metrics_of, scrape};
+use crate::raw::Raw;
 use crate::server::{USAGE, names, refused as not_started};
 use crate::utility::until;
 
@@ -82,6 +84,35 @@ async fn tokens_of_a_file_come_and_go_without_a_restart() {
     })
     .await;
     nobody(&list(&new_one, None).await.unwrap_err(), &new);
+}
+
+#[tokio::test]
+async fn a_token_that_is_taken_out_while_the_server_drains_counts_no_more() {
+    const DRAIN: &str = "ANKLANG_SERVER__DRAIN_SECONDS=600";
+    let (token, own) = (new_token(), new_token());
+    let file = File::new(&knows("crm", &token, &["linden"], &["auditor"]));
+    let own_token = knows("own", &own, &["*"], &["central"]);
+    let server = TestServer::start_with(Options {
+        config: format!("[auth]\nmode = 'token'\n{}{own_token}", file.followed()),
+        wrapper: vec!["env".into(), DRAIN.into()],
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    server.add_tenant("linden").await.unwrap();
+    let raw = Raw::connect(server.addr).await;
+    let (caller, owner) = (raw.bearing(&token), raw.bearing(&own));
+    list(&caller, None).await.unwrap();
+    server.signal("TERM").unwrap();
+    until("it drains", async || server.log().contains("stopping")).await;
+    file.put("");
+    until("the token counts no more", async || {
+        list(&caller, None).await.is_err()
+    })
+    .await;
+    nobody(&list(&caller, None).await.unwrap_err(), &token);
+    // Others are still served.
+    list(&owner, Some("linden")).await.unwrap();
 }
 
 #[tokio::test]

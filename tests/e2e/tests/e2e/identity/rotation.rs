@@ -12,6 +12,7 @@ use tonic_types::StatusExt;
 use super::issuer::Issuer;
 use super::keys::Key;
 use super::{guarded, knows, list, new_token, nobody};
+use crate::prometheus::{metrics_of, scrape};
 use crate::raw::Raw;
 use crate::refused;
 use crate::utility::until;
@@ -19,12 +20,13 @@ use crate::utility::until;
 /// So often an issuer is asked at most because of keys that nobody knows.
 const PAUSE: u64 = 10;
 
-/// Checks that nobody can say now whether the token is good, and when to try again.
+/// Checks that nobody can say now whether the token is good, and says when to try again.
 #[track_caller]
-fn later(status: &Status) {
+fn later(status: &Status) -> Duration {
     refused::is(status, Code::Unavailable, "UNAVAILABLE");
     let details = status.get_error_details();
-    assert!(details.retry_info().is_some(), "{status:?}");
+    let told = details.retry_info().and_then(|info| info.retry_delay);
+    told.unwrap_or_else(|| panic!("{status:?}"))
 }
 
 /// Calls with these tokens at the same time.
@@ -45,13 +47,22 @@ async fn keys_that_nobody_knows_are_asked_for_once() {
     let claims = issuer.claims(&["auditor"]);
     list(&raw.bearing(&key.sign(&claims)), None).await.unwrap();
     let (before, since) = (issuer.asked_for_keys(), Instant::now());
+    let mut told = 0;
     for round in 0..3 {
         // Each has another name.
         let sign = |i: usize| Key::ed25519(&format!("unknown-{round}-{i}")).sign(&claims);
         for refused in together(&raw, (0..20).map(sign).collect()).await {
-            nobody(&refused.unwrap_err(), "");
+            let status = refused.unwrap_err();
+            // Who came before the issuer was asked is told; the others when it is asked again.
+            if status.code() == Code::Unauthenticated {
+                nobody(&status, "");
+                told += 1;
+            } else {
+                assert!(later(&status) <= Duration::from_secs(PAUSE));
+            }
         }
     }
+    assert!(told > 0);
     let asked = issuer.asked_for_keys() - before;
     let most = 1 + usize::try_from(since.elapsed().as_secs() / PAUSE).unwrap();
     assert!((1..=most).contains(&asked), "{asked} times");
@@ -77,6 +88,26 @@ async fn keys_change_while_calls_run() {
         assert_eq!(result.unwrap(), ["linden"]);
     }
     assert_eq!(issuer.asked_for_keys(), 2, "once for all of them");
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_make_a_new_key_a_wrong_one() {
+    let (old, new) = (Key::ed25519("2026"), Key::p256("2027"));
+    let issuer = Issuer::publishing(&[&old]).await;
+    let (_server, raw) = guarded("", &issuer.trusted("idp", "")).await;
+    let claims = issuer.claims(&["auditor"]);
+    let stranger = raw.bearing(&Key::ed25519("nobody's").sign(&claims));
+    nobody(&list(&stranger, None).await.unwrap_err(), "");
+    let asked = issuer.asked_for_keys();
+
+    issuer.publishes(&[&old, &new]);
+    let caller = raw.bearing(&new.sign(&claims));
+    let wait = later(&list(&caller, None).await.unwrap_err());
+    assert!(wait <= Duration::from_secs(PAUSE), "{wait:?}");
+    assert_eq!(issuer.asked_for_keys(), asked, "not again so soon");
+    tokio::time::sleep(wait).await;
+    assert_eq!(list(&caller, None).await.unwrap(), ["linden"]);
+    assert_eq!(issuer.asked_for_keys(), asked + 1);
 }
 
 #[tokio::test]
@@ -108,10 +139,13 @@ async fn keys_that_are_withdrawn_sign_no_more() {
     }
     issuer.publishes(&[&new]);
     until("the old key counts no more", async || {
-        list(&old_one, None).await.is_err()
+        let Err(status) = list(&old_one, None).await else {
+            return false;
+        };
+        nobody(&status, "");
+        true
     })
     .await;
-    nobody(&list(&old_one, None).await.unwrap_err(), "");
     list(&new_one, None).await.unwrap();
 
     // Another key under the name of one that was known.
@@ -269,4 +303,38 @@ async fn keys_are_looked_for_where_the_issuer_or_the_settings_say() {
     later(&call(&somebody).await.unwrap_err());
     assert!(somebody.asked_where() > 0);
     assert_eq!(somebody.asked_for_keys(), 0);
+}
+
+#[tokio::test]
+async fn metrics_tell_how_old_keys_are() {
+    let key = Key::ed25519("k");
+    let issuer = Issuer::publishing(&[&key]).await;
+    let away = Issuer::answering(503.into()).await;
+    let trusts = [
+        issuer.trusted("idp", "refresh_seconds = 1"),
+        away.trusted("away", "refresh_seconds = 1"),
+        "[telemetry]\nprometheus_listen = '127.0.0.1:0'\n[log]\nformat = 'json'\n".to_owned(),
+    ];
+    let (server, _) = guarded("", &trusts.concat()).await;
+    let metrics = metrics_of(&server);
+    let age = async |issuer: &str| {
+        let labels = [("issuer", issuer)];
+        let found = scrape(metrics).await;
+        found
+            .value("anklang_issuer_keys_age_seconds", &labels)
+            .unwrap()
+    };
+    until("keys that never came grow old", async || {
+        age("away").await > 3.0
+    })
+    .await;
+    until("those that come stay young", async || {
+        age("idp").await < 2.0
+    })
+    .await;
+    issuer.answers(503.into());
+    until("they grow old", async || age("idp").await > 3.0).await;
+    issuer.publishes(&[&key]);
+    until("they are new again", async || age("idp").await < 2.0).await;
+    assert!(age("away").await > 3.0);
 }

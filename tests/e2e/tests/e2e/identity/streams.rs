@@ -1,4 +1,4 @@
-//! Streams, which do not outlive their tokens.
+//! Streams, which do not outlive their tokens; `certificates.rs` has those of certificates.
 
 use std::time::Duration;
 
@@ -18,16 +18,19 @@ use super::{guarded, knows, list, new_token, nobody};
 use crate::utility::until;
 
 /// A stream that never ends of itself, and the connection that it is on.
-struct Watched {
+pub struct Watched {
     stream: Streaming<planning::WatchWorkListResponse>,
     _client: Client,
 }
 
 /// Opens one, and reads its beginning.
 async fn watch(server: &TestServer, token: &str) -> Watched {
-    let client = Client::connect_as(server.addr, Some("linden"), Some(token))
-        .await
-        .unwrap();
+    let client = Client::connect_as(server.addr, Some("linden"), Some(token));
+    watch_as(client.await.unwrap()).await
+}
+
+/// The same over a connection that is there.
+pub async fn watch_as(client: Client) -> Watched {
     let request = planning::WatchWorkListRequest::default();
     let stream = client.work_list().watch_work_list(request).await.unwrap();
     let mut stream = stream.into_inner();
@@ -39,15 +42,15 @@ async fn watch(server: &TestServer, token: &str) -> Watched {
 }
 
 /// Whether it has said nothing but good for a while.
-async fn goes_on(watched: &mut Watched) {
+pub async fn goes_on(watched: &mut Watched) {
     let until = Instant::now() + Duration::from_secs(2);
     while let Ok(said) = tokio::time::timeout_at(until, watched.stream.message()).await {
         said.unwrap().unwrap();
     }
 }
 
-/// Reads on to the end, which the token is to blame for.
-async fn ends(watched: &mut Watched, why: &str) {
+/// Reads on to the end, which the token or certificate is to blame for.
+pub async fn ends(watched: &mut Watched, why: &str) {
     let end = timeout(Duration::from_secs(30), async {
         loop {
             match watched.stream.message().await {

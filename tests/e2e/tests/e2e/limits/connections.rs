@@ -2,22 +2,26 @@
 //!
 //! So many streams that wait as wanted: `ANKLANG_TEST_IDLE=10000 cargo test -p anklang-e2e -- many_who_are_idle`
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anklang_proto::anklang::brands::v1 as brands;
+use anklang_proto::anklang::imports::v1 as imports;
+use anklang_proto::anklang::imports::v1::import_request::Part;
 use anklang_proto::anklang::operations::v1 as operations;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::codegen::tokio_stream;
+use tonic::{Code, Status};
 
 use super::abuse::{PREFACE, SETTINGS};
 use super::{list, serving};
+use crate::refused;
 use crate::server::sleeping_operation;
 use crate::utility::until;
 
@@ -194,35 +198,146 @@ async fn an_old_connection_ends_with_its_last_call_and_others_take_its_place() {
     assert!((3..20).contains(&connections), "{connections}");
 }
 
+/// A way to a server for one connection: who has lost it finds nobody, and does not come anew while the server stops.
+async fn once(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        drop(listener);
+        let mut far = TcpStream::connect(to).await.unwrap();
+        let ((mut asks, mut told), (mut answers, mut asked)) = (near.split(), far.split());
+        // What was answered arrives, also when nobody takes what is asked any more.
+        let there = async {
+            let _ = copy(&mut asks, &mut asked).await;
+            let _ = asked.shutdown().await;
+        };
+        let back = async {
+            let _ = copy(&mut answers, &mut told).await;
+            let _ = told.shutdown().await;
+        };
+        tokio::join!(there, back);
+    });
+    addr
+}
+
+/// Whether a call was not taken: refused by the server or by HTTP/2 (`REFUSED_STREAM`), or nobody was there. What has
+/// never left the client, as its connection took no more, is cancelled by HTTP/2's own code.
+fn is_turned_away(status: &Status) -> bool {
+    let has_stayed = status.message().starts_with("operation was canceled");
+    status.code() == Code::Unavailable || (status.code() == Code::Cancelled && has_stayed)
+}
+
+async fn write(client: &Client, code: String) -> Result<(), Status> {
+    let brand = brands::Brand {
+        display_name: code.clone(),
+        code,
+        sender_email: "post@sw.example".into(),
+        ..Default::default()
+    };
+    let request = brands::UpdateBrandRequest {
+        brand: Some(brand),
+        allow_missing: true,
+        ..Default::default()
+    };
+    client.brands().update_brand(request).await.map(drop)
+}
+
+/// Imports without end; gives what was told last, and how it ended.
+async fn import(client: Client, under_way: Arc<AtomicUsize>) -> (imports::ImportResponse, Status) {
+    let header = Part::Header(imports::ImportHeader {
+        entity: imports::ImportEntity::Suppressions.into(),
+        ..Default::default()
+    });
+    let rows = (0..).map(|part| {
+        let rows = (0..500).map(|row| format!("mail,{part}-{row}@b.example\n"));
+        Part::Csv(rows.collect::<String>().into())
+    });
+    let names = Part::Csv("channel,address\n".into());
+    let parts = [header, names].into_iter().chain(rows);
+    let requests = parts.map(|part| imports::ImportRequest { part: Some(part) });
+    let call = client.imports().import(tokio_stream::iter(requests)).await;
+    let mut responses = call.unwrap().into_inner();
+    let mut last = responses.message().await.unwrap().unwrap();
+    under_way.fetch_add(1, Ordering::SeqCst);
+    loop {
+        match responses.message().await {
+            Ok(response) => last = response.expect("it has no end"),
+            Err(status) => return (last, status),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_stopped_under_load_refuses_nothing_that_it_took() {
-    let mut server = serving("").await;
-    let stopped = Arc::<AtomicBool>::default();
+    const CALLERS: usize = 8;
+    let mut server = serving("requests_per_second = 0").await;
+    server.add_tenant("linden").await.unwrap();
+    let operation = sleeping_operation(&server).await;
+    let (stopped, under_way) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let mut connections = Vec::new();
+    for _ in 0..CALLERS + 2 {
+        let client = Client::connect(once(server.addr).await, "linden").await;
+        connections.push(client.unwrap());
+    }
+    let (importer, watcher) = (connections.pop().unwrap(), connections.pop().unwrap());
     let mut callers = Vec::new();
-    for _ in 0..8 {
-        let client = server.client("linden").await.unwrap();
-        let stopped = Arc::clone(&stopped);
+    for (caller, client) in connections.into_iter().enumerate() {
+        let (stopped, under_way) = (Arc::clone(&stopped), Arc::clone(&under_way));
         callers.push(tokio::spawn(async move {
+            let writes = caller % 2 == 0;
             let mut done = 0;
             loop {
-                match list(&client).await {
-                    Ok(()) => done += 1,
-                    Err(status) => return (done, stopped.load(Ordering::SeqCst), status),
+                let answer = match writes {
+                    true => write(&client, format!("b{caller}-{done}")).await,
+                    false => list(&client).await,
+                };
+                if let Err(status) = answer {
+                    return (writes, done, stopped.load(Ordering::SeqCst), status);
                 }
+                done += 1;
+                under_way.fetch_add(usize::from(done == 1), Ordering::SeqCst);
             }
         }));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let importing = tokio::spawn(import(importer, Arc::clone(&under_way)));
+    let request = operations::WatchOperationRequest {
+        name: operation.name.clone(),
+    };
+    let watching = watcher.progress().watch_operation(request).await;
+    let mut watching = watching.unwrap().into_inner();
+    watching.message().await.unwrap().unwrap();
+    until("all are under way", async || {
+        under_way.load(Ordering::SeqCst) == CALLERS + 1
+    })
+    .await;
+
     stopped.store(true, Ordering::SeqCst);
     let status = server.terminate().await.unwrap();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    for caller in callers {
-        let (done, after, status) = caller.await.unwrap();
-        assert!(done > 0);
-        assert!(after, "refused before it was told to stop: {status:?}");
-        // What the client says itself, as the connection is gone, has what broke it as its source.
-        let gone = status.source().is_some();
-        assert!(gone || status.code() == Code::Unavailable, "{status:?}");
-    }
     assert!(!server.log().contains("closing them"), "{}", server.log());
+    let mut written = 0;
+    for caller in callers {
+        let (writes, done, after, status) = caller.await.unwrap();
+        assert!(after, "refused before it was told to stop: {status:?}");
+        assert!(is_turned_away(&status), "{status:?}");
+        written += usize::from(writes) * done;
+    }
+    let left = loop {
+        // It may tell once more how the operation stands.
+        if let Err(status) = watching.message().await.map(Option::unwrap) {
+            break status;
+        }
+    };
+    refused::is(&left, Code::Unavailable, "UNAVAILABLE");
+    let (told, left) = importing.await.unwrap();
+    refused::is(&left, Code::Unavailable, "UNAVAILABLE");
+
+    // What was acknowledged is there, and nothing that was turned away.
+    let count = async |of: &str| {
+        let count = format!("SELECT count(*) FROM {of}");
+        server.database.one(&count).await.unwrap()
+    };
+    assert_eq!(count("brand").await, written.to_string());
+    assert_eq!(count("suppression").await, told.rows.to_string());
 }

@@ -1,10 +1,15 @@
 //! Lines of the log as records: those that are ours, with their trace, and no more because of it.
 
-use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
+use std::process::Command;
 
-use super::{CUSTOMERS, TRACE, launch, server};
+use anklang_testkit::program;
+use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
+use serde_json::Value;
+
+use super::{CUSTOMERS, TRACE, config, launch, server};
 use crate::collector::{Collector, Line, texts};
 use crate::mailing::{self, until};
+use crate::server::refused;
 
 fn has(line: &Line, attribute: &str) -> bool {
     texts(&line.record.attributes)
@@ -63,4 +68,47 @@ async fn a_receiver_without_logs_is_told_of_once() {
     assert_eq!(told.len(), 1, "{told:#?}");
     assert!(told[0].contains("\"signal\":\"logs\""), "{told:#?}");
     until("the traces", async || !collector.spans().is_empty()).await;
+}
+
+/// The line in JSON that says something, and that it is an error's; why.
+fn told(said: &str, what: &str) -> String {
+    let mut lines = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = lines.find(|line| line["fields"]["message"] == what);
+    let line = line.unwrap_or_else(|| panic!("not {what}: {said}"));
+    assert_eq!(line["level"], "ERROR", "{line}");
+    line["fields"]["error"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn why_a_server_does_not_start_is_told_where_all_else_is() {
+    let collector = Collector::start().await;
+    let config = config(&collector.url());
+    let started = tokio::task::spawn_blocking(move || refused(&config, &[]));
+    let (code, said) = started.await.unwrap();
+    assert_eq!(code, 1, "{said}");
+    let why = told(&said, "did not start");
+    assert!(why.starts_with("migrations: "), "{why}");
+    let lines = collector.lines();
+    let line = lines.iter().find(|l| l.text() == "did not start");
+    let line = line.unwrap_or_else(|| panic!("nothing of it: {lines:?}"));
+    assert_eq!(line.record.severity_number(), SeverityNumber::Error);
+    assert!(has(line, &format!("error={why}")), "{line:?}");
+}
+
+#[test]
+fn why_migrations_do_not_run_is_a_line_of_the_log() {
+    let output = Command::new(&program().anklang)
+        .arg("migrate")
+        .env("ANKLANG_DATABASE__URL", "postgres://127.0.0.1:1/none")
+        .env("ANKLANG_LOG__FORMAT", "json")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let why = told(
+        &String::from_utf8(output.stderr).unwrap(),
+        "did not migrate",
+    );
+    assert!(!why.is_empty());
 }

@@ -333,3 +333,29 @@ fn a_certificate_for_the_database_that_does_not_fit_is_told_at_the_start() {
     let gone = "tls_certificate = '/nonexistent.crt'\ntls_key = '/nonexistent.key'\n";
     fault(gone, require, "tls_certificate", "/nonexistent.crt");
 }
+
+#[test]
+fn plain_text_to_another_machine_is_warned_of() {
+    const WARNED: &str = "names another machine and no sslmode";
+    let said_of = |url: &str| {
+        // It ends before it calls the database: it may not listen there.
+        let variables = [
+            ("ANKLANG_DATABASE__URL", url),
+            ("ANKLANG_SERVER__LISTEN", "0.0.0.0:0"),
+        ];
+        let (code, said) = not_started("[server]\nplain_text = true\n", &variables);
+        assert_eq!(code, USAGE, "{said}");
+        said
+    };
+    let said = said_of("postgres://anklang:secret@db.example.com/anklang");
+    assert_eq!(said.matches(WARNED).count(), 1, "{said}");
+    assert!(said.contains("database.url"), "{said}");
+    assert!(!said.contains("db.example.com") && !said.contains("secret"));
+    for url in [
+        "postgres://anklang@db.example.com/anklang?sslmode=require",
+        "postgres://anklang@127.0.0.1:1/anklang",
+    ] {
+        let said = said_of(url);
+        assert!(!said.contains(WARNED), "{said}");
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use rcgen::{CertificateParams, date_time_ymd};
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::version::TLS13;
 use tonic_health::pb::HealthCheckRequest;
@@ -11,6 +12,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::certificates::{Authority, Mount};
 use super::{answers, ask, browser, endpoint, serving, shown};
+use crate::prometheus::{metrics_of, scrape};
 use crate::utility::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,4 +111,33 @@ async fn authorities_of_callers_are_exchanged_as_well() {
     })
     .await;
     assert!(!old().await);
+}
+
+#[tokio::test]
+async fn when_the_certificate_runs_out_is_told() {
+    const WARNED: &str = "server.tls.certificate has run out";
+    let authority = Authority::new();
+    let until_year = |year| {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        authority.sign_as(params)
+    };
+    let (over, good) = (until_year(2020), until_year(2090));
+    let mut mount = Mount::new(&over, "");
+    let more = "[telemetry]\nprometheus_listen = '127.0.0.1:0'\n[log]\nformat = 'json'";
+    let server = serving(&mount, more).await;
+    assert!(server.log().contains(WARNED), "{}", server.log());
+    let metrics = metrics_of(&server);
+    let expires = async || {
+        let name = "anklang_tls_certificate_expires_seconds";
+        scrape(metrics).await.value(name, &[])
+    };
+    assert_eq!(expires().await, Some(1_577_836_800.0));
+    mount.swap(&good.certificate, &good.key, "");
+    until("the new date", async || {
+        expires().await == Some(3_786_912_000.0)
+    })
+    .await;
+    let log = server.log();
+    assert_eq!(log.matches(WARNED).count(), 1, "{log}");
 }

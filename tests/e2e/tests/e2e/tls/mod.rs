@@ -261,13 +261,14 @@ async fn commands_speak_tls() {
 #[tokio::test]
 async fn plain_text_beyond_this_machine_has_to_be_asked_for() {
     let everywhere = ("ANKLANG_SERVER__LISTEN", "0.0.0.0:0");
-    let (code, said) = refused("", &[everywhere]);
+    let (code, said) = refused("[auth]\nanybody = true", &[everywhere]);
     assert_eq!(code, USAGE, "{said}");
     names(&said, &["server.plain_text: "]);
 
     let asked = [
         "env",
         "ANKLANG_SERVER__LISTEN=0.0.0.0:0",
+        "ANKLANG_AUTH__ANYBODY=true",
         "ANKLANG_SERVER__PLAIN_TEXT=true",
     ];
     let server = TestServer::start_with(Options {
@@ -284,7 +285,7 @@ async fn plain_text_beyond_this_machine_has_to_be_asked_for() {
     let mount = Mount::new(&authority.sign(), "");
     let server = TestServer::start_with(Options {
         config: mount.settings(""),
-        wrapper: asked[..2].iter().map(|word| (*word).to_owned()).collect(),
+        wrapper: asked[..3].iter().map(|word| (*word).to_owned()).collect(),
         ..Default::default()
     })
     .await

@@ -2,9 +2,13 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anklang_testkit::{Database, program};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
+use tokio::time::timeout;
 
 use crate::mailing::until;
 
@@ -128,6 +132,58 @@ async fn a_migration_that_has_to_wait_holds_nobody_up() {
     assert!(ran.lines().all(|line| line.starts_with("ran ")), "{ran}");
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains("a migration lets others go first"), "{log}");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_migration_says_for_whom() {
+    let database = Database::create().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("anklang.toml");
+    let text = format!(
+        "[server]\nlisten = '127.0.0.1:0'\n[log]\nformat = 'json'\n\
+         [database]\nurl = \"{}\"\nmigrate = false\n[documents]\nfolder = '{}'\n",
+        database.url,
+        folder.path().display()
+    );
+    std::fs::write(&config, text).unwrap();
+    // Somebody migrates, and does not come to an end.
+    let migrating = database.connect().await.unwrap();
+    let turn = "SELECT pg_backend_pid(), pg_advisory_lock(x'616e6b6c616e67'::bigint)";
+    let pid: i32 = migrating.query_one(turn, &[]).await.unwrap().get(0);
+    let start = |word: &str| {
+        let mut command = tokio::process::Command::new(&program().anklang);
+        command.arg(word).arg("--config").arg(&config);
+        command.env_remove("RUST_LOG").kill_on_drop(true);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut waiting = ["migrate", "serve"].map(start);
+    // Open until the end: they may write more.
+    let mut logs = Vec::new();
+    for process in &mut waiting {
+        let told = timeout(Duration::from_secs(60), told(process));
+        let (line, log) = told.await.expect("who waits says so");
+        assert!(line.contains(&format!("\"pid\":{pid}")), "{line}");
+        logs.push(log);
+    }
+    drop(migrating);
+    let [migrate, _] = &mut waiting;
+    let ended = timeout(Duration::from_secs(60), migrate.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+}
+
+/// The first line of a log that tells of a wait, and the rest of the log.
+async fn told(process: &mut Child) -> (String, Lines<BufReader<ChildStderr>>) {
+    let log = process.stderr.take().unwrap();
+    let mut lines = BufReader::new(log).lines();
+    let mut so_far = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if line.contains("waits for whoever migrates") {
+            return (line, lines);
+        }
+        so_far.push_str(&line);
+    }
+    panic!("it waits for nobody: {so_far}");
 }
 
 /// How many migrations there are from one on.

@@ -7,9 +7,11 @@ use anklang_proto::anklang::winback::v1::{
     self as pb, CsvEncoding, CsvLanguage, CsvSeparator, WinbackTile as Tile,
 };
 use anklang_testkit::{Client, TestServer};
-use tonic::Status;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
 
 use super::desk::{open, open_in, shop, sql};
+use crate::imports_resumed::until_stopping;
 use crate::refused;
 
 /// The parts of an export, at most so many.
@@ -197,6 +199,22 @@ async fn what_comes_out_is_what_went_in() {
     refused::names(&status, &fields);
 }
 
+/// Makes so many cases.
+async fn many(server: &TestServer, count: usize) {
+    let make = format!(
+        "INSERT INTO customer (tenant_id, id, number, kind, last_name)
+         SELECT id, anklang_uuid7(), 'V' || lpad(n::text, 5, '0'), 'person', 'Viele'
+         FROM tenant, generate_series(1, {count}) n WHERE slug = 'linden';
+         INSERT INTO winback_case (tenant_id, id, customer_id, opened_on, opened_by, seen_by,
+             revenue_then, revenue_now, known_days, season, expected, actual, drop_amount,
+             drop_percent, last_order, currency, at_stake)
+         SELECT tenant_id, gen_random_uuid(), id, '2026-01-01', id, id, 1, 1, 1, 1, 1, 1, 1, 1,
+                '2026-01-01', 'EUR', nullif(substr(number, 2)::int % 10, 0)
+         FROM customer WHERE number LIKE 'V%'"
+    );
+    sql(server, &make).await;
+}
+
 #[tokio::test]
 async fn an_export_that_broke_off_goes_on() {
     const CASES: usize = 2_500;
@@ -205,18 +223,7 @@ async fn an_export_that_broke_off_goes_on() {
     let empty = pb::ExportWinbackCasesRequest::default();
     let only = parts(&client, empty.clone(), 9).await.unwrap();
     assert_eq!(only.len(), 1, "the headings alone");
-    let make = format!(
-        "INSERT INTO customer (tenant_id, id, number, kind, last_name)
-         SELECT id, anklang_uuid7(), 'V' || lpad(n::text, 5, '0'), 'person', 'Viele'
-         FROM tenant, generate_series(1, {CASES}) n WHERE slug = 'linden';
-         INSERT INTO winback_case (tenant_id, id, customer_id, opened_on, opened_by, seen_by,
-             revenue_then, revenue_now, known_days, season, expected, actual, drop_amount,
-             drop_percent, last_order, currency, at_stake)
-         SELECT tenant_id, gen_random_uuid(), id, '2026-01-01', id, id, 1, 1, 1, 1, 1, 1, 1, 1,
-                '2026-01-01', 'EUR', nullif(substr(number, 2)::int % 10, 0)
-         FROM customer WHERE number LIKE 'V%'"
-    );
-    sql(&server, &make).await;
+    many(&server, CASES).await;
     for order_by in [
         "",
         "customer",
@@ -272,4 +279,46 @@ async fn an_export_that_broke_off_goes_on() {
             refused::names(&parts(&client, other, 1).await.unwrap_err(), &["cursor"]);
         }
     }
+}
+
+#[tokio::test]
+async fn an_export_whose_server_stops_is_told_so_and_goes_on_at_the_next_one() {
+    let mut server = TestServer::start().await.unwrap();
+    let client = shop(&server).await;
+    many(&server, 5_500).await;
+    let request = pb::ExportWinbackCasesRequest::default();
+    let whole = parts(&client, request.clone(), 99).await.unwrap();
+    assert!(whole.len() >= 5, "{}", whole.len());
+    // Who takes little at a time has the server wait with what comes next.
+    let slow = Endpoint::try_from(format!("http://{}", server.addr)).unwrap();
+    let slow = slow.initial_stream_window_size(1_024).connect().await;
+    let slow = Client::over(slow.unwrap(), Some("linden"), None).unwrap();
+    let mut winback = slow.winback_cases();
+    let stream = winback.export_winback_cases(request.clone()).await;
+    let mut stream = stream.unwrap().into_inner();
+    let mut walked = vec![stream.message().await.unwrap().unwrap()];
+    server.signal("TERM").unwrap();
+    until_stopping(&server).await;
+    let status = loop {
+        match stream.message().await {
+            Ok(part) => walked.push(part.expect("it is not over")),
+            Err(status) => break status,
+        }
+    };
+    refused::is(&status, Code::Unavailable, "UNAVAILABLE");
+    assert!(walked.len() < whole.len(), "{}", walked.len());
+    assert_eq!(server.terminate().await.unwrap().code(), Some(0));
+    assert!(!server.log().contains("closing them"), "{}", server.log());
+
+    server.restart().await.unwrap();
+    let client = server.client("linden").await.unwrap();
+    let resumed = pb::ExportWinbackCasesRequest {
+        cursor: walked.last().unwrap().cursor.clone(),
+        ..request
+    };
+    walked.extend(parts(&client, resumed, 99).await.unwrap());
+    let text = |parts: &[pb::ExportWinbackCasesResponse]| -> Vec<u8> {
+        parts.iter().flat_map(|part| part.csv.to_vec()).collect()
+    };
+    assert_eq!(text(&walked), text(&whole));
 }

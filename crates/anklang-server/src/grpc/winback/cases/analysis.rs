@@ -16,14 +16,15 @@ use crate::accounts::Accounts;
 use crate::grpc::planning::contacts::word;
 use crate::grpc::wire::{date, money, rate};
 use crate::grpc::work_list::read::{group_by, max_groups, people, range, words};
-use crate::grpc::{ApiResult, caller, form};
+use crate::grpc::{ApiResult, caller_in_units, form};
 
 impl WinbackCasesApi {
     pub(super) async fn analyse(
         &self,
         request: Request<pb::AnalyseWinbackRequest>,
     ) -> ApiResult<pb::AnalyseWinbackResponse> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let mut violations = Violations::new();
         let v = &mut violations;
@@ -36,8 +37,13 @@ impl WinbackCasesApi {
         let limit = max_groups(v, request.max_groups);
         let (first, last) = form::complete(violations, days)?;
         // The planner shall see the values: a day is not a year.
-        let mut tx = self.app.store.begin_read(tenant.id).await?;
+        let mut tx = store.begin_read(tenant.id).await?;
         let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
+        // Who is bound sees no accounts, and which of these are hidden by others: no costs are known.
+        let prices = match tx.is_bound() {
+            true => Vec::new(),
+            false => prices(&self.app.accounts, tenant, &currency),
+        };
         let question = Question {
             first,
             last,
@@ -47,7 +53,7 @@ impl WinbackCasesApi {
             brands: &brands,
             groups: &groups,
             currency: &currency,
-            prices: &prices(&self.app.accounts, &tenant, &currency),
+            prices: &prices,
             limit,
         };
         let found = analysis::analyse(&mut tx, tenant.id, &question).await?;

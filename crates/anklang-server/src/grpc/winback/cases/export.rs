@@ -8,14 +8,13 @@ use anklang_store::Store;
 use anklang_store::tenant::Tenant;
 use anklang_store::winback::case;
 use chrono::{NaiveDate, Utc};
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::{Request, Status};
 
 use super::sheet::Sheet;
 use super::{WinbackCasesApi, read};
 use crate::grpc::listing::Listing;
-use crate::grpc::{ApiError, ApiResult, caller};
+use crate::grpc::{ApiError, ApiResult, caller, parts};
 
 /// The parts of an export.
 pub type Responses = BoxStream<'static, Result<pb::ExportWinbackCasesResponse, Status>>;
@@ -55,13 +54,13 @@ impl WinbackCasesApi {
             sheet,
             begins: request.cursor.is_empty(),
         };
-        let parts = stream::try_unfold(Some(export), |export| async {
+        let cases = stream::try_unfold(Some(export), |export| async {
             match export {
                 Some(export) => export.next().await.map_err(Status::from),
                 None => Ok(None),
             }
         });
-        Ok(parts.boxed())
+        Ok(parts::until_stopped(&self.app.stopping, cases))
     }
 }
 

@@ -11,7 +11,7 @@ use tonic::Request;
 use super::WinbackCasesApi;
 use super::read::tile_to_wire;
 use crate::grpc::wire::{money, timestamp};
-use crate::grpc::{ApiResult, caller};
+use crate::grpc::{ApiResult, caller_in_units};
 
 /// What changes are told of.
 const WEEK: TimeDelta = TimeDelta::days(7);
@@ -31,7 +31,8 @@ impl WinbackCasesApi {
         &self,
         request: Request<pb::GetWinbackTilesRequest>,
     ) -> ApiResult<pb::WinbackTiles> {
-        let tenant = caller(&self.app.store, &request).await?;
+        let caller = caller_in_units(&self.app.store, &request).await?;
+        let (tenant, store) = (&caller.tenant, &caller.store);
         let now = Utc::now();
         let since = now - WEEK;
         let at = Moments {
@@ -39,7 +40,7 @@ impl WinbackCasesApi {
             since,
             since_day: tenant.day(since),
         };
-        let mut tx = self.app.store.begin_read(tenant.id).await?;
+        let mut tx = store.begin_read(tenant.id).await?;
         let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
         let groups = tiles::groups(&mut tx, tenant.id, at, &currency).await?;
         tx.commit().await?;

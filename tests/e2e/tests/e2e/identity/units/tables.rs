@@ -106,6 +106,7 @@ const TABLES: &[(Shown, &[&str])] = &[
             "contact_generation",
             "dry_run",
             "erased_file",
+            "former_approval_policy",
             "handover_delivery",
             "handover_event",
             "launch_approval",

@@ -1,0 +1,73 @@
+//! Files and exports on their way, part by part.
+
+use futures::stream::{self, BoxStream, StreamExt};
+use futures::{FutureExt, Stream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::ApiError;
+
+/// The parts until the server stops: then there comes no further one, and the client is told to go on at another
+/// server, as long as there is a connection to say so. What has just come to its end has ended well.
+pub fn until_stopped<T: Send + 'static>(
+    stopping: &CancellationToken,
+    parts: impl Stream<Item = Result<T, Status>> + Send + 'static,
+) -> BoxStream<'static, Result<T, Status>> {
+    let stopping = stopping.clone();
+    let parts = stream::unfold(Some(parts.boxed()), move |parts| {
+        let stopping = stopping.clone();
+        async move {
+            let mut parts = parts?;
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => match parts.next().now_or_never() {
+                    Some(None) => None,
+                    _ => Some((Err(Status::from(stops())), None)),
+                },
+                part = parts.next() => part.map(|part| (part, Some(parts))),
+            }
+        }
+    });
+    parts.boxed()
+}
+
+/// What ends an answer in parts, or an import, when the server stops.
+pub fn stops() -> ApiError {
+    ApiError::Unavailable("the server stops; go on from what it has told last".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    /// What comes of endless parts when the server stops after the first two.
+    #[tokio::test]
+    async fn parts_end_when_the_server_stops() {
+        let stopping = CancellationToken::new();
+        let endless = stream::iter(0..).map(Ok);
+        let mut parts = until_stopped(&stopping, endless);
+        for wanted in 0..2 {
+            let part = parts.next().await.expect("a part").expect("no fault");
+            assert_eq!(part, wanted);
+        }
+        stopping.cancel();
+        let status = parts.next().await.expect("an end").expect_err("it stops");
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(parts.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_told_and_what_is_over_is_over() {
+        let stopping = CancellationToken::new();
+        let mut silent = until_stopped(&stopping, stream::pending::<Result<(), Status>>());
+        let mut whole = until_stopped(&stopping, stream::iter([Ok(1)]));
+        assert!(silent.next().now_or_never().is_none());
+        assert_eq!(whole.next().await.expect("a part").expect("no fault"), 1);
+        stopping.cancel();
+        let status = silent.next().await.expect("an end").expect_err("it stops");
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(whole.next().await.is_none());
+    }
+}
