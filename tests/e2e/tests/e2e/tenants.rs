@@ -43,7 +43,7 @@ const LISTS: [&str; 24] = [
 ];
 
 /// Methods that name nothing of a tenant, or that have a test of their own here.
-const OTHERS: [&str; 36] = [
+const OTHERS: [&str; 37] = [
     "anklang.audit.v1.AuditService/ExportAuditEntries",
     "anklang.audit.v1.AuditService/GetAuditHead",
     "anklang.campaigns.v1.CampaignService/LaunchCampaign",
@@ -59,6 +59,7 @@ const OTHERS: [&str; 36] = [
     "anklang.customers.v1.CustomerService/CreateSuppression",
     "anklang.handover.v1.WebhookService/CreateWebhook",
     "anklang.imports.v1.ImportService/Import",
+    "anklang.imports.v1.ImportService/ImportRows",
     "anklang.offers.v1.OfferService/GetCockpit",
     "anklang.planning.v1.PlannedContactService/GeneratePlannedContacts",
     "anklang.offers.v1.OfferService/GetOfferNumberRange",
