@@ -9,9 +9,16 @@ pub struct Violation {
     pub reason: String,
 }
 
-/// Collects violations; `finish` turns them into a result.
+/// The most that are kept: more of them help nobody, and inputs may have millions.
+const KEPT: usize = 1_000;
+
+/// Collects violations; `finish` turns them into a result. Of more than a thousand the first are kept, and the others
+/// counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    kept: Vec<Violation>,
+    others: usize,
+}
 
 impl Violations {
     /// None so far.
@@ -21,7 +28,11 @@ impl Violations {
 
     /// Adds one.
     pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.0.push(Violation {
+        if self.kept.len() >= KEPT {
+            self.others += 1;
+            return;
+        }
+        self.kept.push(Violation {
             field: field.into(),
             reason: reason.into(),
         });
@@ -38,25 +49,30 @@ impl Violations {
 
     /// Adds all of another collection, its paths prefixed with `prefix` (which brings its own dot).
     pub fn extend_under(&mut self, prefix: &str, other: Violations) {
-        self.0.extend(other.0.into_iter().map(|v| Violation {
-            field: format!("{prefix}{}", v.field),
-            reason: v.reason,
-        }));
+        for Violation { field, reason } in other.kept {
+            self.add(format!("{prefix}{field}"), reason);
+        }
+        self.others += other.others;
     }
 
     /// True when nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
-    /// All of them, in the order of finding.
+    /// How many there are, also of those that are not kept.
+    pub fn count(&self) -> usize {
+        self.kept.len() + self.others
+    }
+
+    /// Those that are kept, in the order of finding.
     pub fn into_vec(self) -> Vec<Violation> {
-        self.0
+        self.kept
     }
 
-    /// All of them, in the order of finding.
+    /// Those that are kept, in the order of finding.
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
-        self.0.iter()
+        self.kept.iter()
     }
 
     /// `Ok(value)` when nothing is wrong, else all violations.
@@ -71,14 +87,38 @@ impl Violations {
 
 impl std::fmt::Display for Violations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (i, v) in self.0.iter().enumerate() {
+        for (i, v) in self.kept.iter().enumerate() {
             if i > 0 {
                 f.write_str("; ")?;
             }
             write!(f, "{}: {}", v.field, v.reason)?;
         }
-        Ok(())
+        match self.others {
+            0 => Ok(()),
+            others => write!(f, "; and {others} more"),
+        }
     }
 }
 
 impl std::error::Error for Violations {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_the_first_are_kept_and_all_are_counted() {
+        let mut inner = Violations::new();
+        for i in 0..5_000 {
+            inner.add(format!("[{i}]"), "is wrong");
+        }
+        let mut outer = Violations::new();
+        outer.add("first", "is wrong");
+        outer.extend_under("list", inner);
+        assert_eq!(outer.count(), 5_001);
+        assert!(outer.to_string().ends_with("; and 4001 more"));
+        let kept = outer.into_vec();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept[1].field, "list[0]");
+    }
+}

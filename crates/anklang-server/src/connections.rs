@@ -1,7 +1,9 @@
 //! Connections: how many, how fast they must begin, and how long they stay.
 //!
 //! # Guarantees
-//! - More than there are places for are closed when they come; those that are there go on.
+//! - More than there are places for do not take calls; those that are there go on. A few of them are told how the
+//!   server is, so that probes do not find it dead because it has much to do; others are closed when they come.
+//! - The process has files left for everything else (`OTHER_FILES`), also while many shake hands.
 //! - Whoever connects and says nothing, or says it byte by byte, is sent away: by HTTP/1.1 the whole head of the first
 //!   request is waited for only so long, by HTTP/2 the beginning of the connection. After that a connection may be
 //!   idle, as clients keep theirs: by HTTP/1.1 for `IDLE`, until the head of the next request is there; by HTTP/2
@@ -23,6 +25,7 @@ use axum::serve::Listener;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
@@ -45,21 +48,60 @@ const IDLE: Duration = Duration::from_secs(75);
 /// Files that the process keeps for all but callers: the database, plugins, webhooks, documents.
 const OTHER_FILES: usize = 512;
 
+/// The most TLS handshakes at the same time.
+const HANDSHAKES: usize = 1_024;
+
+/// Connections beyond those that take calls, on which the server tells how it is.
+const SPARE: usize = 32;
+
+/// How long those take calls, and how long they last.
+const SPARE_AGE: Duration = Duration::from_secs(1);
+const SPARE_TIME: Duration = Duration::from_secs(5);
+
+/// The most of an answer that HTTP/2 keeps of each stream while the network does not take it.
+const SEND_BUFFER: usize = 64 * 1_024;
+
 /// What answers, and knows whom a connection is with.
 type Calls = AddExtension<Router, ConnectInfo<Peer>>;
 
+/// What answers, by whether there is a place.
+pub struct Rooms {
+    /// Calls.
+    pub calls: Router,
+    /// What comes over a connection that is one too many.
+    pub full: Router,
+}
+
+/// Lets the process open as many files as it may let itself: what it begins with is often far less.
+pub fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}
+
+/// So many TLS handshakes at the same time, each an open file.
+pub fn handshakes() -> usize {
+    open_files().map_or(HANDSHAKES, |files| (files / 8).min(HANDSHAKES))
+}
+
 /// Serves whoever connects until `stop`, and then those who are there until their calls have ended. Dropped, it ends
-/// them all.
+/// them all. The listener has so many handshakes besides.
 pub async fn serve<L>(
     mut listener: L,
-    router: Router,
+    rooms: Rooms,
     config: ConnectionsConfig,
+    handshakes: usize,
     stop: CancellationToken,
 ) where
     L: Listener<Io: Shown, Addr: Debug>,
 {
     let builder = builder(&config);
-    let places = Arc::new(Semaphore::new(places(config.connections)));
+    let places = Arc::new(Semaphore::new(places(config.connections, handshakes)));
+    let spare = Arc::new(Semaphore::new(SPARE));
     let open = TaskTracker::new();
     let left = CancellationToken::new();
     let _ends_with_this = left.clone().drop_guard();
@@ -68,10 +110,16 @@ pub async fn serve<L>(
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let free = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        let (place, router, age, time) = if let Some(place) = free(&places) {
+            (place, &rooms.calls, config.age.map(about), None)
+        } else {
             tracing::debug!(?addr, "as many connections are open as may be");
             meters::connection_refused("full");
-            continue;
+            let Some(place) = free(&spare) else {
+                continue;
+            };
+            (place, &rooms.full, Some(SPARE_AGE), Some(SPARE_TIME))
         };
         let opened = Open::new(place);
         let calls = Extension(ConnectInfo(io.peer())).layer(router.clone());
@@ -79,7 +127,8 @@ pub async fn serve<L>(
             builder: builder.clone(),
             calls,
             begin: config.header_time,
-            age: config.age.map(about),
+            age,
+            time,
             stop: stop.clone(),
         };
         let left = left.clone();
@@ -107,17 +156,18 @@ fn builder(config: &ConnectionsConfig) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.streams)
         .max_header_list_size(config.header_bytes)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(config.ping)
         .keep_alive_timeout(config.pong);
     builder
 }
 
-/// As many as are wanted, and as the process may have files open for.
-fn places(wanted: usize) -> usize {
+/// As many as are wanted, and as the process may have files open for besides so many handshakes.
+fn places(wanted: usize, handshakes: usize) -> usize {
     let Some(files) = open_files() else {
         return wanted;
     };
-    let fit = files.saturating_sub(OTHER_FILES).max(files / 2);
+    let fit = fitting(files, handshakes);
     if fit < wanted {
         tracing::warn!(
             connections = fit,
@@ -128,12 +178,16 @@ fn places(wanted: usize) -> usize {
     wanted.min(fit)
 }
 
-/// So many files the process may have open; `None` when there is no limit, or it is not known.
+/// So many connections fit into so many files.
+fn fitting(files: usize, handshakes: usize) -> usize {
+    let callers = files.saturating_sub(OTHER_FILES).max(files / 2);
+    callers.saturating_sub(handshakes + SPARE).max(1)
+}
+
+/// So many files the process may have open; `None` when there is no limit.
 fn open_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let mut lines = limits.lines();
-    let soft = lines.find_map(|line| line.strip_prefix("Max open files"))?;
-    soft.split_whitespace().next()?.parse().ok()
+    let soft = getrlimit(Resource::Nofile).current?;
+    usize::try_from(soft).ok()
 }
 
 /// That age and up to a tenth more: who came together does not come together again.
@@ -169,6 +223,8 @@ struct Connection {
     begin: Duration,
     /// How long it is let be.
     age: Option<Duration>,
+    /// When it ends, with its calls.
+    time: Option<Duration>,
     stop: CancellationToken,
 }
 
@@ -183,6 +239,7 @@ impl Connection {
             calls,
             begin,
             age,
+            time,
             stop,
         } = self;
         let (told, begun) = oneshot::channel();
@@ -200,9 +257,11 @@ impl Connection {
                 () = stop.cancelled() => {}
             }
         });
+        let mut is_over = pin!(sleep(time.unwrap_or_default()));
         let mut ends = false;
         loop {
             tokio::select! {
+                () = &mut is_over, if time.is_some() => return,
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection");
@@ -273,6 +332,17 @@ mod tests {
     }
 
     #[test]
+    fn files_are_left_for_all_else_while_many_shake_hands() {
+        for files in [64, 256, 1_024, 2_048, 1_048_576] {
+            let handshakes = (files / 8).min(HANDSHAKES);
+            let callers = fitting(files, handshakes) + handshakes + SPARE;
+            let left = files.saturating_sub(callers);
+            assert!(left >= OTHER_FILES.min(files / 4), "{files}: {left}");
+        }
+        assert_eq!(fitting(1_024, 128), 1_024 - 512 - 128 - SPARE);
+    }
+
+    #[test]
     fn a_connection_has_begun_with_its_first_head_or_the_preface() {
         for (first, rest) in [
             ("PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"),
@@ -303,7 +373,17 @@ mod tests {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("a port");
-        let serving = serve(listener, router, config.incoming, CancellationToken::new());
+        let rooms = Rooms {
+            full: router.clone(),
+            calls: router,
+        };
+        let serving = serve(
+            listener,
+            rooms,
+            config.incoming,
+            0,
+            CancellationToken::new(),
+        );
         let serving = tokio::spawn(serving);
         let mut client = TcpStream::connect(addr).await.expect("it listens");
         let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";

@@ -7,14 +7,17 @@
 //!   when to try again. A refusal has changed nothing.
 //! - Tenants have places of their own, and only tenants that there are: names that somebody makes up share those
 //!   of one tenant, so that memory is bounded. Reflection is among them.
+//! - A call's place of all tenants and that of its own are free at the same time.
+//! - Answers that nobody takes are counted in bytes, wherever they wait (`limits/untaken.rs`).
 //! - After its deadline a call does not go on, and neither does its statement (`anklang_store::call`).
 //! - Health is told however much there is to do: it has places of its own.
 //!
 //! # Trade-offs
 //! Places and rates are those of one server, not of all: counting over all of them would cost each call a round
 //! trip. A stream holds its place until its end was taken, so that a tenant that does not read uses up its own. What
-//! gives one answer gives its place back with it: the answer is in memory, and HTTP/2 may let it lie there for as
-//! long as the client likes.
+//! gives one answer gives its place back with it: the answer is in memory, where it may lie until it is late, and as
+//! long as a tenant's answers are too many there its calls are refused before they begin. What is under way then is
+//! answered, so that no more lies there than that and what so many calls give.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -24,21 +27,24 @@ use std::time::{Duration, Instant};
 use anklang_store::{Store, tenant};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tonic::Status;
 
 use crate::auth::{Needs, Principal, needs};
 use crate::config::{AtOnce, LimitsConfig};
-use crate::grpc::error::{ApiError, Exhausted};
+use crate::grpc::error::{self, ApiError, Exhausted};
 use crate::grpc::mask::POOL;
 use crate::grpc::{ApiResult, TENANT_KEY};
 use crate::telemetry::meters;
 use held::held;
+use places::Places;
+use untaken::Untaken;
 
 /// So many ask at the same time how the server is, and so many are told when that changes.
 const HEALTH: AtOnce = AtOnce {
@@ -126,6 +132,7 @@ struct Inner {
     all: Places,
     health: Places,
     of_each: AtOnce,
+    untaken_of_each: usize,
     /// By the tenant's slug; "" for what names none.
     rate: Option<DefaultKeyedRateLimiter<Arc<str>>>,
     /// Tenants that have called, by slug.
@@ -140,6 +147,8 @@ struct Inner {
 impl Limits {
     /// As the settings say.
     pub fn new(config: &LimitsConfig, store: Store) -> Self {
+        let untaken = Untaken::new(config.untaken_in_total, None);
+        let of_one = Untaken::new(config.untaken_of_each, Some(&untaken));
         let rate = NonZeroU32::new(config.requests_per_second).map(|rate| {
             let burst = NonZeroU32::new(config.burst).unwrap_or(rate);
             RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
@@ -147,25 +156,27 @@ impl Limits {
         Limits(Arc::new(Inner {
             store,
             longest_call: config.longest_call,
-            all: Places::new(config.in_total),
-            health: Places::new(HEALTH),
+            all: Places::new(config.in_total, untaken),
+            // Its answers are small, and not refused.
+            health: Places::new(HEALTH, Untaken::new(usize::MAX, None)),
             of_each: config.of_each,
+            untaken_of_each: config.untaken_of_each,
             rate,
             tenants: Mutex::default(),
             looked_up: Semaphore::new(LOOKED_UP),
-            nobodys: Places::new(config.of_each),
+            nobodys: Places::new(config.of_each, of_one),
             nobody: "".into(),
         }))
     }
 }
 
 impl Inner {
-    /// A place for a call of a tenant.
+    /// A place for a call of a tenant, and where its answer is counted.
     async fn place(
         &self,
         slug: Option<Arc<str>>,
         length: Length,
-    ) -> ApiResult<OwnedSemaphorePermit> {
+    ) -> ApiResult<(OwnedSemaphorePermit, Arc<Untaken>)> {
         let places = match slug {
             Some(slug) => self.of(&slug).await?.map(|places| (slug, places)),
             None => None,
@@ -176,11 +187,18 @@ impl Inner {
             None => (&self.nobody, &self.nobodys),
         };
         self.pace(payer)?;
+        if places.untaken.is_full() {
+            return Err(Exhausted::Answers.into());
+        }
+        if self.all.untaken.is_full() {
+            return Err(ApiError::Overloaded);
+        }
         let exhausted = match length {
             Length::Short => Exhausted::Calls,
             Length::Waiting | Length::Stream => Exhausted::Streams,
         };
-        places.take(length).ok_or(exhausted.into())
+        let place = places.take(length).ok_or(exhausted)?;
+        Ok((place, Arc::clone(&places.untaken)))
     }
 
     /// The places of a tenant, if it is one.
@@ -193,7 +211,8 @@ impl Inner {
         if tenant::by_slug(&self.store, slug).await?.is_none() {
             return Ok(None);
         }
-        let new = || Places::new(self.of_each);
+        let untaken = || Untaken::new(self.untaken_of_each, Some(&self.all.untaken));
+        let new = || Places::new(self.of_each, untaken());
         let mut tenants = self.tenants();
         Ok(Some(
             tenants.entry(Arc::clone(slug)).or_insert_with(new).clone(),
@@ -219,31 +238,6 @@ impl Inner {
     }
 }
 
-/// Places for calls that are under way at the same time.
-#[derive(Clone)]
-struct Places {
-    calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-}
-
-impl Places {
-    fn new(of: AtOnce) -> Self {
-        Places {
-            calls: Arc::new(Semaphore::new(of.calls)),
-            streams: Arc::new(Semaphore::new(of.streams)),
-        }
-    }
-
-    /// One of them, if there is one now.
-    fn take(&self, length: Length) -> Option<OwnedSemaphorePermit> {
-        let places = match length {
-            Length::Short => &self.calls,
-            Length::Waiting | Length::Stream => &self.streams,
-        };
-        Arc::clone(places).try_acquire_owned().ok()
-    }
-}
-
 /// A call under way, as metrics count it.
 struct Running {
     kind: &'static str,
@@ -261,6 +255,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         meters::calls_in_flight(self.kind, -1);
     }
+}
+
+/// A call's place among those of all, for whoever lets go of it last.
+#[derive(Clone)]
+struct InTotal {
+    _running: Arc<Option<Running>>,
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 /// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
@@ -292,6 +293,11 @@ pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next
         return refuse(ApiError::Overloaded);
     };
     let running = (needs != Needs::Health).then(|| Running::begin(length));
+    let in_total = InTotal {
+        _running: Arc::new(running),
+        _place: Arc::new(place),
+    };
+    request.extensions_mut().insert(in_total.clone());
     let given = timeout(request.headers());
     let longest = match (needs, length) {
         (Needs::Reflection, _) => Some(REFLECTION_STREAM),
@@ -302,32 +308,62 @@ pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next
     let time = given.into_iter().chain(longest).min();
     let deadline = time.and_then(|time| Instant::now().checked_add(time));
     request.extensions_mut().insert(Deadline(deadline));
-    let deadline = deadline.map(tokio::time::Instant::from_std);
     let response = match deadline {
         None => next.run(request).await,
-        Some(deadline) => match timeout_at(deadline, next.run(request)).await {
+        Some(deadline) => match timeout_at(deadline.into(), next.run(request)).await {
             Ok(response) => response,
-            Err(_) => return Status::from(ApiError::DeadlineExceeded).into_http(),
+            Err(_) => Status::from(ApiError::DeadlineExceeded).into_http(),
         },
     };
-    // An answer that is made in time may be taken later.
-    held(response, length, deadline, (running, place))
+    // A stream has it as well, and keeps it.
+    drop(in_total);
+    response
 }
 
 /// Refuses what is more than the server takes of a tenant: a middleware of axum, behind the one that looks who
-/// calls.
-pub async fn admit(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+/// calls. What it lets in has an answer that is counted, and that ends.
+pub async fn admit(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
+    let in_total = request.extensions_mut().remove::<InTotal>();
+    let deadline = request.extensions().get::<Deadline>().copied();
     let path = request.uri().path();
-    let slug = match needs(path) {
-        Needs::Health => return next.run(request).await,
-        // It is of no tenant, whichever it names.
-        Needs::Reflection => None,
+    let (needs, length) = (needs(path), length(path));
+    let slug = match needs {
+        // They are of no tenant, whichever they name.
+        Needs::Health | Needs::Reflection => None,
         _ => slug(&request),
     };
-    let length = length(path);
-    match limits.0.place(slug, length).await {
-        Ok(place) => held(next.run(request).await, length, None, place),
-        Err(error) => refuse(error),
+    let (place, untaken) = match needs {
+        Needs::Health => (None, Arc::clone(&limits.0.health.untaken)),
+        _ => match limits.0.place(slug, length).await {
+            Ok((place, untaken)) => (Some(place), untaken),
+            Err(error) => return refuse(error),
+        },
+    };
+    let mut response = next.run(request).await;
+    error::complete(response.headers_mut());
+    match length {
+        Length::Stream => {
+            let until = deadline.and_then(|deadline| deadline.0);
+            held(response, until, (in_total, place), &untaken)
+        }
+        // An answer that is made in time may be taken later, if not at any time.
+        Length::Short | Length::Waiting => {
+            let until = Instant::now().checked_add(limits.0.longest_call);
+            held(response, until, (), &untaken)
+        }
+    }
+}
+
+/// Tells nothing but how the server is: a middleware of axum for connections that are too many.
+pub async fn health_alone(request: Request, next: Next) -> Response {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match needs(request.uri().path()) {
+        Needs::Health => next.run(request).await,
+        _ if kind == "application/grpc" || kind.starts_with("application/grpc+") => {
+            refuse(ApiError::Overloaded)
+        }
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
@@ -347,11 +383,14 @@ fn refuse(error: ApiError) -> Response {
         ApiError::Exhausted(Exhausted::Rate(_)) => meters::call_refused("rate"),
         ApiError::Exhausted(Exhausted::Calls) => meters::call_refused("calls"),
         ApiError::Exhausted(Exhausted::Streams) => meters::call_refused("streams"),
+        ApiError::Exhausted(Exhausted::Answers) => meters::call_refused("answers"),
         _ => {}
     }
     Status::from(error).into_http()
 }
 
 mod held;
+mod places;
 #[cfg(test)]
 mod tests;
+mod untaken;

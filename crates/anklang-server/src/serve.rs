@@ -56,6 +56,7 @@ pub enum StartError {
 
 /// Opens everything. TLS, who may call and accounts first: their settings are checked before anything is touched.
 pub async fn open(config: Config) -> Result<App, StartError> {
+    connections::allow_open_files();
     for setting in config.maybe_plain() {
         tracing::warn!(
             setting,
@@ -193,6 +194,10 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     report_health(&app, &health).await;
     let watching = tokio::spawn(watch_health(app.clone(), health, ending.clone()));
     let router = routes(&app, health_service)?;
+    let rooms = connections::Rooms {
+        full: router.clone().layer(from_fn(limits::health_alone)),
+        calls: router,
+    };
     tracing::info!(addr = %listener.local_addr()?, tls = app.tls.is_some(), "serving");
 
     // A small answer must not wait until the client has acknowledged its headers (Nagle).
@@ -205,10 +210,11 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
     let mut serving = match &app.tls {
         Some(tls) => {
             workers.spawn(reload::follow(tls.clone(), stop.clone()));
-            let listener = tls.listen(listener, config.header_time);
-            connections::serve(listener, router, config, stop.clone()).boxed()
+            let handshakes = connections::handshakes();
+            let listener = tls.listen(listener, config.header_time, handshakes);
+            connections::serve(listener, rooms, config, handshakes, stop.clone()).boxed()
         }
-        None => connections::serve(listener, router, config, stop.clone()).boxed(),
+        None => connections::serve(listener, rooms, config, 0, stop.clone()).boxed(),
     };
     let told = async {
         ending.cancelled().await;
@@ -334,9 +340,10 @@ async fn watch_health(
 }
 
 macro_rules! services {
-    ($($server:path => $api:expr),+ $(,)?) => {{
+    ($most:expr; $($server:path => $api:expr),+ $(,)?) => {{
         let mut routes = Routes::default();
         $(routes = routes.add_service(<$server>::new($api)
+            .max_decoding_message_size($most)
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
             .send_compressed(tonic::codec::CompressionEncoding::Gzip));)+
         routes
@@ -390,10 +397,11 @@ fn routes(
 
 fn api_routes(app: &App) -> anyhow::Result<Routes> {
     use proto::anklang as pb;
+    let most = app.config.limits.message_bytes;
     let store = || app.store.clone();
     let keys = || Arc::clone(&app.keys);
     let app = || app.clone();
-    let routes = services! {
+    let routes = services! { most;
         pb::audit::v1::audit_service_server::AuditServiceServer<_> => grpc::audit::AuditApi { app: app() },
         pb::brands::v1::brand_service_server::BrandServiceServer<_> => grpc::brands::BrandsApi::new(store(), keys()),
         pb::products::v1::product_service_server::ProductServiceServer<_> => grpc::products::ProductsApi::new(store(), keys()),

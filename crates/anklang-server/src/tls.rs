@@ -69,12 +69,12 @@ impl Tls {
         }))
     }
 
-    /// Speaks TLS with whoever connects; a handshake may take so long.
-    pub fn listen<L>(&self, listener: L, patience: Duration) -> TlsListener<L>
+    /// Speaks TLS with whoever connects; a handshake may take so long, and so many are under way at the same time.
+    pub fn listen<L>(&self, listener: L, patience: Duration, at_once: usize) -> TlsListener<L>
     where
         L: Listener<Addr: Debug + 'static>,
     {
-        TlsListener::new(listener, self.current.subscribe(), patience)
+        TlsListener::new(listener, self.current.subscribe(), patience, at_once)
     }
 }
 

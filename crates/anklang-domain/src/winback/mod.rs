@@ -49,7 +49,9 @@ pub use optimise::FitStatistics;
 pub use purchases::{PurchaseGroup, Purchases, group_purchases};
 pub use recovery::{FEW_CUSTOMERS, NoRecovered, Recovered, RevenueGroup, recovered};
 pub use season::{LEAST_WEEKS, SeasonError, SeasonIndex};
-pub use settings::{Comparison, DetectionSettings, Exclusion, MOST_MONEY, Periods, SEASON_DAYS};
+pub use settings::{
+    Comparison, DetectionSettings, Exclusion, MOST_EXCLUSIONS, MOST_MONEY, Periods, SEASON_DAYS,
+};
 pub use stake::{Outlook, YEAR_WEEKS, outlook};
 pub use tenant::{Links, Settings};
 pub use variables::{

@@ -20,7 +20,8 @@ pub const MOST_MONEY: Decimal = Decimal::from_parts(1_316_134_912, 2_328, 0, fal
 pub const SEASON_DAYS: u32 = 364;
 
 const MOST_GROUPS: usize = 1_000;
-const MOST_EXCLUSIONS: usize = 50;
+/// The most exclusions.
+pub const MOST_EXCLUSIONS: usize = 50;
 const MOST_GROUP_LENGTH: usize = 64;
 const MOST_NAME_LENGTH: usize = 100;
 
@@ -164,7 +165,7 @@ impl DetectionSettings {
             if groups.len() > MOST_GROUPS {
                 violations.add(field, format!("must be at most {MOST_GROUPS}"));
             }
-            for (i, group) in groups.iter().enumerate() {
+            for (i, group) in groups.iter().take(MOST_GROUPS).enumerate() {
                 let field = format!("{field}[{i}]");
                 if group.is_empty() || group.chars().count() > MOST_GROUP_LENGTH {
                     let why = format!("must have 1 to {MOST_GROUP_LENGTH} characters");
@@ -181,7 +182,7 @@ impl DetectionSettings {
             violations.add("exclusions", format!("must be at most {MOST_EXCLUSIONS}"));
         }
         let mut seen = BTreeSet::new();
-        for (i, exclusion) in self.exclusions.iter().enumerate() {
+        for (i, exclusion) in self.exclusions.iter().take(MOST_EXCLUSIONS).enumerate() {
             let field = format!("exclusions[{i}].name");
             let length = exclusion.name.chars().count();
             if exclusion.name.trim().is_empty() || length > MOST_NAME_LENGTH {

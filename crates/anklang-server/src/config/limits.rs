@@ -46,6 +46,12 @@ pub struct LimitsConfig {
     pub of_each: AtOnce,
     /// Of all tenants together.
     pub in_total: AtOnce,
+    /// Bytes of answers that lie in memory because nobody has taken them: of each tenant.
+    pub untaken_of_each: usize,
+    /// The same of all tenants together.
+    pub untaken_in_total: usize,
+    /// The most bytes of a message of a request.
+    pub message_bytes: usize,
     /// How long a call may take that is no stream.
     pub longest_call: Duration,
 }
@@ -66,11 +72,16 @@ impl Reader {
         let streams = whole("streams", 1..=1_000_000);
         let all_calls = whole("total_concurrent_requests", 1..=1_000_000);
         let all_streams = whole("total_streams", 1..=1_000_000);
+        let untaken = whole("untaken_bytes", 1 << 20..=1 << 40);
+        let all_untaken = whole("total_untaken_bytes", 1 << 20..=1 << 40);
+        // A part of an import has a MiB and what is around it.
+        let message_bytes = whole("message_bytes", 2 << 20..=64 << 20);
         let longest_call = whole("longest_call_seconds", 1..=86_400);
         let mut fits = true;
         for (one, all, key) in [
             (calls, all_calls, "concurrent_requests"),
             (streams, all_streams, "streams"),
+            (untaken, all_untaken, "untaken_bytes"),
         ] {
             if one.zip(all).is_some_and(|(one, all)| one > all) {
                 let why = format!("of one tenant must not be more than total_{key}");
@@ -101,6 +112,9 @@ impl Reader {
                 calls: size(all_calls?)?,
                 streams: size(all_streams?)?,
             },
+            untaken_of_each: size(untaken?)?,
+            untaken_in_total: size(all_untaken?)?,
+            message_bytes: size(message_bytes?)?,
             longest_call: Duration::from_secs(longest_call?),
         };
         fits.then_some((connections, limits))

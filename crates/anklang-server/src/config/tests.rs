@@ -177,6 +177,8 @@ fn all_faults_are_reported_at_once() {
         requests_per_second = -1
         concurrent_requests = 2000
         longest_call_seconds = 'long'
+        message_bytes = 1000000
+        untaken_bytes = 1073741824
         calls = 1
         [server.tls]
         certificate = 'server.pem'
@@ -255,6 +257,8 @@ fn all_faults_are_reported_at_once() {
         "server.limits.requests_per_second",
         "server.limits.concurrent_requests",
         "server.limits.longest_call_seconds",
+        "server.limits.message_bytes",
+        "server.limits.untaken_bytes",
         "server.limits.calls",
         "server.tls.certificate",
         "server.tls.require_client_certificate",
@@ -305,7 +309,7 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 61, "{found:?}");
+    assert_eq!(fields.len(), 63, "{found:?}");
 }
 
 #[test]

@@ -206,8 +206,8 @@ fn row(contract: pb::Contract, violations: &mut Violations) -> Option<ContractRo
 fn items(contract: &mut pb::Contract, violations: &mut Violations) -> Vec<ContractItemRow> {
     let items = std::mem::take(&mut contract.items);
     form::at_most(violations, "contract.items", items.len(), MAX_ITEMS);
-    let mut rows = Vec::with_capacity(items.len());
-    for (i, item) in items.into_iter().enumerate() {
+    let mut rows = Vec::new();
+    for (i, item) in items.into_iter().take(MAX_ITEMS).enumerate() {
         let prefix = format!("contract.items[{i}].");
         let row: Option<ContractItemRow> = Form::new(prefix, ITEM_NAMES, violations)
             .text("contract_number", &contract.number)

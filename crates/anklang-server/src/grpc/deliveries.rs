@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::deed::Asked;
+use super::form;
 use super::listing::Listing;
 use super::webhooks::{load, webhook_id};
 use super::{ApiError, ApiResult, Change, caller, reply, tagged, wire};
@@ -174,7 +175,8 @@ fn read_filter(request: &pb::ListDeliveriesRequest, violations: &mut Violations)
             .check("offer", name::parse(&request.offer, ["offers"]))
             .map(|[number]| number);
     }
-    for (i, wanted) in request.states.iter().enumerate() {
+    form::at_most(violations, "states", request.states.len(), STATES.len());
+    for (i, wanted) in request.states.iter().take(STATES.len()).enumerate() {
         let found = pb::DeliveryState::try_from(*wanted)
             .ok()
             .and_then(|wanted| STATES.iter().find(|(state, _)| *state == wanted));

@@ -69,6 +69,12 @@ pub enum ApiError {
     /// The tenant asks for more than one server gives it.
     #[error("{0}")]
     Exhausted(#[from] Exhausted),
+    /// A message of the request is larger than the server takes; holds what gRPC says about it.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A message of the request is none; holds what gRPC says about it.
+    #[error("{0}")]
+    Malformed(String),
     /// The server has as much to do as it takes.
     #[error("the server has as many calls under way as it takes")]
     Overloaded,
@@ -134,6 +140,11 @@ pub enum Exhausted {
     /// Places for streams and calls that wait.
     #[error("the tenant has as many streams open as this server takes of one")]
     Streams,
+    /// Memory for answers that are on their way.
+    #[error(
+        "the tenant's clients do not take their answers: as many wait as this server keeps of one"
+    )]
+    Answers,
 }
 
 impl ApiError {
@@ -217,12 +228,22 @@ impl From<ApiError> for Status {
             ApiError::Exhausted(what) => {
                 let (reason, again) = match what {
                     Exhausted::Rate(again) => (ErrorReason::RateLimited, again),
-                    Exhausted::Calls | Exhausted::Streams => {
+                    Exhausted::Calls | Exhausted::Streams | Exhausted::Answers => {
                         (ErrorReason::TooManyCalls, RETRY_AFTER)
                     }
                 };
                 again_after(Code::ResourceExhausted, reason, what.to_string(), again)
             }
+            ApiError::TooLarge(why) => Status::with_error_details(
+                Code::OutOfRange,
+                format!("the request is too large: {}", short(why)),
+                info(ErrorReason::TooLarge, []),
+            ),
+            ApiError::Malformed(why) => Status::with_error_details(
+                Code::InvalidArgument,
+                format!("the request is none: {}", short(why)),
+                info(ErrorReason::InvalidArgument, []),
+            ),
             ApiError::Overloaded => {
                 let message = "the server has as many calls under way as it takes".to_owned();
                 let reason = ErrorReason::Overloaded;
@@ -241,6 +262,23 @@ impl From<ApiError> for Status {
             ApiError::Store(error) => internal(&error),
             ApiError::Internal(message) => internal(&message),
         }
+    }
+}
+
+/// Says in our words what gRPC itself has refused, which is a message that it cannot read: what handlers refuse has
+/// details. Of an answer's headers or trailers.
+pub fn complete(headers: &mut HeaderMap) {
+    let code = headers.get("grpc-status");
+    let make: fn(String) -> ApiError = match code.map(|code| Code::from_bytes(code.as_bytes())) {
+        // The second is about what comes out of a compressed one.
+        Some(Code::OutOfRange | Code::ResourceExhausted) => ApiError::TooLarge,
+        Some(Code::Internal) => ApiError::Malformed,
+        _ => return,
+    };
+    if !headers.contains_key("grpc-status-details-bin")
+        && let Some(status) = Status::from_header_map(headers)
+    {
+        headers.extend(make(status.message().to_owned()).trailers());
     }
 }
 
@@ -266,10 +304,11 @@ fn permission_denied(denied: Denied) -> Status {
 }
 
 fn invalid(violations: Violations) -> Status {
+    let count = violations.count();
     let all = violations.into_vec();
     let mut message: String = match &all[..] {
         [one] => format!("{}: {}", one.field, one.reason),
-        many => format!("{} fields are wrong", many.len()),
+        _ => format!("{count} fields are wrong"),
     };
     message.truncate(message.floor_char_boundary(500));
     let mut details = info(ErrorReason::InvalidArgument, []);

@@ -502,7 +502,10 @@ fn read_more_filters(
         .valid_until_max_date
         .as_ref()
         .and_then(|day| violations.check("valid_until_max_date", wire::naive_date(day)));
-    for (i, code) in request.reject_reason_codes.iter().enumerate() {
+    // Each of them, and none.
+    let (codes, most) = (&request.reject_reason_codes, REJECT_REASONS.len() + 1);
+    form::at_most(violations, "reject_reason_codes", codes.len(), most);
+    for (i, code) in codes.iter().take(most).enumerate() {
         let field = format!("reject_reason_codes[{i}]");
         let read = violations.check(field, read_reject_reason(*code));
         filter.reject_reasons.extend(read);

@@ -257,8 +257,8 @@ fn from_proto(mut order: pb::Order, violations: &mut Violations) -> Option<Order
 fn lines(order: &mut pb::Order, violations: &mut Violations) -> Vec<OrderLineRow> {
     let lines = std::mem::take(&mut order.lines);
     form::at_most(violations, "order.lines", lines.len(), MAX_LINES);
-    let mut rows = Vec::with_capacity(lines.len());
-    for (i, line) in lines.into_iter().enumerate() {
+    let mut rows = Vec::new();
+    for (i, line) in lines.into_iter().take(MAX_LINES).enumerate() {
         let prefix = format!("order.lines[{i}].");
         let price = line.unit_price.as_ref();
         if price.is_some_and(|m| m.currency_code != order.currency_code) {

@@ -366,8 +366,10 @@ fn check_name(text: &str, violations: &mut Violations) {
 }
 
 fn check_types(types: &[String], violations: &mut Violations) {
+    let most = EVENT_TYPES.len();
+    form::at_most(violations, "webhook.event_types", types.len(), most);
     let mut seen = BTreeSet::new();
-    for (i, given) in types.iter().enumerate() {
+    for (i, given) in types.iter().take(most).enumerate() {
         let field = format!("webhook.event_types[{i}]");
         if !EVENT_TYPES.contains(&&given[..]) {
             violations.add(field, format!("must be one of {}", EVENT_TYPES.join(", ")));

@@ -2,10 +2,28 @@
 
 use std::pin::Pin;
 
+use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
+use axum::middleware::{from_fn, from_fn_with_state};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
 
 use super::*;
 use crate::config::Config;
+
+/// As much as anybody wants.
+fn unbounded() -> Arc<Untaken> {
+    Untaken::new(usize::MAX, None)
+}
+
+/// An answer of so many bytes, at once, and the status.
+fn answer(bytes: usize) -> Response {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().expect("ASCII"));
+    let body = http_body_util::Full::new(Bytes::from(vec![7; bytes]));
+    let body = body.with_trailers(async move { Some(Ok(trailers)) });
+    Response::new(Body::new(body))
+}
 
 /// Nothing is looked up here: names that nobody has are none.
 fn limits(requests_per_second: u32, burst: u32) -> Limits {
@@ -18,13 +36,15 @@ fn limits(requests_per_second: u32, burst: u32) -> Limits {
         requests_per_second,
         burst,
         of_each,
+        untaken_of_each: 1 << 20,
         ..defaults.limits
     };
     let store = Store::new("postgres://localhost:1/none", 1).expect("nothing is opened");
     let limits = Limits::new(&config, store);
     let mut tenants = limits.0.tenants.lock().expect("nobody else has it");
     for slug in ["acme", "linden"] {
-        tenants.insert(slug.into(), Places::new(of_each));
+        let untaken = Untaken::new(config.untaken_of_each, Some(&limits.0.all.untaken));
+        tenants.insert(slug.into(), Places::new(of_each, untaken));
     }
     drop(tenants);
     limits
@@ -37,7 +57,7 @@ async fn place(
 ) -> Result<OwnedSemaphorePermit, Exhausted> {
     let slug = (!slug.is_empty()).then(|| slug.into());
     match limits.0.place(slug, length).await {
-        Ok(place) => Ok(place),
+        Ok((place, _)) => Ok(place),
         Err(ApiError::Exhausted(what)) => Err(what),
         Err(error) => panic!("{error}"),
     }
@@ -125,19 +145,22 @@ fn timeouts_are_digits_and_a_unit() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_at_its_deadline_and_gives_its_place_back() {
-    let places = Places::new(AtOnce {
+async fn a_stream_ends_at_its_deadline_and_gives_its_place_back_though_nobody_reads() {
+    let of = AtOnce {
         calls: 1,
         streams: 1,
-    });
-    let stream = || {
-        let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
-        Response::new(Body::from_stream(never))
     };
-    let until = tokio::time::Instant::now() + Duration::from_millis(20);
+    let places = Places::new(of, unbounded());
+    let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+    let stream = Response::new(Body::from_stream(never));
+    let until = Some(Instant::now() + Duration::from_millis(200));
     let place = places.take(Length::Stream).expect("it is free");
-    let mut body = held(stream(), Length::Stream, Some(until), place).into_body();
+    let mut body = held(stream, until, place, &places.untaken).into_body();
     assert!(places.take(Length::Stream).is_none());
+    // Nobody has asked for anything of it.
+    while places.streams.available_permits() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     let frame = frame.expect("an end").expect("no error");
     let trailers = frame.into_trailers().expect("trailers");
@@ -145,12 +168,128 @@ async fn a_stream_ends_at_its_deadline_and_gives_its_place_back() {
     assert!(trailers.contains_key("grpc-status-details-bin"));
     let after = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     assert!(after.is_none());
-    drop(body);
-    assert!(places.take(Length::Stream).is_some());
+}
 
-    // What gives one answer has given its place back before that is read.
-    let place = places.take(Length::Short).expect("it is free");
-    let answer = held(stream(), Length::Short, None, place);
-    assert!(places.take(Length::Short).is_some());
+#[tokio::test]
+async fn a_stream_that_is_let_go_leaves_no_place_behind() {
+    let limits = limits(0, 0);
+    let let_go: Arc<Mutex<Option<Body>>> = Arc::default();
+    let kept = Arc::clone(&let_go);
+    // As the one does that ends streams with their tokens: what is outside has nothing to tell any more.
+    let between = from_fn(move |request: Request, next: Next| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let body = next.run(request).await.into_body();
+            *kept.lock().expect("nobody else has it") = Some(body);
+            let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+            Response::new(Body::from_stream(never))
+        }
+    });
+    let router = Router::new()
+        .fallback(|| async {
+            let never = futures::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+            Response::new(Body::from_stream(never))
+        })
+        .layer(from_fn_with_state(limits.clone(), admit))
+        .layer(between)
+        .layer(from_fn_with_state(limits.clone(), shed));
+    let free = || {
+        let of = |places: &Places| places.streams.available_permits();
+        (of(&limits.0.all), of(&limits.0.nobodys))
+    };
+    let (all, nobodys) = free();
+    let request = http::Request::post("/anklang.imports.v1.ImportService/Import");
+    let request = request.body(Body::empty()).expect("a request");
+    let answer = router.oneshot(request).await.expect("an answer");
+    assert_eq!(free(), (all - 1, nobodys - 1));
+    drop(let_go.lock().expect("nobody else has it").take());
+    assert_eq!(free(), (all, nobodys));
     drop(answer);
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_pieces_that_are_counted_until_they_are_gone() {
+    const SIZE: usize = 1 << 20;
+    let all = Untaken::new(4 * SIZE, None);
+    let untaken = Untaken::new(SIZE, Some(&all));
+    let mut body = held(answer(SIZE), None, (), &untaken).into_body();
+    assert!(!untaken.is_full(), "it is not there before it is asked for");
+    let mut taken = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame.expect("no error").into_data() {
+            Ok(piece) => taken.push(piece),
+            Err(frame) => assert!(frame.is_trailers()),
+        }
+        assert!(untaken.is_full() && !all.is_full());
+    }
+    drop(body);
+    // They wait in the connection.
+    assert!(untaken.is_full());
+    assert_eq!(taken.iter().map(Bytes::len).sum::<usize>(), SIZE);
+    assert!(taken.iter().all(|piece| piece.len() <= 16 * 1_024));
+    let first = taken.swap_remove(0);
+    let part = first.slice(..1);
+    drop((taken, first));
+    assert!(!untaken.is_full());
+    drop(part);
+    let none = Untaken::new(1, Some(&untaken));
+    drop(none.count(SIZE - 1));
+    assert!(!none.is_full() && !untaken.is_full() && !all.is_full());
+    let _all_of_it = none.count(SIZE);
+    assert!(none.is_full() && untaken.is_full() && !all.is_full());
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_let_go_and_till_then_calls_are_refused() {
+    let limits = limits(0, 0);
+    let (_, untaken) = limits
+        .0
+        .place(Some("acme".into()), Length::Short)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    let size = limits.0.untaken_of_each;
+    let until = Some(Instant::now() + Duration::from_secs(1));
+    let mut body = held(answer(size), until, (), &untaken).into_body();
+    let first = body.frame().await.expect("a frame").expect("no error");
+    assert!(first.is_data());
+    let refused = place(&limits, "acme", Length::Short).await;
+    assert_eq!(refused.err(), Some(Exhausted::Answers));
+    drop(
+        place(&limits, "linden", Length::Short)
+            .await
+            .expect("another"),
+    );
+    // The connection has its first piece, and asks for no more.
+    while untaken.is_full() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(place(&limits, "acme", Length::Short).await.expect("free"));
+    let last = body.frame().await.expect("a frame").expect("no error");
+    assert_eq!(last.into_trailers().expect("trailers")["grpc-status"], "4");
+}
+
+#[tokio::test]
+async fn what_grpc_itself_refuses_has_details_as_well() {
+    for (code, message, expected) in [
+        ("11", "decoded message length too large", "11"),
+        ("8", "size limit, of 4194304 bytes, exceeded", "11"),
+        ("13", "corrupt deflate stream", "3"),
+        ("12", "", "12"),
+        ("0", "", "0"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-status", code.parse().expect("ASCII"));
+        headers.insert("grpc-message", message.parse().expect("ASCII"));
+        error::complete(&mut headers);
+        assert_eq!(headers["grpc-status"], expected, "{message}");
+        let details = headers.contains_key("grpc-status-details-bin");
+        assert_eq!(details, !message.is_empty(), "{message}");
+        // What has details is ours.
+        let before = headers.clone();
+        error::complete(&mut headers);
+        assert_eq!(headers, before);
+    }
+    let mut ours = ApiError::Internal("a fault".to_owned()).trailers();
+    error::complete(&mut ours);
+    assert_eq!(ours["grpc-status"], "13");
 }

@@ -46,7 +46,7 @@ const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "g
 
 /// Why connections and calls are refused, and the kinds of calls.
 const CONNECTIONS_REFUSED: [&str; 2] = ["full", "late"];
-const CALLS_REFUSED: [&str; 4] = ["total", "rate", "calls", "streams"];
+const CALLS_REFUSED: [&str; 5] = ["total", "rate", "calls", "streams", "answers"];
 const CALLS: [&str; 2] = ["call", "stream"];
 
 /// How recipients' pages are asked for.

@@ -15,16 +15,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::telemetry::meters;
 
-/// So many handshakes at the same time. When there are more, the oldest is given up: whoever comes later
-/// would else wait for callers who say nothing.
-const AT_ONCE: usize = 1_024;
-
 /// Connections of another listener, each when its handshake is done. Handshakes run in tasks of their own.
 pub struct TlsListener<L: Listener> {
     inner: L,
     current: watch::Receiver<Arc<ServerConfig>>,
     /// How long a handshake may take.
     patience: Duration,
+    /// So many at the same time. When there are more, the oldest is given up: whoever comes later would else wait
+    /// for callers who say nothing.
+    at_once: usize,
     handshakes: JoinSet<Option<Connected<L>>>,
     /// Those that are not over, the oldest first.
     running: VecDeque<AbortHandle>,
@@ -37,18 +36,20 @@ impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
         inner: L,
         current: watch::Receiver<Arc<ServerConfig>>,
         patience: Duration,
+        at_once: usize,
     ) -> Self {
         TlsListener {
             inner,
             current,
             patience,
+            at_once,
             handshakes: JoinSet::new(),
             running: VecDeque::new(),
         }
     }
 
     fn begin(&mut self, io: L::Io, addr: L::Addr) {
-        if self.running.len() >= AT_ONCE
+        if self.running.len() >= self.at_once
             && let Some(oldest) = self.running.pop_front()
         {
             oldest.abort();
@@ -78,7 +79,8 @@ impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             tokio::select! {
-                (io, addr) = self.inner.accept() => self.begin(io, addr),
+                // Those that are done go on before others begin: so many files are open as there are handshakes.
+                biased;
                 Some(ended) = self.handshakes.join_next() => {
                     self.running.retain(|task| !task.is_finished());
                     match ended {
@@ -88,6 +90,7 @@ impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
                         Err(error) => tracing::error!(%error, "a TLS handshake"),
                     }
                 }
+                (io, addr) = self.inner.accept() => self.begin(io, addr),
             }
         }
     }

@@ -185,7 +185,7 @@ async fn more_silent_callers_than_there_are_places_keep_nobody_waiting() {
         current: watch::Sender::new(Arc::new(current)),
     };
     let (callers, arrive) = mpsc::unbounded_channel();
-    let mut listener = tls.listen(Callers(arrive), Duration::from_secs(10));
+    let mut listener = tls.listen(Callers(arrive), Duration::from_secs(10), 1_024);
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await;

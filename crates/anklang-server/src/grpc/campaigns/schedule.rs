@@ -15,10 +15,12 @@ use uuid::Uuid;
 use super::control::settled;
 use super::{CampaignsApi, find_phase, phase_name, phase_resource};
 use crate::grpc::offers::read_reject_reason;
-use crate::grpc::{ApiError, ApiResult, Change, caller, wire};
+use crate::grpc::{ApiError, ApiResult, Change, caller, form, wire};
 
 /// The most phases that one can come after.
 const MAX_PREDECESSORS: usize = 100;
+/// The most reasons of rejection of a reaction; there are fewer.
+const MAX_REJECT_REASONS: usize = 20;
 
 /// When a new phase shall run, as far as the words are right by themselves.
 pub(super) struct Schedule {
@@ -237,7 +239,9 @@ pub(super) fn read_reaction(
         );
     }
     let mut reject_reasons = Vec::new();
-    for (i, reason) in reaction.reject_reasons.iter().enumerate() {
+    let (given, most) = (&reaction.reject_reasons, MAX_REJECT_REASONS);
+    form::at_most(violations, "reaction.reject_reasons", given.len(), most);
+    for (i, reason) in given.iter().take(most).enumerate() {
         let field = format!("reaction.reject_reasons[{i}]");
         reject_reasons.extend(violations.check(field, read_reject_reason(*reason)));
     }

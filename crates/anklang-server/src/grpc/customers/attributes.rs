@@ -46,8 +46,8 @@ pub fn from_proto(
         attributes.len(),
         MAX,
     );
-    let mut rows = Vec::with_capacity(attributes.len());
-    for (key, value) in attributes {
+    let mut rows = Vec::new();
+    for (key, value) in attributes.into_iter().take(MAX) {
         let value = value.value;
         let mut form = Form::new(format!("{}.", path(prefix, &key)), NAMES, violations);
         form.text("entity", entity)

@@ -108,8 +108,8 @@ fn contact_points(
         points.len(),
         MAX_CONTACT_POINTS,
     );
-    let mut rows = Vec::with_capacity(points.len());
-    for (i, point) in points.into_iter().enumerate() {
+    let mut rows = Vec::new();
+    for (i, point) in points.into_iter().take(MAX_CONTACT_POINTS).enumerate() {
         let prefix = format!("customer.contact_points[{i}].");
         let row: Option<ContactPointRow> = Form::new(prefix, PART_NAMES, violations)
             .text("customer_number", &customer.number)
@@ -131,8 +131,8 @@ fn consents(customer: &mut pb::Customer, violations: &mut Violations) -> Vec<Con
         consents.len(),
         MAX_CONSENTS,
     );
-    let mut rows = Vec::with_capacity(consents.len());
-    for (i, consent) in consents.into_iter().enumerate() {
+    let mut rows = Vec::new();
+    for (i, consent) in consents.into_iter().take(MAX_CONSENTS).enumerate() {
         let state = match consent.state() {
             pb::ConsentState::Unspecified => "",
             pb::ConsentState::Granted => "granted",

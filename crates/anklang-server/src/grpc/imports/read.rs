@@ -1,5 +1,6 @@
 //! Reads rows out of CSV bytes or lists of values, by the columns that the header names.
 
+use std::collections::BTreeSet;
 use std::str::Utf8Error;
 
 use anklang_domain::Violations;
@@ -10,7 +11,10 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::csv::{Place, Record, Splitter};
-use crate::grpc::{ApiError, ApiResult};
+use crate::grpc::{ApiError, ApiResult, form};
+
+/// The most columns that are looked at: many times those that any entity has.
+const MAX_COLUMNS: usize = 500;
 
 /// Reads rows of one entity.
 pub struct RowReader<R> {
@@ -242,19 +246,23 @@ fn check_checkpoint(checkpoint: &pb::ImportCheckpoint, csv: bool) -> ApiResult<(
     Ok(violations.finish(())?)
 }
 
-/// Refuses columns that are missing, not known or named twice: all of them.
+/// Refuses columns that are missing, not known or named twice: all of them, when they are not absurdly many.
 fn check_columns(entity: Entity, columns: &[String], field: &str) -> ApiResult<()> {
-    let (required, optional) = (entity.required_columns(), entity.optional_columns());
     let mut violations = Violations::new();
-    for (i, column) in columns.iter().enumerate() {
-        let known = [required, optional].concat().contains(&column.as_str());
-        if columns[..i].contains(column) {
+    form::at_most(&mut violations, field, columns.len(), MAX_COLUMNS);
+    let mut violations = violations.finish(Violations::new())?;
+    let (required, optional) = (entity.required_columns(), entity.optional_columns());
+    let all = [required, optional].concat();
+    let mut named = BTreeSet::new();
+    for column in columns {
+        let known = all.contains(&column.as_str());
+        if !named.insert(column.as_str()) {
             violations.add(field, format!("the column {column:?} is there twice"));
         } else if !known && columns.len() == 1 && column.contains([',', ';', '\t', '|']) {
             let reason = "the first line is a single column; is the delimiter another one?";
             violations.add(field, reason);
         } else if !known {
-            let all = [required, optional].concat().join(", ");
+            let all = all.join(", ");
             violations.add(
                 field,
                 format!(
@@ -265,7 +273,7 @@ fn check_columns(entity: Entity, columns: &[String], field: &str) -> ApiResult<(
         }
     }
     for column in required {
-        if !columns.iter().any(|c| c == column) {
+        if !named.contains(column) {
             violations.add(field, format!("the column {column:?} is missing"));
         }
     }

@@ -14,6 +14,9 @@ use crate::grpc::form::{self, Form, Names};
 use crate::grpc::listing::Listing;
 use crate::grpc::{ApiError, ApiResult, Change, caller, tagged, wire};
 
+/// The most skills that are looked at; how many there may be, the entry's row says.
+const MAX_SKILLS_GIVEN: usize = 100;
+
 /// Columns and their names in the message.
 const NAMES: Names = &[
     ("plan_code", "name"),
@@ -166,7 +169,9 @@ fn read(
             );
         }
     }
-    for (i, skill) in wanted.skills.iter().enumerate() {
+    let given = wanted.skills.iter();
+    form::at_most(violations, &at("skills"), given.len(), MAX_SKILLS_GIVEN);
+    for (i, skill) in given.take(MAX_SKILLS_GIVEN).enumerate() {
         if skill.trim().is_empty() || skill.contains(',') {
             violations.add(
                 at(&format!("skills[{i}]")),

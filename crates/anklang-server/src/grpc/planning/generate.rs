@@ -88,7 +88,8 @@ fn read(request: &pb::GeneratePlannedContactsRequest, violations: &mut Violation
     ] {
         form::at_most(violations, field, length, most);
     }
-    let responsibles = request.responsibles.iter().enumerate().map(|(i, given)| {
+    let responsibles = request.responsibles.iter().take(MAX_GROUPS);
+    let responsibles = responsibles.enumerate().map(|(i, given)| {
         let field = format!("responsibles[{i}]");
         if given.is_empty() {
             violations.add(&field, "must not be empty");

@@ -1,6 +1,6 @@
 //! What a tenant sets for winback.
 
-use anklang_domain::winback::{Comparison, DetectionSettings, Exclusion};
+use anklang_domain::winback::{Comparison, DetectionSettings, Exclusion, MOST_EXCLUSIONS};
 use anklang_domain::{Violation, Violations, name};
 use anklang_proto::anklang::winback::v1 as pb;
 use anklang_proto::google::r#type::Money;
@@ -158,7 +158,9 @@ fn read(wanted: pb::WinbackSettings, violations: &mut Violations) -> Settings {
     let percent = violations.check(at("least_drop_percent"), percent);
     let comparison = comparison(wanted.comparison, violations);
     let mut exclusions = Vec::new();
-    for (i, exclusion) in wanted.exclusions.into_iter().enumerate() {
+    // One more than there may be is refused by the settings themselves.
+    let given = wanted.exclusions.into_iter().take(MOST_EXCLUSIONS + 1);
+    for (i, exclusion) in given.enumerate() {
         let selection = name::parse_uuid(&exclusion.selection, "selections");
         let selection = violations.check(at(&format!("exclusions[{i}].selection")), selection);
         exclusions.push(Exclusion {

@@ -18,10 +18,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tonic::codegen::tokio_stream;
 use tonic::{Code, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::abuse::{PREFACE, SETTINGS};
-use super::{list, serving};
+use super::{again, list, serving};
+use crate::probe::http;
 use crate::refused;
+use crate::roles::health;
 use crate::server::sleeping_operation;
 use crate::utility::until;
 
@@ -38,7 +41,7 @@ async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
 }
 
 #[tokio::test]
-async fn more_connections_than_there_may_be_are_closed_and_those_that_are_there_go_on() {
+async fn more_connections_than_there_may_be_are_told_how_the_server_is_and_closed() {
     let server = serving("connections = 4\nheader_seconds = 600").await;
     let client = server.client("linden").await.unwrap();
     list(&client).await.unwrap();
@@ -48,13 +51,26 @@ async fn more_connections_than_there_may_be_are_closed_and_those_that_are_there_
         assert!(!is_ended(&mut stream, Duration::from_millis(200)).await);
         others.push(stream);
     }
+    // Probes do not find it dead, and nobody else is served.
+    assert_eq!(health(server.addr, "live").await, ServingStatus::Serving);
+    assert_eq!(health(server.addr, "").await, ServingStatus::Serving);
+    let late = Client::connect_as(server.addr, Some("linden"), None).await;
+    let late = late.unwrap();
+    again(
+        &list(&late).await.unwrap_err(),
+        Code::Unavailable,
+        "OVERLOADED",
+    );
+    let (status, _) = http(server.addr, "GET", "/u/nonsense", "", "").await;
+    assert_eq!(status, 503);
+    // Of those that say nothing as well, a few are kept for a while, and then closed.
     let mut more = TcpStream::connect(server.addr).await.unwrap();
-    assert!(is_ended(&mut more, Duration::from_secs(10)).await);
+    assert!(is_ended(&mut more, Duration::from_secs(20)).await);
     list(&client).await.unwrap();
     others.pop();
     until("there is a place", async || {
-        let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        !is_ended(&mut stream, Duration::from_millis(500)).await
+        let next = Client::connect_as(server.addr, Some("linden"), None).await;
+        list(&next.unwrap()).await.is_ok()
     })
     .await;
 }

@@ -4,6 +4,8 @@ mod abuse;
 mod browsers;
 mod connections;
 mod deadlines;
+mod files;
+mod floods;
 mod places;
 
 use std::time::Duration;

@@ -138,6 +138,29 @@ async fn whoever_does_not_take_answers_keeps_no_place_by_that() {
     }
 }
 
+#[tokio::test]
+async fn answers_that_a_tenant_does_not_take_are_bounded_and_others_are_served() {
+    let server = serving("untaken_bytes = 1048576").await;
+    let client = server.client("linden").await.unwrap();
+    let other = server.client("acme").await.unwrap();
+    list(&client).await.unwrap();
+    let endpoint = Endpoint::try_from(format!("http://{}", server.addr)).unwrap();
+    let endpoint = endpoint.initial_stream_window_size(0);
+    let shut = Client::over(endpoint.connect().await.unwrap(), Some("linden"), None).unwrap();
+    let unread: Vec<_> = (0..200)
+        .map(|_| {
+            let shut = shut.clone();
+            tokio::spawn(async move { list(&shut).await })
+        })
+        .collect();
+    until("no more lies there", async || list(&client).await.is_err()).await;
+    let status = list(&client).await.unwrap_err();
+    again(&status, Code::ResourceExhausted, "TOO_MANY_CALLS");
+    list(&other).await.unwrap();
+    unread.iter().for_each(|call| call.abort());
+    until("they are gone", async || list(&client).await.is_ok()).await;
+}
+
 async fn watch(
     client: &Client,
     operation: &lro::Operation,
