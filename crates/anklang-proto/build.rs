@@ -4,21 +4,20 @@
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Build scripts run in the folder of their crate. Nothing absolute: another clone of the
-    // repository may share the target folder, and this program with it.
-    let root = Path::new("../..");
-    let (ours, google) = (root.join("proto"), root.join("third_party/googleapis"));
+    // Build scripts run in the folder of their crate, and the package holds what these links lead to. Nothing
+    // absolute: another clone of the repository may share the target folder, and this program with it.
+    let (ours, google) = (Path::new("proto"), Path::new("googleapis"));
     println!("cargo:rerun-if-changed={}", ours.display());
     println!("cargo:rerun-if-changed={}", google.display());
 
     let mut files = Vec::new();
-    find(&ours, &mut files)?;
+    find(ours, &mut files)?;
     // Plugins have a crate of their own (plugins/proto).
     files.retain(|file| !file.components().any(|c| c.as_os_str() == "plugin"));
     files.push(google.join("google/rpc/error_details.proto"));
     files.sort();
 
-    let mut compiler = protox::Compiler::new([&ours, &google])?;
+    let mut compiler = protox::Compiler::new([ours, google])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(files)?;
     // These keep the options that google.api adds, which say e.g. what only the server sets.

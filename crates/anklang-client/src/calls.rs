@@ -126,6 +126,11 @@ impl Calls {
         &self.settings.retries
     }
 
+    /// Whether each call asks for its token, so that the next may have another one.
+    pub(crate) fn asks_for_tokens(&self) -> bool {
+        matches!(self.settings.token, Token::Asked(_))
+    }
+
     pub(crate) fn max_answer_bytes(&self) -> usize {
         self.settings.max_answer_bytes
     }

@@ -4,14 +4,15 @@ use anklang_proto::anklang::operations::v1::{OperationMetadata, WatchOperationRe
 use anklang_proto::google::longrunning::{Operation, operation};
 use prost::{Message, Name};
 use tokio::time::sleep;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::{Client, Error};
 
 impl Client {
     /// Waits until an operation is over, however long that takes, and gives its response: that of the message that
     /// the call's documentation names, e.g. `LaunchCampaignResponse`. `progress` is told how far it is whenever that
-    /// has moved, at most four times a second. When the server stops, another one is asked.
+    /// has moved, at most four times a second. When the server stops, another one is asked; when the token expires,
+    /// the next one of [`token_from`](crate::Builder::token_from) is shown.
     ///
     /// # Errors
     /// When the operation failed or was cancelled, or its server is not to be reached. The operation itself goes on
@@ -22,7 +23,7 @@ impl Client {
         mut progress: impl FnMut(OperationMetadata),
     ) -> Result<R, Error> {
         let mut operation = operation.clone();
-        let mut failures = 0;
+        let (mut failures, mut renewed) = (0, false);
         while !operation.done {
             let request = WatchOperationRequest {
                 name: operation.name.clone(),
@@ -35,7 +36,7 @@ impl Client {
                         let Some(state) = state.operation else {
                             continue;
                         };
-                        failures = 0;
+                        (failures, renewed) = (0, false);
                         if let Some(told) = metadata(&state) {
                             progress(told);
                         }
@@ -47,6 +48,11 @@ impl Client {
             };
             if operation.done {
                 break;
+            }
+            // A stream ends with its token; the next one may go on, and is refused at once where it may not.
+            if broken.code() == Code::Unauthenticated && self.calls.asks_for_tokens() && !renewed {
+                renewed = true;
+                continue;
             }
             failures += 1;
             // A connection that broke may be told under any code, and then has a cause on this side.
@@ -84,7 +90,6 @@ fn response<R: Message + Name + Default>(operation: Operation) -> Result<R, Erro
 mod tests {
     use anklang_proto::anklang::campaigns::v1::{LaunchCampaignRequest, LaunchCampaignResponse};
     use anklang_proto::google::rpc;
-    use tonic::Code;
 
     use super::*;
 

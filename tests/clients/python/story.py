@@ -2,12 +2,13 @@
 
     story.py ADDRESS TENANT
 
-Generates the stubs from `proto/` and `third_party/googleapis` and tells the story of the README beside this
+With ANKLANG_CA, a PEM file, by TLS; with ANKLANG_TOKEN, each call shows it. Generates the stubs from `proto/` and `third_party/googleapis` and tells the story of the README beside this
 folder. Exits with 1 and says why when something is not as it should be. Needs grpcio-tools.
 """
 
 import datetime
 import hashlib
+import os
 import pathlib
 import queue
 import sys
@@ -70,8 +71,10 @@ def expect(what, found, wanted):
 class Story:
     """One run. All its numbers begin with `run`, so that runs can share a tenant."""
 
-    def __init__(self, channel, tenant):
-        self.metadata = [("anklang-tenant", tenant)]
+    def __init__(self, channel, tenant, token):
+        # Whoever has a token for one tenant alone need not name it.
+        self.identity = [("authorization", f"Bearer {token}")] if token else []
+        self.metadata = [*self.identity, ("anklang-tenant", tenant)]
         self.run = f"py-{uuid.uuid4().hex[:12]}"
         self.imports = imports_pb2_grpc.ImportServiceStub(channel)
         self.selections = selections_pb2_grpc.SelectionServiceStub(channel)
@@ -213,7 +216,7 @@ class Story:
 
         request = campaigns.GetCampaignRequest(name=f"campaigns/{uuid.uuid4()}")
         self.refused(self.campaigns.GetCampaign, request, StatusCode.NOT_FOUND, "NOT_FOUND")
-        metadata, self.metadata = self.metadata, []
+        metadata, self.metadata = self.metadata, self.identity
         self.refused(self.campaigns.GetCampaign, request, StatusCode.UNAUTHENTICATED, "TENANT_REQUIRED")
         self.metadata = metadata
 
@@ -334,7 +337,13 @@ class Story:
         expect("left out", excluded, [(campaigns.EXCLUSION_REASON_NO_CONSENT, SILENT)])
 
 
+def connect(address, ca):
+    if not ca:
+        return grpc.insecure_channel(address)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes()))
+
+
 if len(sys.argv) != 3:
     sys.exit(__doc__)
-with grpc.insecure_channel(sys.argv[1]) as channel:
-    Story(channel, sys.argv[2]).tell()
+with connect(sys.argv[1], os.environ.get("ANKLANG_CA")) as channel:
+    Story(channel, sys.argv[2], os.environ.get("ANKLANG_TOKEN")).tell()

@@ -2,26 +2,25 @@
 //
 //     npm ci && npm run build && npm run story -- ADDRESS TENANT [grpc|web]
 //
+// With ANKLANG_TOKEN, each call shows it; with ANKLANG_CA, a PEM file, by TLS. The fetch of gRPC-Web knows other
+// authorities than Node.js has only by NODE_EXTRA_CA_CERTS; a browser has its own.
 // Tells the story of the README beside this folder by gRPC, or by gRPC-Web as a browser would. The build
 // generates the stubs from `proto/` and `third_party/googleapis`. Exits with 1 and says why when something is
 // not as it should be. Needs buf.
 
 import { deepStrictEqual } from "node:assert";
 import { createHash, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { equals, type MessageInitShape } from "@bufbuild/protobuf";
-import { anyUnpack, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { BrandService } from "./gen/anklang/brands/v1/brands_pb.js";
 import { CampaignService, ExclusionReason, LaunchCampaignResponseSchema } from "./gen/anklang/campaigns/v1/campaigns_pb.js";
-import { ContractService } from "./gen/anklang/contracts/v1/contracts_pb.js";
-import { ConsentState, CustomerKind, CustomerService } from "./gen/anklang/customers/v1/customers_pb.js";
 import { ImportEntity, ImportService } from "./gen/anklang/imports/v1/imports_pb.js";
 import type { ImportHeaderSchema, ImportRequestSchema, ImportResponse } from "./gen/anklang/imports/v1/imports_pb.js";
 import { type Offer, OfferSchema, OfferService, OfferState, RejectReason } from "./gen/anklang/offers/v1/offers_pb.js";
 import { OperationMetadataSchema, OperationProgressService } from "./gen/anklang/operations/v1/operations_pb.js";
-import { ProductService } from "./gen/anklang/products/v1/products_pb.js";
 import { Operator, SelectionSchema, SelectionService, Subject } from "./gen/anklang/selections/v1/selections_pb.js";
 import { type Operation, Operations } from "./gen/google/longrunning/operations_pb.js";
 import { BadRequestSchema, ErrorInfoSchema, PreconditionFailureSchema } from "./gen/google/rpc/error_details_pb.js";
@@ -54,17 +53,23 @@ const show = (value: unknown) => JSON.stringify(value, (_, v) => (typeof v === "
 const run = `${protocol === "web" ? "web" : "ts"}-${randomUUID().slice(0, 13)}`;
 const numbers = Array.from({ length: CUSTOMERS }, (_, i) => `${run}-${String(i + 1).padStart(2, "0")}`);
 
+const { ANKLANG_CA: authorities, ANKLANG_TOKEN: token } = process.env;
+
 // Without a tenant when none is given.
 function connect(tenant?: string): Transport {
-  const inTenant: Interceptor = (next) => (request) => {
+  const identify: Interceptor = (next) => (request) => {
+    if (token) request.header.set("authorization", `Bearer ${token}`);
     if (tenant) request.header.set("anklang-tenant", tenant);
     return next(request);
   };
-  const options = { baseUrl: `http://${address}`, interceptors: [inTenant], defaultTimeoutMs: DEADLINE };
-  return protocol === "web" ? createGrpcWebTransport(options) : createGrpcTransport(options);
+  const baseUrl = `${authorities ? "https" : "http"}://${address}`;
+  const options = { baseUrl, interceptors: [identify], defaultTimeoutMs: DEADLINE };
+  if (protocol === "web") return createGrpcWebTransport(options);
+  return createGrpcTransport({ ...options, nodeOptions: authorities ? { ca: readFileSync(authorities) } : {} });
 }
 
 const transport = connect(tenant);
+const imports = createClient(ImportService, transport);
 const selections = createClient(SelectionService, transport);
 const campaigns = createClient(CampaignService, transport);
 const offers = createClient(OfferService, transport);
@@ -82,7 +87,11 @@ async function importCatalogue() {
 
 async function importRows(entity: ImportEntity, columns: string[], values: string[][]) {
   const rows = values.map((values) => ({ values }));
-  const last = await importAll({ entity, columns }, { case: "rows", value: { rows } });
+  const header = { entity, columns };
+  // In one request where calls cannot stream what they send, as in browsers.
+  const last = await (protocol === "web"
+    ? imports.importRows({ header, rows })
+    : importAll(header, { case: "rows", value: { rows } }));
   expect("created and failed rows", [last.created, last.failed], [BigInt(rows.length), 0n]);
 }
 
@@ -93,13 +102,27 @@ async function importAll(header: MessageInitShape<typeof ImportHeaderSchema>, pa
     yield { part };
   }
   let last: ImportResponse | undefined;
-  for await (last of createClient(ImportService, transport).import(parts()));
+  for await (last of imports.import(parts()));
   if (!last?.done) throw new Error("the import has no end");
   return last;
 }
 
-// 2. Customers as CSV: the call breaks off in the middle of a line, and another one goes on.
+// 2. Customers with a bad one among them, and what belongs to them.
 async function importCustomers() {
+  await (protocol === "web" ? importByRequests() : importAsCsv());
+  const points = numbers.map((number) => [number, "mail", `${number}@customer.example`]);
+  await importRows(ImportEntity.CONTACT_POINTS, ["customer_number", "channel", "address"], points);
+  const consent = ["mail", "marketing", "granted", "2025-06-01T12:00:00+02:00"];
+  const consents = numbers.slice(0, MEMBERS).map((number) => [number, ...consent]);
+  const of = ["customer_number", "channel", "purpose", "state", "recorded_at"];
+  await importRows(ImportEntity.CONSENTS, of, consents);
+  const columns = ["number", "customer_number", "brand_code", "division", "annual_quantity_kwh"];
+  const contracts = numbers.map((number) => [number, number, run, "electricity", "3200", run, "old"]);
+  await importRows(ImportEntity.CONTRACTS, [...columns, "product_number", "product_version_code"], contracts);
+}
+
+// As CSV: the call breaks off in the middle of a line, and another one goes on.
+async function importAsCsv() {
   const lines = numbers.map((number) => `${number},person,Käthe,"Müller, ${number}"`);
   // Refused, and told with its line; the line of the columns is the first.
   lines.splice(5, 0, `${run}-bad,robot,Käthe,Müller`);
@@ -114,16 +137,27 @@ async function importCustomers() {
   say(`import: ${begun.rows} rows, a break, ${rest.rows} rows; line ${bad?.line}, ${bad?.field}: ${bad?.reason}`);
   const again = await importCsv(csv);
   expect("the same file again", [again.created, again.updated, again.unchanged], [0n, 0n, BigInt(CUSTOMERS)]);
+}
 
-  const points = numbers.map((number) => [number, "mail", `${number}@customer.example`]);
-  await importRows(ImportEntity.CONTACT_POINTS, ["customer_number", "channel", "address"], points);
-  const consent = ["mail", "marketing", "granted", "2025-06-01T12:00:00+02:00"];
-  const consents = numbers.slice(0, MEMBERS).map((number) => [number, ...consent]);
-  const of = ["customer_number", "channel", "purpose", "state", "recorded_at"];
-  await importRows(ImportEntity.CONSENTS, of, consents);
-  const columns = ["number", "customer_number", "brand_code", "division", "annual_quantity_kwh"];
-  const contracts = numbers.map((number) => [number, number, run, "electricity", "3200", run, "old"]);
-  await importRows(ImportEntity.CONTRACTS, [...columns, "product_number", "product_version_code"], contracts);
+// Request by request: an answer that was lost is asked for by the same rows, and the next go on from the last answer.
+async function importByRequests() {
+  const values = numbers.map((number) => [number, "person", "Käthe", `Müller, ${number}`]);
+  values.splice(5, 0, [`${run}-bad`, "robot", "Käthe", "Müller"]);
+  const rows = values.map((values) => ({ values }));
+  const half = Math.floor(rows.length / 2);
+  const header = { entity: ImportEntity.CUSTOMERS, columns: ["number", "kind", "first_name", "last_name"] };
+
+  const begun = await imports.importRows({ header, rows: rows.slice(0, half) });
+  const bad = begun.errors[0];
+  expect("the bad row", [bad?.line, bad?.field], [6n, "kind"]);
+  const again = await imports.importRows({ header, rows: rows.slice(0, half) });
+  expect("the same rows again", [again.created, again.updated, again.unchanged], [0n, 0n, begun.created]);
+  const resumed = { ...header, resumeFrom: begun.checkpoint };
+  const rest = await imports.importRows({ header: resumed, rows: rows.slice(half) });
+  expect("created and failed rows", [begun.created + rest.created, rest.failed], [BigInt(CUSTOMERS), 0n]);
+  const next = rest.checkpoint?.line;
+  expect("the row after all", next, BigInt(rows.length + 1));
+  say(`import: ${begun.rows} rows, and again, ${rest.rows} rows; row ${bad?.line}, ${bad?.field}: ${bad?.reason}`);
 }
 
 // Sends a beginning, and breaks the call off when what is whole of it is committed.
@@ -135,7 +169,7 @@ async function beginImport(csv: Uint8Array<ArrayBuffer>): Promise<ImportResponse
     // More would follow.
     await new Promise((end) => broken.signal.addEventListener("abort", end));
   }
-  const call = createClient(ImportService, transport).import(parts(), { signal: broken.signal });
+  const call = imports.import(parts(), { signal: broken.signal });
   let committed: ImportResponse | undefined;
   try {
     // Read to its end, so that nothing of the call is left.
@@ -153,48 +187,6 @@ async function beginImport(csv: Uint8Array<ArrayBuffer>): Promise<ImportResponse
 
 const importCsv = (csv: Uint8Array<ArrayBuffer>, resumeFrom?: Checkpoint) =>
   importAll({ entity: ImportEntity.CUSTOMERS, resumeFrom }, { case: "csv", value: csv });
-
-// 1 and 2 where calls cannot stream what they send, as in browsers: one by one, as from a form.
-async function enter() {
-  const brand = `brands/${run}`;
-  const allowMissing = true;
-  const seller = { code: run, displayName: "Story", senderEmail: "story@brand.example" };
-  await createClient(BrandService, transport).updateBrand({ brand: seller, allowMissing });
-  const products = createClient(ProductService, transport);
-  const name = `products/${run}`;
-  const product = { name, number: run, displayName: "Story electricity", division: "electricity", brand };
-  await products.updateProduct({ product, allowMissing });
-  for (const code of ["old", "new"]) {
-    const productVersion = {
-      name: `${name}/versions/${code}`,
-      code,
-      displayName: `Story ${code}`,
-      validFrom: { year: 2024, month: 1, day: 1 },
-      basePricePerYear: { currencyCode: "EUR", units: 130n },
-      unitPricePerKwh: { currencyCode: "EUR", nanos: 299_500_000 },
-    };
-    await products.updateProductVersion({ productVersion, allowMissing });
-  }
-  const customers = createClient(CustomerService, transport);
-  const contracts = createClient(ContractService, transport);
-  for (const [i, number] of numbers.entries()) {
-    const recordTime = timestampFromDate(new Date("2025-06-01"));
-    const consent = { channel: "mail", purpose: "marketing", state: ConsentState.GRANTED, recordTime };
-    const customer = {
-      number,
-      kind: CustomerKind.PERSON,
-      firstName: "Käthe",
-      lastName: "Müller",
-      contactPoints: [{ channel: "mail", address: `${number}@customer.example` }],
-      consents: i < MEMBERS ? [consent] : [],
-    };
-    const entered = await customers.updateCustomer({ customer, allowMissing });
-    const productVersion = `${name}/versions/old`;
-    const terms = { division: "electricity", annualQuantityKwh: "3200", productVersion };
-    await contracts.updateContract({ contract: { number, customer: entered.name, brand, ...terms }, allowMissing });
-  }
-  say(`entered: ${numbers.length} customers`);
-}
 
 // 3. Who is on the old version; saved once, though asked for twice.
 async function select() {
@@ -352,12 +344,8 @@ async function count(name: string) {
   expect("left out", excluded, [[ExclusionReason.NO_CONSENT, SILENT]]);
 }
 
-if (protocol === "web") {
-  await enter();
-} else {
-  await importCatalogue();
-  await importCustomers();
-}
+await importCatalogue();
+await importCustomers();
 const selection = await select();
 await beRefused();
 const campaign = await launch(selection);

@@ -1,4 +1,4 @@
-//! Bulk import: a stream of CSV bytes or rows in, a stream of sums and bad rows out.
+//! Bulk import: a stream of CSV bytes or rows in, a stream of sums and bad rows out; or rows in one request.
 //!
 //! Two chunks are written at the same time, and meanwhile the next one is received, read and checked.
 //! Memory is bounded by a part and three chunks: a chunk is begun to be written when the one before the
@@ -7,6 +7,8 @@
 //! one after it may be in the database without being told; sent again, it changes nothing. No
 //! transaction is open while waiting for the client. A server that stops tells what it is writing, and no more.
 
+mod answers;
+mod at_once;
 mod csv;
 mod read;
 
@@ -23,9 +25,10 @@ use anklang_proto::anklang::imports::v1 as pb;
 use anklang_store::Store;
 use anklang_store::audit::Deed;
 use anklang_store::call::carried;
-use anklang_store::import::{CHUNK, Fault, Load, Numbered, Read, Session, Sums};
+use anklang_store::import::{CHUNK, Load, Numbered, Read, Session, Sums};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use pb::import_request::Part;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,6 +37,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{ApiError, caller, deed, parts};
 use crate::work::App;
+use answers::{Answers, End};
 use csv::Place;
 use read::RowReader;
 
@@ -43,10 +47,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_CSV: usize = 1 << 20;
 /// The most rows in a part.
 const MAX_ROWS: usize = 10_000;
-/// The most bad rows in a response, so that it stays far below the limit of a message.
-const MAX_ERRORS: usize = 500;
-/// Responses that may wait for the client.
-const RESPONSES: usize = 4;
 
 /// The service.
 pub struct ImportsApi {
@@ -63,20 +63,39 @@ impl pb::import_service_server::ImportService for ImportsApi {
         request: Request<Streaming<pb::ImportRequest>>,
     ) -> Result<Response<Self::ImportStream>, Status> {
         let tenant = caller(&self.app.store, &request).await?;
-        let (responses, receiver) = mpsc::channel(RESPONSES);
+        let (answers, responses) = answers::channel();
         let client = Client {
-            requests: request.into_inner(),
+            requests: request.into_inner().boxed(),
             stopping: self.app.stopping.clone(),
-            answers: Answers(responses),
+            answers,
         };
         tokio::spawn(carried(serve(self.app.store.clone(), tenant.id, client)));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    async fn import_rows(
+        &self,
+        request: Request<pb::ImportRowsRequest>,
+    ) -> Result<Response<pb::ImportResponse>, Status> {
+        let tenant = caller(&self.app.store, &request).await?;
+        let (answers, responses) = answers::channel();
+        let client = Client {
+            requests: at_once::parts(request.into_inner())?,
+            // A server that stops lets it end, as all calls that are no streams.
+            stopping: CancellationToken::new(),
+            answers,
+        };
+        tokio::spawn(carried(serve(self.app.store.clone(), tenant.id, client)));
+        at_once::gathered(responses).await.map(Response::new)
     }
 }
 
+/// What comes.
+type Requests = BoxStream<'static, Result<pb::ImportRequest, Status>>;
+
 /// The other side of the call.
 struct Client {
-    requests: Streaming<pb::ImportRequest>,
+    requests: Requests,
     stopping: CancellationToken,
     answers: Answers,
 }
@@ -103,7 +122,7 @@ impl Client {
         let message = tokio::select! {
             biased;
             () = self.stopping.cancelled() => return Err(parts::stops().into()),
-            message = self.requests.message() => message,
+            message = self.requests.try_next() => message,
         };
         match message {
             Ok(None) => Ok(None),
@@ -116,54 +135,13 @@ impl Client {
     }
 }
 
-/// Where the client's answers go. Cheap to clone.
-#[derive(Clone)]
-struct Answers(mpsc::Sender<Result<pb::ImportResponse, Status>>);
-
-impl Answers {
-    /// Tells how far the import is; waits until the client takes the responses before.
-    async fn tell(&self, sums: Sums, faults: Vec<Fault>, end: End) -> Result<(), Stop> {
-        let mut errors = faults.into_iter().map(|fault| pb::RowError {
-            line: fault.line,
-            field: fault.field,
-            reason: fault.reason,
-        });
-        let mut end = Some(end);
-        loop {
-            let some: Vec<_> = errors.by_ref().take(MAX_ERRORS).collect();
-            let end = end.take_if(|_| errors.len() == 0);
-            let response = pb::ImportResponse {
-                rows: sums.rows,
-                created: sums.created,
-                updated: sums.updated,
-                unchanged: sums.unchanged,
-                failed: sums.failed,
-                errors: some,
-                done: end.as_ref().is_some_and(|end| end.done),
-                checkpoint: end.as_ref().and_then(|end| end.checkpoint.clone()),
-            };
-            self.0.send(Ok(response)).await.map_err(|_| Stop::Gone)?;
-            if end.is_some() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// What the last response about a chunk says besides.
-struct End {
-    done: bool,
-    checkpoint: Option<pb::ImportCheckpoint>,
-}
-
 async fn serve(store: Store, tenant: TenantId, mut client: Client) {
     let status = match import(store, tenant, &mut client).await {
         Ok(()) | Err(Stop::Gone) => return,
         Err(Stop::Broken(status)) => status,
         Err(Stop::Refused(error)) => error.into(),
     };
-    // A client that is gone needs no answer.
-    let _ = client.answers.0.send(Err(status)).await;
+    client.answers.end(status).await;
 }
 
 async fn import(store: Store, tenant: TenantId, client: &mut Client) -> Result<(), Stop> {
@@ -339,7 +317,7 @@ impl<R: Load> Writer<R> {
                 ..self.deed.clone()
             };
             self.writing.push_back(tokio::spawn(carried(async move {
-                let wanted = || !answers.0.is_closed();
+                let wanted = || answers.are_taken();
                 let written = writer.write(chunk, &deed, &wanted).await;
                 let written = written.map_err(ApiError::Store)?.ok_or(Stop::Gone)?;
                 // When the chunk before was not written, that is told, and nothing of this one.

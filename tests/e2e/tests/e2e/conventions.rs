@@ -13,10 +13,14 @@ const READING: [&str; 10] = [
 ];
 
 /// Methods that change something and are done once in another way.
-const OTHERWISE_ONCE: [(&str, &str); 5] = [
+const OTHERWISE_ONCE: [(&str, &str); 6] = [
     (
         "anklang.imports.v1.ImportService/Import",
         "rows are keyed by the tenant's numbers: the same file again changes nothing",
+    ),
+    (
+        "anklang.imports.v1.ImportService/ImportRows",
+        "rows are keyed by the tenant's numbers: the same again change nothing",
     ),
     (
         "anklang.handover.v1.DeliveryService/ReplayDeadDeliveries",

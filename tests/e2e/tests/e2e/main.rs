@@ -32,6 +32,7 @@ mod handover;
 mod hold;
 mod identity;
 mod imports;
+mod imports_at_once;
 mod imports_resumed;
 mod imports_streamed;
 mod inbound;

@@ -10,7 +10,7 @@ use chrono::Utc;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 use pb::operation_progress_service_client::OperationProgressServiceClient;
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::call::{Client, refusal};
 use super::render::Show;
@@ -30,7 +30,7 @@ const UNKNOWN: &str = "{prefix:12} {spinner} {human_pos} {msg}";
 
 /// It waits for somebody to approve it.
 const EXIT_WAITS: u8 = 3;
-/// The connection was lost for good; the operation goes on.
+/// The connection was lost for good, or the caller is refused meanwhile; the operation goes on.
 const EXIT_LOST: u8 = 4;
 /// The phase of work that waits for an approval.
 const APPROVAL: &str = "approval";
@@ -38,10 +38,18 @@ const APPROVAL: &str = "approval";
 /// How long an operation is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// Until it is over.
+    /// Until it is over: one that somebody has named.
     Over,
-    /// Until it is over, or waits for an approval.
+    /// Until it is over, or waits for an approval: one that was just begun.
     Waiting,
+}
+
+/// Why an operation is not followed any more before it is over.
+enum Lost {
+    /// There may be no such operation, or none that the caller may see.
+    Refused(anyhow::Error),
+    /// It goes on, for this reason without anybody looking.
+    GoesOn(String),
 }
 
 /// Tells how an operation goes on, and at last what came of it. The exit code says whether it succeeded.
@@ -54,10 +62,14 @@ pub async fn follow(
     let mut progress = Progress::new(show.is_terminal());
     let finished = to_the_end(client, name, &mut progress, until).await;
     progress.bar.finish_and_clear();
-    let Some(operation) = finished? else {
-        let name = clean(name);
-        eprintln!("anklang: the connection was lost again and again; {name} goes on");
-        return Ok(ExitCode::from(EXIT_LOST));
+    let operation = match finished {
+        Ok(operation) => operation,
+        Err(Lost::Refused(refusal)) => return Err(refusal),
+        Err(Lost::GoesOn(why)) => {
+            let name = clean(name);
+            eprintln!("anklang: {why}; {name} goes on\nthen: anklang operations watch {name}");
+            return Ok(ExitCode::from(EXIT_LOST));
+        }
     };
     if !operation.done {
         eprintln!("{}", who_has_to_act(&operation));
@@ -100,26 +112,52 @@ fn metadata(operation: &lro::Operation) -> Option<pb::OperationMetadata> {
     pb::OperationMetadata::decode(&any.value[..]).ok()
 }
 
-/// Watches until the operation is over, on another server when one stops. None when there is none any more.
+/// Watches until the operation is over, on another server when one stops.
 async fn to_the_end(
     client: &Client,
     name: &str,
     progress: &mut Progress,
     until: Until,
-) -> anyhow::Result<Option<lro::Operation>> {
-    let mut tries = 0;
+) -> Result<lro::Operation, Lost> {
+    let mut seen = Seen {
+        ever: until == Until::Waiting,
+        tries: 0,
+    };
     loop {
-        let told = match watch(client, name, progress, &mut tries, until).await {
-            Ok(Some(operation)) => return Ok(Some(operation)),
+        let told = match watch(client, name, progress, &mut seen, until).await {
+            Ok(Some(operation)) => return Ok(operation),
             Ok(None) => Duration::ZERO,
-            Err(status) => again_after(&status).ok_or_else(|| refusal(&status))?,
+            Err(status) => again_after(&status).ok_or_else(|| refused(&status, seen.ever))?,
         };
-        tries += 1;
-        if tries >= TRIES {
-            return Ok(None);
+        seen.tries += 1;
+        if seen.tries >= TRIES {
+            let why = "the connection was lost again and again";
+            return Err(Lost::GoesOn(why.to_owned()));
         }
-        let usual = FIRST_WAIT * 2_u32.pow(tries.min(5));
+        let usual = FIRST_WAIT * 2_u32.pow(seen.tries.min(5));
         tokio::time::sleep(told.max(usual)).await;
+    }
+}
+
+/// What is known of an operation so far.
+struct Seen {
+    /// It is or was there.
+    ever: bool,
+    /// The calls since something was told.
+    tries: u32,
+}
+
+/// A refusal that another try does not change: what was seen goes on, unless it was removed.
+fn refused(status: &Status, seen: bool) -> Lost {
+    let refusal = refusal(status);
+    match status.code() {
+        // The token of a command stays the same, whatever its caller has meanwhile.
+        Code::Unauthenticated if seen => {
+            Lost::GoesOn(format!("{refusal}: a new token is needed (ANKLANG_TOKEN)"))
+        }
+        Code::NotFound => Lost::Refused(refusal),
+        _ if seen => Lost::GoesOn(refusal.to_string()),
+        _ => Lost::Refused(refusal),
     }
 }
 
@@ -128,7 +166,7 @@ async fn watch(
     client: &Client,
     name: &str,
     progress: &mut Progress,
-    tries: &mut u32,
+    seen: &mut Seen,
     until: Until,
 ) -> Result<Option<lro::Operation>, Status> {
     let request = client.request(pb::WatchOperationRequest { name: name.into() });
@@ -137,7 +175,7 @@ async fn watch(
         .await?
         .into_inner();
     while let Some(response) = in_time(told.message()).await? {
-        *tries = 0;
+        (seen.ever, seen.tries) = (true, 0);
         let Some(operation) = response.operation else {
             continue;
         };

@@ -15,6 +15,7 @@ mod rotation;
 mod streams;
 mod tokens;
 mod units;
+mod waits;
 mod workers;
 
 use std::collections::HashMap;

@@ -28,9 +28,11 @@ import io.grpc.InsecureChannelCredentials;
 import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusException;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.BlockingClientCall;
 import io.grpc.stub.MetadataUtils;
+import java.io.File;
 import java.security.MessageDigest;
 import java.time.LocalDate;
 import java.util.*;
@@ -44,6 +46,7 @@ import java.util.stream.LongStream;
  *
  * <pre>mvn -q compile exec:java -Dexec.args="ADDRESS TENANT"</pre>
  *
+ * With ANKLANG_CA, a PEM file, by TLS; with ANKLANG_TOKEN, each call shows it.
  * Tells the story of the README beside this folder; Maven generates the stubs from `proto/`. Exits with 1 and says
  * why when something is not as it should be.
  */
@@ -67,9 +70,7 @@ class Story {
 
     Story(Channel channel, String tenant) {
         this.channel = channel;
-        var headers = new Metadata();
-        headers.put(Metadata.Key.of("anklang-tenant", Metadata.ASCII_STRING_MARSHALLER), tenant);
-        var inTenant = ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
+        var inTenant = showing(channel, "anklang-tenant", tenant);
         imports = ImportServiceGrpc.newBlockingV2Stub(inTenant);
         selections = SelectionServiceGrpc.newBlockingV2Stub(inTenant);
         campaigns = CampaignServiceGrpc.newBlockingV2Stub(inTenant);
@@ -84,13 +85,25 @@ class Story {
         }
         // What a call may take, whichever it is.
         var each = Map.of("name", List.of(Map.of()), "timeout", "60s");
-        var channel = Grpc.newChannelBuilder(arguments[0], InsecureChannelCredentials.create())
+        var ca = System.getenv("ANKLANG_CA");
+        var credentials = ca == null ? InsecureChannelCredentials.create()
+                : TlsChannelCredentials.newBuilder().trustManager(new File(ca)).build();
+        var channel = Grpc.newChannelBuilder(arguments[0], credentials)
                 .defaultServiceConfig(Map.of("methodConfig", List.of(each))).build();
+        var token = System.getenv("ANKLANG_TOKEN");
         try {
-            new Story(channel, arguments[1]).tell();
+            var identified = token == null ? channel : showing(channel, "authorization", "Bearer " + token);
+            new Story(identified, arguments[1]).tell();
         } finally {
             channel.shutdownNow();
         }
+    }
+
+    /** Calls with a header. */
+    static Channel showing(Channel channel, String key, String value) {
+        var headers = new Metadata();
+        headers.put(Metadata.Key.of(key, Metadata.ASCII_STRING_MARSHALLER), value);
+        return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
     }
 
     void tell() throws Exception {
