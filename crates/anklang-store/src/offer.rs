@@ -385,7 +385,7 @@ async fn hold(
     .bind::<Bool, _>(answer == Answer::Accept)
     .load(conn)
     .await?;
-    let now = offers.first().map(|row| row.now);
+    let now = offers.iter().map(|row| row.now).next();
     let ids: Vec<Uuid> = offers.into_iter().map(|row| row.id).collect();
     diesel::sql_query(
         "SELECT 1 FROM offer WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",

@@ -32,7 +32,7 @@ async fn offers_end_and_calls_are_forgotten_by_the_databases_clock() {
     let plain = utility.contracts.iter().filter(|c| c.case == Case::Plain);
     let (mut names, mut calls) = (Vec::new(), Vec::new());
     for contract in plain.take(3) {
-        let id = Uuid::new_v4().to_string();
+        let id = Uuid::now_v7().to_string();
         let request = pb::CreateOfferRequest {
             request_id: id.clone(),
             ..utility.switch(contract)

@@ -66,8 +66,10 @@ async fn whoever_looks_sees_a_bar_until_it_is_over() {
     assert!(status.success(), "{seen}");
     // What is redrawn begins with its phase; at the end the bar is full.
     let drawn = seen.split(['\r', '\n']);
-    let bar = drawn.filter(|line| line.contains("finished") && line.contains('█'));
-    let bar = bar.last().unwrap_or_else(|| panic!("no bar: {seen:?}"));
+    let mut bar = drawn.filter(|line| line.contains("finished") && line.contains('█'));
+    let bar = bar
+        .next_back()
+        .unwrap_or_else(|| panic!("no bar: {seen:?}"));
     assert!(!bar.contains('░'), "{bar:?}");
     // Then it is cleared away, and what came of it is told.
     let (_, after) = seen.rsplit_once("\u{1b}[2K").expect("it is cleared");

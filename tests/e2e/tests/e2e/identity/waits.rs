@@ -88,7 +88,7 @@ async fn a_wait_goes_on_with_the_next_token() {
     let cancel = lro::CancelOperationRequest {
         name: waiting.operation.name.clone(),
     };
-    let operations = waiting.client.operations();
+    let mut operations = waiting.client.operations();
     operations.cancel_operation(cancel).await.unwrap();
     let error = wait.await.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Cancelled, "{error}");
