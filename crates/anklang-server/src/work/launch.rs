@@ -161,9 +161,6 @@ pub async fn run(
     };
     loop {
         launch.check()?;
-        if launch.held.operation.done > 0 && operation::stand_back(&app.store, launch.held).await? {
-            return Err(Interrupted::StoodBack);
-        }
         let _measured = meters::chunk(&launch.held.operation);
         match &launch.held.operation.step.clone()[..] {
             "" | PLANNED | "audience" => launch.freeze().await?,
@@ -179,6 +176,11 @@ pub async fn run(
                     message: format!("the step {step} is not known to this version"),
                 });
             }
+        }
+        // Behind work of its own, so that launches which let each other go first get on.
+        let within_a_step = launch.held.operation.done > 0;
+        if within_a_step && operation::stand_back(&app.store, launch.held).await? {
+            return Err(Interrupted::StoodBack);
         }
     }
 }
