@@ -61,6 +61,7 @@ mod roles;
 mod routes;
 mod rust_client;
 mod s3;
+mod selection_members;
 mod selection_work;
 mod selections;
 mod sending;

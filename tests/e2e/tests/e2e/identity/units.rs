@@ -66,7 +66,7 @@ const OF_CUSTOMERS: [&str; 38] = [
 ];
 
 /// Calls about what the tenant has in common, and those that hand out what comes next.
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 22] = [
     "anklang.brands.v1.BrandService/GetBrand",
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/GetProduct",
@@ -85,6 +85,7 @@ const OTHERS: [&str; 21] = [
     "anklang.selections.v1.SelectionService/ListSelectionVersions",
     "anklang.selections.v1.SelectionService/GetSelectionVersion",
     "anklang.selections.v1.SelectionService/ListSelectionTicks",
+    "anklang.selections.v1.SelectionService/ListSelectionMembers",
     "anklang.selections.v1.SelectionService/PreviewSelection",
     "anklang.planning.v1.WorkListService/GetContactOutcome",
     "anklang.planning.v1.WorkListService/ListContactOutcomes",
@@ -289,6 +290,9 @@ async fn what_belongs_to_other_units_does_not_exist() {
         let preview = "anklang.selections.v1.SelectionService/PreviewSelection";
         let found = call(&caller, preview, &json!({"selection": world.selection})).await;
         assert_eq!(found.unwrap(), json!({}), "nobody is found");
+        let members = "anklang.selections.v1.SelectionService/ListSelectionMembers";
+        let listed = call(&caller, members, &json!({"selection": world.selection})).await;
+        assert_eq!(listed.unwrap(), json!({}), "nobody is listed");
     }
     is_as_before(&tenant.server, &before).await;
 

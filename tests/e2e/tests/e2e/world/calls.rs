@@ -243,6 +243,10 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"parent": w.selection}),
         ),
         (
+            "anklang.selections.v1.SelectionService/ListSelectionMembers",
+            json!({"selection": w.selection}),
+        ),
+        (
             "anklang.selections.v1.SelectionService/ExplainSelection",
             json!({"selection": w.selection, "member": w.contract}),
         ),
