@@ -14,6 +14,7 @@ mod cli;
 mod collector;
 mod conventions;
 mod cookbook;
+mod corrections;
 mod crash;
 mod databases;
 mod desk;

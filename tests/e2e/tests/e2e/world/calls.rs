@@ -293,6 +293,18 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"name": w.campaign}),
         ),
         (
+            "anklang.campaigns.v1.CampaignService/UpdateCampaign",
+            json!({"campaign": {"name": w.campaign, "displayName": "Neu"}}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/GetPhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/UpdatePhase",
+            json!({"phase": {"name": w.phase, "displayName": "Neu"}}),
+        ),
+        (
             "anklang.campaigns.v1.CampaignService/ListPhases",
             json!({"parent": w.campaign}),
         ),
