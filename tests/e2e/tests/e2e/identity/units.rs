@@ -109,6 +109,7 @@ const LISTS: [&str; 8] = [
 
 const GET_CUSTOMER: &str = "anklang.customers.v1.CustomerService/GetCustomer";
 const LIST_CUSTOMERS: &str = "anklang.customers.v1.CustomerService/ListCustomers";
+const MEMBERS: &str = "anklang.selections.v1.SelectionService/ListSelectionMembers";
 const UPDATE_CUSTOMER: &str = "anklang.customers.v1.CustomerService/UpdateCustomer";
 const UPDATE_UNIT: &str = "anklang.org.v1.OrgUnitService/UpdateOrgUnit";
 
@@ -290,8 +291,7 @@ async fn what_belongs_to_other_units_does_not_exist() {
         let preview = "anklang.selections.v1.SelectionService/PreviewSelection";
         let found = call(&caller, preview, &json!({"selection": world.selection})).await;
         assert_eq!(found.unwrap(), json!({}), "nobody is found");
-        let members = "anklang.selections.v1.SelectionService/ListSelectionMembers";
-        let listed = call(&caller, members, &json!({"selection": world.selection})).await;
+        let listed = call(&caller, MEMBERS, &json!({"selection": world.selection})).await;
         assert_eq!(listed.unwrap(), json!({}), "nobody is listed");
     }
     is_as_before(&tenant.server, &before).await;
@@ -304,6 +304,8 @@ async fn what_belongs_to_other_units_does_not_exist() {
         }
     }
     let ulm = tenant.agency("ulm");
+    let listed = call(&ulm, MEMBERS, &json!({"selection": world.selection})).await;
+    assert_ne!(listed.unwrap(), json!({}), "its own are listed");
     for (method, request) in &calls {
         if let Err(status) = call(&ulm, method, request).await {
             // Answered already.
