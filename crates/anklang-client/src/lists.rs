@@ -102,6 +102,7 @@ lists! {
     privacy.list_privacy_requests(pb::privacy::v1::ListPrivacyRequestsRequest) -> privacy_requests: pb::privacy::v1::PrivacyRequest,
     products.list_product_versions(pb::products::v1::ListProductVersionsRequest) -> product_versions: pb::products::v1::ProductVersion,
     products.list_products(pb::products::v1::ListProductsRequest) -> products: pb::products::v1::Product,
+    selections.list_selection_members(pb::selections::v1::ListSelectionMembersRequest) -> selection_members: pb::selections::v1::SelectionMember,
     selections.list_selection_ticks(pb::selections::v1::ListSelectionTicksRequest) -> selection_ticks: pb::selections::v1::SelectionTick,
     selections.list_selection_versions(pb::selections::v1::ListSelectionVersionsRequest) -> selection_versions: pb::selections::v1::SelectionVersion,
     selections.list_selections(pb::selections::v1::ListSelectionsRequest) -> selections: pb::selections::v1::Selection,

@@ -86,6 +86,49 @@ pub async fn lock(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> Result<O
     .optional()?)
 }
 
+/// Gives a campaign that name and planned start; `None` when there is none. With another name the approvals of what
+/// its phases have left to send are void (migration `campaign_names`).
+pub async fn update(
+    conn: &mut Conn,
+    tenant: TenantId,
+    id: CampaignId,
+    name: &str,
+    planned_start: Option<NaiveDate>,
+) -> Result<Option<Campaign>> {
+    Ok(diesel::sql_query(
+        "UPDATE campaign SET name = $3, planned_start = $4 WHERE tenant_id = $1 AND id = $2
+         RETURNING id, name, planned_start, state, paused, created_at",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(id.0)
+    .bind::<Text, _>(name)
+    .bind::<Nullable<Date>, _>(planned_start)
+    .get_result(conn)
+    .await
+    .optional()?)
+}
+
+/// Gives a phase that name, if there is one. With another name the approval of what it has left to send is void
+/// (migration `approvals`).
+pub async fn rename_phase(
+    conn: &mut Conn,
+    tenant: TenantId,
+    campaign: CampaignId,
+    number: i32,
+    name: &str,
+) -> Result<()> {
+    diesel::sql_query(
+        "UPDATE phase SET name = $4 WHERE tenant_id = $1 AND campaign_id = $2 AND number = $3",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .bind::<SqlUuid, _>(campaign.0)
+    .bind::<Integer, _>(number)
+    .bind::<Text, _>(name)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// What campaigns are listed by.
 pub static LISTABLE: Listable = Listable {
     fields: &[

@@ -6,6 +6,7 @@ pub mod dry_run;
 mod launch;
 mod phone;
 mod schedule;
+mod update;
 
 use anklang_domain::phase::{CampaignState, Control, PhaseState, Reaction};
 use anklang_domain::{CampaignId, TenantId, Violations, name};
@@ -136,6 +137,27 @@ impl pb::campaign_service_server::CampaignService for CampaignsApi {
         request: Request<pb::ListCampaignsRequest>,
     ) -> Result<Response<pb::ListCampaignsResponse>, Status> {
         reply(self.list(request).await)
+    }
+
+    async fn update_campaign(
+        &self,
+        request: Request<pb::UpdateCampaignRequest>,
+    ) -> Result<Response<pb::Campaign>, Status> {
+        reply(self.update(request).await)
+    }
+
+    async fn get_phase(
+        &self,
+        request: Request<pb::GetPhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        reply(self.phase(request).await)
+    }
+
+    async fn update_phase(
+        &self,
+        request: Request<pb::UpdatePhaseRequest>,
+    ) -> Result<Response<pb::Phase>, Status> {
+        reply(self.rename(request).await)
     }
 
     async fn list_phases(

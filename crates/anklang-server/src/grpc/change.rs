@@ -162,6 +162,8 @@ mutations! {
     updates {
         pb::brands::v1::UpdateBrandRequest => brand: pb::brands::v1::Brand,
         pb::campaigns::v1::UpdateApprovalPolicyRequest => approval_policy: pb::campaigns::v1::ApprovalPolicy,
+        pb::campaigns::v1::UpdateCampaignRequest => campaign: pb::campaigns::v1::Campaign,
+        pb::campaigns::v1::UpdatePhaseRequest => phase: pb::campaigns::v1::Phase,
         pb::channels::v1::UpdateChannelAccountRequest => channel_account: pb::channels::v1::ChannelAccount,
         pb::channels::v1::UpdateChannelRouteRequest => channel_route: pb::channels::v1::ChannelRoute,
         pb::contracts::v1::UpdateContractRequest => contract: pb::contracts::v1::Contract,

@@ -2,6 +2,7 @@
 
 pub(super) mod criteria;
 mod exclusions;
+mod members;
 mod preset_use;
 mod source;
 mod ticks;
@@ -46,7 +47,7 @@ const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 2_000;
 /// The most examples of a preview.
 const MAX_SAMPLE: i32 = 100;
-/// How long the database may work on a preview.
+/// How long the database may work on a preview, or on a page of members.
 const PREVIEW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The service.
@@ -139,6 +140,13 @@ impl pb::selection_service_server::SelectionService for SelectionsApi {
         request: Request<pb::ListSelectionTicksRequest>,
     ) -> Result<Response<pb::ListSelectionTicksResponse>, Status> {
         reply(self.list_ticks(request).await)
+    }
+
+    async fn list_selection_members(
+        &self,
+        request: Request<pb::ListSelectionMembersRequest>,
+    ) -> Result<Response<pb::ListSelectionMembersResponse>, Status> {
+        reply(self.list_members(request).await)
     }
 
     async fn explain_selection(

@@ -7,6 +7,7 @@ mod attributes;
 mod check;
 mod compile;
 mod explain;
+mod member;
 mod operand;
 mod preset;
 mod preview;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub use attributes::{Attributes, PREFIX as ATTRIBUTE_PREFIX};
 pub use explain::{Explained, Explanation, explain};
+pub use member::{MEMBERS, Member, members};
 pub(crate) use operand::escaped as like_escaped;
 pub use preset::{
     NewPreset, PRESETS, Preset, check_preset, create_preset, delete_preset, preset, presets,

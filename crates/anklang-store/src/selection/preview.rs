@@ -73,38 +73,61 @@ pub async fn preview(
     sample_size: i64,
     timeout: Duration,
 ) -> Result<Preview> {
-    // The call's own deadline may come before.
-    let limit = Call::time_left().map_or(timeout, |left| left.min(timeout));
-    diesel::sql_query("SELECT set_config('statement_timeout', $1, true)")
-        .bind::<Text, _>(limit.as_millis().max(1).to_string())
-        .fixed()
-        .execute(conn)
-        .await?;
-    let started = Instant::now();
+    let limit = Limit::begin(conn, timeout).await?;
     let statement = match sample_size {
         0 => counting(prepared),
         _ => counting_with_sample(prepared, sample_size),
     };
     let rows: std::result::Result<Vec<Row>, Error> = statement.load(conn).await;
-    let rows = rows.map_err(|error| match error {
-        // The only error of a statement that comes so late.
-        Error::DatabaseError(DatabaseErrorKind::Unknown, _) if started.elapsed() >= timeout => {
-            StoreError::Refused {
-                resource: "criteria".to_owned(),
-                reason: format!(
-                    "too expensive: not counted within {} seconds; narrow them down",
-                    timeout.as_secs()
-                ),
-            }
-        }
-        other => other.into(),
-    })?;
+    let rows = rows.map_err(|error| limit.explain(error.into()))?;
     let (count, customers) = rows[..].first().map_or((0, 0), |r| (r.count, r.customers));
     Ok(Preview {
         count,
         customers,
         sample: rows.into_iter().filter_map(Row::into_sample).collect(),
     })
+}
+
+/// How long what criteria find is looked for.
+pub(super) struct Limit {
+    timeout: Duration,
+    started: Instant,
+}
+
+impl Limit {
+    /// Limits the statements of the transaction from here on.
+    pub(super) async fn begin(conn: &mut Conn, timeout: Duration) -> Result<Self> {
+        // The call's own deadline may come before.
+        let limit = Call::time_left().map_or(timeout, |left| left.min(timeout));
+        diesel::sql_query("SELECT set_config('statement_timeout', $1, true)")
+            .bind::<Text, _>(limit.as_millis().max(1).to_string())
+            .fixed()
+            .execute(conn)
+            .await?;
+        Ok(Limit {
+            timeout,
+            started: Instant::now(),
+        })
+    }
+
+    /// An error of the statements, which may be that they took too long.
+    pub(super) fn explain(&self, error: StoreError) -> StoreError {
+        match error {
+            // The only error of a statement that comes so late.
+            StoreError::Query(Error::DatabaseError(DatabaseErrorKind::Unknown, _))
+                if self.started.elapsed() >= self.timeout =>
+            {
+                StoreError::Refused {
+                    resource: "criteria".to_owned(),
+                    reason: format!(
+                        "too expensive: not done within {} seconds; narrow them down",
+                        self.timeout.as_secs()
+                    ),
+                }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What the planner expects.

@@ -331,6 +331,27 @@ impl Prepared {
         Ok(self.ticked(included, excluded))
     }
 
+    /// The same with all that is ticked in a saved selection, in or out.
+    pub(super) async fn with_all_ticked(
+        self,
+        conn: &mut Conn,
+        selection: SelectionId,
+    ) -> Result<Self> {
+        let counts = tick_counts(conn, self.tenant, selection).await?;
+        // Only what is there, as above.
+        let ticked = (counts.included + counts.excluded > 0).then(|| {
+            Statement::numbered(
+                "subject.id IN (SELECT t.member_id FROM selection_tick t
+                                WHERE t.tenant_id = $1 AND t.selection_id = $2)",
+                &[
+                    bound::<SqlUuid, _>(self.tenant.0),
+                    bound::<SqlUuid, _>(selection.0),
+                ],
+            )
+        });
+        Ok(self.ticked(ticked, None))
+    }
+
     /// The same with these numbers in and those out.
     pub fn with_numbers(self, include: Vec<String>, exclude: Vec<String>) -> Self {
         let included = (!include.is_empty()).then(|| {

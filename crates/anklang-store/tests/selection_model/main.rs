@@ -18,8 +18,10 @@ use anklang_store::selection::registry::Entity;
 use anklang_store::selection::{self, Prepared, Statement};
 use anklang_store::tenant::Tenant;
 use anklang_store::{Conn, Store, StoreError, migrate};
-use diesel::QueryableByName;
-use diesel::sql_types::Uuid as SqlUuid;
+use diesel::pg::Pg;
+use diesel::row::NamedRow;
+use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::{QueryableByName, deserialize};
 use diesel_async::RunQueryDsl;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -220,7 +222,7 @@ fn nodes_are_explained_as_they_mean() {
 /// Every field of every entity by every operator, each with some values, plain and negated.
 #[test]
 fn every_field_compares_by_every_operator() {
-    let ways: [(Entity, Subject, &[&str]); 9] = [
+    let ways: [(Entity, Subject, &[&str]); 13] = [
         (Entity::Customer, Subject::Customer, &[]),
         (Entity::Contract, Subject::Contract, &[]),
         (Entity::ContractItem, Subject::Contract, &["items"]),
@@ -230,6 +232,22 @@ fn every_field_compares_by_every_operator() {
         (Entity::Consent, Subject::Customer, &["consents"]),
         (Entity::Offer, Subject::Contract, &["offers"]),
         (Entity::Message, Subject::Customer, &["messages"]),
+        (Entity::Report, Subject::Customer, &["messages", "reports"]),
+        (
+            Entity::InboundMessage,
+            Subject::Customer,
+            &["inbound_messages"],
+        ),
+        (
+            Entity::PlannedContact,
+            Subject::Customer,
+            &["planned_contacts"],
+        ),
+        (
+            Entity::ContactAttempt,
+            Subject::Customer,
+            &["planned_contacts", "attempts"],
+        ),
     ];
     let runtime = runtime();
     let lab = runtime.block_on(Lab::open());
@@ -247,6 +265,65 @@ fn every_field_compares_by_every_operator() {
         }
     }
     drop(lab);
+}
+
+/// A line of a plan.
+struct Line(String);
+
+impl QueryableByName<Pg> for Line {
+    fn build<'a>(row: &impl NamedRow<'a, Pg>) -> deserialize::Result<Self> {
+        NamedRow::get::<Text, _>(row, "QUERY PLAN").map(Line)
+    }
+}
+
+/// An index leads from every row to its related ones, so that nobody's table is read as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn related_rows_are_found_by_an_index() {
+    let lab = Lab::open().await;
+    let mut tx = lab.store.begin(lab.tenant.id).await.unwrap();
+    diesel::sql_query("SET LOCAL enable_seqscan = off")
+        .execute(&mut tx)
+        .await
+        .unwrap();
+    let ways: [(&[&str], &str); 9] = [
+        (&["contracts"], "(customer_id = subject.id)"),
+        (&["orders"], "(customer_id = subject.id)"),
+        (&["messages"], "(customer_id = subject.id)"),
+        (&["messages", "reports"], "(message_id = s1.id)"),
+        (&["messages", "replies"], "(message_id = s1.id)"),
+        (&["inbound_messages"], "(customer_id = subject.id)"),
+        (&["planned_contacts"], "(customer_id = subject.id)"),
+        (&["planned_contacts", "attempts"], "(contact_id = s1.id)"),
+        (&["offers", "planned_contacts"], "(offer_id = s1.id)"),
+    ];
+    for (way, wanted) in ways {
+        // A count is looked at row by row.
+        let mut criteria = None;
+        for relation in way.iter().rev() {
+            criteria = Some(Box::new(Criteria::Related(Related {
+                relation: (*relation).into(),
+                quantifier: Quantifier::Count {
+                    operator: Operator::GreaterOrEqual,
+                    value: 2,
+                },
+                criteria,
+            })));
+        }
+        let prepared = lab
+            .prepare(&mut tx, Subject::Customer, &criteria.unwrap())
+            .await;
+        let plan: Vec<Line> =
+            Statement::new("EXPLAIN SELECT subject.id FROM customer subject WHERE ")
+                .criteria(&prepared)
+                .load(&mut tx)
+                .await
+                .unwrap();
+        let lines: Vec<String> = plan.into_iter().map(|line| line.0).collect();
+        let found = lines
+            .iter()
+            .any(|line| line.contains("Index Cond") && line.contains(wanted));
+        assert!(found, "{way:?}: {}", lines.join("\n"));
+    }
 }
 
 /// The questions that the language was made for, one selection each.

@@ -31,7 +31,9 @@ const DERIVED: [&str; 8] = [
 fn is_required(entity: Entity, field: &str) -> bool {
     match field {
         "create_time" | "update_time" | "order_time" | "record_time" | "offer_date"
-        | "valid_until_date" | "unit_price" | "annual_amount" | "position" | "line" => true,
+        | "valid_until_date" | "unit_price" | "annual_amount" | "position" | "line"
+        | "event_time" | "receive_time" | "contact_time" | "contact_date" | "stop"
+        | "outside_window" => true,
         "quantity" => entity == Entity::OrderLine,
         "annual_quantity_kwh" => entity == Entity::Offer,
         _ => false,
@@ -46,6 +48,12 @@ fn column_of(entity: Entity, field: &str) -> &str {
         "record_time" => "recorded_at",
         "answer_time" => "answered_at",
         "send_time" => "sent_at",
+        "event_time" => "occurred_at",
+        "receive_time" => "received_at",
+        "contact_time" => "contact_at",
+        "attempt_count" => "attempts",
+        "text" => "body",
+        "stop" => "asks_to_stop",
         "valid_until_date" => "valid_until",
         "currency_code" => "currency",
         "display_name" if entity == Entity::ContractItem => "name",
@@ -64,6 +72,10 @@ fn table_of(entity: Entity) -> &'static str {
         Entity::Consent => "consent",
         Entity::Offer => "offer",
         Entity::Message => "message",
+        Entity::Report => "message_report",
+        Entity::InboundMessage => "inbound_message",
+        Entity::PlannedContact => "planned_contact",
+        Entity::ContactAttempt => "contact_attempt",
     }
 }
 
@@ -123,6 +135,15 @@ impl Maker {
                     .into(),
                 (Entity::Message, "state") => self
                     .pick(prop::sample::select(vec!["queued", "sent", "bounced"]))
+                    .into(),
+                (Entity::Report, "state") => self
+                    .pick(prop::sample::select(vec!["delivered", "opened", "clicked"]))
+                    .into(),
+                (Entity::PlannedContact, "source") => self
+                    .pick(prop::sample::select(vec!["plan", "campaign"]))
+                    .into(),
+                (Entity::ContactAttempt, "outcome_class") => self
+                    .pick(prop::sample::select(vec!["done", "not_reached", "busy"]))
                     .into(),
                 _ => self.pick(texts(field)),
             }),
@@ -240,6 +261,9 @@ const CONTRACTS: usize = 70;
 const ORDERS: usize = 60;
 const OFFERS: usize = 60;
 const MESSAGES: usize = 60;
+const REPORTS: usize = 50;
+const INBOUND: usize = 40;
+const CONTACTS: usize = 50;
 
 /// Kinds of ids.
 const BRAND: u8 = 1;
@@ -255,6 +279,8 @@ const ORDER: u8 = 10;
 const OFFER: u8 = 11;
 const MESSAGE: u8 = 12;
 const POINT: u8 = 13;
+const ANSWER: u8 = 14;
+const CONTACT: u8 = 15;
 
 /// A product version as rows point at it.
 struct Version {
@@ -550,8 +576,70 @@ impl Maker {
     }
 }
 
+/// What comes back, and what people do.
+impl Maker {
+    fn reports(&mut self, phases: &[Phase]) {
+        for n in 0..REPORTS {
+            let points = [("message", id(MESSAGE, self.below(MESSAGES)))];
+            let extra = json!({
+                "key": format!("\\x{n:02x}"), "detail": "",
+                "campaign_id": phases[0].campaign, "phase_id": phases[0].id,
+            });
+            self.row(Entity::Report, Uuid::nil(), &points, &[], extra);
+        }
+    }
+
+    fn inbound_messages(&mut self) {
+        for n in 0..INBOUND {
+            let mut points = vec![("customer", id(CUSTOMER, self.below(CUSTOMERS)))];
+            if self.below(2) == 0 {
+                points.push(("message", id(MESSAGE, self.below(MESSAGES))));
+            }
+            let extra = json!({
+                "account": "a", "key": format!("\\x{n:02x}"), "sender": "", "sender_name": "",
+                "recipient": "", "address_hash": "\\x00", "provider_message_id": "",
+            });
+            self.row(Entity::InboundMessage, id(ANSWER, n), &points, &[], extra);
+        }
+    }
+
+    fn planned_contacts(&mut self) {
+        for n in 0..CONTACTS {
+            let customer = id(CUSTOMER, self.below(CUSTOMERS));
+            let mut points = vec![("customer", customer)];
+            if self.below(2) == 0 {
+                points.push(("offer", id(OFFER, self.below(OFFERS))));
+            }
+            let attempts = self.below(3);
+            let (state, next) = match self.below(3) {
+                0 => ("done", Json::Null),
+                1 => ("waiting", json!("2026-03-30T08:00:00Z")),
+                _ => ("open", json!("2026-03-30T08:00:00Z")),
+            };
+            let fixed = [
+                ("state", text(state)),
+                ("attempt_count", Cell::Number(attempts.into())),
+                ("priority", Cell::Number(self.below(3).into())),
+            ];
+            let extra = json!({
+                "plan_date": "2026-03-30", "window_from": "2026-03-30T08:00:00Z",
+                "window_to": "2026-03-30T16:00:00Z", "next_at": next,
+            });
+            let contact = id(CONTACT, n);
+            self.row(Entity::PlannedContact, contact, &points, &fixed, extra);
+            for attempt in 1..=attempts {
+                let extra = json!({
+                    "attempt": attempt, "customer_id": customer, "worker": "w", "purpose": "",
+                });
+                let points = [("contact", contact)];
+                self.row(Entity::ContactAttempt, Uuid::nil(), &points, &[], extra);
+            }
+        }
+    }
+}
+
 /// Order in which tables can be filled.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 25] = [
     "org_unit",
     "brand",
     "attribute_definition",
@@ -573,6 +661,10 @@ const TABLES: [&str; 21] = [
     "offer",
     "message",
     "suppression",
+    "message_report",
+    "inbound_message",
+    "planned_contact",
+    "contact_attempt",
 ];
 
 /// Makes a tenant with its world. Another `seed` makes another world of the same ids; an even one
@@ -606,6 +698,9 @@ pub async fn tenant(store: &Store, url: &str, slug: &str, seed: u8) -> (Tenant, 
     maker.orders();
     maker.offers(&versions, &phases);
     maker.messages(&phases);
+    maker.reports(&phases);
+    maker.inbound_messages();
+    maker.planned_contacts();
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
         .await
         .expect("a connection");

@@ -161,6 +161,10 @@ async fn what_reads_tells_people_and_scripts() {
             &format!("selections preview {} --sample 2", w.selection),
             "sample",
         ),
+        (
+            &format!("selections members {} --limit 2", w.selection),
+            "SELECTED",
+        ),
     ] {
         let said = run(&server, line).await;
         assert_eq!(said.code, 0, "{line}: {said:?}");

@@ -81,6 +81,11 @@ fn lists(world: &World) -> Vec<(&'static str, Value, &'static str)> {
             "selectionTicks",
         ),
         (
+            "anklang.selections.v1.SelectionService/ListSelectionMembers",
+            json!({"selection": selection}),
+            "selectionMembers",
+        ),
+        (
             "anklang.org.v1.OrgUnitService/ListOrgUnits",
             json!({}),
             "orgUnits",

@@ -160,7 +160,7 @@ async fn a_copy_goes_its_own_way() {
     assert_eq!(numbers(&client, &copied.name).await, "E2 E3 E5 E6 M1");
 }
 
-async fn ticks(
+pub async fn ticks(
     client: &Client,
     name: &str,
     include: &[&str],

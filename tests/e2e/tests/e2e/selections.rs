@@ -558,6 +558,11 @@ async fn what_criteria_can_use_is_listed() -> Result<()> {
         "offers",
         "messages",
         "consents",
+        "reports",
+        "replies",
+        "inbound_messages",
+        "planned_contacts",
+        "attempts",
     ] {
         assert!(names.contains(&name), "{name}");
     }
@@ -575,5 +580,52 @@ async fn what_criteria_can_use_is_listed() -> Result<()> {
         .list_selection_fields(request(Subject::Unspecified))
         .await;
     assert_eq!(violations(&refused.unwrap_err())[0].0, "subject");
+    Ok(())
+}
+
+/// What came back from customers, and what people did with them.
+#[tokio::test]
+async fn inbound_messages_and_contacts_are_relations() -> Result<()> {
+    let server = TestServer::start().await?;
+    let client = server.client("acme").await?;
+    import(&client).await?;
+    let rows = "
+        INSERT INTO inbound_message (tenant_id, account, channel, key, sender, sender_name, recipient,
+            address_hash, subject, body, provider_message_id, customer_id, asks_to_stop, received_at)
+        SELECT tenant_id, 'mail', 'mail', sha256('1'), '', '', '', sha256('1'), '', 'Bitte ein Rückruf', '',
+               id, false, now() FROM customer WHERE number = '1';
+        INSERT INTO planned_contact (tenant_id, id, source, customer_id, plan_date, contact_date, contact_at,
+            window_from, window_to, state, attempts)
+        SELECT tenant_id, anklang_uuid7(), 'manual', id, current_date, current_date, now(), now(), now(),
+               'given_up', 1 FROM customer WHERE number IN ('2', '4');
+        INSERT INTO contact_attempt (tenant_id, contact_id, attempt, customer_id, worker, purpose,
+            outcome_class, outside_window)
+        SELECT k.tenant_id, k.id, 1, c.id, 'users/anna', '',
+               CASE c.number WHEN '2' THEN 'not_reached' ELSE 'done' END, false
+        FROM planned_contact k JOIN customer c ON c.tenant_id = k.tenant_id AND c.id = k.customer_id";
+    let database = server.database.connect().await?;
+    database.batch_execute(rows).await?;
+
+    let customers = async |criteria: pb::Criteria| {
+        let found = found(&client, Subject::Customer, criteria).await;
+        found.unwrap()
+    };
+    let asks = compare("text", Operator::Contains, texts(&["rückruf"]));
+    let wrote = related("inbound_messages", Quantifier::Any, asks);
+    assert_eq!(customers(wrote).await, ["customers/1"]);
+    let stops = compare("stop", Operator::Equal, vec![Value::Flag(true)]);
+    let stopped = related("inbound_messages", Quantifier::Any, stops);
+    assert!(customers(stopped).await.is_empty());
+    let attempt = |class| related("attempts", Quantifier::Any, equal("outcome_class", class));
+    let missed = related("planned_contacts", Quantifier::Any, attempt("not_reached"));
+    assert_eq!(customers(missed).await, ["customers/2"]);
+    let given_up = equal("state", "given_up");
+    let never = related("planned_contacts", Quantifier::None, given_up);
+    assert_eq!(customers(never).await, ["customers/1", "customers/3"]);
+    let wrong = related("planned_contacts", Quantifier::Any, equal("state", "lost"));
+    let refused = found(&client, Subject::Customer, wrong).await.unwrap_err();
+    let told = violations(refused.downcast_ref::<Status>().unwrap());
+    let words = "must be one of open, claimed, waiting, done, given_up, cancelled";
+    assert_eq!(told[0].1, words);
     Ok(())
 }

@@ -264,6 +264,17 @@ const TABLES: &[(&str, &[Declared])] = &[
             ("changed", "update_time"),
         ],
     ),
+    (
+        "anklang.selections.v1.SelectionMember",
+        &[
+            ("customer", "customer#"),
+            ("contract", "contract#"),
+            ("name", "display_name"),
+            ("place", "place"),
+            ("tick", "tick"),
+            ("selected", "selected"),
+        ],
+    ),
 ];
 
 /// The columns of a kind of message that are declared.

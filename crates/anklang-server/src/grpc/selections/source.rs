@@ -1,4 +1,4 @@
-//! What previews and explanations are about: a saved selection, criteria, or a preset.
+//! What previews, lists of members and explanations are about: a saved selection, criteria, or a preset.
 
 use anklang_domain::{SelectionId, Violations, name};
 use anklang_proto::anklang::selections::v1 as pb;
@@ -21,27 +21,26 @@ pub(super) enum Source<'a> {
     Preset(&'a pb::PresetUse),
 }
 
-impl<'a> From<&'a pb::preview_selection_request::Source> for Source<'a> {
-    fn from(source: &'a pb::preview_selection_request::Source) -> Self {
-        use pb::preview_selection_request::Source::{Criteria, Preset, Selection};
-        match source {
-            Selection(name) => Source::Saved(name),
-            Criteria(given) => Source::AdHoc(given),
-            Preset(used) => Source::Preset(used),
+macro_rules! sources {
+    ($($request:ident),+) => {$(
+        impl<'a> From<&'a pb::$request::Source> for Source<'a> {
+            fn from(source: &'a pb::$request::Source) -> Self {
+                use pb::$request::Source::{Criteria, Preset, Selection};
+                match source {
+                    Selection(name) => Source::Saved(name),
+                    Criteria(given) => Source::AdHoc(given),
+                    Preset(used) => Source::Preset(used),
+                }
+            }
         }
-    }
+    )+};
 }
 
-impl<'a> From<&'a pb::explain_selection_request::Source> for Source<'a> {
-    fn from(source: &'a pb::explain_selection_request::Source) -> Self {
-        use pb::explain_selection_request::Source::{Criteria, Preset, Selection};
-        match source {
-            Selection(name) => Source::Saved(name),
-            Criteria(given) => Source::AdHoc(given),
-            Preset(used) => Source::Preset(used),
-        }
-    }
-}
+sources!(
+    explain_selection_request,
+    list_selection_members_request,
+    preview_selection_request
+);
 
 /// Prepares what is asked about, and says which saved selection it is. `None` exactly when
 /// something is wrong.

@@ -1,7 +1,11 @@
 //! The fields of every entity. They bear the names that they have in the API.
 
+mod back;
+
 use super::FieldType::{self, Date, Number, Text, Time};
 use super::{Field, Lookup, ResourceName, Source, Sum};
+
+pub(super) use back::{CONTACT_ATTEMPT, INBOUND_MESSAGE, PLANNED_CONTACT, REPORT};
 
 const BRAND: Lookup = Lookup {
     key: "brand_id",

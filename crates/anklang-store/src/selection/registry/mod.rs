@@ -33,11 +33,19 @@ pub enum Entity {
     Offer,
     /// Messages.
     Message,
+    /// What channels report of messages.
+    Report,
+    /// Messages from customers.
+    InboundMessage,
+    /// Planned contacts.
+    PlannedContact,
+    /// Attempts to reach customers under planned contacts.
+    ContactAttempt,
 }
 
 impl Entity {
     /// All of them.
-    pub const ALL: [Entity; 9] = [
+    pub const ALL: [Entity; 13] = [
         Entity::Customer,
         Entity::Contract,
         Entity::ContractItem,
@@ -47,6 +55,10 @@ impl Entity {
         Entity::Consent,
         Entity::Offer,
         Entity::Message,
+        Entity::Report,
+        Entity::InboundMessage,
+        Entity::PlannedContact,
+        Entity::ContactAttempt,
     ];
 
     /// What it is called in messages to callers, in the singular.
@@ -61,6 +73,10 @@ impl Entity {
             Entity::Consent => "consent",
             Entity::Offer => "offer",
             Entity::Message => "message",
+            Entity::Report => "report",
+            Entity::InboundMessage => "inbound message",
+            Entity::PlannedContact => "planned contact",
+            Entity::ContactAttempt => "contact attempt",
         }
     }
 
@@ -76,6 +92,10 @@ impl Entity {
             Entity::Consent => "consent",
             Entity::Offer => "offer",
             Entity::Message => "message",
+            Entity::Report => "message_report",
+            Entity::InboundMessage => "inbound_message",
+            Entity::PlannedContact => "planned_contact",
+            Entity::ContactAttempt => "contact_attempt",
         }
     }
 
@@ -91,6 +111,10 @@ impl Entity {
             Entity::Consent => fields::CONSENT,
             Entity::Offer => fields::OFFER,
             Entity::Message => fields::MESSAGE,
+            Entity::Report => fields::REPORT,
+            Entity::InboundMessage => fields::INBOUND_MESSAGE,
+            Entity::PlannedContact => fields::PLANNED_CONTACT,
+            Entity::ContactAttempt => fields::CONTACT_ATTEMPT,
         }
     }
 

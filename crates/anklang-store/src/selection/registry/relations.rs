@@ -19,6 +19,7 @@ const fn relation(
 }
 
 const ITS_CUSTOMER: &str = "The one customer that it belongs to.";
+const CONTACTS: &str = "Planned contacts with the customer or about the offer, calls and others.";
 const ITS_CONTRACT: &str = "The one contract that it is for.";
 
 /// All of them.
@@ -60,6 +61,18 @@ pub(super) const RELATIONS: &[Relation] = {
             "messages",
             (Message, "customer_id"),
             "Messages to the customer or with the offer.",
+        ),
+        relation(
+            (Customer, "id"),
+            "inbound_messages",
+            (InboundMessage, "customer_id"),
+            "Messages from the customer.",
+        ),
+        relation(
+            (Customer, "id"),
+            "planned_contacts",
+            (PlannedContact, "customer_id"),
+            CONTACTS,
         ),
         relation(
             (Contract, "customer_id"),
@@ -120,6 +133,30 @@ pub(super) const RELATIONS: &[Relation] = {
             "offer",
             (Offer, "id"),
             "The one offer that the message carries.",
+        ),
+        relation(
+            (Message, "id"),
+            "reports",
+            (Report, "message_id"),
+            "What the channel reported of the message: delivered, opened, clicked …",
+        ),
+        relation(
+            (Message, "id"),
+            "replies",
+            (InboundMessage, "message_id"),
+            "Messages that answer the message.",
+        ),
+        relation(
+            (Offer, "id"),
+            "planned_contacts",
+            (PlannedContact, "offer_id"),
+            CONTACTS,
+        ),
+        relation(
+            (PlannedContact, "id"),
+            "attempts",
+            (ContactAttempt, "contact_id"),
+            "Attempts to reach the customer.",
         ),
     ]
 };

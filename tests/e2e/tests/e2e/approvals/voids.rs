@@ -12,6 +12,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use super::{A_WHILE, House, approve, campaign_of, limit, look, read_and_approve, waiting};
+use crate::corrections::{rename_campaign, rename_phase};
 use crate::phases::{pause, resume, run_sql, until_state};
 use crate::phone::{by_phone, callable, contacts};
 use crate::refused;
@@ -166,6 +167,45 @@ async fn prices_brands_and_dates_are_part_of_what_is_approved() {
     resume(anna, &phase).await.unwrap();
     until_sent(anna, campaign_of(&phase), 4).await;
     assert_eq!(house.server.sink.count(), 4);
+}
+
+#[tokio::test]
+async fn another_name_has_to_be_approved_anew() {
+    let (house, utility) = House::with_limit(0).await;
+    let (anna, ben) = (&house.anna, house.ben().await);
+    let (_, phase) = waiting(anna, utility.launch()).await;
+    pause(anna, &phase).await.unwrap();
+    for changed in ["campaign", "phase"] {
+        let approved = read_and_approve(&ben, &phase).await;
+        until_state(anna, &phase, PhaseState::Active).await;
+        match changed {
+            "campaign" => {
+                rename_campaign(anna, campaign_of(&phase), "Neu").await;
+            }
+            _ => {
+                rename_phase(anna, &phase, "Neu").await;
+            }
+        }
+        let void = look(&ben, &phase).await.unwrap();
+        assert_eq!(void.state(), State::Awaiting, "{changed}");
+        assert_ne!(void.hash, approved.hash, "{changed}");
+        assert!(void.decisions[0].remark.contains(changed), "{void:?}");
+        // Who has changed it does not approve it.
+        assert_eq!(void.changers, ["tokens/anna"], "{changed}");
+        // The same name again is no change.
+        rename_campaign(anna, campaign_of(&phase), "Neu").await;
+        let again = look(&ben, &phase).await.unwrap();
+        assert_eq!(again.decisions, void.decisions, "{changed}");
+    }
+    read_and_approve(&ben, &phase).await;
+    let state = crate::phases::phase(anna, &phase).await.state();
+    assert_eq!(state, PhaseState::Active);
+    resume(anna, &phase).await.unwrap();
+    until_sent(anna, campaign_of(&phase), 4).await;
+    // When all is sent nothing waits any more.
+    rename_campaign(anna, campaign_of(&phase), "Zu spät").await;
+    let over = look(&ben, &phase).await.unwrap();
+    assert_eq!(over.state(), State::Approved);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ const OF_CUSTOMERS: [&str; 38] = [
 ];
 
 /// Calls about what the tenant has in common, and those that hand out what comes next.
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 22] = [
     "anklang.brands.v1.BrandService/GetBrand",
     "anklang.brands.v1.BrandService/ListBrands",
     "anklang.products.v1.ProductService/GetProduct",
@@ -86,6 +86,7 @@ const OTHERS: [&str; 21] = [
     "anklang.selections.v1.SelectionService/ListSelectionVersions",
     "anklang.selections.v1.SelectionService/GetSelectionVersion",
     "anklang.selections.v1.SelectionService/ListSelectionTicks",
+    "anklang.selections.v1.SelectionService/ListSelectionMembers",
     "anklang.selections.v1.SelectionService/PreviewSelection",
     "anklang.planning.v1.WorkListService/GetContactOutcome",
     "anklang.planning.v1.WorkListService/ListContactOutcomes",
@@ -117,6 +118,7 @@ const LISTS: [&str; 8] = [
 
 const GET_CUSTOMER: &str = "anklang.customers.v1.CustomerService/GetCustomer";
 const LIST_CUSTOMERS: &str = "anklang.customers.v1.CustomerService/ListCustomers";
+const MEMBERS: &str = "anklang.selections.v1.SelectionService/ListSelectionMembers";
 const UPDATE_CUSTOMER: &str = "anklang.customers.v1.CustomerService/UpdateCustomer";
 const UPDATE_UNIT: &str = "anklang.org.v1.OrgUnitService/UpdateOrgUnit";
 
@@ -304,6 +306,8 @@ async fn what_belongs_to_other_units_does_not_exist() {
         let preview = "anklang.selections.v1.SelectionService/PreviewSelection";
         let found = call(&caller, preview, &json!({"selection": world.selection})).await;
         assert_eq!(found.unwrap(), json!({}), "nobody is found");
+        let listed = call(&caller, MEMBERS, &json!({"selection": world.selection})).await;
+        assert_eq!(listed.unwrap(), json!({}), "nobody is listed");
     }
     is_as_before(&tenant.server, &before).await;
 
@@ -315,6 +319,8 @@ async fn what_belongs_to_other_units_does_not_exist() {
         }
     }
     let ulm = tenant.agency("ulm");
+    let listed = call(&ulm, MEMBERS, &json!({"selection": world.selection})).await;
+    assert_ne!(listed.unwrap(), json!({}), "its own are listed");
     for (method, request) in &calls {
         if let Err(status) = call(&ulm, method, request).await {
             // Answered already.

@@ -243,6 +243,10 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
             json!({"parent": w.selection}),
         ),
         (
+            "anklang.selections.v1.SelectionService/ListSelectionMembers",
+            json!({"selection": w.selection}),
+        ),
+        (
             "anklang.selections.v1.SelectionService/ExplainSelection",
             json!({"selection": w.selection, "member": w.contract}),
         ),
@@ -287,6 +291,18 @@ pub fn named(w: &World) -> Vec<(&'static str, Value)> {
         (
             "anklang.campaigns.v1.CampaignService/GetCampaign",
             json!({"name": w.campaign}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/UpdateCampaign",
+            json!({"campaign": {"name": w.campaign, "displayName": "Neu"}}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/GetPhase",
+            json!({"name": w.phase}),
+        ),
+        (
+            "anklang.campaigns.v1.CampaignService/UpdatePhase",
+            json!({"phase": {"name": w.phase, "displayName": "Neu"}}),
         ),
         (
             "anklang.campaigns.v1.CampaignService/ListPhases",

@@ -1,7 +1,7 @@
 //! Command lines and the requests that they come to.
 
 use anklang_proto::anklang::campaigns::v1::{
-    DryRunLaunchRequest, LaunchCampaignRequest, UpdateApprovalPolicyRequest,
+    DryRunLaunchRequest, LaunchCampaignRequest, UpdateApprovalPolicyRequest, UpdateCampaignRequest,
 };
 use anklang_proto::anklang::channels::v1::UpdateChannelAccountRequest;
 use anklang_proto::anklang::offers::v1::RejectOfferRequest;
@@ -44,6 +44,14 @@ fn arguments_set_fields() {
         ("channelAccounts/mail", true)
     );
     assert_eq!(paused.update_mask.expect("a mask").paths, ["paused"]);
+    let renamed: UpdateCampaignRequest = request("campaigns rename 1 --title Neu");
+    let campaign = renamed.campaign.expect("a campaign");
+    assert_eq!(
+        (&campaign.name[..], &campaign.display_name[..]),
+        ("campaigns/1", "Neu")
+    );
+    assert_eq!(renamed.update_mask.expect("a mask").paths, ["display_name"]);
+    assert!(asked("campaigns rename 1").is_err(), "without a name");
     let preview = |line| request::<PreviewSelectionRequest>(line).sample_size;
     assert_eq!(preview("selections preview x"), 10);
     assert_eq!(preview("selections preview x --sample 3"), 3);

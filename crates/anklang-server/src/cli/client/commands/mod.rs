@@ -148,7 +148,10 @@ const GROUPS: &[(&str, &str)] = &[
     ("winback", "Customers who drift away"),
     ("winback cases", "List and read cases"),
     ("customers", "List and read customers"),
-    ("selections", "List, count and preview selections"),
+    (
+        "selections",
+        "List and count selections, and what they find",
+    ),
     (
         "approvals",
         "Launches that wait for a second person, and which have to",

@@ -61,6 +61,16 @@ pub const TASKS: &[Task] = &[
         &[CAMPAIGN],
     ),
     task(
+        "campaigns rename",
+        "anklang.campaigns.v1.CampaignService/UpdateCampaign",
+        "Give a campaign another name; approvals of what it has left to send are void then",
+        &[
+            bare("campaign", "campaign.name", "campaigns"),
+            flag("title", "campaign.display_name", "What people call it").required(),
+        ],
+    )
+    .always(&[("update_mask", "displayName")]),
+    task(
         "campaigns infoboard",
         "anklang.campaigns.v1.CampaignService/GetInfoboard",
         "See a campaign in figures, by phase and day",

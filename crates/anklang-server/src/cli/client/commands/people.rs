@@ -240,4 +240,11 @@ pub const TASKS: &[Task] = &[
     )
     .always(&[("sample_size", "10")])
     .file(File::Can),
+    task(
+        "selections members",
+        "anklang.selections.v1.SelectionService/ListSelectionMembers",
+        "List all that a selection finds, and what is ticked in it",
+        &[SELECTION],
+    )
+    .file(File::Can),
 ];
