@@ -1,9 +1,10 @@
 //! Databases that are more than one server: behind a pooler, with a standby that is read, and with one that takes
-//! the primary's place while there is work.
+//! the primary's place while there is work; and what would have to hold for tenants to lie on several.
 
 mod failover;
 mod pooled;
 mod replica;
+mod tied;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
