@@ -1,5 +1,5 @@
 //! Databases that are more than one server: behind a pooler, with a standby that is read, and with one that takes
-//! the primary's place while there is work; and what would have to hold for tenants to lie on several.
+//! the primary's place while there is work.
 
 mod failover;
 mod pooled;
