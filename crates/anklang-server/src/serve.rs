@@ -266,6 +266,17 @@ fn start_workers(app: &App, ending: &CancellationToken, served: &CancellationTok
     }
     let (own, stop) = with();
     workers.spawn(telemetry::backlog::run(own, stop));
+    let (own, stop) = with();
+    workers.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            is_foreign = own.store.learn_words() => {
+                if is_foreign {
+                    tracing::info!("the database does not speak English: it is known how it says that it goes down");
+                }
+            }
+        }
+    });
     if let Some(certificate) = app.config.database_certificate.clone() {
         // Also while the server drains: its last connections are shown what is good then.
         workers.spawn(reload::follow(certificate, app.stopping.clone()));

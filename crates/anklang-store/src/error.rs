@@ -9,10 +9,13 @@ use tokio_postgres::error::SqlState;
 use crate::call::Call;
 use crate::connections;
 use crate::telemetry::without_values;
+use crate::words;
 
 /// What PostgreSQL and poolers say when there is no server, it goes down, or it is a standby; and of two
 /// transactions in each other's way. Diesel names few kinds of errors and hides the SQLSTATE: 57P01 to 57P03,
-/// 53300, 40P01, 55000 and the 08P01 of PgBouncer come as `Unknown` with these words alone.
+/// 53300, 40P01, 55000 and the 08P01 of PgBouncer come as `Unknown` with these words alone. For 57P01 and 40P01 there
+/// are the words of other languages in `words.rs`; of the others, those that do not come from a pooler, which speaks
+/// English, come when one logs in, and are `Pool`.
 const PASSING: [&str; 11] = [
     "terminating connection",
     "the database system is",
@@ -119,7 +122,8 @@ impl StoreError {
         match self {
             StoreError::Pool(_) => true,
             StoreError::Query(Error::DatabaseError(Kind::Unknown, info)) => {
-                PASSING.iter().any(|words| info.message().contains(words))
+                let said = info.message();
+                PASSING.iter().any(|words| said.contains(words)) || words::pass(said)
             }
             // An import brings the order that is being acknowledged; tried again, both are there.
             StoreError::Query(Error::DatabaseError(Kind::UniqueViolation, info)) => {

@@ -58,6 +58,7 @@ mod replica;
 mod share;
 mod sql;
 mod tx;
+mod words;
 
 pub use error::StoreError;
 pub use login::{CertificateFault, ClientCertificate, Login, Pooler};

@@ -18,7 +18,10 @@ use crate::telemetry::PoolUse;
 use crate::tenant::Known;
 use crate::tx::Tx;
 use crate::units::Bounds;
-use crate::{Result, StoreError};
+use crate::{Result, StoreError, words};
+
+/// Pause before the database is asked for its words again.
+const LEARN_AGAIN: Duration = Duration::from_secs(60);
 
 /// The database: a pool of connections. Cheap to clone.
 #[derive(Clone)]
@@ -223,6 +226,21 @@ impl Store {
     pub async fn watch_replica(&self) {
         if let Some(replica) = &self.replica {
             replica.watch(self.main.login()).await;
+        }
+    }
+
+    /// Learns what the database says when it goes down, for [`StoreError::is_transient`]; over when it is known, and
+    /// gives whether it is not in English.
+    pub async fn learn_words(&self) -> bool {
+        let login = self.direct.as_deref().unwrap_or_else(|| self.main.login());
+        loop {
+            match words::learn(login).await {
+                Ok(learned) => return learned,
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known how the database says that it goes down");
+                }
+            }
+            tokio::time::sleep(LEARN_AGAIN).await;
         }
     }
 

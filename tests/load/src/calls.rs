@@ -3,7 +3,7 @@
 //! statements by hand; and the memory of both servers.
 //!
 //! All are there at the same time and are measured in turns, each for a slice of time, so that noise hits all alike.
-//! What is told is the median over the turns.
+//! What is told is the median over the turns. With few accounts nothing is measured, and all of it is only tried.
 
 pub mod bare;
 mod hand;
@@ -16,26 +16,52 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anklang_proto::anklang::brands::v1 as pb;
-use anyhow::{Context, Result, ensure};
+use anklang_proto::anklang::customers::v1 as customers;
+use anklang_proto::anklang::imports::v1::ImportEntity;
+use anyhow::{Context, Result, bail, ensure};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::Bench;
 use crate::report::{median, peak_memory, quantile, reset_peak_memory, resident_memory};
+use crate::{Bench, data};
 use hand::Way;
 use sides::{By, Side, To};
 
-/// How often each is measured.
-const TURNS: usize = 5;
-/// How long, each time.
-const SLICE: Duration = Duration::from_secs(2);
-/// Calls before that do not count: connections are opened and plans are made in them.
-const WARM_UP: Duration = Duration::from_millis(300);
+/// How often and how long each is measured.
+#[derive(Clone, Copy)]
+struct Pace {
+    turns: usize,
+    slice: Duration,
+    /// Calls before that do not count: connections are opened and plans are made in them.
+    warm_up: Duration,
+    /// A server that has just started comes to rest within this time.
+    rest: Duration,
+}
+
+const MEASURED: Pace = Pace {
+    turns: 5,
+    slice: Duration::from_secs(2),
+    warm_up: Duration::from_millis(300),
+    rest: Duration::from_secs(5),
+};
+
+/// Whether it works at all, as CI tries it.
+const TRIED: Pace = Pace {
+    turns: 1,
+    slice: Duration::from_millis(200),
+    warm_up: Duration::from_millis(50),
+    rest: Duration::ZERO,
+};
+
+/// With fewer accounts it is only tried.
+const FEW: usize = 1_000;
+
 /// So many calls at once, where it is not one after the other. Each has a brand of its own.
 const MANY: usize = 64;
 
-/// A server that has just started comes to rest within this time.
-const REST: Duration = Duration::from_secs(5);
+/// So many customers are imported once more while others list some.
+const AGAIN: usize = 100_000;
+
 /// The audit log of a slice is sealed within this time.
 const LONGEST_SEALING: Duration = Duration::from_secs(60);
 /// The last spans come within this time.
@@ -52,6 +78,8 @@ enum Work {
     WriteOnce,
     /// The same with the `etag` of the answer before.
     WriteSeen,
+    /// `ListCustomers`, the first page.
+    List,
 }
 
 /// What is measured at a time.
@@ -137,11 +165,17 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         .query_one("SELECT id FROM tenant", &[])
         .await?
         .get(0);
+    let is_tried = bench.accounts < FEW;
+    let pace = if is_tried { TRIED } else { MEASURED };
+    if is_tried {
+        let nothing = "only tried: what follows says nothing".to_owned();
+        bench.report.note("calls", nothing);
+    }
     add_brands(bench).await.context("brands")?;
-    memory(bench, tenant).await.context("memory")?;
+    memory(bench, tenant, pace).await.context("memory")?;
     let (sides, traces) = sides::start(bench, tenant).await.context("servers")?;
     let mut found = Found::default();
-    for turn in 0..TURNS {
+    for turn in 0..pace.turns {
         let mut jobs = jobs();
         if turn % 2 == 1 {
             jobs.reverse();
@@ -149,7 +183,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         for job in jobs {
             until_sealed(bench).await?;
             let side = sides.get(&job.by).context("a side")?;
-            let slice = slice(side, job.work, job.callers)
+            let slice = slice(side, job.work, job.callers, pace)
                 .await
                 .with_context(|| format!("{job:?}"))?;
             found.0.entry(job).or_default().push(slice);
@@ -214,8 +248,8 @@ async fn until_sealed(bench: &Bench) -> Result<()> {
 }
 
 /// Calls for a while, as many at once.
-async fn slice(side: &Side, work: Work, callers: usize) -> Result<Slice> {
-    let from = Instant::now() + WARM_UP;
+async fn slice(side: &Side, work: Work, callers: usize, pace: Pace) -> Result<Slice> {
+    let from = Instant::now() + pace.warm_up;
     let mut running = JoinSet::new();
     for caller in 0..callers {
         let caller = Caller {
@@ -224,7 +258,7 @@ async fn slice(side: &Side, work: Work, callers: usize) -> Result<Slice> {
             calls: 0,
             etag: String::new(),
         };
-        running.spawn(caller.run(work, from));
+        running.spawn(caller.run(work, from, pace.slice));
     }
     tokio::time::sleep_until(from.into()).await;
     let before = side.processor()?;
@@ -257,12 +291,17 @@ struct Caller {
 }
 
 impl Caller {
-    /// For a slice from then on; gives how many calls it made, and how long those took that count.
-    async fn run(mut self, work: Work, from: Instant) -> Result<(usize, Vec<Duration>)> {
+    /// For a slice from then on, and until one counts; gives how many calls it made, and how long those took that count.
+    async fn run(
+        mut self,
+        work: Work,
+        from: Instant,
+        slice: Duration,
+    ) -> Result<(usize, Vec<Duration>)> {
         let mut times = Vec::new();
         loop {
             let begin = Instant::now();
-            if begin >= from + SLICE {
+            if begin >= from + slice && !times.is_empty() {
                 return Ok((self.calls, times));
             }
             self.call(work).await?;
@@ -276,11 +315,20 @@ impl Caller {
         self.calls += 1;
         match (&self.to, work) {
             (To::Hand(hand), Work::Read) => hand.read(&self.code).await,
+            (To::Hand(_), Work::List) => bail!("nobody lists by hand"),
             (To::Hand(hand), _) => hand.write(&brand(&self.code, self.calls)).await,
             (To::Server(client), Work::Read) => {
                 let name = format!("brands/{}", self.code);
                 let request = pb::GetBrandRequest { name };
                 client.brands().get_brand(request).await?;
+                Ok(())
+            }
+            (To::Server(client), Work::List) => {
+                let request = customers::ListCustomersRequest {
+                    page_size: 100,
+                    ..Default::default()
+                };
+                client.customers().list_customers(request).await?;
                 Ok(())
             }
             (To::Server(client), _) => {
@@ -302,19 +350,19 @@ impl Caller {
     }
 }
 
-/// The memory of a usual server that has just started and of a bare one, at rest and when they are called.
-async fn memory(bench: &mut Bench, tenant: Uuid) -> Result<()> {
-    let server = bench.server.further().await?;
-    let server = Side::process(server.pid(), server.addr, None, server).await?;
+/// The memory of a usual server that has just started and of a bare one, at rest and when they are called; and of the
+/// usual one when it lists and imports, which the bare one cannot.
+async fn memory(bench: &mut Bench, tenant: Uuid, pace: Pace) -> Result<()> {
+    let server = Side::usual(bench).await?;
     let bare = Side::bare(bench, tenant).await?;
-    tokio::time::sleep(REST).await;
+    tokio::time::sleep(pace.rest).await;
     let (mut idle, mut peak) = (Vec::new(), Vec::new());
     for side in [&server, &bare] {
         let pid = side.pid().context("a process")?;
         idle.push(resident_memory(pid)?);
         reset_peak_memory(pid)?;
-        slice(side, Work::Read, MANY).await?;
-        slice(side, Work::Write, MANY).await?;
+        slice(side, Work::Read, MANY, pace).await?;
+        slice(side, Work::Write, MANY, pace).await?;
         peak.push(peak_memory(pid)?);
     }
     tell::memory(
@@ -324,5 +372,21 @@ async fn memory(bench: &mut Bench, tenant: Uuid) -> Result<()> {
     );
     let called = format!("called by {MANY} at once, peak memory");
     tell::memory(&mut bench.report, &called, &peak);
+
+    let pid = server.pid().context("a process")?;
+    let To::Server(client) = server.way(0) else {
+        bail!("a server is called over connections");
+    };
+    let files = data::files();
+    let file = files
+        .iter()
+        .find(|file| file.entity == ImportEntity::Customers);
+    let again = file
+        .context("customers")?
+        .send(&client, bench.accounts.min(AGAIN));
+    reset_peak_memory(pid)?;
+    tokio::try_join!(slice(&server, Work::List, MANY, pace), again)?;
+    let listing = format!("that imports customers while {MANY} list some, peak memory");
+    tell::memory(&mut bench.report, &listing, &[peak_memory(pid)?]);
     Ok(())
 }

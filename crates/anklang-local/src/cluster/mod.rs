@@ -75,6 +75,9 @@ pub struct Options {
     /// Where the server is that it follows, and of whose data it is made, as a connection string. Not for a
     /// folder that holds a cluster already.
     pub follows: Option<String>,
+    /// In which language it speaks, e.g. `de`, where its catalogue is installed; else, and where the C library has no
+    /// languages for the locale `C.UTF-8`, it speaks English.
+    pub language: Option<String>,
 }
 
 impl Options {
@@ -88,6 +91,7 @@ impl Options {
             die_with_parent: false,
             settings: Vec::new(),
             follows: None,
+            language: None,
         }
     }
 
@@ -101,7 +105,18 @@ impl Options {
             die_with_parent: true,
             settings: Vec::new(),
             follows: None,
+            language: None,
         }
+    }
+
+    /// The same in another language.
+    #[must_use]
+    pub fn speaking(mut self, language: &str) -> Self {
+        self.language = Some(language.to_owned());
+        // Of the locale "C" alone there is no translation.
+        let locale = ("lc_messages".to_owned(), "C.UTF-8".to_owned());
+        self.settings.push(locale);
+        self
     }
 }
 
@@ -274,13 +289,7 @@ fn open(options: &Options) -> Result<(Folder, Server)> {
     if let Some(server) = Server::left_behind(&folder, &binaries, &arguments, adoptable)? {
         return Ok((folder, server));
     }
-    let server = Server::spawn(
-        &folder,
-        &account,
-        &binaries,
-        &arguments,
-        options.die_with_parent,
-    )?;
+    let server = Server::spawn(&folder, &account, &binaries, &arguments, options)?;
     Ok((folder, server))
 }
 

@@ -1,5 +1,5 @@
 //! PgBouncer in transaction mode before a cluster: each transaction of a client may get another connection, and
-//! prepared statements are not looked after.
+//! prepared statements are looked after or not.
 //!
 //! Like the cluster it has no TCP port, only a socket in a folder that nobody else may enter.
 
@@ -26,6 +26,9 @@ const PLACES: [&str; 2] = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"];
 /// How long it may take until it answers, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// So many prepared statements one keeps that looks after them, for each connection.
+const KEPT: u16 = 200;
+
 /// A running pooler. Dropping it kills it.
 #[derive(Debug)]
 pub struct Pooler {
@@ -34,12 +37,12 @@ pub struct Pooler {
     folder: PathBuf,
     database: String,
     connections: u16,
-    knows_statements: bool,
+    statements: Option<u16>,
 }
 
 impl Pooler {
-    /// Starts one before a database, with so many connections to it, and waits until it answers. Its folder must
-    /// be new or empty; the cluster's account must be able to reach it.
+    /// Starts one before a database, with so many connections to it, and waits until it answers; it does not look
+    /// after prepared statements. Its folder must be new or empty; the cluster's account must be able to reach it.
     ///
     /// # Errors
     /// PgBouncer is not installed or does not come up.
@@ -49,16 +52,46 @@ impl Pooler {
         database: &str,
         connections: u16,
     ) -> Result<Self> {
+        let program = installed()?;
+        let statements = knows_statements(program)?.then_some(0);
         let folder = folder.into();
-        let program = PLACES.into_iter().map(Path::new).find(|path| path.exists());
-        let program = program.context("no PgBouncer is installed; `apt install pgbouncer`")?;
+        Self::of(program, folder, cluster, database, connections, statements).await
+    }
+
+    /// As [`Pooler::start`], but it looks after prepared statements. None where the one that is installed cannot, which
+    /// is so before version 1.21.
+    ///
+    /// # Errors
+    /// PgBouncer is not installed or does not come up.
+    pub async fn start_keeping(
+        folder: impl Into<PathBuf>,
+        cluster: &Cluster,
+        database: &str,
+        connections: u16,
+    ) -> Result<Option<Self>> {
+        let program = installed()?;
+        if !knows_statements(program)? {
+            return Ok(None);
+        }
+        let (folder, statements) = (folder.into(), Some(KEPT));
+        let pooler = Self::of(program, folder, cluster, database, connections, statements);
+        pooler.await.map(Some)
+    }
+
+    async fn of(
+        program: &Path,
+        folder: PathBuf,
+        cluster: &Cluster,
+        database: &str,
+        connections: u16,
+        statements: Option<u16>,
+    ) -> Result<Self> {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
         let account = Account::choose(&folder)?;
         fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
-        let knows_statements = knows_statements(program)?;
         let settings = folder.join("pgbouncer.ini");
-        let text = ini(&folder, cluster, database, connections, knows_statements);
+        let text = ini(&folder, cluster, database, connections, statements);
         fs::write(&settings, text)?;
         account.own(&settings)?;
         account.own(&folder)?;
@@ -78,7 +111,7 @@ impl Pooler {
             folder,
             database: database.to_owned(),
             connections,
-            knows_statements,
+            statements,
         };
         pooler.wait_until_ready().await?;
         Ok(pooler)
@@ -103,7 +136,7 @@ impl Pooler {
             cluster,
             &self.database,
             self.connections,
-            self.knows_statements,
+            self.statements,
         );
         fs::write(self.folder.join("pgbouncer.ini"), settings)?;
         kill_process(self.pid, Signal::HUP).context("the pooler is gone")
@@ -132,6 +165,12 @@ impl Drop for Pooler {
     }
 }
 
+/// The program.
+fn installed() -> Result<&'static Path> {
+    let program = PLACES.into_iter().map(Path::new).find(|path| path.exists());
+    program.context("no PgBouncer is installed; `apt install pgbouncer`")
+}
+
 /// Whether it can look after prepared statements, and has to be told not to; one that cannot does not stand being told.
 fn knows_statements(program: &Path) -> Result<bool> {
     let output = Command::new(program)
@@ -155,11 +194,11 @@ fn ini(
     cluster: &Cluster,
     database: &str,
     connections: u16,
-    knows_statements: bool,
+    statements: Option<u16>,
 ) -> String {
-    let statements = match knows_statements {
-        true => "max_prepared_statements = 0\n",
-        false => "",
+    let statements = match statements {
+        Some(kept) => format!("max_prepared_statements = {kept}\n"),
+        None => String::new(),
     };
     format!(
         "[databases]\n\

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use super::Options;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::folder::{Folder, PORT};
@@ -54,10 +55,10 @@ impl Server {
         account: &Account,
         binaries: &Binaries,
         arguments: &[OsString],
-        die_with_parent: bool,
+        options: &Options,
     ) -> Result<Self> {
         let log = folder.open_log()?;
-        let mut command = if die_with_parent && setpriv_works() {
+        let mut command = if options.die_with_parent && setpriv_works() {
             // SIGINT asks for an orderly stop. It has to be set after the change of user,
             // which would clear it, hence by a program in between.
             let mut command = account.command("setpriv");
@@ -66,6 +67,9 @@ impl Server {
         } else {
             account.command(&binaries.postgres)
         };
+        if let Some(language) = &options.language {
+            command.env("LANGUAGE", language);
+        }
         command
             .args(arguments)
             // Ctrl-C in the terminal is for us; we stop the server in our own time.

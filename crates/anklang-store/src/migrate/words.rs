@@ -1,19 +1,11 @@
 //! Whether a migration failed as others were in its way. Of errors of migrations diesel keeps no more than the words,
 //! which are in the language of the database.
 
-use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
-
 use crate::login::Login;
-
-type Result<T> = std::result::Result<T, tokio_postgres::Error>;
+use crate::words::of_locks;
 
 /// How PostgreSQL says so in English.
 const ENGLISH: [&str; 2] = ["lock timeout", "deadlock detected"];
-
-/// Keys of advisory locks that are only in each other's way: "anklwor1" and "anklwor2" in ASCII.
-const ONE: i64 = 0x61_6e_6b_6c_77_6f_72_31;
-const OTHER: i64 = 0x61_6e_6b_6c_77_6f_72_32;
 
 /// Knows how a database says so.
 pub(super) struct Words<'a> {
@@ -45,44 +37,13 @@ impl<'a> Words<'a> {
     }
 }
 
-/// What the database says of a lock that was waited for too long, and of a deadlock: it is made to say it.
-async fn learn(login: &Login) -> Result<Vec<String>> {
-    let lock = |key: i64| format!("SELECT pg_advisory_xact_lock({key})");
-    let (one, other) = (open(login).await?, open(login).await?);
-    // Nobody waits for ever, whatever happens.
-    let begin = "BEGIN; SET LOCAL lock_timeout = '10s'";
-    let holds = format!("{begin}; {}", lock(ONE));
-    one.batch_execute(&holds).await?;
-    let impatient = format!("BEGIN; SET LOCAL lock_timeout = 1; {}", lock(ONE));
-    let too_long = other.batch_execute(&impatient).await;
-
-    let holds = format!("ROLLBACK; {begin}; {}", lock(OTHER));
-    other.batch_execute(&holds).await?;
-    let (wants_other, wants_one) = (lock(OTHER), lock(ONE));
-    // The one that fails lets go of its lock.
-    let (first, second) = tokio::join!(
-        one.batch_execute(&wants_other),
-        other.batch_execute(&wants_one)
-    );
-    let said = [
-        message(too_long, &SqlState::LOCK_NOT_AVAILABLE),
-        message(first, &SqlState::T_R_DEADLOCK_DETECTED),
-        message(second, &SqlState::T_R_DEADLOCK_DETECTED),
-    ];
-    Ok(said.into_iter().flatten().collect())
-}
-
-/// What was said, if it is of that code.
-fn message(result: Result<()>, code: &SqlState) -> Option<String> {
-    let error = result.err()?;
-    let told = error.as_db_error()?;
-    (told.code() == code && !told.message().is_empty()).then(|| told.message().to_owned())
-}
-
-async fn open(login: &Login) -> Result<Client> {
-    let (client, connection) = login.connect().await?;
-    tokio::spawn(connection);
-    Ok(client)
+/// What the database says of a lock that was waited for too long, and of a deadlock.
+async fn learn(login: &Login) -> Result<Vec<String>, tokio_postgres::Error> {
+    let said = of_locks(login).await?;
+    Ok([said.too_long, said.deadlock]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod failover;
 mod logins;
 mod pooled;
 mod replica;
+mod tied;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

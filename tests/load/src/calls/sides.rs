@@ -82,6 +82,15 @@ impl Side {
         })
     }
 
+    /// A server as it is by default, with all roles, but for the rate.
+    pub async fn usual(bench: &Bench) -> Result<Side> {
+        let options = Options {
+            config: NO_RATE.into(),
+            ..Default::default()
+        };
+        Self::started(bench, options, None, ()).await
+    }
+
     /// A bare server.
     pub async fn bare(bench: &Bench, tenant: Uuid) -> Result<Side> {
         let bare = bare::Process::start(bench, tenant).await?;
@@ -101,6 +110,15 @@ impl Side {
             no_dispatch: true,
             ..Default::default()
         };
+        Self::started(bench, options, token, needs).await
+    }
+
+    async fn started(
+        bench: &Bench,
+        options: Options,
+        token: Option<&str>,
+        needs: impl Any,
+    ) -> Result<Side> {
         let server = TestServer::start_on(bench.server.database.clone(), options).await?;
         let pid = server.pid().context("it runs")?;
         Self::process(pid, server.addr, token, (server, needs)).await

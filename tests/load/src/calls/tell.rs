@@ -136,7 +136,7 @@ pub fn spans(report: &mut Report, found: &Found, came: usize) -> Result<()> {
     Ok(())
 }
 
-/// Adds the memory of the server and of the bare one, in MiB.
+/// Adds the memory of the server and, where it is there, of the bare one, in MiB.
 pub fn memory(report: &mut Report, what: &str, of: &[u64]) {
     for (who, mib) in ["a server", "a bare server"].into_iter().zip(of) {
         report.note(&format!("{who} {what}"), format!("{mib} MiB"));

@@ -1,4 +1,5 @@
-//! Behind PgBouncer in transaction mode, told to know no prepared statements.
+//! Behind PgBouncer in transaction mode, told to know no prepared statements; and told to look after them, where the
+//! installed one can.
 
 use std::time::{Duration, Instant};
 
@@ -25,17 +26,26 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::behind(false).await.unwrap()
+    }
+
+    /// Behind one that looks after prepared statements, or not. None where the installed one cannot.
+    async fn behind(keeps_statements: bool) -> Option<Self> {
         let room = room();
         let cluster = ClusterOptions::test(room.path().join("postgresql"));
         let cluster = Cluster::start(cluster).await.unwrap();
         cluster.ensure_database(NAME).await.unwrap();
         let folder = room.path().join("pooler");
-        let pooler = Pooler::start(folder, &cluster, NAME, CONNECTIONS)
-            .await
-            .unwrap();
+        let (pooler, setting) = if keeps_statements {
+            let pooler = Pooler::start_keeping(folder, &cluster, NAME, CONNECTIONS).await;
+            (pooler.unwrap()?, "none")
+        } else {
+            let pooler = Pooler::start(folder, &cluster, NAME, CONNECTIONS).await;
+            (pooler.unwrap(), "transaction")
+        };
         let options = Options {
             database_settings: format!(
-                "pooler = 'transaction'\ndirect_url = \"{}\"",
+                "pooler = '{setting}'\ndirect_url = \"{}\"",
                 cluster.url(NAME)
             ),
             connections: 16,
@@ -44,12 +54,12 @@ impl World {
         let server = TestServer::start_on(database(pooler.url()), options)
             .await
             .unwrap();
-        World {
+        Some(World {
             server,
             cluster,
             _pooler: pooler,
             _room: room,
-        }
+        })
     }
 
     /// The first column of the first row, past the pooler.
@@ -60,7 +70,18 @@ impl World {
 
 #[tokio::test]
 async fn the_story_of_two_servers_goes_through_a_pooler() {
-    let world = World::start().await;
+    story_of_two_servers(&World::start().await).await;
+}
+
+#[tokio::test]
+async fn the_story_of_two_servers_goes_through_a_pooler_that_keeps_statements() {
+    match World::behind(true).await {
+        Some(world) => story_of_two_servers(&world).await,
+        None => eprintln!("not tried: this PgBouncer cannot"),
+    }
+}
+
+async fn story_of_two_servers(world: &World) {
     let further = world.server.further().await.unwrap();
     story::told_by(&world.server).await;
 
