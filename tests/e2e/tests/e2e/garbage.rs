@@ -8,9 +8,10 @@
 mod connections;
 mod framing;
 mod imports;
+mod series;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anklang_testkit::TestServer;
 use prost::Message;
@@ -19,14 +20,14 @@ use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor,
     ReflectMessage, Value,
 };
+use rand::RngExt;
 use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::mailing::seeded;
+use self::series::Series;
 use crate::raw::{self, Raw};
 use crate::world::{named, new_channels, populate};
 
@@ -46,36 +47,6 @@ const OF_GRPC: [&str; 5] = [
     "Unexpected EOF decoding stream",
     "Missing request message",
 ];
-
-/// A short and always the same series of tries, or others for as long as asked for.
-struct Series {
-    rng: ChaCha8Rng,
-    few: usize,
-    end: Option<Instant>,
-}
-
-impl Series {
-    fn of(few: usize) -> Self {
-        let seconds = std::env::var("ANKLANG_TEST_GARBAGE_SECONDS").ok();
-        let long = seconds.map(|text| Duration::from_secs(text.parse().unwrap()));
-        Series {
-            rng: match long {
-                Some(_) => seeded(),
-                None => ChaCha8Rng::seed_from_u64(1),
-            },
-            few,
-            end: long.map(|long| Instant::now() + long),
-        }
-    }
-
-    /// Whether there is a try of that number, from zero.
-    fn has(&self, n: usize) -> bool {
-        match self.end {
-            Some(end) => Instant::now() < end,
-            None => n < self.few,
-        }
-    }
-}
 
 /// Texts that are wrong in one way or another, or right for something else.
 const TEXTS: [&str; 40] = [

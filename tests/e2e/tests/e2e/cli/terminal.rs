@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use anklang_testkit::TestServer;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::time::timeout;
 
 use super::command;
 use crate::utility::{FEW, launch, with_utility};
@@ -51,7 +53,9 @@ async fn seen(server: &TestServer, line: &str) -> (ExitStatus, String) {
         }
         all
     });
-    let status = child.wait().await.unwrap();
+    // It is killed otherwise.
+    let ended = timeout(Duration::from_secs(60), child.wait()).await;
+    let status = ended.expect("an end").unwrap();
     let seen = String::from_utf8(reading.await.unwrap()).unwrap();
     (status, seen)
 }

@@ -73,6 +73,12 @@ fn messages(method: &MethodDescriptor, words: &Words, rng: &mut ChaCha8Rng) -> V
     bytes
 }
 
+/// Whether what was sent did not get as far as the method: it is no message, or too large, or packed as nobody knows.
+fn is_unreadable(status: &Status) -> bool {
+    status.message().starts_with("the request is none")
+        || matches!(status.code(), Code::OutOfRange | Code::Unimplemented)
+}
+
 /// Makes a call of these bytes; gives its status, or what else became of it.
 async fn call(
     mut channel: Channel,
@@ -111,7 +117,7 @@ async fn messages_are_answered_however_they_are_framed() {
     let words = Words { seen: Vec::new() };
     let mut faults = Vec::new();
     let mut series = Series::of(FEW);
-    let mut refused = 0;
+    let (mut read, mut unreadable) = (0, 0);
     for n in 0.. {
         if !series.has(n) {
             break;
@@ -126,7 +132,10 @@ async fn messages_are_answered_however_they_are_framed() {
         let answer = call(channel.clone(), method, encoding, bytes);
         let fault = match timeout(if streams { SILENCE } else { ANSWER }, answer).await {
             Ok(Ok(status)) => {
-                refused += usize::from(status.code() != Code::Ok);
+                match is_unreadable(&status) {
+                    true => unreadable += 1,
+                    false => read += 1,
+                }
                 fault(&status)
             }
             Ok(Err(why)) => Some(why),
@@ -135,6 +144,7 @@ async fn messages_are_answered_however_they_are_framed() {
         };
         faults.extend(fault.map(|why| format!("{n}: {} {shown}\n  {why}", raw::path(method))));
     }
-    assert!(refused > 0, "all were taken");
+    series.had("read", read);
+    series.had("unreadable", unreadable);
     is_well(&server, &Raw::connect(server.addr).await, &faults).await;
 }

@@ -3,12 +3,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anklang_client::proto::google::longrunning as lro;
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_testkit::{Client, TestServer};
 use chrono::Utc;
 use serde_json::json;
+use tokio::time::timeout;
 use tonic::Code;
 
 use super::guarded;
@@ -16,6 +18,9 @@ use super::issuer::Issuer;
 use super::keys::Key;
 use crate::cli::command;
 use crate::utility::{FEW, until, with_utility};
+
+/// Waits end within this time, of which a token lasts a part.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server with a launch that waits for its day, and tokens for it.
 struct Waiting {
@@ -90,7 +95,8 @@ async fn a_wait_goes_on_with_the_next_token() {
     };
     let mut operations = waiting.client.operations();
     operations.cancel_operation(cancel).await.unwrap();
-    let error = wait.await.unwrap().unwrap_err();
+    let ended = timeout(PATIENCE, wait).await.expect("an end");
+    let error = ended.unwrap().unwrap_err();
     assert_eq!(error.code(), Code::Cancelled, "{error}");
 }
 
@@ -107,7 +113,8 @@ async fn a_wait_whose_token_stays_the_same_says_so() {
     let waited = client.wait::<campaigns::LaunchCampaignResponse>(&waiting.operation, |_| {
         told += 1;
     });
-    let error = waited.await.unwrap_err();
+    let ended = timeout(PATIENCE, waited).await.expect("an end");
+    let error = ended.unwrap_err();
     assert_eq!(error.code(), Code::Unauthenticated, "{error}");
     assert!(told > 0, "it was watched before");
 }
@@ -120,9 +127,8 @@ async fn a_command_whose_token_expires_says_that_the_operation_goes_on() {
         let line = format!("operations watch {name}");
         let output = command(&waiting.server.addr.to_string(), &line)
             .env("ANKLANG_TOKEN", waiting.token(seconds))
-            .output()
-            .await
-            .unwrap();
+            .output();
+        let output = timeout(PATIENCE, output).await.expect("an end").unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         (output.status.code(), told)
     };

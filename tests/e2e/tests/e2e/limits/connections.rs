@@ -1,6 +1,4 @@
 //! Connections: how many, how slow, how old; and how a server leaves under load.
-//!
-//! So many streams that wait as wanted: `ANKLANG_TEST_IDLE=10000 cargo test -p anklang-e2e -- many_who_are_idle`
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anklang_proto::anklang::brands::v1 as brands;
+use anklang_proto::anklang::imports::v1 as imports;
 use anklang_proto::anklang::imports::v1::import_request::Part;
-use anklang_proto::anklang::imports::v1::{self as imports, ImportEntity};
 use anklang_proto::anklang::operations::v1 as operations;
-use anklang_proto::anklang::planning::v1 as planning;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
@@ -21,24 +18,13 @@ use tonic::codegen::tokio_stream;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use super::abuse::{PREFACE, SETTINGS, resident};
-use super::{again, list, serving};
+use super::abuse::{PREFACE, SETTINGS};
+use super::{again, list, serving, soon};
 use crate::probe::http;
 use crate::refused;
 use crate::roles::health;
 use crate::server::sleeping_operation;
 use crate::utility::until;
-
-/// Connections that say nothing, and streams that wait, beside those who work.
-const IDLE: usize = 300;
-const WATCHING: usize = 1_000;
-/// Streams of one connection.
-const WATCHING_TOGETHER: usize = 500;
-/// What they watch: operations, and the work list in some ways.
-const OPERATIONS: usize = 20;
-const FILTERS: [&str; 2] = ["", "state = OPEN"];
-/// So much of the server's memory a stream that waits may take, in KiB: several times what it does.
-const KIB_PER_STREAM: usize = 128;
 
 /// Whether the other side ends a connection within some time.
 async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
@@ -132,88 +118,6 @@ async fn proxies_may_keep_connections_between_requests() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_who_are_idle_keep_nobody_from_working() {
-    let wanted = std::env::var("ANKLANG_TEST_IDLE").ok();
-    let streams = wanted.map_or(WATCHING, |text| text.parse().unwrap());
-    let limits = format!("streams = {streams}\ntotal_streams = {streams}\nrequests_per_second = 0");
-    let server = serving(&limits).await;
-    let client = server.client("linden").await.unwrap();
-    let customer = "number,kind,last_name\nK1,person,Kunde\n";
-    let sums = client.import(ImportEntity::Customers, customer).await;
-    assert_eq!(sums.unwrap().errors, []);
-    plan_contact(&client).await;
-    let mut sleeping = Vec::new();
-    for _ in 0..OPERATIONS {
-        sleeping.push(sleeping_operation(&server).await.name);
-    }
-    let mut idle = Vec::new();
-    for _ in 0..IDLE {
-        let client = Client::connect(server.addr, "linden").await.unwrap();
-        list(&client).await.unwrap();
-        idle.push(client);
-    }
-
-    let before = resident(&server);
-    let (mut operations, mut work_lists) = (Vec::new(), Vec::new());
-    for i in 0..streams {
-        let watcher = &idle[i / WATCHING_TOGETHER];
-        if i % 2 == 0 {
-            let request = operations::WatchOperationRequest {
-                name: sleeping[i / 2 % OPERATIONS].clone(),
-            };
-            let stream = watcher.progress().watch_operation(request).await;
-            let mut stream = stream.unwrap().into_inner();
-            stream.message().await.unwrap().unwrap();
-            operations.push(stream);
-        } else {
-            let request = planning::WatchWorkListRequest {
-                filter: FILTERS[i / 2 % FILTERS.len()].into(),
-                ..Default::default()
-            };
-            let stream = watcher.work_list().watch_work_list(request).await;
-            let mut stream = stream.unwrap().into_inner();
-            while !stream.message().await.unwrap().unwrap().caught_up {}
-            work_lists.push(stream);
-        }
-    }
-    // Others are answered meanwhile, each soon, on their own connections and on those of the streams.
-    for caller in idle.iter().chain([&client]) {
-        let answer = timeout(Duration::from_secs(5), list(caller)).await;
-        answer.expect("soon").unwrap();
-    }
-    let grown = resident(&server).saturating_sub(before);
-    let most = KIB_PER_STREAM * streams;
-    assert!(grown < most, "{grown} KiB for {streams} streams");
-
-    // All of them are still there: what happens is told, and where nothing does, that it does not.
-    plan_contact(&client).await;
-    for stream in &mut work_lists {
-        while stream.message().await.unwrap().unwrap().changes.is_empty() {}
-    }
-    for stream in &mut operations {
-        stream.message().await.unwrap().unwrap();
-    }
-}
-
-/// Plans a contact with the customer K1.
-async fn plan_contact(client: &Client) {
-    let contact = planning::NewPlannedContact {
-        customer: "customers/K1".into(),
-        contact_time: Some(prost_types::Timestamp {
-            seconds: chrono::Utc::now().timestamp(),
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
-    let request = planning::CreatePlannedContactRequest {
-        planned_contact: Some(contact),
-        ..Default::default()
-    };
-    let made = client.work_list().create_planned_contact(request).await;
-    made.unwrap();
 }
 
 /// Passes connections on, and counts them.
@@ -371,7 +275,7 @@ async fn a_server_that_is_stopped_under_load_refuses_nothing_that_it_took() {
     };
     let watching = watcher.progress().watch_operation(request).await;
     let mut watching = watching.unwrap().into_inner();
-    watching.message().await.unwrap().unwrap();
+    soon(watching.message()).await.unwrap().unwrap();
     until("all are under way", async || {
         under_way.load(Ordering::SeqCst) == CALLERS + 1
     })
@@ -383,19 +287,22 @@ async fn a_server_that_is_stopped_under_load_refuses_nothing_that_it_took() {
     assert!(!server.log().contains("closing them"), "{}", server.log());
     let mut written = 0;
     for caller in callers {
-        let (writes, done, after, status) = caller.await.unwrap();
+        let (writes, done, after, status) = soon(caller).await.unwrap();
         assert!(after, "refused before it was told to stop: {status:?}");
         assert!(is_turned_away(&status), "{status:?}");
         written += usize::from(writes) * done;
     }
-    let left = loop {
-        // It may tell once more how the operation stands.
-        if let Err(status) = watching.message().await.map(Option::unwrap) {
-            break status;
+    let left = soon(async {
+        loop {
+            // It may tell once more how the operation stands.
+            if let Err(status) = watching.message().await.map(Option::unwrap) {
+                break status;
+            }
         }
-    };
+    })
+    .await;
     refused::is(&left, Code::Unavailable, "UNAVAILABLE");
-    let (told, left) = importing.await.unwrap();
+    let (told, left) = soon(importing).await.unwrap();
     refused::is(&left, Code::Unavailable, "UNAVAILABLE");
 
     // What was acknowledged is there, and nothing that was turned away.

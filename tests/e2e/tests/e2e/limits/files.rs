@@ -3,6 +3,7 @@
 use anklang_testkit::{Options, TestServer};
 use tokio::net::TcpStream;
 
+use super::soon;
 use crate::tls::certificates::{Authority, Mount};
 use crate::tls::{answers, endpoint};
 
@@ -29,7 +30,7 @@ async fn whoever_connects_by_tls_and_says_nothing_leaves_files_for_all_else() {
         silent.push(TcpStream::connect(server.addr).await.unwrap());
     }
     // Whoever comes behind them is served.
-    assert!(answers(endpoint(server.addr, &authority, None)).await);
+    assert!(soon(answers(endpoint(server.addr, &authority, None))).await);
     let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid().unwrap()));
     let open = open.unwrap().count();
     assert!(open <= FILES * 3 / 4, "{open} files are open");

@@ -14,7 +14,7 @@ use tonic::codegen::tokio_stream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::{list, serving};
+use super::{list, serving, soon};
 use crate::probe::http;
 use crate::refused;
 
@@ -90,7 +90,8 @@ async fn imported(client: &Client, header: ImportHeader) -> Status {
         part: Some(Part::Header(header)),
     };
     let answers = client.imports().import(tokio_stream::iter([part])).await;
-    answers.unwrap().into_inner().message().await.unwrap_err()
+    let mut answers = answers.unwrap().into_inner();
+    soon(answers.message()).await.unwrap_err()
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod connections;
 mod deadlines;
 mod files;
 mod floods;
+mod idle;
 mod places;
 
 use std::time::Duration;
@@ -13,11 +14,19 @@ use std::time::Duration;
 use anklang_proto::anklang::brands::v1 as brands;
 use anklang_proto::google::longrunning as lro;
 use anklang_testkit::{Client, Options, TestServer};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::refused;
 use crate::utility::until;
+
+/// What is there soon takes no longer, on a slow machine that does much else as well.
+const SOON: Duration = Duration::from_secs(30);
+
+async fn soon<T>(answer: impl Future<Output = T>) -> T {
+    timeout(SOON, answer).await.expect("soon")
+}
 
 /// A server with these limits that does nothing but answer.
 async fn serving(limits: &str) -> TestServer {

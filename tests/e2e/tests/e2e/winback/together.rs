@@ -9,6 +9,7 @@ use anklang_proto::anklang::winback::v1::{
     self as pb, NoInterestReason, WinbackCaseState as State, WinbackTile as Tile,
 };
 use anklang_testkit::{Client, TestServer};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -22,6 +23,8 @@ use crate::refused;
 
 const WORKERS: usize = 20;
 const CASES: usize = 200;
+/// All of them are taken within this time, on a slow machine as well.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A tenant with so many open cases of customers W000, W001 …
 async fn crowded(server: &TestServer) -> Client {
@@ -87,7 +90,7 @@ async fn twenty_people_get_each_case_once() {
         })
         .collect();
     for worker in working {
-        worker.await.unwrap();
+        timeout(PATIENCE, worker).await.expect("an end").unwrap();
     }
     {
         let taken = taken.lock().unwrap();
@@ -235,12 +238,15 @@ async fn a_claim_ends_by_itself() {
         .await;
     refused::precondition(&late.unwrap_err(), "PRECONDITION");
     // Whoever was refused may hold the row for a moment longer, and who asks passes by what is held.
-    let second = loop {
-        if let Some(claim) = next(&client, asks("ben")).await {
-            break claim;
+    let second = timeout(Duration::from_secs(30), async {
+        loop {
+            if let Some(claim) = next(&client, asks("ben")).await {
+                break claim;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    });
+    let second = second.await.expect("a claim");
     assert_eq!(case(&second).name, name);
     let late = close(&client, closes(&name, "anna")).await.unwrap_err();
     is_held_by(&late, &name, "ben");
