@@ -36,8 +36,6 @@ pub enum Held<'a> {
     Campaign(CampaignId),
     /// A phase by its campaign and number.
     Phase(CampaignId, i32),
-    /// An offer by its number.
-    Offer(&'a str),
     /// A message.
     Message(MessageId),
     /// A webhook.
@@ -115,10 +113,6 @@ pub async fn hold(conn: &mut Conn, tenant: TenantId, held: Held<'_>) -> Result<(
             "SELECT 1 FROM phase
              WHERE tenant_id = $1 AND campaign_id = $2::uuid AND number = $3::integer FOR UPDATE",
             vec![campaign.to_string(), number.to_string()],
-        ),
-        Held::Offer(number) => key(
-            "SELECT 1 FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE",
-            number.into(),
         ),
         Held::Message(id) => key(
             "SELECT 1 FROM message WHERE tenant_id = $1 AND id = $2::uuid FOR UPDATE",

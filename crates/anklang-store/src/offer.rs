@@ -359,34 +359,56 @@ pub enum AnswerResult {
     Missing,
 }
 
-/// Holds an offer that is about to be answered; for an acceptance with the others for its contract that are
-/// open or being made. Gives the time by the database's clock; `None` when there is no such offer.
-async fn hold(
+/// Holds an offer that is about to be answered or withdrawn. For an acceptance its contract comes first, as with launches,
+/// so that none of them is just making an offer for it unseen, and with it all others that are open or being made. Gives
+/// the time by the database's clock, once everything is held; `None` when there is no such offer.
+pub async fn hold(
     conn: &mut Conn,
     tenant: TenantId,
     number: &str,
-    answer: Answer,
+    accepting: bool,
 ) -> Result<Option<DateTime<Utc>>> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = SqlUuid)]
         id: Uuid,
+        #[diesel(sql_type = SqlUuid)]
+        contract_id: Uuid,
+    }
+    #[derive(QueryableByName)]
+    struct Clock {
         #[diesel(sql_type = Timestamptz)]
         now: DateTime<Utc>,
     }
-    let offers: Vec<Row> = diesel::sql_query(
-        "SELECT o.id, now() AS now FROM offer a
-         JOIN offer o ON o.tenant_id = a.tenant_id AND o.contract_id = a.contract_id
-              AND (o.id = a.id OR $3 AND o.state IN ('draft', 'open'))
-         WHERE a.tenant_id = $1 AND a.number = $2",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(number)
-    .bind::<Bool, _>(answer == Answer::Accept)
-    .load(conn)
-    .await?;
-    let now = offers.iter().map(|row| row.now).next();
-    let ids: Vec<Uuid> = offers.into_iter().map(|row| row.id).collect();
+    let found: Option<Row> =
+        diesel::sql_query("SELECT id, contract_id FROM offer WHERE tenant_id = $1 AND number = $2")
+            .bind::<SqlUuid, _>(tenant.0)
+            .bind::<Text, _>(number)
+            .get_result(conn)
+            .await
+            .optional()?;
+    let Some(found) = found else {
+        return Ok(None);
+    };
+    let mut ids = vec![found.id];
+    if accepting {
+        diesel::sql_query(
+            "SELECT 1 FROM contract WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(found.contract_id)
+        .execute(conn)
+        .await?;
+        let others: Vec<Row> = diesel::sql_query(
+            "SELECT id, contract_id FROM offer
+             WHERE tenant_id = $1 AND contract_id = $2 AND state IN ('draft', 'open')",
+        )
+        .bind::<SqlUuid, _>(tenant.0)
+        .bind::<SqlUuid, _>(found.contract_id)
+        .load(conn)
+        .await?;
+        ids.extend(others.into_iter().map(|other| other.id));
+    }
     diesel::sql_query(
         "SELECT 1 FROM offer WHERE tenant_id = $1 AND id = ANY($2) ORDER BY id FOR UPDATE",
     )
@@ -394,7 +416,10 @@ async fn hold(
     .bind::<Array<SqlUuid>, _>(ids)
     .execute(conn)
     .await?;
-    Ok(now)
+    let clock: Clock = diesel::sql_query("SELECT clock_timestamp() AS now")
+        .get_result(conn)
+        .await?;
+    Ok(Some(clock.now))
 }
 
 /// Answers the offer with that number by the rules of the domain, on the day that it is by the database's clock.
@@ -407,7 +432,7 @@ pub async fn answer(
     given: &GivenAnswer<'_>,
 ) -> Result<AnswerResult> {
     let tenant = of.id;
-    let Some(now) = hold(conn, tenant, number, given.answer).await? else {
+    let Some(now) = hold(conn, tenant, number, given.answer == Answer::Accept).await? else {
         return Ok(AnswerResult::Missing);
     };
     let today = of.day(now);
@@ -425,7 +450,7 @@ pub async fn answer(
     let code = given.reject_reason.map_or("", RejectReason::as_str);
     diesel::sql_query(format!(
         "WITH changed AS (
-             UPDATE offer SET state = $3, answered_at = now(), answer_source = $4,
+             UPDATE offer SET state = $3, answered_at = $8, answer_source = $4,
                               reject_reason = $5, reject_reason_code = $7, updated_at = now()
              WHERE tenant_id = $1 AND id = $2
              RETURNING offer.*),
@@ -441,6 +466,7 @@ pub async fn answer(
     .bind::<Text, _>(given.reason)
     .bind::<Jsonb, _>(json!({ "source": given.source, "reason": given.reason, "code": code }))
     .bind::<Text, _>(code)
+    .bind::<Timestamptz, _>(now)
     .execute(conn)
     .await?;
     calls::call_off(conn, tenant, &[found.id]).await?;

@@ -4,7 +4,6 @@ use anklang_domain::offer::{Answer, AnswerError, OfferState, OpenOffers, RejectR
 use anklang_domain::{CampaignId, OfferId, ProductVersionId, Violations, name};
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_proto::anklang::offers::v1 as pb;
-use anklang_store::hold::{Held, hold};
 use anklang_store::offer::{self, AnswerResult, Filter, GivenAnswer, Offer, Source, Terms};
 use anklang_store::tenant::Tenant;
 use anklang_store::units::{self, Subject};
@@ -301,7 +300,8 @@ impl OffersApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        self.check_seen(&mut tx, tenant, &number, change).await?;
+        let accepting = given.answer == Answer::Accept;
+        check_seen(&mut tx, tenant, &number, accepting, change).await?;
         let answered = offer::answer(&mut tx, tenant, &number, &given).await?;
         let offer = answered_or_refused(answered, name)?;
         change.finish(tx, &offer).await?;
@@ -324,29 +324,12 @@ impl OffersApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        self.check_seen(&mut tx, tenant, &number, &change).await?;
+        check_seen(&mut tx, tenant, &number, false, &change).await?;
         let withdrawn = offer::withdraw(&mut tx, tenant, &number, &request.reason).await?;
         let offer = answered_or_refused(withdrawn, &request.name)?;
         change.finish(tx, &offer).await?;
         self.app.wake.handover.notify_one();
         Ok(offer)
-    }
-
-    /// Compares an offer with what the caller has seen of it.
-    async fn check_seen(
-        &self,
-        conn: &mut Conn,
-        tenant: &Tenant,
-        number: &str,
-        change: &Change,
-    ) -> ApiResult<()> {
-        if !change.looks() {
-            return Ok(());
-        }
-        hold(conn, tenant.id, Held::Offer(number)).await?;
-        let name = name::format(&[("offers", number)]);
-        let current = self.load(conn, tenant, &name).await?;
-        change.check(&name, &to_wire(&current))
     }
 
     async fn download(
@@ -369,6 +352,27 @@ impl OffersApi {
         let document = futures::stream::iter(document);
         Ok(parts::until_stopped(&self.app.stopping, document))
     }
+}
+
+/// Compares an offer with what the caller has seen of it: held as for what follows, and as it stands by the database's
+/// clock.
+async fn check_seen(
+    conn: &mut Conn,
+    tenant: &Tenant,
+    number: &str,
+    accepting: bool,
+    change: &Change,
+) -> ApiResult<()> {
+    if !change.looks() {
+        return Ok(());
+    }
+    let name = name::format(&[("offers", number)]);
+    let found = match offer::hold(conn, tenant.id, number, accepting).await? {
+        Some(now) => offer::get(conn, tenant.id, number, tenant.day(now)).await?,
+        None => None,
+    };
+    let current = found.ok_or_else(|| ApiError::NotFound(name.clone()))?;
+    change.check(&name, &to_wire(&current))
 }
 
 fn answered_or_refused(result: AnswerResult, name: &str) -> ApiResult<pb::Offer> {

@@ -393,11 +393,9 @@ impl Launch<'_> {
         let failed = self.held.operation.failed;
         let until = (done + ROWS_PER_CHUNK).min(total);
         let mut tx = self.go_on().await?;
-        if done == 0 {
-            // From here on whoever accepts another offer finds these.
-            let withdrawing = offer::withdraw_late(&mut tx, self.tenant.id, self.phase());
-            keep_lease(self.app, self.held, withdrawing).await?;
-        }
+        let (tenant, phase) = (self.tenant.id, self.phase());
+        let withdrawing = offer::withdraw_late(&mut tx, tenant, phase, done, until);
+        keep_lease(self.app, self.held, withdrawing).await?;
         if self.plan.calls {
             self.plan_contacts(&mut tx, done, until).await?;
         } else {

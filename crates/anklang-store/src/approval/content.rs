@@ -220,7 +220,9 @@ fn facts() -> String {
                  || (SELECT CASE WHEN count(*) = 0 THEN '{{}}'
                                  ELSE jsonb_build_object('shipped_follow_ups', jsonb_object_agg(s.key, s.value)) END
                      FROM jsonb_each($4) s WHERE s.key IN (
-                         SELECT f.template FROM anklang_follow_ups($1, ob.contact_plan) f)) AS facts
+                         SELECT f.template FROM anklang_follow_ups($1, ob.contact_plan) f))
+                 || CASE WHEN p.leave_out_terminated
+                         THEN jsonb_build_object('leave_out_terminated', true) ELSE '{{}}' END AS facts
              FROM phase p
              JOIN campaign c ON c.tenant_id = p.tenant_id AND c.id = p.campaign_id
              JOIN launch_approval k ON k.tenant_id = p.tenant_id AND k.phase_id = p.id

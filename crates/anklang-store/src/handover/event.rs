@@ -20,8 +20,9 @@ use crate::{Conn, Result};
 /// docs/handover.md describes `data`: fields are added, never renamed or removed.
 pub(crate) const ANNOUNCE: &str = "
     announced AS (
-        INSERT INTO handover_event (tenant_id, type, offer_id, subject, data)
+        INSERT INTO handover_event (tenant_id, type, offer_id, subject, occurred_at, data)
         SELECT c.tenant_id, 'anklang.offer.' || c.state || '.v1', c.id, 'offers/' || c.number,
+               coalesce(c.answered_at, now()),
                jsonb_build_object(
                    'offer', c.number, 'state', c.state, 'customer', cu.number,
                    'contract', co.number, 'product', pr.number, 'product_version', v.code,

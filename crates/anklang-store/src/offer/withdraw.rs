@@ -3,13 +3,13 @@
 
 use anklang_domain::offer::{self, Answered, OfferState};
 use anklang_domain::{PhaseId, TenantId};
-use chrono::{DateTime, NaiveDate, Utc};
-use diesel::sql_types::{Array, BigInt, Bool, Date, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
+use chrono::NaiveDate;
+use diesel::QueryableByName;
+use diesel::sql_types::{Array, BigInt, Bool, Date, Text, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::{AnswerResult, get};
+use super::{AnswerResult, get, hold};
 use crate::handover::event::ANNOUNCE;
 use crate::planning::calls;
 use crate::tenant::Tenant;
@@ -33,24 +33,11 @@ pub async fn withdraw(
     number: &str,
     reason: &str,
 ) -> Result<AnswerResult> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Timestamptz)]
-        now: DateTime<Utc>,
-    }
     let tenant = of.id;
-    let held: Option<Row> = diesel::sql_query(
-        "SELECT now() AS now FROM offer WHERE tenant_id = $1 AND number = $2 FOR UPDATE",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .bind::<Text, _>(number)
-    .get_result(conn)
-    .await
-    .optional()?;
-    let Some(held) = held else {
+    let Some(now) = hold(conn, tenant, number, false).await? else {
         return Ok(AnswerResult::Missing);
     };
-    let today = of.day(held.now);
+    let today = of.day(now);
     let Some(found) = get(conn, tenant, number, today).await? else {
         return Ok(AnswerResult::Missing);
     };
@@ -212,12 +199,20 @@ pub(super) async fn give_way(
     withdraw_alternatives(conn, tenant, others).await
 }
 
-/// Withdraws those offers of a phase, all made, whose contract has another one by now: accepted since the audience was
-/// frozen, and before they were there to be withdrawn by that.
-pub async fn withdraw_late(conn: &mut Conn, tenant: TenantId, phase: PhaseId) -> Result<()> {
+/// Withdraws those offers of a phase's members with `after < seq <= until` whose contract has another one by now:
+/// accepted since the audience was frozen, and before they were there to be withdrawn by that. All are made, so that
+/// who accepts another offer from here on finds them.
+pub async fn withdraw_late(
+    conn: &mut Conn,
+    tenant: TenantId,
+    phase: PhaseId,
+    after: i64,
+    until: i64,
+) -> Result<()> {
     let late: Vec<IdRow> = diesel::sql_query(
         "SELECT o.id FROM offer o
-         WHERE o.tenant_id = $1 AND o.phase_id = $2 AND o.state IN ('draft', 'open')
+         WHERE o.tenant_id = $1 AND o.phase_id = $2 AND o.member_seq > $3 AND o.member_seq <= $4
+           AND o.state IN ('draft', 'open')
            AND EXISTS (SELECT FROM offer a
                WHERE a.tenant_id = $1 AND a.contract_id = o.contract_id AND a.state = 'accepted'
                  AND a.answered_at >= (SELECT frozen_at FROM audience
@@ -225,6 +220,8 @@ pub async fn withdraw_late(conn: &mut Conn, tenant: TenantId, phase: PhaseId) ->
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(phase.0)
+    .bind::<BigInt, _>(after)
+    .bind::<BigInt, _>(until)
     .load(conn)
     .await?;
     withdraw_alternatives(conn, tenant, late).await

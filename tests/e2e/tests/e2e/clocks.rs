@@ -2,6 +2,7 @@
 
 use anklang_proto::anklang::offers::v1 as pb;
 use anklang_testkit::{Client, TestServer};
+use chrono::{Timelike, Utc};
 use pb::OfferState;
 use uuid::Uuid;
 
@@ -52,6 +53,7 @@ async fn offers_end_and_calls_are_forgotten_by_the_databases_clock() {
          WHERE request_id IN ('{known}')",
         utility.today, calls[2]
     );
+    server.kill();
     run_sql(&server, &sql).await;
     put_back_the_database(&server, "10 days").await;
     server.restart().await.unwrap();
@@ -80,4 +82,73 @@ async fn offers_end_and_calls_are_forgotten_by_the_databases_clock() {
     };
     let withdrawn = client.offers().withdraw_offer(withdraw).await.unwrap();
     assert_eq!(withdrawn.into_inner().state(), OfferState::Withdrawn);
+}
+
+/// An offer reads as expired there, and so has another etag than the caller was given.
+#[tokio::test]
+async fn offers_are_answered_as_others_have_seen_them() {
+    // Where the day does not end soon, and where it is a later day already.
+    let west = match Utc::now().hour() {
+        0..11 => "Etc/GMT+12",
+        _ => "Etc/GMT+10",
+    };
+    let east = "Etc/GMT-14";
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let plain = utility.contracts.iter().filter(|c| c.case == Case::Plain);
+    let mut names = Vec::new();
+    for contract in plain.take(3) {
+        let request = utility.switch(contract);
+        let made = client.offers().create_offer(request).await.unwrap();
+        names.push(made.into_inner().name);
+    }
+    server.kill();
+    let last_day = format!(
+        "UPDATE tenant SET time_zone = '{west}';
+         UPDATE offer SET valid_until = (now() AT TIME ZONE '{west}')::date"
+    );
+    run_sql(&server, &last_day).await;
+    server.restart().await.unwrap();
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    let mut seen = Vec::new();
+    for name in &names {
+        let offer = get(&client, name).await;
+        assert_eq!(offer.state(), OfferState::Open);
+        seen.push(offer.etag);
+    }
+    server.kill();
+    let later = format!("UPDATE tenant SET time_zone = '{east}'");
+    run_sql(&server, &later).await;
+    put_back_the_database(&server, "2 days").await;
+    server.restart().await.unwrap();
+
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    assert_eq!(get(&client, &names[0]).await.state(), OfferState::Expired);
+    let accept = pb::AcceptOfferRequest {
+        name: names[0].clone(),
+        etag: seen[0].clone(),
+        ..Default::default()
+    };
+    let accepted = client.offers().accept_offer(accept).await.unwrap();
+    assert_eq!(accepted.into_inner().state(), OfferState::Accepted);
+    let reject = pb::RejectOfferRequest {
+        name: names[1].clone(),
+        etag: seen[1].clone(),
+        ..Default::default()
+    };
+    let rejected = client.offers().reject_offer(reject).await.unwrap();
+    assert_eq!(rejected.into_inner().state(), OfferState::Rejected);
+    let withdraw = pb::WithdrawOfferRequest {
+        name: names[2].clone(),
+        etag: seen[2].clone(),
+        ..Default::default()
+    };
+    let withdrawn = client.offers().withdraw_offer(withdraw).await.unwrap();
+    assert_eq!(withdrawn.into_inner().state(), OfferState::Withdrawn);
+}
+
+async fn get(client: &Client, name: &str) -> pb::Offer {
+    let request = pb::GetOfferRequest { name: name.into() };
+    let found = client.offers().get_offer(request).await;
+    found.unwrap().into_inner()
 }

@@ -134,6 +134,35 @@ async fn a_large_launch_lets_those_of_others_go_first() {
     assert_eq!(ended, ["nordlicht", "linden"]);
 }
 
+/// One worker, and two that do not have done with it at once: each lets the other go first, and gets on all the same.
+#[tokio::test]
+async fn two_large_launches_end_both() {
+    let options = Options {
+        operations: "workers = 1".into(),
+        no_dispatch: true,
+        ..Options::default()
+    };
+    let server = TestServer::start_with(options).await.unwrap();
+    let (client, utility) = with_utility(&server, &[(Case::Plain, 250)]).await;
+    let other = server.client("nordlicht").await.unwrap();
+    let further = Utility::of(&[(Case::Plain, 250)]);
+    further.import(&other).await;
+
+    let begun = "NEW.step = 'documents' AND OLD.done = 0 AND NEW.done > 0";
+    let hold = Hold::updates(&server, "operation", begun).await;
+    let one = start(&client, utility.launch()).await;
+    hold.reached().await;
+    let two = start(&other, further.launch()).await;
+    hold.release().await;
+
+    let one = launched(&client.finished(&one).await.unwrap());
+    let two = launched(&other.finished(&two).await.unwrap());
+    assert_eq!((one.members, two.members), (250, 250));
+    let begun = "SELECT min(attempt) > 1 FROM operation WHERE kind = 'LaunchCampaign'";
+    let begun = server.database.one(begun).await.unwrap();
+    assert_eq!(begun, "t", "both have let the other one go first");
+}
+
 #[tokio::test]
 async fn many_watch_on_any_server() {
     let server = TestServer::start().await.unwrap();

@@ -217,3 +217,21 @@ async fn the_mail_that_ships_for_whom_nobody_reaches_is_approved_as_well() {
     let approved = look(&ben, &other).await.unwrap();
     assert_eq!(approved.state(), State::Approved);
 }
+
+#[tokio::test]
+async fn that_contracts_with_notice_are_left_out_is_approved_as_well() {
+    let (house, utility) = House::with_limit(0).await;
+    let (anna, ben) = (&house.anna, house.ben().await);
+    for leave_out in [false, true] {
+        let mut request = utility.launch();
+        request.leave_out_terminated = leave_out;
+        let (_, phase) = waiting(anna, request).await;
+        read_and_approve(&ben, &phase).await;
+    }
+    // The first has the hash that a server of the version before gives it, which does not know of this.
+    let kept = "SELECT string_agg(coalesce(content ->> 'leave_out_terminated', 'not in it'), ', '
+                                  ORDER BY id)
+                FROM launch_decision WHERE kind = 'approved'";
+    let kept = house.server.database.one(kept).await.unwrap();
+    assert_eq!(kept, "not in it, true");
+}

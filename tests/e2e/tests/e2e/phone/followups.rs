@@ -175,7 +175,7 @@ async fn who_accepts_by_mail_is_not_called_any_more() {
 
     // Accepted between the audience and the contacts of a launch.
     let offer = &mailed_offers["contracts/V0002"].name;
-    let hold = Hold::inserts(&server, "offer", "NEW.member_seq = 4").await;
+    let hold = Hold::inserts(&server, "number_range", "true").await;
     let operation = ask(&client, by_phone(pb::PhoneSpec::default())).await;
     hold.reached().await;
     accept(&client, offer).await;
