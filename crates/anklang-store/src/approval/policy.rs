@@ -120,7 +120,7 @@ pub async fn set_policy(
     tenant: TenantId,
     (members_over, window_hours): (Option<i64>, i32),
     by: &str,
-) -> Result<Policy> {
+) -> Result<()> {
     // In turn: what is kept is what this one replaces.
     hold(conn, tenant, Held::ApprovalPolicy).await?;
     let was = policy(conn, tenant).await?;
@@ -131,20 +131,20 @@ pub async fn set_policy(
         }
         release_others(conn, tenant, by).await?;
     }
-    Ok(diesel::sql_query(
+    diesel::sql_query(
         "INSERT INTO approval_policy (tenant_id, members_over, updated_by, window_hours)
          VALUES ($1, $2, $3, $4)
          ON CONFLICT (tenant_id) DO UPDATE
              SET members_over = excluded.members_over, window_hours = excluded.window_hours,
-                 updated_by = excluded.updated_by, updated_at = now()
-         RETURNING members_over, window_hours, updated_by, updated_at, NULL::timestamptz AS stricter_until",
+                 updated_by = excluded.updated_by, updated_at = now()",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Nullable<BigInt>, _>(members_over)
     .bind::<Text, _>(by)
     .bind::<Integer, _>(window_hours)
-    .get_result(conn)
-    .await?)
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 #[derive(QueryableByName)]
