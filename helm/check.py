@@ -119,6 +119,7 @@ AXES = {
                 "affinity": {"podAntiAffinity": {}},
                 "priorityClassName": "higher",
             }},
+        {"migrations": {"nodeSelector": {"disk": "any"}}},
         {"migrations": {"secretName": "owner"}, "config": {"database": {"pooler": "transaction"}}},
         {"migrations": {"run": "none"}, "config": {"database": {"pooler": "transaction"}}},
         {"database": {"replicaSecretKey": "replica"}, "config": {"database": {"pooler": "none"}}},
@@ -516,11 +517,15 @@ class Chart:
         holds("pre-install" not in hook or account not in made, f"{where}: {account} is not there yet")
 
     def look_at_placing(self, owner, pod, values):
-        """Every pod runs where its own settings say, or else those of all."""
+        """Every pod runs where its own settings say, or else those of all: a Deployment's one by one, the Job's together."""
         where = owner["metadata"]["name"]
         own = values[owner["metadata"]["labels"]["app.kubernetes.io/component"]]
-        for key in ["nodeSelector", "tolerations", "affinity", "priorityClassName"]:
+        keys = ["nodeSelector", "tolerations", "affinity", "priorityClassName"]
+        together = owner["kind"] != "Deployment" and any(own.get(key) for key in keys)
+        for key in keys:
             wanted = own.get(key) or values["defaults"][key]
+            if together:
+                wanted = own.get(key) or type(wanted)()
             same(pod["spec"].get(key, type(wanted)()), wanted, f"{where}: {key}")
         of = merged(values["defaults"], own) if owner["kind"] == "Deployment" else own
         for key, asked in [("annotations", of["podAnnotations"]), ("labels", of["podLabels"])]:

@@ -64,6 +64,12 @@ pub enum StoreError {
     /// The database refused a statement of a bulk load.
     #[error("{}", said(.0))]
     Bulk(tokio_postgres::Error),
+    /// The login may not see which migrations have run.
+    #[error(
+        "the login may not look at migrations: run `anklang migrate` as their owner, and grant the login the roles \
+         anklang_app, anklang_scoped and anklang_worker"
+    )]
+    MayNotLook,
     /// A stored value does not read as what it should be.
     #[error("stored value: {}", without_values(.0))]
     Stored(String),

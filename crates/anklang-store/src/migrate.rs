@@ -47,8 +47,12 @@ pub async fn up(store: &Store) -> Result<Vec<String>> {
     Ok(ran)
 }
 
-/// [`up`], which tells of each when it is done: a later one may fail.
+/// [`up`], which tells of each when it is done: a later one may fail. When all have run, nothing is done that wants
+/// more rights than looking.
 pub async fn up_telling(store: &Store, mut tell: impl FnMut(&str)) -> Result<()> {
+    if pending(store).await?.is_empty() {
+        return Ok(());
+    }
     let mut session = Session::open(store).await?;
     while let Some(version) = session.step(run_next).await? {
         tracing::info!(version, "migrated");
@@ -146,6 +150,8 @@ struct Halfway(Box<dyn std::error::Error + Send + Sync>);
 struct Known {
     #[diesel(sql_type = Bool)]
     is_known: bool,
+    #[diesel(sql_type = Bool)]
+    may_look: bool,
 }
 
 #[derive(QueryableByName)]
@@ -208,8 +214,13 @@ pub async fn pending(store: &Store) -> Result<Vec<String>> {
 
 /// Versions that have run, and when.
 async fn ran(conn: &mut Conn) -> Result<BTreeMap<String, String>> {
-    let table = "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS is_known";
-    let Known { is_known } = diesel::sql_query(table).get_result(conn).await?;
+    let table = "SELECT found IS NOT NULL AS is_known,
+                        coalesce(has_table_privilege(found, 'SELECT'), true) AS may_look
+                 FROM to_regclass('__diesel_schema_migrations') found";
+    let Known { is_known, may_look } = diesel::sql_query(table).get_result(conn).await?;
+    if !may_look {
+        return Err(StoreError::MayNotLook);
+    }
     let ran: Vec<Ran> = match is_known {
         false => Vec::new(),
         true => {

@@ -137,8 +137,11 @@ impl Store {
 
     async fn begin_reading(&self, tenant: TenantId, plans: &'static str) -> Result<Tx> {
         let settings = self.as_tenant(tenant, plans)?;
+        if Call::wants_fresh() {
+            return self.begin_with(Some(tenant), SNAPSHOT, &settings).await;
+        }
         let replica = self.replica.as_ref().filter(|replica| replica.serves());
-        if let Some(replica) = replica.filter(|_| !Call::wants_fresh()) {
+        if let Some(replica) = replica {
             let is_bound = self.bounds.is_some();
             match replica.begin(tenant, &settings, is_bound).await {
                 Ok(tx) => {

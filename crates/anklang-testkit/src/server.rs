@@ -220,8 +220,14 @@ impl TestServer {
 
     /// Starts a further process with other roles, else with the same configuration.
     pub async fn further_as(&self, roles: &[&str]) -> Result<Process> {
-        let roles = format!("ANKLANG_SERVER__ROLES={roles:?}");
-        self.run(&["env".to_owned(), roles], &self.program).await
+        self.further_with(&format!("ANKLANG_SERVER__ROLES={roles:?}"))
+            .await
+    }
+
+    /// Starts a further process with a setting of its own, as a variable, else with the same configuration.
+    pub async fn further_with(&self, setting: &str) -> Result<Process> {
+        self.run(&["env".to_owned(), setting.to_owned()], &self.program)
+            .await
     }
 
     async fn run(&self, first: &[String], program: &Program) -> Result<Process> {

@@ -189,13 +189,13 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Where a pod may run: of each setting the first one that is not empty, of several maps. */}}
+{{/* Where a pod may run: as the first of several maps says that says anything. */}}
 {{- define "anklang.placing" -}}
 {{- $placing := dict -}}
 {{- range $settings := . -}}
+{{- if not $placing -}}
 {{- range $key := list "priorityClassName" "nodeSelector" "tolerations" "affinity" -}}
 {{- with get $settings $key -}}
-{{- if not (hasKey $placing $key) -}}
 {{- $_ := set $placing $key . -}}
 {{- end -}}
 {{- end -}}

@@ -175,14 +175,11 @@ impl Jwks {
             Found::Nothing => (fetches.last, SHORT_PAUSE),
         };
         // It may be good.
-        let why = match fetches.failed {
-            true => "the token's issuer does not answer, so that it cannot be checked",
-            false => {
-                "the token's key is not known yet; its issuer has been asked for keys just now"
-            }
-        };
         let again = left(asked, pause).unwrap_or(SHORT_PAUSE);
-        Err(ApiError::NotYet(why, again))
+        Err(match fetches.failed {
+            true => ApiError::IssuerAway(again),
+            false => ApiError::KeyNotYet(again),
+        })
     }
 
     fn look(&self, id: Option<&str>, algorithm: Algorithm) -> Found {

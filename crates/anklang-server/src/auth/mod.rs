@@ -32,7 +32,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::config::{AuthConfig, AuthMode, Config};
 use crate::grpc::FRESH_KEY;
@@ -40,6 +40,7 @@ use crate::grpc::error::{ApiError, Denied};
 use crate::limits::{Deadline, is_stream};
 use crate::reload;
 use crate::telemetry::meters;
+use crate::telemetry::rpc::CountsAs;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
@@ -261,7 +262,16 @@ pub async fn check(State(auth): State<Auth>, request: Request, next: Next) -> Re
             };
             response.map(|body| Body::new(Answer::new(body, call, over)))
         }
-        Err(error) => Status::from(error).into_http(),
+        Err(error) => {
+            // Whoever makes up a key's name has that answer, and must not seem a fault of the server's.
+            let counts = matches!(error, ApiError::KeyNotYet(_));
+            let counts = counts.then_some(CountsAs(Code::Unauthenticated));
+            let mut response = Status::from(error).into_http();
+            if let Some(counts) = counts {
+                response.extensions_mut().insert(counts);
+            }
+            response
+        }
     }
 }
 

@@ -81,9 +81,12 @@ pub enum ApiError {
     /// Something outside does not answer.
     #[error("{0}")]
     Unavailable(String),
-    /// Something outside has been asked just now; holds how long until it is asked again.
-    #[error("{0}")]
-    NotYet(&'static str, Duration),
+    /// The caller's issuer does not answer; holds how long until it is asked again.
+    #[error("the token's issuer does not answer, so that it cannot be checked")]
+    IssuerAway(Duration),
+    /// The caller's issuer answers, and had no such key a moment ago; holds how long until it is asked again.
+    #[error("the token's key is not known yet; its issuer has been asked for keys just now")]
+    KeyNotYet(Duration),
     /// Our own fault.
     #[error("{0}")]
     Internal(String),
@@ -250,9 +253,9 @@ impl From<ApiError> for Status {
                 again_after(Code::Unavailable, reason, message, RETRY_AFTER)
             }
             ApiError::Unavailable(message) => unavailable(message),
-            ApiError::NotYet(message, again) => {
+            ApiError::IssuerAway(again) | ApiError::KeyNotYet(again) => {
                 let (code, reason) = (Code::Unavailable, ErrorReason::Unavailable);
-                again_after(code, reason, message.to_owned(), again)
+                again_after(code, reason, error.to_string(), again)
             }
             ApiError::Store(error) if error.is_late() => ApiError::DeadlineExceeded.into(),
             ApiError::Store(error) if error.is_transient() => {

@@ -56,7 +56,7 @@ macro_rules! tagged {
 
 tagged! {
     pb::brands::v1::Brand,
-    pb::campaigns::v1::ApprovalPolicy,
+    pb::campaigns::v1::ApprovalPolicy { stricter },
     pb::campaigns::v1::Campaign,
     pb::campaigns::v1::LaunchApproval { message_cost },
     pb::campaigns::v1::Phase,

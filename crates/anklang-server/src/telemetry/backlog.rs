@@ -224,7 +224,8 @@ fn register_replica(store: Store) {
     meter()
         .u64_observable_counter("anklang.replica.reads")
         .with_description(
-            "Transactions of calls that a replica may answer, by where they were read",
+            "Transactions of calls that a replica may answer and that do not ask for the newest state, by where they \
+             were read",
         )
         .with_unit("{transaction}")
         .with_callback(move |observer| {

@@ -42,6 +42,10 @@ impl CallSpan {
     }
 }
 
+/// What a call is measured as, among what its response carries, when that is another status than its caller is told.
+#[derive(Clone, Copy)]
+pub struct CountsAs(pub Code);
+
 #[derive(Clone)]
 struct Method {
     service: Arc<str>,
@@ -101,6 +105,9 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
         call.status = Some(Code::Unknown);
     }
     call.read(response.headers());
+    if let Some(CountsAs(status)) = response.extensions().get::<CountsAs>() {
+        call.status = Some(*status);
+    }
     response.map(|body| Body::new(Observed { body, call }))
 }
 

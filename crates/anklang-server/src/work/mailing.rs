@@ -20,6 +20,7 @@ use anklang_store::winback::case;
 use anklang_store::winback::mail::{self, Order, Refusal};
 use anklang_store::winback::mailing::{self, Mailing, NewMailing, Wanted};
 use anklang_store::{Conn, StoreError};
+use chrono::SecondsFormat;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -113,10 +114,18 @@ pub async fn too_many(
     };
     let hours = policy.window_hours;
     let before = approval::without_approval(conn, tenant, of, hours).await?;
+    let own = policy.stricter_until.map(|until| {
+        let until = until.to_rfc3339_opts(SecondsFormat::Secs, true);
+        format!(
+            " (that limit counts until {until} for who has loosened the approval policy, or until somebody else \
+             sets it)"
+        )
+    });
+    let own = own.unwrap_or_default();
     Ok(is_needed(members, before, Some(limit)).then(|| {
         format!(
             "it would mail {members} customers, after {before} of the same caller's launches and mailings of the \
-             last {hours} hours; more than {limit} need an approval, which a mailing cannot have: mail fewer, or \
+             last {hours} hours; more than {limit} need an approval{own}, which a mailing cannot have: mail fewer, or \
              launch a campaign to these customers, which somebody else can approve"
         )
     }))

@@ -59,8 +59,16 @@ impl Waiting {
         if !is_ours && Instant::now() >= self.next_word {
             self.next_word = Instant::now() + NEXT_WORD;
             let waited = self.since.elapsed().as_secs();
-            for Holder { pid } in holders(conn).await? {
-                tracing::warn!(pid, waited_seconds = waited, "waits for whoever migrates");
+            // Whose it is is no more than a word: who cannot be told waits all the same.
+            match holders(conn).await {
+                Ok(holders) => {
+                    for Holder { pid } in holders {
+                        tracing::warn!(pid, waited_seconds = waited, "waits for whoever migrates");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, waited_seconds = waited, "waits for whoever migrates");
+                }
             }
         }
         Ok(is_ours)

@@ -8,7 +8,7 @@ use anklang_domain::approval::{
     ANYBODY, LONGEST_WINDOW_HOURS, Unfit, WINDOW_HOURS, may_approve, second_person,
 };
 use anklang_domain::phase::{Control, PhaseState};
-use anklang_domain::{CampaignId, ProductVersionId, Violations};
+use anklang_domain::{CampaignId, ProductVersionId, TenantId, Violations};
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::common::v1::ErrorReason;
 use anklang_store::approval::{self, Approval, Policy};
@@ -76,9 +76,9 @@ impl CampaignsApi {
     ) -> ApiResult<pb::ApprovalPolicy> {
         let tenant = caller(&self.app.store, &request).await?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let policy = approval::policy(&mut tx, tenant.id).await?;
+        let policy = policy_of(&mut tx, tenant.id, &who()).await?;
         tx.commit().await?;
-        Ok(policy_to_wire(policy))
+        Ok(policy)
     }
 
     async fn update_policy(
@@ -122,8 +122,8 @@ impl CampaignsApi {
             return Err(precondition(POLICY_NAME, Unfit::Unknown.to_string()));
         }
         let wanted = (wanted.members_over, window_hours);
-        let set = approval::set_policy(&mut tx, tenant.id, wanted, &by).await?;
-        let response = policy_to_wire(set);
+        approval::set_policy(&mut tx, tenant.id, wanted, &by).await?;
+        let response = policy_of(&mut tx, tenant.id, &by).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }
@@ -330,6 +330,21 @@ async fn check_terms(
     Ok(())
 }
 
+/// The tenant's policy, with what counts for that caller. The etag is of the policy alone.
+async fn policy_of(conn: &mut Conn, tenant: TenantId, by: &str) -> ApiResult<pb::ApprovalPolicy> {
+    let policy = approval::policy(conn, tenant).await?;
+    let own = approval::policy_for(conn, tenant, by).await?;
+    let stricter = own.stricter_until.map(|until| pb::StricterApprovalPolicy {
+        members_over: own.members_over.unwrap_or_default(),
+        window_hours: own.window_hours,
+        end_time: Some(wire::timestamp(until)),
+    });
+    Ok(pb::ApprovalPolicy {
+        stricter,
+        ..policy_to_wire(policy)
+    })
+}
+
 fn policy_to_wire(policy: Policy) -> pb::ApprovalPolicy {
     tagged(pb::ApprovalPolicy {
         name: POLICY_NAME.into(),
@@ -337,6 +352,7 @@ fn policy_to_wire(policy: Policy) -> pb::ApprovalPolicy {
         window_hours: Some(policy.window_hours),
         updater: policy.updated_by,
         update_time: policy.updated_at.map(wire::timestamp),
+        stricter: None,
         etag: String::new(),
     })
 }

@@ -49,9 +49,9 @@ async fn whoever_lifts_the_limit_launches_nothing_large_alone() {
     let of_ben = launch(&ben, utility.launch()).await;
     until_sent(&ben, &of_ben.campaign.unwrap().name, 4).await;
 
-    // Neither tightened back nor loosened again, nor by another's hand: it is still she who wanted it.
-    for (who, members_over) in [(anna, Some(3)), (anna, Some(1_000)), (&ben, None)] {
-        limit(who, members_over).await.unwrap();
+    // Neither tightened back nor loosened again: it is still she who wanted it.
+    for members_over in [Some(3), Some(1_000)] {
+        limit(anna, members_over).await.unwrap();
         assert!(would_wait(anna, &utility).await, "{members_over:?}");
     }
     waiting(anna, utility.launch()).await;
@@ -62,6 +62,44 @@ async fn whoever_lifts_the_limit_launches_nothing_large_alone() {
     assert!(!would_wait(anna, &utility).await);
     let last = launch(anna, utility.launch()).await;
     until_sent(anna, &last.campaign.unwrap().name, 4).await;
+}
+
+#[tokio::test]
+async fn whoever_has_lifted_the_limit_sees_it_and_somebody_else_lets_them_go() {
+    let (house, utility) = House::with_limit(3).await;
+    let (anna, ben) = (&house.anna, house.ben().await);
+    let stricter = async |client: &Client| {
+        let request = pb::GetApprovalPolicyRequest {};
+        let policy = client.approvals().get_approval_policy(request).await;
+        policy.unwrap().into_inner().stricter
+    };
+    assert_eq!(stricter(anna).await, None);
+    let lifted = limit(anna, None).await.unwrap();
+    let seen = stricter(anna).await.unwrap();
+    assert_eq!(lifted.stricter.as_ref(), Some(&seen));
+    assert_eq!((seen.members_over, seen.window_hours), (3, 20));
+    let (set, end) = (lifted.update_time.unwrap(), seen.end_time.unwrap());
+    assert_eq!(end.seconds - set.seconds, 20 * 60 * 60);
+    assert_eq!(stricter(&ben).await, None);
+
+    // The policy is the same for whoever sets it by what they have read.
+    let request = pb::UpdateApprovalPolicyRequest {
+        approval_policy: Some(pb::ApprovalPolicy {
+            members_over: Some(1_000),
+            ..lifted
+        }),
+        ..Default::default()
+    };
+    let set = anna.approvals().update_approval_policy(request).await;
+    assert!(set.unwrap().into_inner().stricter.is_some());
+    assert!(would_wait(anna, &utility).await);
+
+    // Ben has seen what she did, and wants it as well.
+    limit(&ben, None).await.unwrap();
+    assert_eq!(stricter(anna).await, None);
+    assert!(!would_wait(anna, &utility).await);
+    // It is he now who wants more than both did.
+    assert_eq!(stricter(&ben).await.unwrap().members_over, 1_000);
 }
 
 #[tokio::test]
@@ -99,6 +137,10 @@ async fn whoever_lifts_the_limit_mails_no_more_than_before() {
     let (subject, why) = refused::precondition(&status, "PRECONDITION");
     assert_eq!(subject, "approvalPolicy");
     assert!(why.contains("5 customers"), "{why}");
+    assert!(
+        why.contains("who has loosened the approval policy"),
+        "{why}"
+    );
     let asked = ask(&anna, "", false).await.unwrap();
     let failed = over(&anna, &asked.name).await;
     let Some(lro::operation::Result::Error(error)) = failed.result else {

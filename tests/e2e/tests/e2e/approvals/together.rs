@@ -75,6 +75,31 @@ async fn campaigns_of_one_caller_are_counted_together_for_some_hours() {
     assert_eq!(waits.state(), pb::LaunchApprovalState::Awaiting);
 }
 
+#[tokio::test]
+async fn workloads_of_one_mapping_are_counted_together() {
+    let (house, utility) = House::with_limit(4).await;
+    let anna = &house.anna;
+    // As a workload that has another name each time it is started.
+    execute(
+        &house.server,
+        "CREATE FUNCTION by_a_pod() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.launched_by := 'certificates/crm/pod-' || NEW.id; RETURN NEW; END $$;
+         CREATE TRIGGER by_a_pod BEFORE INSERT ON phase
+             FOR EACH ROW EXECUTE FUNCTION by_a_pod()",
+    )
+    .await;
+    let first = launch(anna, utility.launch()).await;
+    until_sent(anna, &first.campaign.unwrap().name, 4).await;
+    let (_, phase) = waiting(anna, utility.launch()).await;
+    let waits = look(anna, &phase).await.unwrap();
+    assert!(waits.launcher.starts_with("certificates/crm/pod-"));
+    // Those of other mappings have their own count.
+    let others = "UPDATE phase SET launched_by = replace(launched_by, '/crm/', '/erp/')";
+    execute(&house.server, others).await;
+    let last = launch(anna, utility.launch()).await;
+    until_sent(anna, &last.campaign.unwrap().name, 4).await;
+}
+
 pub(super) async fn ask(
     client: &Client,
     filter: &str,

@@ -53,10 +53,26 @@ async fn a_server_whose_login_owns_nothing_does_all_of_its_work() {
     owner.batch_execute(grant).await.unwrap();
     owner.batch_execute(GRANTS).await.unwrap();
 
+    // Before there were the grants nobody else could look.
+    admin
+        .batch_execute("CREATE ROLE stranger LOGIN")
+        .await
+        .unwrap();
+    let by_stranger = format!("[database]\nurl = \"{}\"\n", url("stranger"));
+    std::fs::write(&config, by_stranger).unwrap();
+    for more in [None, Some("--list")] {
+        let words = migrate.into_iter().chain(more.map(OsStr::new));
+        let said = program().run(words).await.unwrap_err().to_string();
+        assert!(
+            said.contains("run `anklang migrate` as their owner"),
+            "{said}"
+        );
+    }
+
     let (token, agency) = (new_token(), new_token());
+    // It may migrate, by default, and finds nothing to do.
     let options = Options {
         login: Some(url("server")),
-        database_settings: "migrate = false".into(),
         config: format!(
             "[audit]\nkeep_days = 30\n[auth]\nmode = \"token\"\n{}{}org_units = ['north']\n",
             knows("own", &token, &["*"], &["central"]),
@@ -86,6 +102,9 @@ async fn a_server_whose_login_owns_nothing_does_all_of_its_work() {
         server.database.one(left).await.unwrap() == "0"
     })
     .await;
+    // One that only looks finds the same.
+    let further = server.further_with("ANKLANG_DATABASE__MIGRATE=false");
+    further.await.unwrap().terminate().await.unwrap();
     let log = server.log();
     assert!(!log.contains("permission denied"), "{log}");
     assert!(!log.contains("row-level security"), "{log}");

@@ -263,6 +263,8 @@ async fn all_that_reads_much_can_be_read_from_a_standby() {
     entries.unwrap().into_inner().message().await.unwrap();
     // Each of these eleven, and of ExportReach the look for the campaign.
     assert!(reads(metrics, "replica").await >= before + 12.0);
+    // Who asks for the newest state is no sign of a replica that is not used.
+    assert_eq!(count(&client, true).await.unwrap(), all);
     assert_eq!(reads(metrics, "primary").await, on_primary);
 }
 

@@ -16,6 +16,7 @@ use crate::tls::{answers, endpoint};
 const IMPORTER: &str = "spiffe://example.org/ns/crm/sa/importer";
 /// A call after which one sees whose it was.
 const POLICY: &str = "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy";
+const GET_POLICY: &str = "anklang.campaigns.v1.ApprovalService/GetApprovalPolicy";
 /// A call that says who works.
 const CLAIM: &str = "anklang.planning.v1.WorkListService/ClaimNextContact";
 
@@ -199,6 +200,42 @@ async fn who_is_below_a_name_is_somebody_of_its_own() {
 }
 
 #[tokio::test]
+async fn workloads_of_one_mapping_are_one_where_two_have_to_act() {
+    let trusts = [
+        mapped("crm", &spiffe_id("ns/crm/*"), &["*"], "central"),
+        mapped("erp", &spiffe_id("ns/erp/*"), &["*"], "central"),
+    ];
+    let guarded = Guarded::start(&trusts.concat()).await;
+    let [web, job, erp] = ["ns/crm/web", "ns/crm/job", "ns/erp/web"];
+    let (web, job, erp) = tokio::join!(
+        guarded.spiffe(web),
+        guarded.spiffe(job),
+        guarded.spiffe(erp)
+    );
+    let set = async |caller: &Raw, policy: serde_json::Value| {
+        let request = json!({"approvalPolicy": policy});
+        let set = caller.call(Some("linden"), POLICY, &request).await;
+        set.unwrap()
+    };
+    let stricter = async |caller: &Raw| {
+        let policy = caller.call(Some("linden"), GET_POLICY, &json!({})).await;
+        policy.unwrap()["stricter"]["membersOver"].clone()
+    };
+    set(&web, json!({"membersOver": 3})).await;
+    set(&web, json!({})).await;
+    for (caller, limit) in [(&web, json!("3")), (&job, json!("3")), (&erp, json!(null))] {
+        assert_eq!(stricter(caller).await, limit);
+    }
+    // Another pod of the same is nobody else, whatever it is called; that of another mapping is.
+    set(&job, json!({})).await;
+    assert_eq!(stricter(&web).await, json!("3"));
+    set(&erp, json!({})).await;
+    for caller in [&web, &job, &erp] {
+        assert_eq!(stricter(caller).await, json!(null));
+    }
+}
+
+#[tokio::test]
 async fn who_is_mapped_to_nobody_is_refused() {
     let trusts = [
         mapped(
@@ -329,11 +366,6 @@ async fn a_certificate_that_runs_out_ends_streams_and_calls_of_its_connection() 
         "[server.limits]\nconnection_age_seconds = 0\n".to_owned(),
     ];
     let guarded = Guarded::start(&trusts.concat()).await;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let until = Duration::from_secs(now.as_secs() + 10);
-    let mut params = saying(&[], "anna");
-    params.not_after = date_time_ymd(1970, 1, 1) + until;
-    let (short, long) = (params, saying(&[], "berta"));
     let connect = async |params: CertificateParams| {
         let shown = guarded.callers.sign_as(params);
         let endpoint = endpoint(guarded.server.addr, &guarded.authority, Some(&shown));
@@ -341,9 +373,13 @@ async fn a_certificate_that_runs_out_ends_streams_and_calls_of_its_connection() 
         let client = Client::over(channel.clone(), Some("linden"), None).unwrap();
         (Raw::over(channel), watch_as(client).await)
     };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let until = Duration::from_secs(now.as_secs() + 20);
+    let mut short = saying(&[], "anna");
+    short.not_after = date_time_ymd(1970, 1, 1) + until;
     let (anna, mut ending) = connect(short).await;
-    let (berta, mut lasting) = connect(long).await;
     assert_eq!(list(&anna, None).await.unwrap(), ["linden"]);
+    let (berta, mut lasting) = connect(saying(&[], "berta")).await;
     ends(&mut ending, "has expired").await;
     assert!(
         SystemTime::now() >= UNIX_EPOCH + until,

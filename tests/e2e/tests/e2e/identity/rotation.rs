@@ -111,6 +111,31 @@ async fn a_stranger_does_not_make_a_new_key_a_wrong_one() {
 }
 
 #[tokio::test]
+async fn a_stranger_who_makes_up_keys_seems_no_fault_of_the_servers() {
+    let key = Key::ed25519("2026");
+    let issuer = Issuer::publishing(&[&key]).await;
+    let scraped = "[telemetry]\nprometheus_listen = '127.0.0.1:0'\n[log]\nformat = 'json'\n";
+    let (server, raw) = guarded("", &(issuer.trusted("idp", "") + scraped)).await;
+    let claims = issuer.claims(&["auditor"]);
+    // The first has the issuer asked; the second comes before it is asked again.
+    for (name, code) in [("a", Code::Unauthenticated), ("b", Code::Unavailable)] {
+        let stranger = raw.bearing(&Key::ed25519(name).sign(&claims));
+        assert_eq!(list(&stranger, None).await.unwrap_err().code(), code);
+    }
+    let metrics = metrics_of(&server);
+    let calls = async |status: &str| {
+        let labels = [
+            ("rpc_method", "ListBrands"),
+            ("rpc_grpc_status_code", status),
+        ];
+        let found = scrape(metrics).await;
+        found.value("rpc_server_duration_milliseconds_count", &labels)
+    };
+    until("both are measured", async || calls("16").await == Some(2.0)).await;
+    assert_eq!(calls("14").await, None);
+}
+
+#[tokio::test]
 async fn who_hangs_up_does_not_keep_others_from_new_keys() {
     let (old, new) = (Key::ed25519("2026"), Key::ed25519("2027"));
     let issuer = Issuer::publishing(&[&old]).await;

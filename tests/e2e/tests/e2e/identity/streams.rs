@@ -51,7 +51,7 @@ pub async fn goes_on(watched: &mut Watched) {
 
 /// Reads on to the end, which the token or certificate is to blame for.
 pub async fn ends(watched: &mut Watched, why: &str) {
-    let end = timeout(Duration::from_secs(30), async {
+    let end = timeout(Duration::from_secs(60), async {
         loop {
             match watched.stream.message().await {
                 Ok(said) => said.expect("it has no good end"),

@@ -60,7 +60,7 @@ pub const TASKS: &[Task] = &[
             flag(
                 "window-hours",
                 "approval_policy.window_hours",
-                "Launches and mailings of one caller count together for so many hours; 24 unless given",
+                "Launches and mailings of one caller count together for so many hours; 20 unless given",
             ),
             POLICY_ETAG,
         ],

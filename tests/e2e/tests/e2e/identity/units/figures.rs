@@ -2,13 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use anklang_proto::anklang::messages::v1::MessageState;
+use anklang_proto::anklang::winback::v1::WinbackTemplate;
+use anklang_testkit::{Options, TestServer};
 use chrono::{Datelike, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::super::{knows, new_token};
 use super::work::{CLAIM_CONTACT, RECORD_OUTCOME, with_customers};
-use super::{Tenant, call};
+use super::{Tenant, UPDATE_UNIT, call};
+use crate::mailing::TENANT;
+use crate::raw::Raw;
 use crate::utility::{FEW, launch, until_sent, with_utility};
 use crate::winback::desk;
+use crate::winback::mails::{case_of, execute, mail, ready, until_state};
 
 const TILES: &str = "anklang.winback.v1.WinbackCaseService/GetWinbackTiles";
 const ANALYSE_WINBACK: &str = "anklang.winback.v1.WinbackCaseService/AnalyseWinback";
@@ -118,6 +125,50 @@ async fn regions_see_winback_of_their_customers() {
     // An agency sees no more than its own.
     let kiel = call(&tenant.agency("kiel"), ANALYSE_WINBACK, &request).await;
     assert_eq!(kiel.unwrap()["total"]["openedCount"], json!("2"));
+}
+
+#[tokio::test]
+async fn regions_see_what_was_mailed_and_not_what_it_cost() {
+    let (own, region) = (new_token(), new_token());
+    let server = TestServer::start_with(Options {
+        account: "cost_per_message = '0.0150 EUR'".into(),
+        config: format!(
+            "[auth]\nmode = \"token\"\n{}{}org_units = ['north']\n",
+            knows("own", &own, &["*"], &["central"]),
+            knows("region", &region, &[TENANT], &["region"])
+        ),
+        token: Some(own.clone()),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let client = ready(&server, 2, 1).await;
+    let raw = Raw::connect(server.addr).await;
+    let (central, region) = (raw.bearing(&own), raw.bearing(&region));
+    for code in ["north", "south"] {
+        let unit = json!({"code": code, "displayName": code});
+        let request = json!({"orgUnit": unit, "allowMissing": true});
+        let made = central.call(Some(TENANT), UPDATE_UNIT, &request).await;
+        made.unwrap();
+    }
+    let apart =
+        "UPDATE customer SET org_unit_code = CASE number WHEN '0000' THEN 'north' ELSE 'south' END";
+    execute(&server, apart).await;
+    for number in ["0000", "0001"] {
+        let case = case_of(&server, number).await;
+        let mailed = mail(&client, &case, WinbackTemplate::Standard).await;
+        until_state(&client, &mailed.unwrap().message, MessageState::Sent).await;
+    }
+
+    let told = async |caller: &Raw| {
+        let answer = caller.call(Some(TENANT), ANALYSE_WINBACK, &range(60)).await;
+        let total = answer.unwrap()["total"].clone();
+        ["sentCount", "unknownCostCount", "cost"].map(|figure| total[figure].clone())
+    };
+    let cost = json!({"currencyCode": "EUR", "nanos": 30_000_000});
+    assert_eq!(told(&central).await, [json!("2"), json!(null), cost]);
+    let none = json!({"currencyCode": "EUR"});
+    assert_eq!(told(&region).await, [json!("1"), json!("1"), none]);
 }
 
 #[tokio::test]
