@@ -7,6 +7,7 @@ mod deadlines;
 mod files;
 mod floods;
 mod places;
+mod spare;
 
 use std::time::Duration;
 
