@@ -17,7 +17,7 @@
 //! trip. A stream holds its place until its end was taken, so that a tenant that does not read uses up its own. What
 //! gives one answer gives its place back with it: the answer is in memory, where it may lie until it is late, and as
 //! long as a tenant's answers are too many there its calls are refused before they begin. What is under way then is
-//! answered, so that no more lies there than that and what so many calls give.
+//! answered, so that of a tenant no more lies there than that and what so many calls give (`docs/limits.md`).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
