@@ -10,6 +10,7 @@
 //!   those whose other side is gone are found by pings.
 //! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY). When
 //!   nobody waits for that any more, it ends at once, and its calls with it.
+//! - What was left in a connection by answers that are over ends it after a while: nothing else takes that back.
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -37,9 +38,7 @@ use tower::Layer;
 use crate::config::ConnectionsConfig;
 use crate::telemetry::meters;
 use crate::tls::{Peer, Shown};
-
-/// A connection by HTTP/2 begins with this.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use begun::until_begun;
 
 /// So long a connection by HTTP/1.1 waits for the next request: longer than proxies usually keep theirs (60 s), so
 /// that they do not call over one that is just being closed.
@@ -51,8 +50,8 @@ const OTHER_FILES: usize = 512;
 /// The most TLS handshakes at the same time.
 const HANDSHAKES: usize = 1_024;
 
-/// Connections beyond those that take calls, on which the server tells how it is.
-const SPARE: usize = 32;
+/// The most connections beyond those that take calls, on which the server tells how it is.
+const SPARE: usize = 256;
 
 /// How long those take calls, and how long they last.
 const SPARE_AGE: Duration = Duration::from_secs(1);
@@ -62,7 +61,7 @@ const SPARE_TIME: Duration = Duration::from_secs(5);
 const SEND_BUFFER: usize = 64 * 1_024;
 
 /// What answers, and knows whom a connection is with.
-type Calls = AddExtension<Router, ConnectInfo<Peer>>;
+type Calls = AddExtension<AddExtension<Router, ConnectInfo<Peer>>, Line>;
 
 /// What answers, by whether there is a place.
 pub struct Rooms {
@@ -101,7 +100,7 @@ pub async fn serve<L>(
 {
     let builder = builder(&config);
     let places = Arc::new(Semaphore::new(places(config.connections, handshakes)));
-    let spare = Arc::new(Semaphore::new(SPARE));
+    let spare = Arc::new(Semaphore::new(open_files().map_or(SPARE, spare)));
     let open = TaskTracker::new();
     let left = CancellationToken::new();
     let _ends_with_this = left.clone().drop_guard();
@@ -122,10 +121,13 @@ pub async fn serve<L>(
             (place, &rooms.full, Some(SPARE_AGE), Some(SPARE_TIME))
         };
         let opened = Open::new(place);
+        let line = Line::default();
         let calls = Extension(ConnectInfo(io.peer())).layer(router.clone());
+        let calls = Extension(line.clone()).layer(calls);
         let connection = Connection {
             builder: builder.clone(),
             calls,
+            line,
             begin: config.header_time,
             age,
             time,
@@ -181,7 +183,12 @@ fn places(wanted: usize, handshakes: usize) -> usize {
 /// So many connections fit into so many files.
 fn fitting(files: usize, handshakes: usize) -> usize {
     let callers = files.saturating_sub(OTHER_FILES).max(files / 2);
-    callers.saturating_sub(handshakes + SPARE).max(1)
+    callers.saturating_sub(handshakes + spare(files)).max(1)
+}
+
+/// So many beyond those of so many files.
+fn spare(files: usize) -> usize {
+    (files / 16).clamp(1, SPARE)
 }
 
 /// So many files the process may have open; `None` when there is no limit.
@@ -219,6 +226,7 @@ impl Drop for Open {
 struct Connection {
     builder: Builder<TokioExecutor>,
     calls: Calls,
+    line: Line,
     /// How long it may take to begin.
     begin: Duration,
     /// How long it is let be.
@@ -237,6 +245,7 @@ impl Connection {
         let Connection {
             builder,
             calls,
+            line,
             begin,
             age,
             time,
@@ -255,8 +264,10 @@ impl Connection {
             tokio::select! {
                 () = sleep(age.unwrap_or_default()), if age.is_some() => {}
                 () = stop.cancelled() => {}
+                () = line.closing() => {}
             }
         });
+        let mut is_overdue = pin!(line.overdue());
         let mut is_over = pin!(sleep(time.unwrap_or_default()));
         let mut ends = false;
         loop {
@@ -272,6 +283,10 @@ impl Connection {
                     meters::connection_refused("late");
                     return;
                 }
+                () = &mut is_overdue => {
+                    meters::connection_refused("untaken");
+                    return;
+                }
                 () = &mut shall_end, if !ends => {
                     ends = true;
                     connection.as_mut().graceful_shutdown();
@@ -281,37 +296,10 @@ impl Connection {
     }
 }
 
-/// Tells when enough was read: of HTTP/2 what it begins with, of HTTP/1.1 the whole first head.
-fn until_begun(told: oneshot::Sender<()>) -> impl FnMut(&[u8]) + Send + 'static {
-    let (mut read, mut is_http2) = (0, true);
-    // So many bytes of the line that is being read.
-    let mut line = 0;
-    let mut told = Some(told);
-    move |bytes: &[u8]| {
-        if told.is_none() {
-            return;
-        }
-        for byte in bytes {
-            is_http2 &= PREFACE.get(read).is_none_or(|expected| expected == byte);
-            read += 1;
-            let is_head = *byte == b'\n' && line == 0 && read > 2;
-            match byte {
-                b'\n' => line = 0,
-                b'\r' => {}
-                _ => line += 1,
-            }
-            let is_enough = match is_http2 {
-                true => read == PREFACE.len(),
-                false => is_head,
-            };
-            if is_enough && let Some(told) = told.take() {
-                // Nobody waits for it when the connection ends.
-                let _ = told.send(());
-                return;
-            }
-        }
-    }
-}
+mod begun;
+mod line;
+
+pub use line::{Answer, Line};
 
 #[cfg(test)]
 mod tests {
@@ -335,31 +323,11 @@ mod tests {
     fn files_are_left_for_all_else_while_many_shake_hands() {
         for files in [64, 256, 1_024, 2_048, 1_048_576] {
             let handshakes = (files / 8).min(HANDSHAKES);
-            let callers = fitting(files, handshakes) + handshakes + SPARE;
+            let callers = fitting(files, handshakes) + handshakes + spare(files);
             let left = files.saturating_sub(callers);
             assert!(left >= OTHER_FILES.min(files / 4), "{files}: {left}");
         }
-        assert_eq!(fitting(1_024, 128), 1_024 - 512 - 128 - SPARE);
-    }
-
-    #[test]
-    fn a_connection_has_begun_with_its_first_head_or_the_preface() {
-        for (first, rest) in [
-            ("PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"),
-            ("GET /u/x HTTP/1.1\r\nHost: a.example\r\n", "\r\n"),
-            ("\r\nGET /u/x HTTP/1.1\r\nHost: a.example\r\n\r", "\n"),
-            ("PRI * HTTP/1.1\nHost: a.example\n", "\n"),
-        ] {
-            for size in [1, 3, 100] {
-                let (told, mut begun) = oneshot::channel();
-                let mut look = until_begun(told);
-                first.as_bytes().chunks(size).for_each(&mut look);
-                assert!(begun.try_recv().is_err(), "{first:?}");
-                look(rest.as_bytes());
-                begun.try_recv().expect("it has begun");
-                look(b"more of it");
-            }
-        }
+        assert_eq!(fitting(1_024, 128), 1_024 - 512 - 128 - 64);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 //! - Tenants have places of their own, and only tenants that there are: names that somebody makes up share those
 //!   of one tenant, so that memory is bounded. Reflection is among them.
 //! - A call's place of all tenants and that of its own are free at the same time.
-//! - Answers that nobody takes are counted in bytes, wherever they wait (`limits/untaken.rs`).
+//! - Answers that nobody takes are counted in bytes, wherever they wait (`limits/untaken.rs`), and do not wait for ever.
 //! - After its deadline a call does not go on, and neither does its statement (`anklang_store::call`).
 //! - Health is told however much there is to do: it has places of its own.
 //!
@@ -17,7 +17,7 @@
 //! trip. A stream holds its place until its end was taken, so that a tenant that does not read uses up its own. What
 //! gives one answer gives its place back with it: the answer is in memory, where it may lie until it is late, and as
 //! long as a tenant's answers are too many there its calls are refused before they begin. What is under way then is
-//! answered, so that no more lies there than that and what so many calls give.
+//! answered, so that of a tenant no more lies there than that and what so many calls give (`docs/limits.md`).
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -30,20 +30,23 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::Clock;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tonic::Status;
 
 use crate::auth::{Needs, Principal, needs};
 use crate::config::{AtOnce, LimitsConfig};
+use crate::connections::Line;
 use crate::grpc::error::{self, ApiError, Exhausted};
 use crate::grpc::mask::POOL;
 use crate::grpc::{ApiResult, TENANT_KEY};
+use crate::public;
 use crate::telemetry::meters;
-use held::held;
+use held::{Way, held, whole};
 use places::Places;
+use timeout::timeout;
 use untaken::Untaken;
 
 /// So many ask at the same time how the server is, and so many are told when that changes.
@@ -264,22 +267,6 @@ struct InTotal {
     _place: Arc<OwnedSemaphorePermit>,
 }
 
-/// How long the caller gives a call: the header `grpc-timeout`, up to eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    Some(match unit {
-        "H" => Duration::from_secs(number * 3_600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
-}
-
 /// Refuses what is more than the server takes in total, before it is looked at who calls, and ends calls at their
 /// deadline: a middleware of axum.
 pub async fn shed(State(limits): State<Limits>, mut request: Request, next: Next) -> Response {
@@ -339,27 +326,42 @@ pub async fn admit(State(limits): State<Limits>, mut request: Request, next: Nex
             Err(error) => return refuse(error),
         },
     };
+    let line = request.extensions().get::<Line>().cloned();
     let mut response = next.run(request).await;
     error::complete(response.headers_mut());
+    let way = |until| Way {
+        untaken: &untaken,
+        line: line.unwrap_or_default(),
+        until,
+        patience: limits.0.longest_call,
+    };
     match length {
         Length::Stream => {
             let until = deadline.and_then(|deadline| deadline.0);
-            held(response, until, (in_total, place), &untaken)
+            held(response, (in_total, place), way(until))
         }
         // An answer that is made in time may be taken later, if not at any time.
         Length::Short | Length::Waiting => {
             let until = Instant::now().checked_add(limits.0.longest_call);
-            held(response, until, (), &untaken)
+            whole(response, way(until)).await
         }
     }
 }
 
-/// Tells nothing but how the server is: a middleware of axum for connections that are too many.
+/// Tells how the server is, and shows recipients their pages: a middleware of axum for connections that are too many.
+/// Whoever wants anything but the first makes room for others.
 pub async fn health_alone(request: Request, next: Next) -> Response {
     let kind = request.headers().get(CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    match needs(request.uri().path()) {
+    let needs = needs(request.uri().path());
+    let line = request.extensions().get::<Line>();
+    if let Some(line) = line.filter(|_| needs != Needs::Health) {
+        line.close();
+    }
+    match needs {
         Needs::Health => next.run(request).await,
+        // They have places of their own, and few.
+        _ if request.uri().path().starts_with(public::PATH) => next.run(request).await,
         _ if kind == "application/grpc" || kind.starts_with("application/grpc+") => {
             refuse(ApiError::Overloaded)
         }
@@ -393,4 +395,5 @@ mod held;
 mod places;
 #[cfg(test)]
 mod tests;
+mod timeout;
 mod untaken;

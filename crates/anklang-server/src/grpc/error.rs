@@ -268,9 +268,11 @@ impl From<ApiError> for Status {
     }
 }
 
-/// Says in our words what gRPC itself has refused, which is a message that it cannot read: what handlers refuse has
-/// details. Of an answer's headers or trailers.
+/// Says in our words what gRPC itself has refused, which is a message that it cannot read, or one that it cannot send:
+/// what handlers refuse has details. Of an answer's headers or trailers.
 pub fn complete(headers: &mut HeaderMap) {
+    // What it says of an answer that it cannot send: no caller is at fault.
+    const OURS: [&str; 3] = ["Error encoding", "Error compressing", "Error, encoded"];
     let code = headers.get("grpc-status");
     let make: fn(String) -> ApiError = match code.map(|code| Code::from_bytes(code.as_bytes())) {
         // The second is about what comes out of a compressed one.
@@ -281,7 +283,14 @@ pub fn complete(headers: &mut HeaderMap) {
     if !headers.contains_key("grpc-status-details-bin")
         && let Some(status) = Status::from_header_map(headers)
     {
-        headers.extend(make(status.message().to_owned()).trailers());
+        let message = status.message().to_owned();
+        let is_ours = OURS.iter().any(|ours| message.starts_with(ours));
+        let error = if is_ours {
+            ApiError::Internal(message)
+        } else {
+            make(message)
+        };
+        headers.extend(error.trailers());
     }
 }
 

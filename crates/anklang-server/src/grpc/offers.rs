@@ -9,6 +9,7 @@ use anklang_store::tenant::Tenant;
 use anklang_store::units::{self, Subject};
 use anklang_store::{Conn, campaign, template};
 use chrono::Utc;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
@@ -17,9 +18,7 @@ use super::documents;
 use super::form;
 use super::listing::Listing;
 use super::templates::full_name;
-use super::{
-    ApiError, ApiResult, Caller, Change, caller, caller_in_units, parts, reply, tagged, wire,
-};
+use super::{ApiError, ApiResult, Caller, Change, caller, caller_in_units, reply, tagged, wire};
 use crate::content::{FALLBACK_LANGUAGE, OFFER_LETTER};
 use crate::work::App;
 use crate::work::launch::finish_single;
@@ -350,7 +349,7 @@ impl OffersApi {
         let document = documents::split(bytes);
         let document = document.map(|data| Ok(pb::DownloadOfferDocumentResponse { data }));
         let document = futures::stream::iter(document);
-        Ok(parts::until_stopped(&self.app.stopping, document))
+        Ok(document.boxed())
     }
 }
 

@@ -1,31 +1,39 @@
 //! Files and exports on their way, part by part.
 
+use std::time::Duration;
+
 use futures::stream::{self, BoxStream, StreamExt};
 use futures::{FutureExt, Stream};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::ApiError;
 
-/// The parts until the server stops: then there comes no further one, and the client is told to go on at another
-/// server, as long as there is a connection to say so. What has just come to its end has ended well.
+/// So long parts go on when the server stops: most are over by then, and some cannot go on elsewhere.
+const LAST: Duration = Duration::from_secs(5);
+
+/// The parts until the server stops: a while later there comes no further one, and the client is told to go on at
+/// another server, as long as there is a connection to say so. What has just come to its end has ended well.
 pub fn until_stopped<T: Send + 'static>(
     stopping: &CancellationToken,
     parts: impl Stream<Item = Result<T, Status>> + Send + 'static,
 ) -> BoxStream<'static, Result<T, Status>> {
     let stopping = stopping.clone();
-    let parts = stream::unfold(Some(parts.boxed()), move |parts| {
-        let stopping = stopping.clone();
-        async move {
-            let mut parts = parts?;
-            tokio::select! {
-                biased;
-                () = stopping.cancelled() => match parts.next().now_or_never() {
-                    Some(None) => None,
-                    _ => Some((Err(Status::from(stops())), None)),
-                },
-                part = parts.next() => part.map(|part| (part, Some(parts))),
-            }
+    let late = async move {
+        stopping.cancelled().await;
+        sleep(LAST).await;
+    };
+    let under_way = (parts.boxed(), late.boxed());
+    let parts = stream::unfold(Some(under_way), |under_way| async move {
+        let (mut parts, mut late) = under_way?;
+        tokio::select! {
+            biased;
+            () = &mut late => match parts.next().now_or_never() {
+                Some(None) => None,
+                _ => Some((Err(Status::from(stops())), None)),
+            },
+            part = parts.next() => part.map(|part| (part, Some((parts, late)))),
         }
     });
     parts.boxed()
@@ -43,8 +51,8 @@ mod tests {
     use super::*;
 
     /// What comes of endless parts when the server stops after the first two.
-    #[tokio::test]
-    async fn parts_end_when_the_server_stops() {
+    #[tokio::test(start_paused = true)]
+    async fn parts_end_a_while_after_the_server_stops() {
         let stopping = CancellationToken::new();
         let endless = stream::iter(0..).map(Ok);
         let mut parts = until_stopped(&stopping, endless);
@@ -53,12 +61,15 @@ mod tests {
             assert_eq!(part, wanted);
         }
         stopping.cancel();
+        let part = parts.next().await.expect("a part").expect("no fault");
+        assert_eq!(part, 2, "most are over soon");
+        sleep(LAST).await;
         let status = parts.next().await.expect("an end").expect_err("it stops");
         assert_eq!(status.code(), Code::Unavailable);
         assert!(parts.next().await.is_none());
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_waits_is_told_and_what_is_over_is_over() {
         let stopping = CancellationToken::new();
         let mut silent = until_stopped(&stopping, stream::pending::<Result<(), Status>>());

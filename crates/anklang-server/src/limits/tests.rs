@@ -5,6 +5,7 @@ use std::pin::Pin;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::middleware::{from_fn, from_fn_with_state};
+use http::HeaderMap;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
@@ -23,6 +24,16 @@ fn answer(bytes: usize) -> Response {
     let body = http_body_util::Full::new(Bytes::from(vec![7; bytes]));
     let body = body.with_trailers(async move { Some(Ok(trailers)) });
     Response::new(Body::new(body))
+}
+
+/// Over a connection of its own, where what is left may lie for a minute.
+fn way(untaken: &Arc<Untaken>, until: Option<Instant>) -> Way<'_> {
+    Way {
+        untaken,
+        line: Line::default(),
+        until,
+        patience: Duration::from_secs(60),
+    }
 }
 
 /// Nothing is looked up here: names that nobody has are none.
@@ -144,7 +155,7 @@ fn timeouts_are_digits_and_a_unit() {
     assert_eq!(timeout(&HeaderMap::new()), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_ends_at_its_deadline_and_gives_its_place_back_though_nobody_reads() {
     let of = AtOnce {
         calls: 1,
@@ -155,7 +166,7 @@ async fn a_stream_ends_at_its_deadline_and_gives_its_place_back_though_nobody_re
     let stream = Response::new(Body::from_stream(never));
     let until = Some(Instant::now() + Duration::from_millis(200));
     let place = places.take(Length::Stream).expect("it is free");
-    let mut body = held(stream, until, place, &places.untaken).into_body();
+    let mut body = held(stream, place, way(&places.untaken, until)).into_body();
     assert!(places.take(Length::Stream).is_none());
     // Nobody has asked for anything of it.
     while places.streams.available_permits() == 0 {
@@ -198,74 +209,37 @@ async fn a_stream_that_is_let_go_leaves_no_place_behind() {
         (of(&limits.0.all), of(&limits.0.nobodys))
     };
     let (all, nobodys) = free();
-    let request = http::Request::post("/anklang.imports.v1.ImportService/Import");
-    let request = request.body(Body::empty()).expect("a request");
-    let answer = router.oneshot(request).await.expect("an answer");
-    assert_eq!(free(), (all - 1, nobodys - 1));
-    drop(let_go.lock().expect("nobody else has it").take());
-    assert_eq!(free(), (all, nobodys));
-    drop(answer);
-}
-
-#[tokio::test]
-async fn an_answer_comes_in_pieces_that_are_counted_until_they_are_gone() {
-    const SIZE: usize = 1 << 20;
-    let all = Untaken::new(4 * SIZE, None);
-    let untaken = Untaken::new(SIZE, Some(&all));
-    let mut body = held(answer(SIZE), None, (), &untaken).into_body();
-    assert!(!untaken.is_full(), "it is not there before it is asked for");
-    let mut taken = Vec::new();
-    while let Some(frame) = body.frame().await {
-        match frame.expect("no error").into_data() {
-            Ok(piece) => taken.push(piece),
-            Err(frame) => assert!(frame.is_trailers()),
+    // With a deadline and without.
+    for timeout in [None, Some("60S")] {
+        let mut request = http::Request::post("/anklang.imports.v1.ImportService/Import");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
         }
-        assert!(untaken.is_full() && !all.is_full());
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(free(), (all - 1, nobodys - 1), "{timeout:?}");
+        drop(let_go.lock().expect("nobody else has it").take());
+        assert_eq!(free(), (all, nobodys), "{timeout:?}");
+        drop(answer);
     }
-    drop(body);
-    // They wait in the connection.
-    assert!(untaken.is_full());
-    assert_eq!(taken.iter().map(Bytes::len).sum::<usize>(), SIZE);
-    assert!(taken.iter().all(|piece| piece.len() <= 16 * 1_024));
-    let first = taken.swap_remove(0);
-    let part = first.slice(..1);
-    drop((taken, first));
-    assert!(!untaken.is_full());
-    drop(part);
-    let none = Untaken::new(1, Some(&untaken));
-    drop(none.count(SIZE - 1));
-    assert!(!none.is_full() && !untaken.is_full() && !all.is_full());
-    let _all_of_it = none.count(SIZE);
-    assert!(none.is_full() && untaken.is_full() && !all.is_full());
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_takes_is_let_go_and_till_then_calls_are_refused() {
+async fn what_one_tenant_leaves_lying_keeps_no_other_from_calling() {
     let limits = limits(0, 0);
     let (_, untaken) = limits
         .0
         .place(Some("acme".into()), Length::Short)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
-    let size = limits.0.untaken_of_each;
-    let until = Some(Instant::now() + Duration::from_secs(1));
-    let mut body = held(answer(size), until, (), &untaken).into_body();
-    let first = body.frame().await.expect("a frame").expect("no error");
-    assert!(first.is_data());
+    // Calls that were under way together may give more than all may leave.
+    let answers = untaken.count(1 << 40);
     let refused = place(&limits, "acme", Length::Short).await;
     assert_eq!(refused.err(), Some(Exhausted::Answers));
-    drop(
-        place(&limits, "linden", Length::Short)
-            .await
-            .expect("another"),
-    );
-    // The connection has its first piece, and asks for no more.
-    while untaken.is_full() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let other = place(&limits, "linden", Length::Short).await;
+    drop(other.expect("another"));
+    drop(answers);
     drop(place(&limits, "acme", Length::Short).await.expect("free"));
-    let last = body.frame().await.expect("a frame").expect("no error");
-    assert_eq!(last.into_trailers().expect("trailers")["grpc-status"], "4");
 }
 
 #[tokio::test]
@@ -274,6 +248,10 @@ async fn what_grpc_itself_refuses_has_details_as_well() {
         ("11", "decoded message length too large", "11"),
         ("8", "size limit, of 4194304 bytes, exceeded", "11"),
         ("13", "corrupt deflate stream", "3"),
+        // What it cannot send is no fault of the caller's.
+        ("13", "Error encoding: a message", "13"),
+        ("13", "Error compressing: a message", "13"),
+        ("11", "Error, encoded message length too large", "13"),
         ("12", "", "12"),
         ("0", "", "0"),
     ] {
@@ -293,3 +271,5 @@ async fn what_grpc_itself_refuses_has_details_as_well() {
     error::complete(&mut ours);
     assert_eq!(ours["grpc-status"], "13");
 }
+
+mod answers;

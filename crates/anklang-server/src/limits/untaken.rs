@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 
+use crate::connections::Answer;
+
 /// What an answer takes besides its bytes, and a piece of it that is left in the connection: a stream, a task, headers.
 pub const BESIDE: usize = 8 * 1_024;
 
@@ -15,7 +17,8 @@ pub const BESIDE: usize = 8 * 1_024;
 pub struct Untaken {
     most: usize,
     bytes: AtomicUsize,
-    /// That of all, where it is counted as well.
+    /// That of all, where it is counted as well, as far as it is not more than may be: what one tenant has beyond
+    /// that takes nothing from others.
     all: Option<Arc<Untaken>>,
 }
 
@@ -44,25 +47,30 @@ impl Untaken {
     }
 
     /// A copy for the connection that is counted until the last reference to it is gone.
-    pub fn counted(self: &Arc<Self>, bytes: &[u8]) -> Bytes {
+    pub fn counted(self: &Arc<Self>, bytes: &[u8], of: &Arc<Answer>) -> Bytes {
         Bytes::from_owner(Piece {
             bytes: bytes.into(),
             _counted: self.count(bytes.len() + BESIDE),
+            _of: Arc::clone(of),
         })
     }
 
     fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(all) = &self.all {
-            all.add(bytes);
+            all.add(self.within(before + bytes) - self.within(before));
         }
     }
 
     fn remove(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(all) = &self.all {
-            all.remove(bytes);
+            all.remove(self.within(before) - self.within(before - bytes));
         }
+    }
+
+    fn within(&self, bytes: usize) -> usize {
+        bytes.min(self.most)
     }
 }
 
@@ -81,6 +89,7 @@ impl Drop for Counted {
 struct Piece {
     bytes: Box<[u8]>,
     _counted: Counted,
+    _of: Arc<Answer>,
 }
 
 impl AsRef<[u8]> for Piece {

@@ -45,7 +45,7 @@ const DELIVERIES: [&str; 3] = ["taken", "failed", "dead"];
 const OPERATIONS: [&str; 5] = ["succeeded", "failed", "cancelled", "retried", "given_back"];
 
 /// Why connections and calls are refused, and the kinds of calls.
-const CONNECTIONS_REFUSED: [&str; 2] = ["full", "late"];
+const CONNECTIONS_REFUSED: [&str; 3] = ["full", "late", "untaken"];
 const CALLS_REFUSED: [&str; 5] = ["total", "rate", "calls", "streams", "answers"];
 const CALLS: [&str; 2] = ["call", "stream"];
 
@@ -342,7 +342,7 @@ pub fn connections(change: i64) {
     METERS.connections.add(change, &[]);
 }
 
-/// Counts a connection that is closed before anything came over it: "full" or "late".
+/// Counts a connection that is closed because of a limit: "full", "late" or "untaken".
 pub fn connection_refused(reason: &'static str) {
     count_connection_refused(reason, 1);
 }

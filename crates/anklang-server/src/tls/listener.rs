@@ -27,6 +27,8 @@ pub struct TlsListener<L: Listener> {
     handshakes: JoinSet<Option<Connected<L>>>,
     /// Those that are not over, the oldest first.
     running: VecDeque<AbortHandle>,
+    /// Whoever waits until the oldest is gone: an open file as well, and the only one more.
+    next: Option<(L::Io, L::Addr)>,
 }
 
 type Connected<L> = (TlsStream<<L as Listener>::Io>, <L as Listener>::Addr);
@@ -42,18 +44,14 @@ impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
             inner,
             current,
             patience,
-            at_once,
+            at_once: at_once.max(1),
             handshakes: JoinSet::new(),
             running: VecDeque::new(),
+            next: None,
         }
     }
 
     fn begin(&mut self, io: L::Io, addr: L::Addr) {
-        if self.running.len() >= self.at_once
-            && let Some(oldest) = self.running.pop_front()
-        {
-            oldest.abort();
-        }
         let acceptor = TlsAcceptor::from(self.current.borrow().clone());
         let patience = self.patience;
         let task = self.handshakes.spawn(async move {
@@ -78,6 +76,11 @@ impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
+            if self.running.len() < self.at_once
+                && let Some((io, addr)) = self.next.take()
+            {
+                self.begin(io, addr);
+            }
             tokio::select! {
                 // Those that are done go on before others begin: so many files are open as there are handshakes.
                 biased;
@@ -90,7 +93,14 @@ impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
                         Err(error) => tracing::error!(%error, "a TLS handshake"),
                     }
                 }
-                (io, addr) = self.inner.accept() => self.begin(io, addr),
+                next = self.inner.accept(), if self.next.is_none() => {
+                    if self.running.len() >= self.at_once
+                        && let Some(oldest) = self.running.front()
+                    {
+                        oldest.abort();
+                    }
+                    self.next = Some(next);
+                }
             }
         }
     }

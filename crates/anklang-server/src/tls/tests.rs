@@ -2,8 +2,10 @@
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
@@ -213,6 +215,67 @@ async fn more_silent_callers_than_there_are_places_keep_nobody_waiting() {
     let greeted = timeout(Duration::from_secs(5), greeted).await;
     assert_eq!(greeted.expect("nobody is waited for"), "hello");
     drop(silent);
+}
+
+/// So many who call at once and say nothing.
+struct Silent {
+    left: usize,
+    accepted: Arc<AtomicUsize>,
+    callers: Vec<DuplexStream>,
+}
+
+impl Listener for Silent {
+    type Io = DuplexStream;
+    type Addr = &'static str;
+
+    async fn accept(&mut self) -> (DuplexStream, &'static str) {
+        if self.left == 0 {
+            return pending().await;
+        }
+        self.left -= 1;
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let (ours, theirs) = duplex(1_024);
+        self.callers.push(ours);
+        (theirs, "a caller")
+    }
+
+    fn local_addr(&self) -> std::io::Result<&'static str> {
+        Ok("here")
+    }
+}
+
+#[tokio::test]
+async fn no_more_shake_hands_than_may_while_those_who_are_given_up_are_not_gone() {
+    const AT_ONCE: usize = 8;
+    let Made {
+        certificate, key, ..
+    } = made();
+    let files = Files {
+        certificate: certificate.into(),
+        key: key.into(),
+        client_ca: None,
+    };
+    let current = files.server_config(&settings(false)).expect("they fit");
+    let tls = Tls {
+        settings: Arc::new(settings(false)),
+        files: Arc::new(files),
+        current: watch::Sender::new(Arc::new(current)),
+    };
+    let accepted = Arc::<AtomicUsize>::default();
+    let silent = Silent {
+        left: 50,
+        accepted: Arc::clone(&accepted),
+        callers: Vec::new(),
+    };
+    let mut listener = tls.listen(silent, Duration::from_secs(10), AT_ONCE);
+    // No task has run yet that could close one.
+    assert!(listener.accept().now_or_never().is_none());
+    assert_eq!(accepted.load(Ordering::Relaxed), AT_ONCE + 1);
+    for _ in 0..1_000 {
+        assert!(listener.accept().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 50, "all have their turn");
 }
 
 #[tokio::test]

@@ -53,8 +53,11 @@ async fn more_connections_than_there_may_be_are_told_how_the_server_is_and_close
         Code::Unavailable,
         "OVERLOADED",
     );
-    let (status, _) = http(server.addr, "GET", "/u/nonsense", "", "").await;
+    let (status, _) = http(server.addr, "POST", "/callbacks/nonsense", "", "").await;
     assert_eq!(status, 503);
+    // Recipients have their pages.
+    let (status, _) = http(server.addr, "GET", "/u/nonsense", "", "").await;
+    assert_eq!(status, 404);
     // Of those that say nothing as well, a few are kept for a while, and then closed.
     let mut more = TcpStream::connect(server.addr).await.unwrap();
     assert!(is_ended(&mut more, Duration::from_secs(20)).await);

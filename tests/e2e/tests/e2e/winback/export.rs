@@ -1,6 +1,7 @@
 //! Cases as a file of a spreadsheet.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::winback::v1::{
@@ -299,6 +300,8 @@ async fn an_export_whose_server_stops_is_told_so_and_goes_on_at_the_next_one() {
     let mut walked = vec![stream.message().await.unwrap().unwrap()];
     server.signal("TERM").unwrap();
     until_stopping(&server).await;
+    // What is left then goes on for five seconds.
+    tokio::time::sleep(Duration::from_secs(7)).await;
     let status = loop {
         match stream.message().await {
             Ok(part) => walked.push(part.expect("it is not over")),
