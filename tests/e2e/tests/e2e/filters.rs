@@ -266,6 +266,9 @@ async fn every_list_has_a_filter() {
             request["parent"] = "x".into();
             fields.push("parent");
         }
+        if method.input().oneofs().any(|of| of.name() == "source") {
+            fields.push("criteria");
+        }
         let status = raw.call(Some("linden"), &path, &request).await.unwrap_err();
         refused::names(&status, &fields);
         let told = violations(&status);
