@@ -14,7 +14,7 @@ use anklang_domain::offer::{self, Answer, Answered, OfferState, RejectReason};
 use anklang_domain::{CampaignId, ContractId, CustomerId, OfferId, ProductVersionId, TenantId};
 use chrono::{DateTime, NaiveDate, Utc};
 use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
+    Array, BigInt, Bytea, Date, Integer, Jsonb, Nullable, Numeric, Text, Timestamptz,
     Uuid as SqlUuid,
 };
 use diesel::{OptionalExtension, QueryableByName};

@@ -151,8 +151,15 @@ async fn the_database_shows_a_tenant_its_own_rows() {
             .await
             .unwrap()
             .get(0);
+        // Made by what is not part of the world: a rate, an erasure, a repeated call, a policy that a known caller loosens.
+        let elsewhere = [
+            "account_pace",
+            "erased_file",
+            "former_approval_policy",
+            "request_log",
+        ];
         assert!(
-            all > own || ["account_pace", "erased_file", "request_log"].contains(&&table[..]),
+            all > own || elsewhere.contains(&&table[..]),
             "{table} has nothing of the first tenant"
         );
 

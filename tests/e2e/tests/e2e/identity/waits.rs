@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::guarded;
 use super::issuer::Issuer;
 use super::keys::Key;
+use super::serving;
 use crate::cli::command;
 use crate::utility::{FEW, until, with_utility};
 
@@ -35,7 +35,7 @@ impl Waiting {
     async fn start() -> Self {
         let key = Key::ed25519("k");
         let issuer = Issuer::publishing(&[&key]).await;
-        let (server, _) = guarded("", &issuer.trusted("idp", "leeway_seconds = 1")).await;
+        let (server, _) = serving("", &issuer.trusted("idp", "leeway_seconds = 1")).await;
         let (client, utility) = with_utility(&server, FEW).await;
         let mut launch = utility.launch();
         launch.schedule = Some(campaigns::PhaseSchedule {
