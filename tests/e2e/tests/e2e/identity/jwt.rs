@@ -211,7 +211,7 @@ async fn tokens_that_do_not_say_whose_they_are_are_nobodys() {
         let refused = list(&caller, Some("linden")).await.unwrap_err();
         nobody(&refused, &token);
         let told = match subject.is_number() || subject.is_array() {
-            true => "the token is malformed",
+            true => "malformed",
             false => "claim sub",
         };
         assert!(refused.message().contains(told), "{refused:?}");

@@ -135,7 +135,7 @@ async fn a_command_whose_token_expires_says_that_the_operation_goes_on() {
     let (code, told) = watch(8).await;
     assert_eq!(code, Some(4), "{told}");
     for part in [
-        "the token has expired",
+        "has expired",
         "a new token is needed",
         &format!("{name} goes on"),
     ] {

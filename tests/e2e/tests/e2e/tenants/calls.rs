@@ -326,7 +326,7 @@ pub fn setting() -> Vec<(&'static str, Value)> {
     vec![
         (
             "anklang.campaigns.v1.ApprovalService/UpdateApprovalPolicy",
-            json!({"approvalPolicy": {"membersOver": "7"}}),
+            json!({"approvalPolicy": {"windowHours": 7}}),
         ),
         (
             "anklang.channels.v1.ChannelService/CreateChannelAccount",
