@@ -93,7 +93,7 @@ impl AuditApi {
                 }
             }
         });
-        Ok(parts::until_stopped(&self.app.stopping, entries))
+        Ok(parts::until_stopped(&self.app, entries))
     }
 
     async fn head(&self, request: Request<pb::GetAuditHeadRequest>) -> ApiResult<pb::AuditHead> {

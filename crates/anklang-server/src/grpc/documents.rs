@@ -266,7 +266,7 @@ impl DocumentsApi {
             };
             stream::iter(parts)
         });
-        Ok(parts::until_stopped(&self.app.stopping, file))
+        Ok(parts::until_stopped(&self.app, file))
     }
 
     async fn find_file(&self, tenant: &Tenant, wanted: &Wanted) -> ApiResult<Option<Found>> {

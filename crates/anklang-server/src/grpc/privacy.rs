@@ -231,7 +231,7 @@ impl PrivacyApi {
             };
             stream::iter(parts)
         });
-        Ok(parts::until_stopped(&self.app.stopping, file))
+        Ok(parts::until_stopped(&self.app, file))
     }
 }
 

@@ -77,7 +77,7 @@ impl ReachApi {
                 None => Ok(None),
             }
         });
-        Ok(parts::until_stopped(&self.app.stopping, lines))
+        Ok(parts::until_stopped(&self.app, lines))
     }
 }
 

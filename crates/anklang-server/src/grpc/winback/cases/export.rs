@@ -60,7 +60,7 @@ impl WinbackCasesApi {
                 None => Ok(None),
             }
         });
-        Ok(parts::until_stopped(&self.app.stopping, cases))
+        Ok(parts::until_stopped(&self.app, cases))
     }
 }
 
