@@ -44,6 +44,7 @@ use crate::grpc::mask::POOL;
 use crate::grpc::{ApiResult, TENANT_KEY};
 use crate::public;
 use crate::telemetry::meters;
+use crate::telemetry::rpc::CallSpan;
 use held::{Way, held, whole};
 use places::Places;
 use timeout::timeout;
@@ -179,16 +180,21 @@ impl Inner {
         &self,
         slug: Option<Arc<str>>,
         length: Length,
+        span: Option<&CallSpan>,
     ) -> ApiResult<(OwnedSemaphorePermit, Arc<Untaken>)> {
-        let places = match slug {
+        let of_one = match slug {
             Some(slug) => self.of(&slug).await?.map(|places| (slug, places)),
             None => None,
         };
         // Whoever makes names up takes nothing from a tenant that is new here.
-        let (payer, places) = match &places {
+        let (payer, places) = match &of_one {
             Some((slug, places)) => (slug, places),
             None => (&self.nobody, &self.nobodys),
         };
+        // Also of one that is refused.
+        if let Some(((slug, _), span)) = of_one.as_ref().zip(span) {
+            span.is_for(slug);
+        }
         self.pace(payer)?;
         if places.untaken.is_full() {
             return Err(Exhausted::Answers.into());
@@ -321,7 +327,11 @@ pub async fn admit(State(limits): State<Limits>, mut request: Request, next: Nex
     };
     let (place, untaken) = match needs {
         Needs::Health => (None, Arc::clone(&limits.0.health.untaken)),
-        _ => match limits.0.place(slug, length).await {
+        _ => match limits
+            .0
+            .place(slug, length, request.extensions().get())
+            .await
+        {
             Ok((place, untaken)) => (Some(place), untaken),
             Err(error) => return refuse(error),
         },

@@ -55,7 +55,6 @@ pub use error::ApiError;
 pub use etag::tagged;
 
 use crate::auth::{Principal, Worker};
-use crate::telemetry::rpc::CallSpan;
 use error::Denied;
 
 /// Metadata key that names the caller's tenant.
@@ -169,13 +168,9 @@ async fn tenant_of<T>(store: &Store, request: &Request<T>) -> ApiResult<Tenant> 
     if !tenants.has(slug) {
         return Err(Denied::Tenant.into());
     }
-    let tenant = tenant::by_slug(store, slug)
+    tenant::by_slug(store, slug)
         .await?
-        .ok_or(ApiError::TenantRequired("anklang-tenant names no tenant"))?;
-    if let Some(span) = request.extensions().get::<CallSpan>() {
-        span.is_for(&tenant.slug);
-    }
-    Ok(tenant)
+        .ok_or(ApiError::TenantRequired("anklang-tenant names no tenant"))
 }
 
 /// Refuses a `worker` that is not the caller's own name, for callers who may work in theirs alone. What is no

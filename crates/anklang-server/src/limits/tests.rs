@@ -67,7 +67,7 @@ async fn place(
     length: Length,
 ) -> Result<OwnedSemaphorePermit, Exhausted> {
     let slug = (!slug.is_empty()).then(|| slug.into());
-    match limits.0.place(slug, length).await {
+    match limits.0.place(slug, length, None).await {
         Ok((place, _)) => Ok(place),
         Err(ApiError::Exhausted(what)) => Err(what),
         Err(error) => panic!("{error}"),
@@ -229,7 +229,7 @@ async fn what_one_tenant_leaves_lying_keeps_no_other_from_calling() {
     let limits = limits(0, 0);
     let (_, untaken) = limits
         .0
-        .place(Some("acme".into()), Length::Short)
+        .place(Some("acme".into()), Length::Short, None)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     // Calls that were under way together may give more than all may leave.

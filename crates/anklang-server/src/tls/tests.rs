@@ -49,6 +49,20 @@ fn settings(require_client_certificate: bool) -> TlsConfig {
     }
 }
 
+fn tls(made: &Made) -> Tls {
+    let files = Files {
+        certificate: made.certificate.clone().into(),
+        key: made.key.clone().into(),
+        client_ca: None,
+    };
+    let current = files.server_config(&settings(false)).expect("they fit");
+    Tls {
+        settings: Arc::new(settings(false)),
+        files: Arc::new(files),
+        current: watch::Sender::new(Arc::new(current)),
+    }
+}
+
 fn faults(certificate: &str, key: &str, client_ca: Option<&str>) -> Vec<(String, String)> {
     let files = Files {
         certificate: certificate.into(),
@@ -170,22 +184,8 @@ impl Listener for Callers {
 
 #[tokio::test]
 async fn more_silent_callers_than_there_are_places_keep_nobody_waiting() {
-    let Made {
-        authority,
-        certificate,
-        key,
-    } = made();
-    let files = Files {
-        certificate: certificate.into(),
-        key: key.into(),
-        client_ca: None,
-    };
-    let current = files.server_config(&settings(false)).expect("they fit");
-    let tls = Tls {
-        settings: Arc::new(settings(false)),
-        files: Arc::new(files),
-        current: watch::Sender::new(Arc::new(current)),
-    };
+    let made = made();
+    let (tls, authority) = (tls(&made), made.authority);
     let (callers, arrive) = mpsc::unbounded_channel();
     let mut listener = tls.listen(Callers(arrive), Duration::from_secs(10), 1_024);
     tokio::spawn(async move {
@@ -247,20 +247,7 @@ impl Listener for Silent {
 #[tokio::test]
 async fn no_more_shake_hands_than_may_while_those_who_are_given_up_are_not_gone() {
     const AT_ONCE: usize = 8;
-    let Made {
-        certificate, key, ..
-    } = made();
-    let files = Files {
-        certificate: certificate.into(),
-        key: key.into(),
-        client_ca: None,
-    };
-    let current = files.server_config(&settings(false)).expect("they fit");
-    let tls = Tls {
-        settings: Arc::new(settings(false)),
-        files: Arc::new(files),
-        current: watch::Sender::new(Arc::new(current)),
-    };
+    let tls = tls(&made());
     let accepted = Arc::<AtomicUsize>::default();
     let silent = Silent {
         left: 50,

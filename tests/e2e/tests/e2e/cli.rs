@@ -12,7 +12,7 @@ use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::imports::v1::ImportEntity;
 use anklang_proto::anklang::planning::v1 as planning;
 use anklang_proto::google::longrunning as lro;
-use anklang_testkit::{TestServer, program};
+use anklang_testkit::{Client, TestServer, program};
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
@@ -240,6 +240,24 @@ async fn what_changes_does_it() {
     assert_eq!(cancelled["state"], "CAMPAIGN_STATE_CANCELLED");
 }
 
+/// Plans a contact with the customer K1.
+pub async fn plan_contact(client: &Client) {
+    let contact = planning::NewPlannedContact {
+        customer: "customers/K1".into(),
+        contact_time: Some(prost_types::Timestamp {
+            seconds: chrono::Utc::now().timestamp(),
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    let request = planning::CreatePlannedContactRequest {
+        planned_contact: Some(contact),
+        ..Default::default()
+    };
+    let made = client.work_list().create_planned_contact(request).await;
+    made.unwrap();
+}
+
 #[tokio::test]
 async fn contacts_are_taken_and_done() {
     let server = TestServer::start().await.unwrap();
@@ -250,20 +268,7 @@ async fn contacts_are_taken_and_done() {
     let sums = client.import(ImportEntity::Customers, customers).await;
     assert_eq!(sums.unwrap().errors, []);
     for _ in 0..2 {
-        let contact = planning::NewPlannedContact {
-            customer: "customers/K1".into(),
-            contact_time: Some(prost_types::Timestamp {
-                seconds: chrono::Utc::now().timestamp(),
-                nanos: 0,
-            }),
-            ..Default::default()
-        };
-        let request = planning::CreatePlannedContactRequest {
-            planned_contact: Some(contact),
-            ..Default::default()
-        };
-        let made = client.work_list().create_planned_contact(request).await;
-        made.unwrap();
+        plan_contact(&client).await;
     }
     let mut taken = Vec::new();
     for _ in 0..2 {

@@ -127,7 +127,7 @@ async fn an_answer_that_nobody_takes_is_let_go_and_till_then_calls_are_refused()
     let limits = limits(0, 0);
     let (_, untaken) = limits
         .0
-        .place(Some("acme".into()), Length::Short)
+        .place(Some("acme".into()), Length::Short, None)
         .await
         .unwrap_or_else(|error| panic!("{error}"));
     let size = limits.0.untaken_of_each;

@@ -10,6 +10,7 @@ use anklang_testkit::Client;
 
 use super::abuse::resident;
 use super::{list, serving, soon};
+use crate::cli::plan_contact;
 use crate::server::sleeping_operation;
 
 /// Connections, of which most say nothing, and streams that wait, beside those who work.
@@ -93,22 +94,4 @@ async fn many_who_are_idle_keep_nobody_from_working() {
     for stream in &mut operations {
         soon(stream.message()).await.unwrap().unwrap();
     }
-}
-
-/// Plans a contact with the customer K1.
-async fn plan_contact(client: &Client) {
-    let contact = planning::NewPlannedContact {
-        customer: "customers/K1".into(),
-        contact_time: Some(prost_types::Timestamp {
-            seconds: chrono::Utc::now().timestamp(),
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
-    let request = planning::CreatePlannedContactRequest {
-        planned_contact: Some(contact),
-        ..Default::default()
-    };
-    let made = client.work_list().create_planned_contact(request).await;
-    made.unwrap();
 }
