@@ -168,7 +168,7 @@ impl Approval {
 /// The approval of a phase, if it needs one. With `lock` the phase stays as it is until the end of the
 /// transaction.
 pub async fn find(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     campaign: CampaignId,
     number: i32,
@@ -186,7 +186,7 @@ pub async fn find(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Integer, _>(number)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }

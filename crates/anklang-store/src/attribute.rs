@@ -145,7 +145,7 @@ struct Stored {
 
 /// The attributes of these customers or contracts, by key.
 pub(crate) async fn of(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     owner: Owner,
     ids: &[Uuid],
@@ -157,7 +157,7 @@ pub(crate) async fn of(
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let mut all: HashMap<Uuid, Vec<_>> = HashMap::new();
     for row in rows {

@@ -209,7 +209,7 @@ pub static LISTABLE: Listable = Listable {
 /// A page of entries, sealed or not, newest first if not otherwise wanted; with a `resource` only those that name
 /// it.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     resource: Option<&str>,
     list: &List,

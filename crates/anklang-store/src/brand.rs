@@ -87,7 +87,7 @@ impl Load for BrandRow {
 }
 
 /// The brand with that code.
-pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option<Brand>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, code: &str) -> Result<Option<Brand>> {
     let brand = diesel::sql_query(
         "SELECT code, name, legal_name, street, house_number, postal_code, city, country, phone,
                 email, website, register_line, vat_id, bank_line, sender_name, sender_email,
@@ -97,7 +97,7 @@ pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(code)
     .fixed()
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     Ok(brand)
@@ -120,7 +120,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of brands, by code if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Brand>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Brand>> {
     let base = Statement::numbered(
         "SELECT * FROM brand WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],

@@ -99,11 +99,11 @@ fn contacts_at(
 pub(crate) const CONTACT: &str = "'sending', 'sent', 'delivered', 'bounced', 'ambiguous'";
 
 /// The tenant's budget, if it has one.
-pub async fn get(conn: &mut Conn, tenant: TenantId) -> Result<Option<Budget>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId) -> Result<Option<Budget>> {
     let found = diesel::sql_query(SELECT)
         .bind::<SqlUuid, _>(tenant.0)
         .fixed()
-        .get_result(conn)
+        .get_result(&mut conn)
         .await;
     Ok(found.optional()?)
 }

@@ -104,7 +104,7 @@ fn select(rest: &str) -> String {
 
 /// An outbound by the numbers in its name.
 pub async fn find(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     campaign: CampaignId,
     phase: i32,
@@ -117,17 +117,17 @@ pub async fn find(
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Integer, _>(phase)
     .bind::<Integer, _>(outbound)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
 
 /// An outbound by its id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Outbound>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: Uuid) -> Result<Option<Outbound>> {
     Ok(diesel::sql_query(select("ob.id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }

@@ -62,13 +62,13 @@ pub async fn create(
 }
 
 /// One campaign.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> Result<Option<Campaign>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: CampaignId) -> Result<Option<Campaign>> {
     Ok(diesel::sql_query(
         "SELECT id, name, planned_start, state, paused, created_at FROM campaign WHERE tenant_id = $1 AND id = $2",
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -140,7 +140,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of campaigns, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Campaign>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Campaign>> {
     let base = Statement::numbered(
         "SELECT id, name, planned_start, state, paused, created_at FROM campaign WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],
@@ -471,7 +471,7 @@ const PHASE: &str = "SELECT p.id, p.campaign_id, p.number, p.name, pr.number AS 
 
 /// A campaign's phases in order, or one of them.
 pub async fn phases(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     campaign: CampaignId,
     only: Option<PhaseId>,
@@ -482,7 +482,7 @@ pub async fn phases(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
     .bind::<Nullable<SqlUuid>, _>(only.map(|id| id.0))
-    .load(conn)
+    .load(&mut conn)
     .await?)
 }
 
@@ -526,7 +526,7 @@ pub struct Outbound {
 
 /// A campaign's outbounds, by phase and number.
 pub async fn outbounds(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     campaign: CampaignId,
 ) -> Result<Vec<Outbound>> {
@@ -538,7 +538,7 @@ pub async fn outbounds(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(campaign.0)
-    .load(conn)
+    .load(&mut conn)
     .await?)
 }
 

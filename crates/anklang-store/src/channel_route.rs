@@ -162,13 +162,13 @@ pub async fn save(conn: &mut Conn, tenant: TenantId, new: &NewRoute<'_>) -> Resu
 }
 
 /// One route.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<Option<Route>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: &str) -> Result<Option<Route>> {
     Ok(diesel::sql_query(format!(
         "SELECT {COLUMNS} FROM channel_route WHERE tenant_id = $1 AND id = $2"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -212,7 +212,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of routes, by id if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Route>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Route>> {
     let base = Statement::numbered(
         "SELECT id, display_name, channel, accounts, priorities, shares, failover_seconds,
                 created_at, updated_at

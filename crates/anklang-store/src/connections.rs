@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::login::Login;
+use crate::read::Read;
 use crate::share::{Place, Share};
 use crate::tx::Tx;
 use crate::{Result, StoreError};
@@ -142,16 +143,33 @@ impl Connections {
         is_bound: bool,
         place: Option<Place>,
     ) -> Result<Tx> {
-        let conn = self
-            .pool
-            .get()
-            .await
-            .map_err(|e| StoreError::Pool(e.to_string()))?;
-        let sql = format!("{how}; {}{settings}", self.login.prologue());
+        let (conn, sql) = self.beginning(how, settings).await?;
         let conn = timeout(WAIT_FOR_CONNECTION, Beginning(Some(conn)).run(&sql))
             .await
             .map_err(|_| StoreError::Pool("no transaction begins".into()))??;
         Ok(Tx::new(conn, Arc::clone(&self.login), is_bound, place))
+    }
+
+    /// A read, which begins when it asks; the same for the rest.
+    pub(crate) async fn read(
+        &self,
+        how: &str,
+        settings: &str,
+        place: Option<Place>,
+    ) -> Result<Read> {
+        let (conn, sql) = self.beginning(how, settings).await?;
+        Ok(Read::new(conn, Arc::clone(&self.login), sql, place))
+    }
+
+    /// A connection, and what begins a transaction on it.
+    async fn beginning(
+        &self,
+        how: &str,
+        settings: &str,
+    ) -> Result<(Object<AsyncPgConnection>, String)> {
+        let conn = self.pool.get().await;
+        let conn = conn.map_err(|e| StoreError::Pool(e.to_string()))?;
+        Ok((conn, format!("{how}; {}{settings}", self.login.prologue())))
     }
 }
 

@@ -199,7 +199,7 @@ const CONTRACT: &str =
 
 /// The contract with that number.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     number: &str,
 ) -> Result<Option<ContractDetails>> {
@@ -207,7 +207,7 @@ pub async fn get(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
         .fixed()
-        .load(conn)
+        .load(&mut conn)
         .await?;
     Ok(with_details(conn, tenant, contracts).await?.pop())
 }
@@ -249,7 +249,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of contracts of one customer (by number) or of all, by number if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     customer: Option<String>,
     list: &List,
@@ -271,7 +271,7 @@ pub async fn list(
 }
 
 async fn with_details(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     contracts: Vec<Contract>,
 ) -> Result<Vec<ContractDetails>> {
@@ -282,7 +282,7 @@ async fn with_details(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(&ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let mut attributes = attribute::of(conn, tenant, Owner::Contract, &ids).await?;
     let mut items = grouped(items, |item| item.contract_id);

@@ -135,7 +135,7 @@ fn select(rest: &str) -> String {
 /// A page of a phase's documents as on `today`, in the order of the audience if not otherwise
 /// wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     phase: PhaseId,
     today: NaiveDate,

@@ -342,14 +342,14 @@ const SELECT: &str =
 
 /// One message.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     id: InboundMessageId,
 ) -> Result<Option<InboundMessage>> {
     Ok(diesel::sql_query(format!("{SELECT} AND i.id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id.0)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -383,7 +383,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of messages, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<InboundMessage>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<InboundMessage>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load_of_customers(conn, tenant, base).await
 }

@@ -54,6 +54,7 @@ pub mod winback;
 mod begin;
 mod connections;
 mod pool;
+mod read;
 mod replica;
 mod share;
 mod sql;
@@ -63,6 +64,7 @@ mod words;
 pub use error::StoreError;
 pub use login::{CertificateFault, ClientCertificate, Login, Pooler};
 pub use pool::Store;
+pub use read::Read;
 pub use replica::{Reads, ReplicaConfig};
 pub use tx::{Conn, Tx};
 

@@ -141,11 +141,11 @@ const SELECT: &str =
     WHERE m.tenant_id = $1";
 
 /// One message.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Result<Option<Message>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: MessageId) -> Result<Option<Message>> {
     Ok(diesel::sql_query(format!("{SELECT} AND m.id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id.0)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -210,11 +210,11 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// Several messages by their ids, in no order; those that are not there are left out.
-pub async fn get_all(conn: &mut Conn, tenant: TenantId, ids: &[Uuid]) -> Result<Vec<Message>> {
+pub async fn get_all(mut conn: &Conn, tenant: TenantId, ids: &[Uuid]) -> Result<Vec<Message>> {
     Ok(diesel::sql_query(format!("{SELECT} AND m.id = ANY($2)"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Array<SqlUuid>, _>(ids)
-        .load(conn)
+        .load(&mut conn)
         .await?)
 }
 
@@ -232,7 +232,7 @@ const STATES: &[&str] = &[
 
 /// A page of messages, oldest first if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     filter: &Filter,
     list: &List,
@@ -279,7 +279,7 @@ pub struct Attempt {
 }
 
 /// A message's attempts, in order.
-pub async fn attempts(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Result<Vec<Attempt>> {
+pub async fn attempts(mut conn: &Conn, tenant: TenantId, id: MessageId) -> Result<Vec<Attempt>> {
     Ok(diesel::sql_query(
         "SELECT a.attempt, a.started_at, a.ended_at, a.outcome, a.detail,
                 coalesce(nullif(a.account, ''), m.account) AS account
@@ -289,7 +289,7 @@ pub async fn attempts(conn: &mut Conn, tenant: TenantId, id: MessageId) -> Resul
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
-    .load(conn)
+    .load(&mut conn)
     .await?)
 }
 

@@ -176,7 +176,7 @@ fn select(rest: &str) -> String {
 
 /// The offer with that number, as on `today`.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     number: &str,
     today: NaiveDate,
@@ -185,7 +185,7 @@ pub async fn get(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Date, _>(today)
         .bind::<Text, _>(number)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -271,7 +271,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of offers as on `today`, by number if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     filter: &Filter,
     today: NaiveDate,

@@ -204,13 +204,13 @@ pub async fn wait(
 }
 
 /// One operation.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<Option<Operation>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: OperationId) -> Result<Option<Operation>> {
     Ok(diesel::sql_query(format!(
         "SELECT {COLUMNS} FROM operation WHERE tenant_id = $1 AND id = $2"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -247,7 +247,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of operations, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Operation>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Operation>> {
     static BASE: LazyLock<String> = LazyLock::new(|| {
         format!(
             "SELECT {COLUMNS}, state IN ('succeeded', 'failed', 'cancelled') AS is_over

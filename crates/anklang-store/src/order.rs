@@ -199,12 +199,12 @@ const ORDER: &str =
      WHERE o.tenant_id = $1";
 
 /// The order with that number.
-pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
     let orders: Vec<Order> = diesel::sql_query(format!("{ORDER} AND o.number = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
         .fixed()
-        .load(conn)
+        .load(&mut conn)
         .await?;
     Ok(with_lines(conn, tenant, orders).await?.pop())
 }
@@ -215,7 +215,7 @@ pub fn resource(number: &str) -> String {
 }
 
 /// The order with that number, or else the one that was taken under it and has another one now.
-pub async fn find(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
+pub async fn find(mut conn: &Conn, tenant: TenantId, number: &str) -> Result<Option<OrderDetails>> {
     if let Some(order) = get(conn, tenant, number).await? {
         return Ok(Some(order));
     }
@@ -225,7 +225,7 @@ pub async fn find(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Opt
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(number)
     .fixed()
-    .load(conn)
+    .load(&mut conn)
     .await?;
     Ok(with_lines(conn, tenant, orders).await?.pop())
 }
@@ -283,7 +283,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of orders of one customer (by number) or of all, by number if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     customer: Option<String>,
     list: &List,
@@ -330,7 +330,7 @@ pub async fn of_delivery(
 }
 
 async fn with_lines(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     orders: Vec<Order>,
 ) -> Result<Vec<OrderDetails>> {
@@ -341,7 +341,7 @@ async fn with_lines(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(&ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let mut lines = grouped(lines, |line| line.order_id);
     Ok(orders

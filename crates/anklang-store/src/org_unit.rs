@@ -35,12 +35,12 @@ pub struct OrgUnit {
 }
 
 /// The org unit with that code.
-pub async fn get(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Option<OrgUnit>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, code: &str) -> Result<Option<OrgUnit>> {
     Ok(
         diesel::sql_query("SELECT * FROM org_unit WHERE tenant_id = $1 AND code = $2")
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<Text, _>(code)
-            .get_result(conn)
+            .get_result(&mut conn)
             .await
             .optional()?,
     )
@@ -62,7 +62,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of org units, by code if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<OrgUnit>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<OrgUnit>> {
     let base = Statement::numbered(
         "SELECT * FROM org_unit WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],

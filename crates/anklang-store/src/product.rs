@@ -126,12 +126,12 @@ const PRODUCT: &str =
      WHERE p.tenant_id = $1";
 
 /// The product with that number.
-pub async fn get(conn: &mut Conn, tenant: TenantId, number: &str) -> Result<Option<Product>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, number: &str) -> Result<Option<Product>> {
     let product = diesel::sql_query(format!("{PRODUCT} AND p.number = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
         .fixed()
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     Ok(product)
@@ -154,7 +154,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of products, by number if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Product>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Product>> {
     let base = Statement::numbered(PRODUCT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load(conn, base).await
 }
@@ -190,7 +190,7 @@ const VERSION: &str = "SELECT p.number AS product_number, v.code, v.name, v.vali
 
 /// The version with that code of the product with that number.
 pub async fn get_version(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     product: &str,
     code: &str,
@@ -199,7 +199,7 @@ pub async fn get_version(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(product)
         .bind::<Text, _>(code)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     Ok(version)

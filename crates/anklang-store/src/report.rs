@@ -302,7 +302,7 @@ pub struct Reported {
 
 /// The last `limit` reports of a message, in the order in which they happened.
 pub async fn list(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     message: Uuid,
     limit: i64,
@@ -316,7 +316,7 @@ pub async fn list(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(message)
     .bind::<BigInt, _>(limit)
-    .load(conn)
+    .load(&mut conn)
     .await?)
 }
 
@@ -338,7 +338,7 @@ pub struct Response {
 }
 
 /// How the recipient of a message responded, by kind.
-pub async fn responses(conn: &mut Conn, tenant: TenantId, message: Uuid) -> Result<Vec<Response>> {
+pub async fn responses(mut conn: &Conn, tenant: TenantId, message: Uuid) -> Result<Vec<Response>> {
     Ok(diesel::sql_query(
         "SELECT state, count(*)::int AS n, min(occurred_at) AS first, max(occurred_at) AS last
          FROM message_report
@@ -348,7 +348,7 @@ pub async fn responses(conn: &mut Conn, tenant: TenantId, message: Uuid) -> Resu
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(message)
-    .load(conn)
+    .load(&mut conn)
     .await?)
 }
 

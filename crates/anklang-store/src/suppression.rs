@@ -60,7 +60,7 @@ pub async fn create(
 
 /// The block of an address, which must be normalised.
 pub async fn get(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     channel: &str,
     address: &str,
@@ -75,7 +75,7 @@ pub async fn get(
 }
 
 async fn find(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     channel: &str,
     hash: &[u8],
@@ -87,7 +87,7 @@ async fn find(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(channel)
     .bind::<Bytea, _>(hash)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     Ok(found)

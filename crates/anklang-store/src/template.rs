@@ -66,7 +66,7 @@ const COLUMNS: &str = "t.brand_id, b.code AS brand_code, t.key, t.language, t.ve
 
 /// The newest version.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     brand_code: &str,
     key: &str,
@@ -82,7 +82,7 @@ pub async fn get(
     .bind::<Text, _>(brand_code)
     .bind::<Text, _>(key)
     .bind::<Text, _>(language)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -127,7 +127,7 @@ pub static LISTABLE: Listable = Listable {
 /// A page of the newest versions, of one brand or of all; by brand code, key and language if not
 /// otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     brand_code: Option<String>,
     list: &List,
@@ -254,11 +254,11 @@ pub async fn save(conn: &mut Conn, tenant: TenantId, new: &NewTemplate<'_>) -> R
 }
 
 /// Whether the tenant has a brand of that code.
-pub async fn brand_exists(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<bool> {
+pub async fn brand_exists(mut conn: &Conn, tenant: TenantId, code: &str) -> Result<bool> {
     let rows = diesel::sql_query("SELECT 1 FROM brand WHERE tenant_id = $1 AND code = $2")
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(code)
-        .execute(conn)
+        .execute(&mut conn)
         .await?;
     Ok(rows > 0)
 }

@@ -5,8 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::QueryResult;
 use diesel_async::pooled_connection::deadpool::Object;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager,
+};
 use tokio::time::timeout;
 
 use crate::Result;
@@ -108,10 +111,10 @@ impl Drop for Tx {
 /// the deadline of the call has come, or its client is gone. Nobody reads what it finds, and it would keep
 /// connection and locks, so it is ended. A database that does not answer to that either is not waited for: its
 /// connection is given up, and it undoes what is open when it finds that out.
-async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>) {
+pub(crate) async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>) {
     let running = conn.cancel_token();
     {
-        let mut undoing = pin!(AnsiTransactionManager::rollback_transaction(&mut *conn));
+        let mut undoing = pin!(rollback(&mut conn));
         if let Ok(undone) = timeout(MOMENT, &mut undoing).await {
             if let Err(error) = undone {
                 tracing::debug!(%error, "rollback");
@@ -131,4 +134,13 @@ async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>) {
     }
     // The request may still be under way, and must not meet the statement of somebody else.
     drop(Object::take(conn));
+}
+
+/// Rolls back, also what diesel has not begun and knows nothing of.
+async fn rollback(conn: &mut Conn) -> QueryResult<()> {
+    let known = AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth();
+    match known {
+        Ok(None) => conn.batch_execute("ROLLBACK").await,
+        _ => AnsiTransactionManager::rollback_transaction(conn).await,
+    }
 }

@@ -111,7 +111,7 @@ const TIMES: i64 = 20;
 /// theirs. The database does not know: it takes them for some, and for each statement gathers them all before it looks at
 /// the first row. Where it does not pay, and rows come `in_order` of an index, it is kept from that for the rest of the
 /// transaction, by leaving it no room, and asks for each row that it comes to.
-pub(crate) async fn sees_few(conn: &mut Conn, tenant: TenantId, in_order: bool) -> Result<bool> {
+pub(crate) async fn sees_few(mut conn: &Conn, tenant: TenantId, in_order: bool) -> Result<bool> {
     #[derive(QueryableByName)]
     struct Seen {
         #[diesel(sql_type = Bool)]
@@ -132,7 +132,7 @@ pub(crate) async fn sees_few(conn: &mut Conn, tenant: TenantId, in_order: bool) 
     .bind::<Bool, _>(in_order)
     .bind::<BigInt, _>(TIMES)
     .fixed()
-    .get_result(conn)
+    .get_result(&mut conn)
     .await?;
     Ok(seen.few)
 }

@@ -52,9 +52,9 @@ impl Lab {
         for tenant in [one.id, two.id] {
             client.batch_execute(&rows(tenant)).await.unwrap();
         }
-        let mut tx = store.begin(one.id).await.unwrap();
+        let tx = store.begin(one.id).await.unwrap();
         let all = contract::LISTABLE.all(1_000);
-        let contracts = contract::list(&mut tx, one.id, None, &all).await.unwrap();
+        let contracts = contract::list(&tx, one.id, None, &all).await.unwrap();
         assert_eq!((contracts.rows.len(), contracts.next), (CONTRACTS, None));
         Lab {
             tenant: one.id,
@@ -68,7 +68,7 @@ impl Lab {
 
     /// Numbers of all pages, and how many pages there were.
     async fn walk(&self, filter: &str, order_by: &str, size: usize) -> Vec<String> {
-        let mut tx = self.store.begin(self.tenant).await.unwrap();
+        let tx = self.store.begin(self.tenant).await.unwrap();
         let (mut numbers, mut after) = (Vec::new(), None);
         loop {
             let mut violations = Violations::new();
@@ -77,7 +77,7 @@ impl Lab {
             if let Some(key) = after.take() {
                 assert!(list.after(key));
             }
-            let page = contract::list(&mut tx, self.tenant, None, &list)
+            let page = contract::list(&tx, self.tenant, None, &list)
                 .await
                 .unwrap_or_else(|e| panic!("{e}: {filter}: {order_by}"));
             assert!(page.rows.len() <= size);
@@ -366,7 +366,7 @@ async fn customers_are_gathered_first_of_who_sees_few_of_the_tenants() {
         let mut list = contract::LISTABLE.read("", order_by, 100, &mut Violations::new());
         list.within_units();
         let mut tx = north.begin(tenant).await.unwrap();
-        let page = contract::list(&mut tx, tenant, None, &list).await.unwrap();
+        let page = contract::list(&tx, tenant, None, &list).await.unwrap();
         assert_eq!(page.rows.len(), CONTRACTS / 3);
         let sql = "SELECT concat_ws(' ', current_setting('work_mem'),
                                     current_setting('hash_mem_multiplier')) AS room";

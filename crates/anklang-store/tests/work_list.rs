@@ -159,9 +159,9 @@ impl Lab {
     }
 
     async fn attempts(&self, contact: uuid::Uuid) -> Vec<attempt::Attempt> {
-        let mut tx = self.store.begin(self.tenant).await.unwrap();
+        let tx = self.store.begin(self.tenant).await.unwrap();
         let all = attempt::LISTABLE.all(100);
-        let page = attempt::list(&mut tx, self.tenant, contact, &all).await;
+        let page = attempt::list(&tx, self.tenant, contact, &all).await;
         page.unwrap().rows
     }
 
@@ -720,6 +720,6 @@ async fn contacts_are_made_moved_pinned_and_called_off() {
         "users/anna",
     );
     is_refused(change::cancel(&mut tx, t, busy.id, "").await, "users/anna");
-    let stands = contact::get(&mut tx, t, busy.id).await.unwrap().unwrap();
+    let stands = contact::get(&tx, t, busy.id).await.unwrap().unwrap();
     assert_eq!(stands.state, "claimed");
 }

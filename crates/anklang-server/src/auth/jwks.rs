@@ -194,6 +194,14 @@ impl Jwks {
         Found::Keys(fitting.cloned().collect())
     }
 
+    /// Whether this very key is still among those that are known. Keys that were fetched again are others.
+    pub fn has(&self, key: &Arc<Key>) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_some_and(|known| {
+            known.since.elapsed() < LONGEST && known.keys.iter().any(|own| Arc::ptr_eq(own, key))
+        })
+    }
+
     /// Fetches them again and again.
     pub async fn keep_fresh(&self) {
         loop {

@@ -10,23 +10,50 @@ use anklang_domain::access::{Role, Units};
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, Validation, decode, decode_header};
+use quick_cache::sync::Cache;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::jwks::Jwks;
+use super::key::Key;
 use super::validity::Validity;
 use super::{Known, Principal, Tenants};
 use crate::config::IssuerConfig;
 use crate::grpc::error::ApiError;
 
+/// So many tokens are kept that were found good, each with whose it is: some kilobytes.
+const KEPT: usize = 4_096;
+
 /// The longest subject of a token, in characters, as OpenID Connect has it.
 const LONGEST_SUBJECT: usize = 255;
 
+/// Those that are trusted.
+pub struct Issuers {
+    all: Vec<Issuer>,
+    /// Tokens that are good, by their digests: checking a signature takes longer than most of what is called for.
+    good: Cache<[u8; 32], Arc<Good>>,
+}
+
+/// Whose a token is. It stays good as long as its issuer has the very key that it was checked with, which is not so
+/// once the keys were fetched again, and until it expires.
+struct Good {
+    issuer: Arc<Jwks>,
+    key: Arc<Key>,
+    principal: Arc<Principal>,
+    until: Option<SystemTime>,
+}
+
+impl Good {
+    fn is_still(&self) -> bool {
+        self.until.is_none_or(|until| SystemTime::now() < until) && self.issuer.has(&self.key)
+    }
+}
+
 /// An issuer that is trusted.
-pub struct Issuer {
+struct Issuer {
     config: IssuerConfig,
-    /// Its keys.
-    pub keys: Arc<Jwks>,
+    keys: Arc<Jwks>,
 }
 
 /// What chooses the issuer, before anything is checked.
@@ -37,8 +64,42 @@ struct Claimed {
 
 type Claims = Map<String, Value>;
 
-/// Whose token it is, and until when, when it is good in every respect.
-pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Known, ApiError> {
+impl Issuers {
+    /// Those of the settings; nothing is fetched yet.
+    pub fn new(configs: &[IssuerConfig]) -> anyhow::Result<Self> {
+        let all = configs.iter().cloned().map(Issuer::new);
+        Ok(Issuers {
+            all: all.collect::<Result<_, _>>()?,
+            good: Cache::new(KEPT),
+        })
+    }
+
+    /// The keys of each.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Jwks>> {
+        self.all.iter().map(|issuer| &issuer.keys)
+    }
+
+    /// Whose token it is, and until when, when it is good in every respect.
+    pub async fn principal(&self, token: &str) -> Result<Known, ApiError> {
+        let digest = Sha256::digest(token).into();
+        let known = self.good.get(&digest).filter(|good| good.is_still());
+        let good = match known {
+            Some(good) => good,
+            None => {
+                let good = Arc::new(check(&self.all, token).await?);
+                self.good.insert(digest, Arc::clone(&good));
+                good
+            }
+        };
+        let validity = Validity {
+            until: good.until,
+            listed: None,
+        };
+        Ok((Arc::clone(&good.principal), validity))
+    }
+}
+
+async fn check(issuers: &[Issuer], token: &str) -> Result<Good, ApiError> {
     let malformed = |_| refused("the token is malformed, or signed in a way that is not accepted");
     let head = decode_header(token).map_err(malformed)?;
     if head.alg.family() == AlgorithmFamily::Hmac || head.crit.is_some() {
@@ -54,12 +115,13 @@ pub async fn principal(issuers: &[Issuer], token: &str) -> Result<Known, ApiErro
     for key in keys {
         match decode::<Claims>(token, &key.key, &validation) {
             Ok(good) => {
-                let validity = Validity {
-                    until: issuer.until(&good.claims),
-                    listed: None,
-                };
                 let principal = issuer.principal(subject(&good.claims)?, &good.claims);
-                return Ok((Arc::new(principal), validity));
+                return Ok(Good {
+                    issuer: Arc::clone(&issuer.keys),
+                    key,
+                    principal: Arc::new(principal),
+                    until: issuer.until(&good.claims),
+                });
             }
             Err(why) => error = refused(reason(why.kind())),
         }
@@ -87,7 +149,7 @@ fn reason(error: &ErrorKind) -> String {
 
 impl Issuer {
     /// One of the settings; nothing is fetched yet.
-    pub fn new(config: IssuerConfig) -> anyhow::Result<Self> {
+    fn new(config: IssuerConfig) -> anyhow::Result<Self> {
         let keys = Arc::new(Jwks::new(config.clone())?);
         Ok(Issuer { config, keys })
     }

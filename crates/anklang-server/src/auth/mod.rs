@@ -44,7 +44,7 @@ use crate::telemetry::rpc::CountsAs;
 
 use certificates::Certificates;
 pub(crate) use jwks::may_fetch;
-use jwt::Issuer;
+use jwt::Issuers;
 pub(crate) use method::{Needs, needs};
 pub use principal::{Principal, Tenants, Worker};
 use tokens::Tokens;
@@ -72,7 +72,7 @@ type Known = (Arc<Principal>, Validity);
 
 struct Trusted {
     tokens: Tokens,
-    issuers: Vec<Issuer>,
+    issuers: Issuers,
     certificates: Certificates,
 }
 
@@ -98,16 +98,12 @@ impl Auth {
         let Some(trusted) = &self.0.trusted else {
             return;
         };
-        let keys: Vec<_> = trusted
-            .issuers
-            .iter()
-            .map(|i| Arc::clone(&i.keys))
-            .collect();
+        let keys: Vec<_> = trusted.issuers.keys().map(Arc::clone).collect();
         if !keys.is_empty() {
             meters::issuer_keys(move || keys.iter().map(|keys| keys.age()).collect());
         }
-        for issuer in &trusted.issuers {
-            let (keys, stop) = (Arc::clone(&issuer.keys), stop.clone());
+        for keys in trusted.issuers.keys() {
+            let (keys, stop) = (Arc::clone(keys), stop.clone());
             workers.spawn(async move {
                 stop.run_until_cancelled(keys.keep_fresh()).await;
             });
@@ -153,10 +149,9 @@ impl Auth {
 impl Trusted {
     fn new(config: &AuthConfig) -> anyhow::Result<Self> {
         signature::install();
-        let issuers = config.issuers.iter().cloned().map(Issuer::new);
         Ok(Trusted {
             tokens: Tokens::new(&config.tokens, config.tokens_file.as_ref()),
-            issuers: issuers.collect::<Result<_, _>>()?,
+            issuers: Issuers::new(&config.issuers)?,
             certificates: Certificates::new(&config.certificates),
         })
     }
@@ -176,7 +171,7 @@ impl Trusted {
         if tokens::is_static(token) {
             return self.tokens.principal(token, chrono::Utc::now());
         }
-        jwt::principal(&self.issuers, token).await
+        self.issuers.principal(token).await
     }
 }
 

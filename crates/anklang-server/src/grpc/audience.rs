@@ -40,7 +40,7 @@ impl CampaignsApi {
         let (campaign, number) = parent.unwrap_or((CampaignId(Uuid::nil()), 0));
 
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let phases = campaign::phases(&mut tx, tenant.id, campaign, None).await?;
+        let phases = campaign::phases(&tx, tenant.id, campaign, None).await?;
         let phase = phases
             .iter()
             .find(|p| p.number == number)

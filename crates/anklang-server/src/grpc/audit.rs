@@ -64,9 +64,13 @@ impl AuditApi {
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
         let resource = Some(&request.resource[..]).filter(|name| !name.is_empty());
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = audit::list(&mut tx, tenant.id, resource, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| audit::list(conn, tenant.id, resource, &listing.list))
+            .await?;
         Ok(pb::ListAuditEntriesResponse {
             audit_entries: page.rows.into_iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),

@@ -61,9 +61,11 @@ impl BrandsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, ["brands"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let brand = brand::get(&mut tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        let brand = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| brand::get(conn, tenant.id, &code))
+            .await?;
         brand.map(to_proto).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -78,9 +80,11 @@ impl BrandsApi {
         let of = &brand::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = brand::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| brand::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListBrandsResponse {
             next_page_token: listing.token(page.next),
             brands: page.rows.into_iter().map(to_proto).collect(),
@@ -95,15 +99,14 @@ impl BrandsApi {
         let mut brand = request
             .brand
             .ok_or_else(|| ApiError::field("brand", "is required"))?;
-        form::identify(&mut brand.code, &brand.name, "brands");
+        let known = form::identify(&mut brand.code, &brand.name, "brands");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if change.looks() && !brand.code.is_empty() {
-            let code = brand.code.clone();
+        if let Some(code) = known.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Brand(&code)).await?;
-            let current = brand::get(&mut tx, tenant.id, &code).await?.map(to_proto);
+            let current = brand::get(&tx, tenant.id, &code).await?.map(to_proto);
             let called = std::mem::take(&mut brand.name);
             let name = name::format(&[("brands", &code)]);
             brand = change.settle(&name, current, brand, request.allow_missing)?;

@@ -186,9 +186,13 @@ impl CampaignsApi {
     async fn get(&self, request: Request<pb::GetCampaignRequest>) -> ApiResult<pb::Campaign> {
         let tenant = caller(&self.app.store, &request).await?;
         let id = campaign_id("name", &request.into_inner().name)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = find(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| find(conn, tenant.id, id))
+            .await?;
         Ok(campaign_to_wire(&found))
     }
 
@@ -202,9 +206,13 @@ impl CampaignsApi {
         let (key, of) = (&self.app.keys, &campaign::LISTABLE);
         let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = campaign::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| campaign::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListCampaignsResponse {
             campaigns: page.rows.iter().map(campaign_to_wire).collect(),
             next_page_token: listing.token(page.next),
@@ -223,11 +231,11 @@ impl CampaignsApi {
         let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         let id = CampaignId(form::complete(violations, id)?);
         let mut tx = self.app.store.begin(tenant.id).await?;
-        find(&mut tx, tenant.id, id).await?;
+        find(&tx, tenant.id, id).await?;
         let page = campaign::list_phases(&mut tx, tenant.id, id, &listing.list).await?;
         // Phases name others, which need not be on the page.
-        let all = campaign::phases(&mut tx, tenant.id, id, None).await?;
-        let outbounds = campaign::outbounds(&mut tx, tenant.id, id).await?;
+        let all = campaign::phases(&tx, tenant.id, id, None).await?;
+        let outbounds = campaign::outbounds(&tx, tenant.id, id).await?;
         tx.commit().await?;
         let phases: ApiResult<Vec<pb::Phase>> = page
             .rows
@@ -248,7 +256,7 @@ impl CampaignsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let id = campaign_id("name", &request.into_inner().name)?;
         let mut tx = store.begin_read(tenant.id).await?;
-        find(&mut tx, tenant.id, id).await?;
+        find(&tx, tenant.id, id).await?;
         let board = infoboard::load(&mut tx, tenant, id, Utc::now()).await?;
         tx.commit().await?;
         Ok(board)
@@ -311,9 +319,9 @@ pub async fn launch_response(
     let number = |key: &str| response[key].as_i64().unwrap_or(0);
     let (campaign, phase_number) =
         phase_name(&operation.resource).map_err(|e| ApiError::Internal(e.to_string()))?;
-    let mut tx = app.store.begin(tenant).await?;
-    let found = find(&mut tx, tenant, campaign).await?;
-    let phases = load_phases(&mut tx, tenant, campaign).await?;
+    let tx = app.store.begin(tenant).await?;
+    let found = find(&tx, tenant, campaign).await?;
+    let phases = load_phases(&tx, tenant, campaign).await?;
     tx.commit().await?;
     let name = phase_resource(campaign, phase_number);
     Ok(pb::LaunchCampaignResponse {
@@ -350,7 +358,7 @@ pub fn phase_resource(campaign: CampaignId, number: i32) -> String {
     ])
 }
 
-async fn find(conn: &mut Conn, tenant: TenantId, id: CampaignId) -> ApiResult<Campaign> {
+async fn find(conn: &Conn, tenant: TenantId, id: CampaignId) -> ApiResult<Campaign> {
     campaign::get(conn, tenant, id)
         .await?
         .ok_or_else(|| ApiError::NotFound(format!("campaigns/{id}")))
@@ -373,11 +381,7 @@ fn campaign_to_wire(c: &Campaign) -> pb::Campaign {
     })
 }
 
-async fn load_phases(
-    conn: &mut Conn,
-    tenant: TenantId,
-    id: CampaignId,
-) -> ApiResult<Vec<pb::Phase>> {
+async fn load_phases(conn: &Conn, tenant: TenantId, id: CampaignId) -> ApiResult<Vec<pb::Phase>> {
     let phases = campaign::phases(conn, tenant, id, None).await?;
     let outbounds = campaign::outbounds(conn, tenant, id).await?;
     phases
@@ -387,7 +391,7 @@ async fn load_phases(
 }
 
 async fn find_phase(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     campaign: CampaignId,
     number: i32,

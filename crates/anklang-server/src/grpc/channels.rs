@@ -189,7 +189,7 @@ impl ChannelsApi {
         let [id] = form::ids("name", &name, ["channelAccounts"])?;
         let mut tx = self.app.store.begin(tenant.id).await?;
         let held = pace::held(&mut tx, tenant.id).await?;
-        let own = store::get(&mut tx, tenant.id, &id).await?;
+        let own = store::get(&tx, tenant.id, &id).await?;
         tx.commit().await?;
         match own {
             Some(own) => Ok(self.show(&own, &held).await),
@@ -221,7 +221,7 @@ impl ChannelsApi {
             .collect();
         let mut tx = self.app.store.begin(tenant.id).await?;
         let held = pace::held(&mut tx, tenant.id).await?;
-        let page = store::list(&mut tx, tenant.id, &known, &listing.list).await?;
+        let page = store::list(&tx, tenant.id, &known, &listing.list).await?;
         tx.commit().await?;
         // All are asked at the same time: some answer slowly.
         let shown = page.rows.iter().map(async |row| match &row.own {
@@ -288,9 +288,13 @@ impl ChannelsApi {
         let Some([id]) = id else {
             return Ok(());
         };
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let own = store::get(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        let own = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| store::get(conn, tenant.id, id))
+            .await?;
         if let Some(own) = own {
             // What is wrong with it is told when it is used.
             let _ = self.app.accounts.plugins.get(&own.plugin).await;

@@ -55,9 +55,13 @@ impl OffersApi {
         request: Request<pb::GetOfferNumberRangeRequest>,
     ) -> ApiResult<pb::OfferNumberRange> {
         let tenant = caller(&self.app.store, &request).await?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let range = offer::number_range(&mut tx, tenant.id).await?;
-        tx.commit().await?;
+        let range = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| offer::number_range(conn, tenant.id))
+            .await?;
         Ok(range_to_wire(range))
     }
 
@@ -79,7 +83,7 @@ impl OffersApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::OfferNumberRange).await?;
-            let current = range_to_wire(offer::number_range(&mut tx, tenant.id).await?);
+            let current = range_to_wire(offer::number_range(&tx, tenant.id).await?);
             wanted = change.settle("offerNumberRange", Some(current), wanted, false)?;
         }
         if !is_number_prefix(&wanted.prefix) {

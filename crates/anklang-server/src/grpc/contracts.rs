@@ -72,9 +72,11 @@ impl ContractsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["contracts"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let contract = contract::get(&mut tx, tenant.id, &number).await?;
-        tx.commit().await?;
+        let contract = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| contract::get(conn, tenant.id, &number))
+            .await?;
         contract
             .map(to_proto)
             .ok_or(ApiError::NotFound(request.name))
@@ -92,9 +94,11 @@ impl ContractsApi {
         let of = &contract::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = contract::list(&mut tx, tenant.id, customer, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| contract::list(conn, tenant.id, customer, &listing.list))
+            .await?;
         Ok(pb::ListContractsResponse {
             next_page_token: listing.token(page.next),
             contracts: page.rows.into_iter().map(to_proto).collect(),
@@ -109,17 +113,14 @@ impl ContractsApi {
         let mut contract = request
             .contract
             .ok_or_else(|| ApiError::field("contract", "is required"))?;
-        form::identify(&mut contract.number, &contract.name, "contracts");
+        let known = form::identify(&mut contract.number, &contract.name, "contracts");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if change.looks() && !contract.number.is_empty() {
-            let number = contract.number.clone();
+        if let Some(number) = known.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Contract(&number)).await?;
-            let current = contract::get(&mut tx, tenant.id, &number)
-                .await?
-                .map(to_proto);
+            let current = contract::get(&tx, tenant.id, &number).await?.map(to_proto);
             let called = std::mem::take(&mut contract.name);
             let name = name::format(&[("contracts", &number)]);
             contract = change.settle(&name, current, contract, request.allow_missing)?;

@@ -91,9 +91,11 @@ impl CustomersApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["customers"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let customer = customer::get(&mut tx, tenant.id, &number).await?;
-        tx.commit().await?;
+        let customer = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| customer::get(conn, tenant.id, &number))
+            .await?;
         customer
             .map(convert::to_proto)
             .ok_or(ApiError::NotFound(request.name))
@@ -110,9 +112,11 @@ impl CustomersApi {
         let of = &customer::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = customer::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| customer::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListCustomersResponse {
             next_page_token: listing.token(page.next),
             customers: page.rows.into_iter().map(convert::to_proto).collect(),
@@ -127,15 +131,14 @@ impl CustomersApi {
         let mut customer = request
             .customer
             .ok_or_else(|| ApiError::field("customer", "is required"))?;
-        form::identify(&mut customer.number, &customer.name, "customers");
+        let known = form::identify(&mut customer.number, &customer.name, "customers");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if change.looks() && !customer.number.is_empty() {
-            let number = customer.number.clone();
+        if let Some(number) = known.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Customer(&number)).await?;
-            let current = customer::get(&mut tx, tenant.id, &number)
+            let current = customer::get(&tx, tenant.id, &number)
                 .await?
                 .map(convert::to_proto);
             let called = std::mem::take(&mut customer.name);
@@ -166,9 +169,11 @@ impl CustomersApi {
         let of = &customer::EVENTS;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let [number] = form::complete(violations, parent)?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = customer::events(&mut tx, tenant.id, &number, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| customer::events(conn, tenant.id, &number, &listing.list))
+            .await?;
         let page = page.ok_or(ApiError::NotFound(request.parent))?;
         Ok(pb::ListCustomerEventsResponse {
             next_page_token: listing.token(page.next),
@@ -210,9 +215,12 @@ impl CustomersApi {
         let tenant = caller(&self.store, &request).await?;
         let request = request.into_inner();
         let row = address(&request.channel, &request.address)?;
-        let mut tx = self.store.begin(tenant.id).await?;
-        let found = suppression::get(&mut tx, tenant.id, &row.channel, &row.address).await?;
-        tx.commit().await?;
+        let found = self
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| suppression::get(conn, tenant.id, &row.channel, &row.address))
+            .await?;
         found.map(suppression_to_proto).ok_or_else(not_suppressed)
     }
 
@@ -229,7 +237,7 @@ impl CustomersApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Suppression(&row.channel)).await?;
-            let current = suppression::get(&mut tx, tenant.id, &row.channel, &row.address).await?;
+            let current = suppression::get(&tx, tenant.id, &row.channel, &row.address).await?;
             let current = current
                 .map(suppression_to_proto)
                 .ok_or_else(not_suppressed)?;

@@ -62,9 +62,13 @@ impl DeliveriesApi {
         let tenant = caller(&self.app.store, &request).await?;
         let name = request.into_inner().name;
         let (webhook, event) = delivery_ids(&name)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = delivery::get(&mut tx, tenant.id, webhook, event).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| delivery::get(conn, tenant.id, webhook, event))
+            .await?;
         let found = found.ok_or(ApiError::NotFound(name))?;
         let mut wired = delivery_to_wire(&found);
         wired.event_json = webhook::body(&tenant.slug, &found.event);
@@ -84,9 +88,9 @@ impl DeliveriesApi {
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
         let webhook = WebhookId(webhook.unwrap_or_default());
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        load(&mut tx, &tenant, webhook).await?;
-        let page = delivery::list(&mut tx, tenant.id, webhook, &filter, &listing.list).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
+        load(&tx, &tenant, webhook).await?;
+        let page = delivery::list(&tx, tenant.id, webhook, &filter, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListDeliveriesResponse {
             deliveries: page.rows.iter().map(delivery_to_wire).collect(),
@@ -108,12 +112,12 @@ impl DeliveriesApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Delivery(webhook, event)).await?;
-            let current = delivery::get(&mut tx, tenant.id, webhook, event).await?;
+            let current = delivery::get(&tx, tenant.id, webhook, event).await?;
             let current = current.ok_or_else(|| ApiError::NotFound(name.clone()))?;
             change.check(&name, &delivery_to_wire(&current))?;
         }
         let replayed = delivery::replay(&mut tx, tenant.id, webhook, event).await?;
-        let found = delivery::get(&mut tx, tenant.id, webhook, event).await?;
+        let found = delivery::get(&tx, tenant.id, webhook, event).await?;
         let found = found.ok_or_else(|| ApiError::NotFound(name.clone()))?;
         if !replayed {
             return Err(ApiError::Precondition {
@@ -136,8 +140,8 @@ impl DeliveriesApi {
         let request = request.into_inner();
         let webhook = webhook_id("parent", &request.parent)?;
         let deed = Asked::of(&request).deed()?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        load(&mut tx, &tenant, webhook).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
+        load(&tx, &tenant, webhook).await?;
         tx.commit().await?;
         // What dies again meanwhile is left: this comes to an end.
         let before = Utc::now();

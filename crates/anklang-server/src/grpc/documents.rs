@@ -110,7 +110,7 @@ pub async fn made_bundle(app: &App, operation: &Operation) -> ApiResult<pb::Bund
     let (campaign, phase, outbound) =
         outbound_name(&operation.resource).map_err(|e| ApiError::Internal(e.into()))?;
     let mut tx = app.store.begin(tenant).await?;
-    let found = rows::find(&mut tx, tenant, campaign, phase, outbound).await?;
+    let found = rows::find(&tx, tenant, campaign, phase, outbound).await?;
     let found = found.ok_or_else(|| ApiError::NotFound(operation.resource.clone()))?;
     let files = rows::files(&mut tx, tenant, found.id).await?;
     tx.commit().await?;
@@ -133,7 +133,7 @@ impl DocumentsApi {
         let mut tx = self.app.store.begin_work(tenant.id).await?;
         let outbound = find(&mut tx, &tenant, parent).await?;
         let (phase, today) = (outbound.phase(), tenant.day(Utc::now()));
-        let page = document::list(&mut tx, tenant.id, phase, today, &listing.list).await?;
+        let page = document::list(&tx, tenant.id, phase, today, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListDocumentsResponse {
             documents: page.rows.iter().map(document_to_wire).collect(),
@@ -197,7 +197,7 @@ impl DocumentsApi {
                 // Perhaps begun by another call just now.
                 let outbound = find(&mut tx, &tenant, of).await?;
                 let id = outbound.operation_id.unwrap_or_default();
-                operation::get(&mut tx, tenant.id, anklang_domain::OperationId(id))
+                operation::get(&tx, tenant.id, anklang_domain::OperationId(id))
                     .await?
                     .ok_or_else(|| refuse("its bundle is ready"))?
             }
@@ -274,7 +274,7 @@ impl DocumentsApi {
         let found = match wanted {
             Wanted::Document(number) => {
                 let today = tenant.day(Utc::now());
-                let offer = offer::get(&mut tx, tenant.id, number, today).await?;
+                let offer = offer::get(&tx, tenant.id, number, today).await?;
                 offer.and_then(|offer| {
                     let sha256 = offer.sha256?;
                     Some(Found {

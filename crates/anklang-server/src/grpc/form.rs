@@ -137,15 +137,16 @@ pub fn complete<T>(violations: Violations, read: Option<T>) -> ApiResult<T> {
 }
 
 /// Trims the id by which a resource is found, as it is stored, and fills it in when only the name is
-/// given.
-pub fn identify(id: &mut String, resource: &str, collection: &str) {
+/// given. Gives it when there can be a resource of that id, so that it may be looked up before all is checked.
+pub fn identify(id: &mut String, resource: &str, collection: &str) -> Option<String> {
     let mut found = id.trim().to_owned();
     if found.is_empty()
         && let Ok([named]) = name::parse(resource, [collection])
     {
         found = named.trim().to_owned();
     }
-    *id = found;
+    id.clone_from(&found);
+    Some(found).filter(|id| !id.is_empty() && !id.contains(char::is_control))
 }
 
 /// Notes when a list is longer than it may be.

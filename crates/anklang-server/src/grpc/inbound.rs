@@ -42,9 +42,11 @@ impl InboundApi {
         let name = request.into_inner().name;
         let id = name::parse_uuid(&name, "inboundMessages")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = inbound::get(&mut tx, tenant.id, InboundMessageId(id)).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| inbound::get(conn, tenant.id, InboundMessageId(id)))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(name))
     }
 
@@ -59,9 +61,11 @@ impl InboundApi {
         let (keys, of) = (&self.app.keys, &inbound::LISTABLE);
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = inbound::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| inbound::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListInboundMessagesResponse {
             inbound_messages: page.rows.into_iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),

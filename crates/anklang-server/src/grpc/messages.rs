@@ -96,9 +96,11 @@ impl MessagesApi {
         let name = request.into_inner().name;
         let id = name::parse_uuid(&name, "messages")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = load(&mut tx, tenant, MessageId(id)).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| load(conn, tenant, MessageId(id)))
+            .await?;
         found.ok_or(ApiError::NotFound(name))
     }
 
@@ -124,12 +126,12 @@ impl MessagesApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Message(id)).await?;
-            let current = load(&mut tx, &tenant, id).await?;
+            let current = load(&tx, &tenant, id).await?;
             let current = current.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
             change.check(&request.name, &current)?;
         }
         message::resolve(&mut tx, tenant.id, id, resolution, &request.note).await?;
-        let message = load(&mut tx, &tenant, id).await?;
+        let message = load(&tx, &tenant, id).await?;
         let message = message.ok_or(ApiError::NotFound(request.name))?;
         change.finish(tx, &message).await?;
         self.app.wake.messages.notify_waiters();
@@ -141,9 +143,13 @@ impl MessagesApi {
         request: Request<pb::GetContactBudgetRequest>,
     ) -> ApiResult<pb::ContactBudget> {
         let tenant = caller(&self.app.store, &request).await?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let budget = budget::get(&mut tx, tenant.id).await?;
-        tx.commit().await?;
+        let budget = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| budget::get(conn, tenant.id))
+            .await?;
         Ok(budget_to_wire(budget))
     }
 
@@ -164,7 +170,7 @@ impl MessagesApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::ContactBudget).await?;
-            let current = budget_to_wire(budget::get(&mut tx, tenant.id).await?);
+            let current = budget_to_wire(budget::get(&tx, tenant.id).await?);
             let called = std::mem::take(&mut wanted.name);
             wanted = change.settle(BUDGET_NAME, Some(current), wanted, false)?;
             wanted.name = called;
@@ -188,9 +194,11 @@ impl MessagesApi {
         let (key, of) = (&self.app.keys, &message::LISTABLE);
         let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = message::list(&mut tx, tenant.id, &filter, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| message::list(conn, tenant.id, &filter, &listing.list))
+            .await?;
         Ok(pb::ListMessagesResponse {
             messages: page.rows.into_iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),
@@ -199,7 +207,7 @@ impl MessagesApi {
 }
 
 /// A message with its attempts.
-async fn load(conn: &mut Conn, tenant: &Tenant, id: MessageId) -> ApiResult<Option<pb::Message>> {
+async fn load(conn: &Conn, tenant: &Tenant, id: MessageId) -> ApiResult<Option<pb::Message>> {
     let Some(found) = message::get(conn, tenant.id, id).await? else {
         return Ok(None);
     };

@@ -266,9 +266,9 @@ impl OffersApi {
         let (key, of) = (&self.app.keys, &offer::LISTABLE);
         let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
+        let tx = store.begin(tenant.id).await?;
         let today = tenant.day(Utc::now());
-        let page = offer::list(&mut tx, tenant.id, &filter, today, &listing.list).await?;
+        let page = offer::list(&tx, tenant.id, &filter, today, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListOffersResponse {
             offers: page.rows.iter().map(to_wire).collect(),

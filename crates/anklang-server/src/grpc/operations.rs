@@ -90,9 +90,13 @@ impl OperationsApi {
         let (key, of) = (&self.app.keys, &operation::LISTABLE);
         let listing = Listing::read(key, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = operation::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| operation::list(conn, tenant.id, &listing.list))
+            .await?;
         let mut operations = Vec::with_capacity(page.rows.len());
         for row in page.rows {
             operations.push(self.wire(row).await?);
@@ -115,9 +119,13 @@ impl OperationsApi {
         tenant: anklang_domain::TenantId,
         id: OperationId,
     ) -> ApiResult<lro::Operation> {
-        let mut tx = self.app.store.begin(tenant).await?;
-        let found = operation::get(&mut tx, tenant, id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant)
+            .await?
+            .ask(|conn| operation::get(conn, tenant, id))
+            .await?;
         let found = found.ok_or_else(|| ApiError::NotFound(format!("operations/{id}")))?;
         self.wire(found).await
     }

@@ -87,9 +87,11 @@ impl OrdersApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["orders"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let order = order::find(&mut tx, tenant.id, &number).await?;
-        tx.commit().await?;
+        let order = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| order::find(conn, tenant.id, &number))
+            .await?;
         order.map(to_proto).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -105,9 +107,11 @@ impl OrdersApi {
         let of = &order::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = order::list(&mut tx, tenant.id, customer, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| order::list(conn, tenant.id, customer, &listing.list))
+            .await?;
         Ok(pb::ListOrdersResponse {
             next_page_token: listing.token(page.next),
             orders: page.rows.into_iter().map(to_proto).collect(),
@@ -122,21 +126,21 @@ impl OrdersApi {
         let mut order = request
             .order
             .ok_or_else(|| ApiError::field("order", "is required"))?;
-        form::identify(&mut order.number, &order.name, "orders");
+        let known = form::identify(&mut order.number, &order.name, "orders");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
         // By the number under which it was taken it is the same order.
         let named = order::resource(&order.number);
-        if !order.number.contains('\0') && (order.name.is_empty() || order.name == named) {
+        if known.is_some() && (order.name.is_empty() || order.name == named) {
             order.number = order::number_now(&mut tx, tenant.id, &order.number).await?;
             order.name = order::resource(&order.number);
         }
-        if change.looks() && !order.number.is_empty() {
+        if change.looks() && known.is_some() {
             let number = order.number.clone();
             hold(&mut tx, tenant.id, Held::Order(&number)).await?;
-            let current = order::get(&mut tx, tenant.id, &number).await?.map(to_proto);
+            let current = order::get(&tx, tenant.id, &number).await?.map(to_proto);
             let called = std::mem::take(&mut order.name);
             let name = name::format(&[("orders", &number)]);
             order = change.settle(&name, current, order, request.allow_missing)?;
@@ -171,7 +175,7 @@ impl OrdersApi {
         }
         let held = acknowledge::hold(&mut tx, tenant.id, &number).await?;
         if change.looks() {
-            let current = order::get(&mut tx, tenant.id, &held).await?;
+            let current = order::get(&tx, tenant.id, &held).await?;
             let current = current.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
             change.check(&request.name, &to_proto(current))?;
         }

@@ -62,9 +62,11 @@ impl OrgUnitsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, ["orgUnits"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = org_unit::get(&mut tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| org_unit::get(conn, tenant.id, &code))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -79,9 +81,11 @@ impl OrgUnitsApi {
         let of = &org_unit::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = org_unit::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| org_unit::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListOrgUnitsResponse {
             next_page_token: listing.token(page.next),
             org_units: page.rows.into_iter().map(to_wire).collect(),
@@ -96,15 +100,14 @@ impl OrgUnitsApi {
         let mut wanted = request
             .org_unit
             .ok_or_else(|| ApiError::field("org_unit", "is required"))?;
-        form::identify(&mut wanted.code, &wanted.name, "orgUnits");
+        let known = form::identify(&mut wanted.code, &wanted.name, "orgUnits");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if change.looks() && !wanted.code.is_empty() {
-            let code = wanted.code.clone();
+        if let Some(code) = known.filter(|_| change.looks()) {
             org_unit::lock(&mut tx, tenant.id).await?;
-            let current = org_unit::get(&mut tx, tenant.id, &code).await?.map(to_wire);
+            let current = org_unit::get(&tx, tenant.id, &code).await?.map(to_wire);
             let called = std::mem::take(&mut wanted.name);
             let name = name_of(Some(&code));
             wanted = change.settle(&name, current, wanted, request.allow_missing)?;
@@ -149,7 +152,7 @@ impl OrgUnitsApi {
         }
         if change.looks() {
             org_unit::lock(&mut tx, tenant.id).await?;
-            if let Some(current) = org_unit::get(&mut tx, tenant.id, &code).await? {
+            if let Some(current) = org_unit::get(&tx, tenant.id, &code).await? {
                 change.check(&request.name, &to_wire(current))?;
             }
         }

@@ -123,9 +123,11 @@ impl PresetsApi {
         let caller = caller_in_units(&self.store, &request).await?;
         let (tenant, store) = (&caller.tenant, &caller.store);
         let [code] = form::ids("name", &request.into_inner().name, ["presets"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = selection::preset(&mut tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| selection::preset(conn, tenant.id, &code))
+            .await?;
         Ok(to_wire(&found))
     }
 
@@ -140,9 +142,11 @@ impl PresetsApi {
         let of = &selection::PRESETS;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = selection::presets(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| selection::presets(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListPresetsResponse {
             presets: page.rows.iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),

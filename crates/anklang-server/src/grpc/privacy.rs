@@ -167,9 +167,13 @@ impl PrivacyApi {
         let (keys, of) = (&self.app.keys, &rows::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = rows::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| rows::list(conn, tenant.id, &listing.list))
+            .await?;
         let requests: ApiResult<Vec<_>> = page.rows.into_iter().map(to_wire).collect();
         Ok(pb::ListPrivacyRequestsResponse {
             privacy_requests: requests?,
@@ -180,9 +184,13 @@ impl PrivacyApi {
     async fn row(&self, tenant: TenantId, name: &str) -> ApiResult<Row> {
         let id = name::parse_uuid(name, "privacyRequests")
             .map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = self.app.store.begin(tenant).await?;
-        let row = rows::get(&mut tx, tenant, id).await?;
-        tx.commit().await?;
+        let row = self
+            .app
+            .store
+            .read(tenant)
+            .await?
+            .ask(|conn| rows::get(conn, tenant, id))
+            .await?;
         row.ok_or_else(|| ApiError::NotFound(name.to_owned()))
     }
 
@@ -266,9 +274,9 @@ fn trial(subject: &Subject, kind: &str, reason: &str, counts: Counts) -> lro::Op
 /// The request that an operation was for.
 pub async fn response(app: &App, operation: &Operation) -> ApiResult<pb::PrivacyRequest> {
     let tenant = operation.tenant();
-    let mut tx = app.store.begin(tenant).await?;
+    let tx = app.store.begin(tenant).await?;
     let request = request_of(operation);
-    let row = rows::get(&mut tx, tenant, request).await?;
+    let row = rows::get(&tx, tenant, request).await?;
     tx.commit().await?;
     let row = row.ok_or_else(|| StoreError::Missing(rows::resource(request)))?;
     to_wire(row)

@@ -88,9 +88,11 @@ impl ProductsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number] = form::ids("name", &request.name, ["products"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let product = product::get(&mut tx, tenant.id, &number).await?;
-        tx.commit().await?;
+        let product = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| product::get(conn, tenant.id, &number))
+            .await?;
         product
             .map(to_proto)
             .ok_or(ApiError::NotFound(request.name))
@@ -107,9 +109,11 @@ impl ProductsApi {
         let of = &product::LISTABLE;
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = product::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| product::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListProductsResponse {
             next_page_token: listing.token(page.next),
             products: page.rows.into_iter().map(to_proto).collect(),
@@ -124,17 +128,14 @@ impl ProductsApi {
         let mut product = request
             .product
             .ok_or_else(|| ApiError::field("product", "is required"))?;
-        form::identify(&mut product.number, &product.name, "products");
+        let known = form::identify(&mut product.number, &product.name, "products");
         let mut tx = self.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        if change.looks() && !product.number.is_empty() {
-            let number = product.number.clone();
+        if let Some(number) = known.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Product(&number)).await?;
-            let current = product::get(&mut tx, tenant.id, &number)
-                .await?
-                .map(to_proto);
+            let current = product::get(&tx, tenant.id, &number).await?.map(to_proto);
             let called = std::mem::take(&mut product.name);
             let name = name::format(&[("products", &number)]);
             product = change.settle(&name, current, product, request.allow_missing)?;
@@ -158,9 +159,11 @@ impl ProductsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let request = request.into_inner();
         let [number, code] = form::ids("name", &request.name, ["products", "versions"])?;
-        let mut tx = store.begin(tenant.id).await?;
-        let version = product::get_version(&mut tx, tenant.id, &number, &code).await?;
-        tx.commit().await?;
+        let version = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| product::get_version(conn, tenant.id, &number, &code))
+            .await?;
         version
             .map(version_to_proto)
             .ok_or(ApiError::NotFound(request.name))
@@ -181,7 +184,7 @@ impl ProductsApi {
         let one = (product != "-").then_some(product);
         let mut tx = store.begin(tenant.id).await?;
         if let Some(number) = &one
-            && product::get(&mut tx, tenant.id, number).await?.is_none()
+            && product::get(&tx, tenant.id, number).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }
@@ -217,7 +220,7 @@ impl ProductsApi {
             }
             if change.looks() && version.code == code {
                 hold(&mut tx, tenant.id, Held::Product(&number)).await?;
-                let current = product::get_version(&mut tx, tenant.id, &number, &code).await?;
+                let current = product::get_version(&tx, tenant.id, &number, &code).await?;
                 let (name, current) = (version.name.clone(), current.map(version_to_proto));
                 version = change.settle(&name, current, version, request.allow_missing)?;
             }

@@ -84,7 +84,7 @@ impl ReachApi {
 
         let mut tx = self.app.store.begin_read_work(tenant.id).await?;
         must_exist(&mut tx, &tenant, id).await?;
-        let phases = campaign::phases(&mut tx, tenant.id, id, None).await?;
+        let phases = campaign::phases(&tx, tenant.id, id, None).await?;
         let now = Utc::now();
         let fates = reach::fates(&mut tx, tenant.id, id).await?;
         tx.commit().await?;
@@ -120,7 +120,7 @@ impl ReachApi {
         let mut tx = self.app.store.begin_read_work(tenant.id).await?;
         let CustomerDetails {
             customer, consents, ..
-        } = customer::get(&mut tx, tenant.id, &number)
+        } = customer::get(&tx, tenant.id, &number)
             .await?
             .ok_or(ApiError::NotFound(request.customer))?;
         let mut missed = Vec::new();
@@ -131,7 +131,7 @@ impl ReachApi {
         let candidacies =
             reach::candidacies(&mut tx, tenant.id, customer.id, campaign, MAX_CANDIDACIES).await?;
         let addresses = reach::addresses(&mut tx, tenant.id, customer.id).await?;
-        let budget = match budget::get(&mut tx, tenant.id).await? {
+        let budget = match budget::get(&tx, tenant.id).await? {
             Some(budget) => pb::BudgetState {
                 used: budget::used(&mut tx, tenant.id, customer.id, &budget).await?,
                 max_contacts: budget.max_contacts,

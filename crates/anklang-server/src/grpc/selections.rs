@@ -226,9 +226,11 @@ impl SelectionsApi {
         let caller = caller_in_units(&self.store, &request).await?;
         let (tenant, store) = (&caller.tenant, &caller.store);
         let id = selection_id(&request.into_inner().name, "name")?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = selection::get(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| selection::get(conn, tenant.id, id))
+            .await?;
         Ok(to_wire(&found))
     }
 
@@ -253,7 +255,7 @@ impl SelectionsApi {
         )
         .await?;
         violations.finish(())?;
-        let page = selection::list(&mut tx, tenant.id, unit.as_deref(), &listing.list).await?;
+        let page = selection::list(&tx, tenant.id, unit.as_deref(), &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListSelectionsResponse {
             selections: page.rows.iter().map(to_wire).collect(),
@@ -414,9 +416,11 @@ impl SelectionsApi {
         let subject = subject_from_proto(request.into_inner().subject, "subject", &mut violations);
         violations.finish(())?;
         let root = Entity::from(subject.ok_or_else(unexplained)?);
-        let mut tx = store.begin(tenant.id).await?;
-        let attributes = Attributes::load(&mut tx, tenant.id).await?;
-        tx.commit().await?;
+        let attributes = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| Attributes::load(conn, tenant.id))
+            .await?;
         Ok(pb::ListSelectionFieldsResponse {
             fields: fields(root, &attributes),
             relations: relations(root, &attributes),

@@ -79,7 +79,7 @@ impl TemplatesApi {
             if let Some(done) = change.before(&mut tx).await? {
                 return Ok(done);
             }
-            let current = find(&mut tx, &tenant, &name).await?;
+            let current = find(&tx, &tenant, &name).await?;
             tx.commit().await?;
             template = change.settle(&given.name, current, template, allow_missing)?;
         }
@@ -98,7 +98,7 @@ impl TemplatesApi {
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Brand(&name.brand)).await?;
         }
-        let there = find(&mut tx, &tenant, &name).await?;
+        let there = find(&tx, &tenant, &name).await?;
         if there.is_none() && !allow_missing {
             return Err(ApiError::NotFound(template.name));
         }
@@ -143,9 +143,11 @@ impl TemplatesApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let wanted = request.into_inner().name;
         let name = Name::parse(&wanted).map_err(|reason| ApiError::field("name", reason))?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = find(&mut tx, tenant, &name).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| find(conn, tenant, &name))
+            .await?;
         found.ok_or(ApiError::NotFound(wanted))
     }
 
@@ -164,13 +166,13 @@ impl TemplatesApi {
         let listing = Listing::read(key, &caller, of, &request, &mut violations);
         violations.finish(())?;
         let brand = brand.filter(|b| b != "-");
-        let mut tx = store.begin(tenant.id).await?;
+        let tx = store.begin(tenant.id).await?;
         if let Some(code) = &brand
-            && !template::brand_exists(&mut tx, tenant.id, code).await?
+            && !template::brand_exists(&tx, tenant.id, code).await?
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let page = template::list(&mut tx, tenant.id, brand, &listing.list).await?;
+        let page = template::list(&tx, tenant.id, brand, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListTemplatesResponse {
             templates: page.rows.into_iter().map(to_wire).collect(),
@@ -339,7 +341,7 @@ fn untried(why: Untried, prefix: &str) -> ApiError {
 }
 
 /// The newest stored version, else the shipped one of a brand that exists.
-async fn find(conn: &mut Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option<pb::Template>> {
+async fn find(conn: &Conn, tenant: &Tenant, name: &Name) -> ApiResult<Option<pb::Template>> {
     let stored = template::get(conn, tenant.id, &name.brand, &name.key, &name.language).await?;
     if let Some(stored) = stored {
         return Ok(Some(to_wire(stored)));

@@ -112,9 +112,13 @@ impl WebhooksApi {
     async fn get(&self, request: Request<pb::GetWebhookRequest>) -> ApiResult<pb::Webhook> {
         let tenant = caller(&self.app.store, &request).await?;
         let id = webhook_id("name", &request.into_inner().name)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = load(&mut tx, &tenant, id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| load(conn, &tenant, id))
+            .await?;
         Ok(self.to_wire(&found))
     }
 
@@ -128,9 +132,13 @@ impl WebhooksApi {
         let (keys, of) = (&self.app.keys, &store::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = store::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| store::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListWebhooksResponse {
             webhooks: page.rows.iter().map(|w| self.to_wire(w)).collect(),
             next_page_token: listing.token(page.next),
@@ -154,7 +162,7 @@ impl WebhooksApi {
             if let Some(done) = change.before(&mut tx).await? {
                 return Ok(done);
             }
-            let current = self.to_wire(&load(&mut tx, &tenant, id).await?);
+            let current = self.to_wire(&load(&tx, &tenant, id).await?);
             tx.commit().await?;
             known_url = Some(current.url.clone());
             *webhook = change.settle(&webhook.name, Some(current), webhook.clone(), false)?;
@@ -169,7 +177,7 @@ impl WebhooksApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
-            let current = self.to_wire(&load(&mut tx, &tenant, id).await?);
+            let current = self.to_wire(&load(&tx, &tenant, id).await?);
             let now = change.settle(&webhook_name(id.0), Some(current), given, false)?;
             if !webhook.is_some_and(|checked| is_alike(&checked, &now)) {
                 // What was checked is not what would be saved.
@@ -198,7 +206,7 @@ impl WebhooksApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
-            let current = load(&mut tx, &tenant, id).await?;
+            let current = load(&tx, &tenant, id).await?;
             change.check(&request.name, &self.to_wire(&current))?;
         }
         if !store::delete(&mut tx, tenant.id, id).await? {
@@ -232,7 +240,7 @@ impl WebhooksApi {
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Webhook(id)).await?;
         }
-        let found = load(&mut tx, &tenant, id).await?;
+        let found = load(&tx, &tenant, id).await?;
         change.check(&request.name, &self.to_wire(&found))?;
         let until = Utc::now() + TimeDelta::seconds(overlap);
         let secret = self.add_secret(&mut tx, &tenant, id, until).await?;
@@ -257,9 +265,9 @@ impl WebhooksApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        load(&mut tx, &tenant, id).await?;
+        load(&tx, &tenant, id).await?;
         let event: EventId = event::send_test(&mut tx, tenant.id, id).await?;
-        let queued = delivery::get(&mut tx, tenant.id, id, event)
+        let queued = delivery::get(&tx, tenant.id, id, event)
             .await?
             .ok_or_else(|| ApiError::Internal("a delivery just queued".into()))?;
         let response = delivery_to_wire(&queued);
@@ -396,7 +404,7 @@ fn missing(id: WebhookId) -> ApiError {
 }
 
 /// The webhook, which must be there.
-pub(super) async fn load(tx: &mut Conn, tenant: &Tenant, id: WebhookId) -> ApiResult<Webhook> {
-    let found: Result<Option<Webhook>, StoreError> = store::get(tx, tenant.id, id).await;
+pub(super) async fn load(conn: &Conn, tenant: &Tenant, id: WebhookId) -> ApiResult<Webhook> {
+    let found: Result<Option<Webhook>, StoreError> = store::get(conn, tenant.id, id).await;
     found?.ok_or_else(|| missing(id))
 }

@@ -170,8 +170,8 @@ async fn load(app: &App, held: &Leased) -> Result<Outbound, Interrupted> {
         message: "the outbound is not there any more".into(),
     };
     let id = outbound_of(&held.operation).ok_or_else(missing)?;
-    let mut tx = app.store.begin(held.operation.tenant()).await?;
-    let found = rows::get(&mut tx, held.operation.tenant(), id).await?;
+    let tx = app.store.begin(held.operation.tenant()).await?;
+    let found = rows::get(&tx, held.operation.tenant(), id).await?;
     tx.commit().await?;
     found.ok_or_else(missing)
 }

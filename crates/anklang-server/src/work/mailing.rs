@@ -72,8 +72,8 @@ pub async fn run(
     let tenant = anklang_store::tenant::by_id(&app.store, held.operation.tenant())
         .await?
         .ok_or_else(|| StoreError::Missing("the tenant".into()))?;
-    let mut tx = app.store.begin(tenant.id).await?;
-    let mailing = mailing::get(&mut tx, tenant.id, held.operation.id).await?;
+    let tx = app.store.begin(tenant.id).await?;
+    let mailing = mailing::get(&tx, tenant.id, held.operation.id).await?;
     tx.commit().await?;
     let mailing = mailing.ok_or_else(|| StoreError::Missing("the mailing".into()))?;
     // Where its step is; after a crash it looks from the beginning for what is not decided.

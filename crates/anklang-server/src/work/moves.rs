@@ -88,7 +88,7 @@ async fn stranded(app: &App, stop: &CancellationToken) -> Result<(), StoreError>
     }
     for ((tenant, id), accounts) in routes {
         let mut tx = app.store.begin_work(tenant).await?;
-        let Some(route) = channel_route::get(&mut tx, tenant, &id).await? else {
+        let Some(route) = channel_route::get(&tx, tenant, &id).await? else {
             continue;
         };
         let standing = standing_of(app, &mut tx, tenant, &route).await?;

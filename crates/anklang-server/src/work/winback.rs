@@ -139,7 +139,7 @@ pub async fn run(
         .await?
         .ok_or(StoreError::Missing("the tenant".into()))?;
     let mut tx = app.store.begin(tenant.id).await?;
-    let detection = detection::get(&mut tx, tenant.id, held.operation.id()).await?;
+    let detection = detection::get(&tx, tenant.id, held.operation.id()).await?;
     let version = detection.settings_version;
     let settings = settings::version(&mut tx, tenant.id, version)
         .await?
@@ -343,7 +343,7 @@ pub async fn nightly(app: &App, tenant: &Tenant, now: DateTime<Utc>) -> Result<(
     }
     let id = id_of_night(tenant.id, night);
     let mut tx = app.store.begin(tenant.id).await?;
-    let wanted = settings::get(&mut tx, tenant.id).await?.settings.nightly;
+    let wanted = settings::get(&tx, tenant.id).await?.settings.nightly;
     if !wanted || detection::exists(&mut tx, tenant.id, id).await? {
         return Ok(());
     }
@@ -414,7 +414,7 @@ pub async fn win_back(
 ) -> Result<(), StoreError> {
     while !stop.is_cancelled() {
         let mut tx = app.store.begin(tenant.id).await?;
-        let settings = settings::get(&mut tx, tenant.id).await?.settings;
+        let settings = settings::get(&tx, tenant.id).await?.settings;
         let today = tenant.day(Utc::now());
         let closed = won_back::close(&mut tx, tenant, &settings, today, CASES_PER_CHUNK).await?;
         tx.commit().await?;

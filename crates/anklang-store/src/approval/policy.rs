@@ -45,13 +45,13 @@ impl Policy {
 }
 
 /// The tenant's policy; the one that asks for no approvals when none was set.
-pub async fn policy(conn: &mut Conn, tenant: TenantId) -> Result<Policy> {
+pub async fn policy(mut conn: &Conn, tenant: TenantId) -> Result<Policy> {
     let found: Option<Policy> = diesel::sql_query(
         "SELECT members_over, window_hours, updated_by, updated_at, NULL::timestamptz AS stricter_until
          FROM approval_policy WHERE tenant_id = $1",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     Ok(found.unwrap_or_else(Policy::none))
@@ -59,7 +59,7 @@ pub async fn policy(conn: &mut Conn, tenant: TenantId) -> Result<Policy> {
 
 /// The policy as it counts for what `by` launches and mails: the tenant's, and whoever has loosened that stays for its
 /// hours under the lowest limit and the longest time that they had then, unless somebody else sets it meanwhile.
-pub async fn policy_for(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<Policy> {
+pub async fn policy_for(mut conn: &Conn, tenant: TenantId, by: &str) -> Result<Policy> {
     let found: Option<Policy> = diesel::sql_query(
         "SELECT least(p.members_over, f.members_over) AS members_over,
                 greatest(p.window_hours, f.window_hours) AS window_hours, p.updated_by, p.updated_at,
@@ -75,7 +75,7 @@ pub async fn policy_for(conn: &mut Conn, tenant: TenantId, by: &str) -> Result<P
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(person(by))
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     Ok(found.unwrap_or_else(Policy::none))

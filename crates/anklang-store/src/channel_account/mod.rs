@@ -185,14 +185,14 @@ async fn count(conn: &mut Conn, tenant: TenantId, which: &str, id: &str) -> Resu
 }
 
 /// One account.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: &str) -> Result<Option<Account>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: &str) -> Result<Option<Account>> {
     let found = diesel::sql_query(format!(
         "SELECT {COLUMNS} FROM channel_account
          WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(id)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     Ok(found)
@@ -248,7 +248,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of the tenant's accounts and those of the configuration file, by id if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     configured: &[Configured],
     list: &List,
@@ -283,7 +283,7 @@ pub async fn list(
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<Text>, _>(ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let mut take = |id: &str| {
         let at = own.iter().position(|account| account.id == id)?;

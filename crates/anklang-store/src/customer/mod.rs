@@ -146,7 +146,7 @@ pub struct CustomerEvent {
 
 /// The customer with that number.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     number: &str,
 ) -> Result<Option<CustomerDetails>> {
@@ -154,7 +154,7 @@ pub async fn get(
         diesel::sql_query("SELECT * FROM customer WHERE tenant_id = $1 AND number = $2")
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<Text, _>(number)
-            .load(conn)
+            .load(&mut conn)
             .await?;
     Ok(with_details(conn, tenant, customers).await?.pop())
 }
@@ -189,7 +189,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of customers, by number if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<CustomerDetails>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<CustomerDetails>> {
     let base = Statement::numbered(
         "SELECT *, id AS customer_id FROM customer WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],
@@ -202,7 +202,7 @@ pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page
 }
 
 async fn with_details(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     customers: Vec<Customer>,
 ) -> Result<Vec<CustomerDetails>> {
@@ -214,7 +214,7 @@ async fn with_details(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(&ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let consents: Vec<Consent> = diesel::sql_query(
         "SELECT customer_id, channel, purpose, state, source, evidence, recorded_at FROM consent
@@ -223,7 +223,7 @@ async fn with_details(
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Array<SqlUuid>, _>(&ids)
-    .load(conn)
+    .load(&mut conn)
     .await?;
     let mut attributes = attribute::of(conn, tenant, Owner::Customer, &ids).await?;
     let mut contact_points = grouped(contact_points, |p| p.customer_id);
@@ -265,7 +265,7 @@ pub static EVENTS: Listable = Listable {
 /// A page of a customer's history, newest first if not otherwise wanted; `None` when there is no
 /// such customer.
 pub async fn events(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     number: &str,
     list: &List,

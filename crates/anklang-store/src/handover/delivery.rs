@@ -92,7 +92,7 @@ fn select(rest: &str) -> String {
 
 /// One delivery.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     webhook: WebhookId,
     event: EventId,
@@ -101,7 +101,7 @@ pub async fn get(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(webhook.0)
         .bind::<SqlUuid, _>(event.0)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -138,7 +138,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of a webhook's deliveries, in the order of the events if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     webhook: WebhookId,
     filter: &Filter,

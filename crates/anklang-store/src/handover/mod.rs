@@ -111,13 +111,13 @@ pub async fn create(
 }
 
 /// One webhook.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: WebhookId) -> Result<Option<Webhook>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: WebhookId) -> Result<Option<Webhook>> {
     Ok(diesel::sql_query(format!(
         "SELECT {COLUMNS} FROM webhook WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -136,7 +136,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of webhooks, oldest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Webhook>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Webhook>> {
     let base = Statement::numbered(
         "SELECT id, display_name, url, event_types, paused, failing_since, held_until, created_at,
                 updated_at

@@ -30,7 +30,7 @@ struct Id {
 /// NO KEY UPDATE` it holds the row until the end of the transaction, so that replacements of it
 /// take turns.
 pub(crate) async fn id_of(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     sql: &'static str,
     number: &str,
@@ -39,7 +39,7 @@ pub(crate) async fn id_of(
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(number)
         .fixed()
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     Ok(row.map(|row| row.id))

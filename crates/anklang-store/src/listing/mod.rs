@@ -182,7 +182,7 @@ impl List {
     }
 
     /// A page of the rows that `base` selects, a whole SELECT without an order.
-    pub(crate) async fn load<R>(&self, conn: &mut Conn, base: Statement) -> Result<Page<R>>
+    pub(crate) async fn load<R>(&self, conn: &Conn, base: Statement) -> Result<Page<R>>
     where
         R: QueryableByName<Pg> + Send + 'static,
     {
@@ -193,7 +193,7 @@ impl List {
     /// gets theirs, instead of all being passed over.
     pub(crate) async fn load_of_customers<R>(
         &self,
-        conn: &mut Conn,
+        conn: &Conn,
         tenant: TenantId,
         base: Statement,
     ) -> Result<Page<R>>
@@ -205,11 +205,11 @@ impl List {
         self.rows(conn, compile::page(self, base, of_seen)).await
     }
 
-    async fn rows<R>(&self, conn: &mut Conn, page: Statement) -> Result<Page<R>>
+    async fn rows<R>(&self, mut conn: &Conn, page: Statement) -> Result<Page<R>>
     where
         R: QueryableByName<Pg> + Send + 'static,
     {
-        let mut rows: Vec<Keyed<R>> = page.load(conn).await?;
+        let mut rows: Vec<Keyed<R>> = page.load(&mut conn).await?;
         let more = rows.len() > self.size;
         rows.truncate(self.size);
         let next = match rows.last_mut() {

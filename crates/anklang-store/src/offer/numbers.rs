@@ -19,12 +19,12 @@ pub struct NumberRange {
 }
 
 /// How the next offer is numbered.
-pub async fn number_range(conn: &mut Conn, tenant: TenantId) -> Result<NumberRange> {
+pub async fn number_range(mut conn: &Conn, tenant: TenantId) -> Result<NumberRange> {
     let found = diesel::sql_query(
         "SELECT prefix, next_value FROM number_range WHERE tenant_id = $1 AND kind = 'offer'",
     )
     .bind::<SqlUuid, _>(tenant.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     // Without a row there was no offer yet.

@@ -145,7 +145,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of calendars, by id if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Calendar>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Calendar>> {
     let base = Statement::numbered(
         "SELECT * FROM workday_calendar WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],

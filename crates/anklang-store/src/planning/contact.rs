@@ -186,13 +186,13 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The planned contact with that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Contact>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: Uuid) -> Result<Option<Contact>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!("{} AND k.id = $2", *SELECT));
     let found = diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
         .fixed()
-        .get_result(conn)
+        .get_result(&mut conn)
         .await;
     Ok(found.optional()?)
 }
@@ -375,7 +375,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of planned contacts, by contact date if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Contact>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Contact>> {
     let base = Statement::numbered(&SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load_of_customers(conn, tenant, base).await
 }

@@ -167,14 +167,14 @@ const SELECT: &str = "SELECT e.plan_code, c.number AS customer_number, e.contact
      WHERE e.tenant_id = $1";
 
 /// The entry with that key.
-pub async fn get(conn: &mut Conn, tenant: TenantId, key: &EntryKey) -> Result<Option<Entry>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, key: &EntryKey) -> Result<Option<Entry>> {
     let sql = format!("{SELECT} AND e.plan_code = $2 AND c.number = $3 AND e.contact_time = $4");
     Ok(diesel::sql_query(sql)
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(&key.plan)
         .bind::<Text, _>(&key.customer)
         .bind::<Time, _>(key.time)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -206,7 +206,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of entries of one plan or of all.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     plan: Option<String>,
     list: &List,

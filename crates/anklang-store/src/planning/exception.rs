@@ -79,7 +79,7 @@ pub fn resource(plan: &str, date: NaiveDate) -> String {
 
 /// A plan's exception on a date.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     plan: &str,
     date: NaiveDate,
@@ -90,7 +90,7 @@ pub async fn get(
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(plan)
     .bind::<Date, _>(date)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }
@@ -136,7 +136,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of exceptions of one plan or of all.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     plan: Option<String>,
     list: &List,

@@ -80,7 +80,7 @@ pub fn resource(customer: &str, id: &str) -> String {
 
 /// A customer's period.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     customer: &str,
     id: &str,
@@ -90,7 +90,7 @@ pub async fn get(
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<Text, _>(customer)
             .bind::<Text, _>(id)
-            .get_result(conn)
+            .get_result(&mut conn)
             .await
             .optional()?,
     )
@@ -121,7 +121,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of periods of one customer (by number) or of all.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     customer: Option<String>,
     list: &List,

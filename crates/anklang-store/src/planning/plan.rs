@@ -176,7 +176,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of plans, by code if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Plan>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Plan>> {
     let base = Statement::numbered(
         "SELECT * FROM contact_plan WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],

@@ -108,11 +108,11 @@ pub async fn create(conn: &mut Conn, subject: &Subject, new: NewRequest<'_>) -> 
 }
 
 /// One request.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Request>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: Uuid) -> Result<Option<Request>> {
     Ok(diesel::sql_query(format!("{SELECT} AND r.id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -143,7 +143,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of requests, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Request>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Request>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load(conn, base).await
 }

@@ -30,13 +30,13 @@ struct Row {
 
 impl Attributes {
     /// Loads those of a tenant.
-    pub async fn load(conn: &mut Conn, tenant: TenantId) -> Result<Self> {
+    pub async fn load(mut conn: &Conn, tenant: TenantId) -> Result<Self> {
         let rows: Vec<Row> = diesel::sql_query(
             "SELECT entity, key, value_type FROM attribute_definition WHERE tenant_id = $1",
         )
         .bind::<SqlUuid, _>(tenant.0)
         .fixed()
-        .load(conn)
+        .load(&mut conn)
         .await?;
         rows.into_iter().map(Row::into_entry).collect()
     }

@@ -219,13 +219,13 @@ pub async fn create(
 ///
 /// # Errors
 /// `Missing` when the tenant has none of that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: SelectionId) -> Result<Selection> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: SelectionId) -> Result<Selection> {
     let row: Option<Row> = diesel::sql_query(format!(
         "SELECT {COLUMNS} FROM selection WHERE tenant_id = $1 AND id = $2"
     ))
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<SqlUuid, _>(id.0)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?;
     row.ok_or_else(|| missing(id))?.try_into()
@@ -251,7 +251,7 @@ pub static LISTABLE: Listable = Listable {
 /// A page of selections, newest first if not otherwise wanted: all, or those that an org unit works
 /// with.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     visible_to: Option<&str>,
     list: &List,

@@ -144,7 +144,7 @@ pub static PRESETS: Listable = Listable {
 };
 
 /// A page of presets, by id if not otherwise wanted.
-pub async fn presets(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Preset>> {
+pub async fn presets(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Preset>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     let page: Page<Row> = list.load(conn, base).await?;
     let rows: Result<Vec<Preset>> = page.rows.into_iter().map(Preset::try_from).collect();
@@ -158,11 +158,11 @@ pub async fn presets(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<P
 ///
 /// # Errors
 /// `Missing` when the tenant has none of that id.
-pub async fn preset(conn: &mut Conn, tenant: TenantId, code: &str) -> Result<Preset> {
+pub async fn preset(mut conn: &Conn, tenant: TenantId, code: &str) -> Result<Preset> {
     let row: Option<Row> = diesel::sql_query(format!("{SELECT} AND code = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<Text, _>(code)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     row.ok_or_else(|| missing(code))?.try_into()

@@ -210,13 +210,13 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// The case with that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Case>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: Uuid) -> Result<Option<Case>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!("{} AND k.id = $2", *SELECT));
     let found = diesel::sql_query(&SQL[..])
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
         .fixed()
-        .get_result(conn)
+        .get_result(&mut conn)
         .await;
     Ok(found.optional()?)
 }
@@ -366,7 +366,7 @@ pub(super) fn cases(tenant: TenantId, tile: Option<Tile>, today: NaiveDate) -> S
 
 /// A page of the cases of a tile as of today, or of all; the most at stake first if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     tile: Option<Tile>,
     today: NaiveDate,

@@ -346,11 +346,11 @@ pub async fn exists(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Resul
 ///
 /// # Errors
 /// `Missing` when there is none.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: OperationId) -> Result<Detection> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: OperationId) -> Result<Detection> {
     let row: Option<Row> = diesel::sql_query(format!("{SELECT} AND id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id.0)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     row.ok_or_else(|| StoreError::Missing(resource(id.0)))?
@@ -382,7 +382,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of detections, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Detection>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Detection>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     let page: Page<Row> = list.load(conn, base).await?;
     let rows: Result<Vec<Detection>> = page.rows.into_iter().map(Detection::try_from).collect();

@@ -186,11 +186,11 @@ pub async fn selection(
 }
 
 /// The mailing with that id.
-pub async fn get(conn: &mut Conn, tenant: TenantId, id: Uuid) -> Result<Option<Mailing>> {
+pub async fn get(mut conn: &Conn, tenant: TenantId, id: Uuid) -> Result<Option<Mailing>> {
     Ok(diesel::sql_query(format!("{SELECT} AND id = $2"))
         .bind::<SqlUuid, _>(tenant.0)
         .bind::<SqlUuid, _>(id)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -236,7 +236,7 @@ pub static MAILINGS: Listable = Listable {
 };
 
 /// A page of mailings, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Mailing>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Mailing>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     list.load(conn, base).await
 }

@@ -57,10 +57,10 @@ const SELECT: &str = "SELECT version, settings, changed_by, created_at FROM winb
     WHERE tenant_id = $1";
 
 /// The settings that hold.
-pub async fn get(conn: &mut Conn, tenant: TenantId) -> Result<Version> {
+pub async fn get(mut conn: &Conn, tenant: TenantId) -> Result<Version> {
     let row: Option<Row> = diesel::sql_query(format!("{SELECT} ORDER BY version DESC LIMIT 1"))
         .bind::<SqlUuid, _>(tenant.0)
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?;
     let defaults = || Version {
@@ -139,7 +139,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of versions, newest first if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<Version>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<Version>> {
     let base = Statement::numbered(SELECT, &[bound::<SqlUuid, _>(tenant.0)]);
     let page: Page<Row> = list.load(conn, base).await?;
     let rows: Result<Vec<Version>> = page.rows.into_iter().map(Version::try_from).collect();

@@ -70,7 +70,7 @@ pub struct Sender {
 }
 
 /// How a brand sends; `None` when that was not said.
-pub async fn sender(conn: &mut Conn, tenant: TenantId, brand: &str) -> Result<Option<Sender>> {
+pub async fn sender(mut conn: &Conn, tenant: TenantId, brand: &str) -> Result<Option<Sender>> {
     Ok(diesel::sql_query(
         "SELECT b.code AS brand_code, s.account, s.purpose, s.sender_name, s.sender_email,
                 s.reply_to, p.code AS pool_code,
@@ -85,7 +85,7 @@ pub async fn sender(conn: &mut Conn, tenant: TenantId, brand: &str) -> Result<Op
     )
     .bind::<SqlUuid, _>(tenant.0)
     .bind::<Text, _>(brand)
-    .get_result(conn)
+    .get_result(&mut conn)
     .await
     .optional()?)
 }

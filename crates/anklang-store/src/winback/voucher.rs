@@ -78,7 +78,7 @@ const POOL: &str = "SELECT p.id, b.code AS brand_code, p.code, p.display_name, p
 
 /// The pool of a brand with that code.
 pub async fn get(
-    conn: &mut Conn,
+    mut conn: &Conn,
     tenant: TenantId,
     brand: &str,
     code: &str,
@@ -88,7 +88,7 @@ pub async fn get(
             .bind::<SqlUuid, _>(tenant.0)
             .bind::<Text, _>(brand)
             .bind::<Text, _>(code)
-            .get_result(conn)
+            .get_result(&mut conn)
             .await
             .optional()?,
     )
@@ -114,7 +114,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of pools, of one brand or of all.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     brand: Option<String>,
     list: &List,

@@ -529,10 +529,7 @@ async fn selections_are_saved_versioned_and_deleted() {
         (1, "Gas", "all gas")
     );
     assert_eq!(&saved.criteria, first.criteria());
-    assert_eq!(
-        selection::get(&mut tx, tenant, saved.id).await.unwrap(),
-        saved
-    );
+    assert_eq!(selection::get(&tx, tenant, saved.id).await.unwrap(), saved);
 
     let second = lab
         .prepare(&mut tx, Subject::Contract, &equal("division", "motor"))
@@ -559,10 +556,10 @@ async fn selections_are_saved_versioned_and_deleted() {
         .await
         .unwrap();
     let mut list = selection::LISTABLE.all(1);
-    let first = selection::list(&mut tx, tenant, None, &list).await.unwrap();
+    let first = selection::list(&tx, tenant, None, &list).await.unwrap();
     assert_eq!(first.rows[..], [newest]);
     assert!(list.after(first.next.unwrap()));
-    let older = selection::list(&mut tx, tenant, None, &list).await.unwrap();
+    let older = selection::list(&tx, tenant, None, &list).await.unwrap();
     assert_eq!((older.rows, older.next), (vec![updated], None));
     tx.commit().await.unwrap();
 
@@ -579,7 +576,7 @@ async fn is_missing_for(lab: &Lab, tenant: TenantId, id: SelectionId) {
     let name = format!("selections/{id}");
     let is_missing = |error: StoreError| matches!(error, StoreError::Missing(what) if what == name);
     assert!(is_missing(
-        selection::get(&mut tx, tenant, id).await.unwrap_err()
+        selection::get(&tx, tenant, id).await.unwrap_err()
     ));
     assert!(is_missing(
         selection::delete(&mut tx, tenant, id).await.unwrap_err()

@@ -93,6 +93,56 @@ async fn a_megabyte_in_a_field_is_refused() {
     raw.call(Some("linden"), method, &json!({})).await.unwrap();
 }
 
+/// Also in what is looked up before all is checked, as it is for an etag.
+#[tokio::test]
+async fn what_the_database_cannot_hold_is_refused_wherever_it_stands() {
+    let server = TestServer::start().await.unwrap();
+    let world = populate(&server).await;
+    let raw = Raw::connect(server.addr).await;
+    let (mut looked_at, mut seen) = (0, 0);
+    for (method, request) in changes(&world) {
+        let input = raw::input(method);
+        // The resource that is written, if there is one with an etag.
+        let tagged = input.fields().find(|field| {
+            let has_etag = |kind: &Kind| match kind {
+                Kind::Message(inner) => inner.get_field_by_name("etag").is_some(),
+                _ => false,
+            };
+            request[field.json_name()].is_object() && has_etag(&field.kind())
+        });
+        for (keys, path) in texts(&input, &request) {
+            if method.contains("/Create") && path.ends_with(".name") {
+                continue;
+            }
+            let mut request = request.clone();
+            request["validateOnly"] = json!(true);
+            let mut at = &mut request;
+            for key in &keys {
+                at = &mut at[key];
+            }
+            *at = json!("\0");
+            let status = raw.call(Some("linden"), method, &request).await;
+            let status = status.expect_err(&format!("{method} takes NUL as {path}"));
+            assert_eq!(
+                status.code(),
+                Code::InvalidArgument,
+                "{method}, {path}: {status:?}"
+            );
+            looked_at += 1;
+            let Some(tagged) = &tagged else { continue };
+            request[tagged.json_name()]["etag"] = json!("stale");
+            let status = raw.call(Some("linden"), method, &request).await;
+            let code = status
+                .expect_err(&format!("{method} takes an old etag"))
+                .code();
+            let refused = [Code::InvalidArgument, Code::Aborted, Code::NotFound];
+            assert!(refused.contains(&code), "{method}, {path}: {code}");
+            seen += 1;
+        }
+    }
+    assert!(looked_at > 150 && seen > 80, "{looked_at}, {seen}");
+}
+
 /// Where much is given: the method, where in its request, and the field that is told.
 fn crowded() -> Vec<(&'static str, &'static str, Value, &'static str)> {
     let many = |value: Value| Value::Array(vec![value; 100_000]);

@@ -75,10 +75,8 @@ impl CampaignsApi {
         request: Request<pb::GetApprovalPolicyRequest>,
     ) -> ApiResult<pb::ApprovalPolicy> {
         let tenant = caller(&self.app.store, &request).await?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let policy = policy_of(&mut tx, tenant.id, &who()).await?;
-        tx.commit().await?;
-        Ok(policy)
+        let (read, by) = (self.app.store.read(tenant.id).await?, who());
+        read.ask(|conn| policy_of(conn, tenant.id, &by)).await
     }
 
     async fn update_policy(
@@ -98,7 +96,7 @@ impl CampaignsApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::ApprovalPolicy).await?;
-            let current = policy_to_wire(approval::policy(&mut tx, tenant.id).await?);
+            let current = policy_to_wire(approval::policy(&tx, tenant.id).await?);
             let called = std::mem::take(&mut wanted.name);
             wanted = change.settle(POLICY_NAME, Some(current), wanted, false)?;
             wanted.name = called;
@@ -123,7 +121,7 @@ impl CampaignsApi {
         }
         let wanted = (wanted.members_over, window_hours);
         approval::set_policy(&mut tx, tenant.id, wanted, &by).await?;
-        let response = policy_of(&mut tx, tenant.id, &by).await?;
+        let response = policy_of(&tx, tenant.id, &by).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }
@@ -331,7 +329,7 @@ async fn check_terms(
 }
 
 /// The tenant's policy, with what counts for that caller. The etag is of the policy alone.
-async fn policy_of(conn: &mut Conn, tenant: TenantId, by: &str) -> ApiResult<pb::ApprovalPolicy> {
+async fn policy_of(conn: &Conn, tenant: TenantId, by: &str) -> ApiResult<pb::ApprovalPolicy> {
     let policy = approval::policy(conn, tenant).await?;
     let own = approval::policy_for(conn, tenant, by).await?;
     let stricter = own.stricter_until.map(|until| pb::StricterApprovalPolicy {

@@ -37,12 +37,12 @@ impl CampaignsApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Phase(campaign, number)).await?;
-            let current = find_phase(&mut tx, tenant.id, campaign, number).await?;
+            let current = find_phase(&tx, tenant.id, campaign, number).await?;
             change.check(name, &current)?;
         }
         let done = phase::control(&mut tx, tenant.id, campaign, number, control).await?;
         let cancelled = settled(done, name)?;
-        let phase = find_phase(&mut tx, tenant.id, campaign, number).await?;
+        let phase = find_phase(&tx, tenant.id, campaign, number).await?;
         if change.finish(tx, &phase).await? {
             self.wake_after(tenant.id, &cancelled).await;
         }
@@ -67,12 +67,12 @@ impl CampaignsApi {
         }
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Campaign(id)).await?;
-            let current = find(&mut tx, tenant.id, id).await?;
+            let current = find(&tx, tenant.id, id).await?;
             change.check(name, &campaign_to_wire(&current))?;
         }
         let done = phase::control_all(&mut tx, tenant.id, id, control).await?;
         let cancelled = settled(done, name)?;
-        let campaign = find(&mut tx, tenant.id, id).await?;
+        let campaign = find(&tx, tenant.id, id).await?;
         let response = campaign_to_wire(&campaign);
         if change.finish(tx, &response).await? {
             self.wake_after(tenant.id, &cancelled).await;

@@ -292,7 +292,7 @@ impl CampaignsApi {
             .ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
         if change.looks() {
             hold(&mut tx, tenant.id, Held::Phase(campaign, number)).await?;
-            let current = find_phase(&mut tx, tenant.id, campaign, number).await?;
+            let current = find_phase(&tx, tenant.id, campaign, number).await?;
             change.check(&request.name, &current)?;
         }
         let legal = phase::control(&mut tx, tenant.id, campaign, number, Control::Reschedule);
@@ -307,7 +307,7 @@ impl CampaignsApi {
             .filter(|s| !before.contains(s))
             .collect();
         phase::set_dates(&mut tx, tenant.id, campaign, &moved).await?;
-        let phase = find_phase(&mut tx, tenant.id, campaign, number).await?;
+        let phase = find_phase(&tx, tenant.id, campaign, number).await?;
         let days = |date: &Option<Date>| date.as_ref().and_then(|d| wire::naive_date(d).ok());
         if days(&phase.planned_start_date) > days(&phase.offer_valid_until_date) {
             let reason = "must not be after offer_valid_until_date of the phase";

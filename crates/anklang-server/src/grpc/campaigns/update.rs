@@ -21,9 +21,13 @@ impl CampaignsApi {
         let mut violations = Violations::new();
         let ids = violations.check("name", phase_name(&request.into_inner().name));
         let (campaign, number) = form::complete(violations, ids)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let phase = find_phase(&mut tx, tenant.id, campaign, number).await?;
-        tx.commit().await?;
+        let phase = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| find_phase(conn, tenant.id, campaign, number))
+            .await?;
         Ok(phase)
     }
 
@@ -47,7 +51,7 @@ impl CampaignsApi {
         }
         if let Some(id) = id.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Campaign(id)).await?;
-            let current = campaign_to_wire(&find(&mut tx, tenant.id, id).await?);
+            let current = campaign_to_wire(&find(&tx, tenant.id, id).await?);
             wanted = change.settle(&called, Some(current), wanted, false)?;
         }
         text_of(
@@ -88,7 +92,7 @@ impl CampaignsApi {
         }
         if let Some((campaign, number)) = ids.filter(|_| change.looks()) {
             hold(&mut tx, tenant.id, Held::Phase(campaign, number)).await?;
-            let current = find_phase(&mut tx, tenant.id, campaign, number).await?;
+            let current = find_phase(&tx, tenant.id, campaign, number).await?;
             wanted = change.settle(&called, Some(current), wanted, false)?;
         }
         text_of(
@@ -101,7 +105,7 @@ impl CampaignsApi {
         let (campaign, number) = form::complete(violations, ids)?;
         let title = wanted.display_name.trim();
         campaign::rename_phase(&mut tx, tenant.id, campaign, number, title).await?;
-        let response = find_phase(&mut tx, tenant.id, campaign, number).await?;
+        let response = find_phase(&tx, tenant.id, campaign, number).await?;
         change.finish(tx, &response).await?;
         Ok(response)
     }

@@ -76,9 +76,13 @@ impl ChannelsApi {
         let tenant = caller(&self.app.store, &request).await?;
         let name = request.into_inner().name;
         let [id] = form::ids("name", &name, ["channelRoutes"])?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = store::get(&mut tx, tenant.id, &id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| store::get(conn, tenant.id, &id))
+            .await?;
         found.as_ref().map(to_wire).ok_or(ApiError::NotFound(name))
     }
 
@@ -92,9 +96,13 @@ impl ChannelsApi {
         let (keys, of) = (&self.app.keys, &store::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = store::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| store::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListChannelRoutesResponse {
             channel_routes: page.rows.iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),

@@ -63,11 +63,7 @@ fn read_names(names: &[String], violations: &mut Violations) -> Vec<MessageId> {
 }
 
 /// The messages in the order of their names.
-async fn load_all(
-    conn: &mut Conn,
-    tenant: &Tenant,
-    ids: &[MessageId],
-) -> ApiResult<Vec<pb::Message>> {
+async fn load_all(conn: &Conn, tenant: &Tenant, ids: &[MessageId]) -> ApiResult<Vec<pb::Message>> {
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = message::get_all(conn, tenant.id, &uuids).await?;
     let mut found: HashMap<Uuid, message::Message> = rows.into_iter().map(|m| (m.id, m)).collect();
@@ -100,7 +96,7 @@ impl MessagesApi {
             return Ok(before);
         }
         message::resolve_all(&mut tx, tenant.id, &ids, resolution, &request.note).await?;
-        let messages = load_all(&mut tx, &tenant, &ids).await?;
+        let messages = load_all(&tx, &tenant, &ids).await?;
         let response = pb::BatchResolveMessagesResponse { messages };
         change.finish(tx, &response).await?;
         self.app.wake.messages.notify_waiters();
@@ -119,16 +115,20 @@ impl MessagesApi {
         let deed = Asked::of(&request).deed()?;
 
         let mut tx = self.app.store.begin(tenant.id).await?;
-        load_all(&mut tx, &tenant, &ids).await?;
+        load_all(&tx, &tenant, &ids).await?;
         let doubts = message::in_doubt(&mut tx, tenant.id, &ids).await?;
         tx.commit().await?;
         let settled = tokio::time::timeout(LOOKUP_TIME, self.ask(&tenant, doubts, &deed)).await;
         let settled = settled.map_err(|_| {
             ApiError::Unavailable("the channels did not answer within a minute".into())
         })??;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let messages = load_all(&mut tx, &tenant, &ids).await?;
-        tx.commit().await?;
+        let messages = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| load_all(conn, &tenant, &ids))
+            .await?;
         Ok(pb::LookupMessagesResponse {
             messages,
             settled_count: i32::try_from(settled).unwrap_or(i32::MAX),

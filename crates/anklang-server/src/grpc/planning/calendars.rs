@@ -25,9 +25,13 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [id] = form::ids("name", &request.name, [COLLECTION])?;
-        let tx = self.app.store.begin(tenant.id).await?;
-        let found = calendar::get(&tx, tenant.id, &id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| calendar::get(conn, tenant.id, &id))
+            .await?;
         Ok(to_wire(&found.ok_or(ApiError::NotFound(request.name))?)?)
     }
 
@@ -41,9 +45,13 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &calendar::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = calendar::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| calendar::list(conn, tenant.id, &listing.list))
+            .await?;
         let calendars: Result<Vec<_>, _> = page.rows.iter().map(to_wire).collect();
         Ok(pb::ListWorkdayCalendarsResponse {
             workday_calendars: calendars?,

@@ -21,9 +21,11 @@ impl PlanningApi {
         let request = request.into_inner();
         let id = name::parse_uuid(&request.name, "plannedContacts");
         let id = id.map_err(|e| ApiError::field("name", e.to_string()))?;
-        let mut tx = store.begin(tenant.id).await?;
-        let found = contact::get(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| contact::get(conn, tenant.id, id))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -38,9 +40,11 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &contact::LISTABLE);
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = contact::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| contact::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListPlannedContactsResponse {
             next_page_token: listing.token(page.next),
             planned_contacts: page.rows.into_iter().map(to_wire).collect(),

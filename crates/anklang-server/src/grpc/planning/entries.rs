@@ -56,9 +56,13 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let key = key_of(&request.name).map_err(|reason| ApiError::field("name", reason))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = entry::get(&mut tx, tenant.id, &key).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| entry::get(conn, tenant.id, &key))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -73,13 +77,13 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &entry::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
         if let Some(code) = &code
             && plan::get(&tx, tenant.id, code).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let page = entry::list(&mut tx, tenant.id, code, &listing.list).await?;
+        let page = entry::list(&tx, tenant.id, code, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListPlanEntriesResponse {
             next_page_token: listing.token(page.next),
@@ -106,7 +110,7 @@ impl PlanningApi {
         if let Some(key) = &key {
             hold(&mut tx, tenant.id, Held::ContactPlan(&key.plan)).await?;
             if change.looks() {
-                let current = entry::get(&mut tx, tenant.id, key).await?.map(to_wire);
+                let current = entry::get(&tx, tenant.id, key).await?.map(to_wire);
                 let called = wanted.name.clone();
                 wanted = change.settle(&called, current, wanted, request.allow_missing)?;
             }
@@ -141,7 +145,7 @@ impl PlanningApi {
             return Ok(done);
         }
         hold(&mut tx, tenant.id, Held::ContactPlan(&key.plan)).await?;
-        if let Some(current) = entry::get(&mut tx, tenant.id, &key).await? {
+        if let Some(current) = entry::get(&tx, tenant.id, &key).await? {
             change.check(&request.name, &to_wire(current))?;
         }
         entry::delete(&mut tx, tenant.id, &key).await?;

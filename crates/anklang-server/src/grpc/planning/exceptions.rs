@@ -38,9 +38,13 @@ impl PlanningApi {
         let request = request.into_inner();
         let (plan, date) =
             key_of(&request.name).map_err(|reason| ApiError::field("name", reason))?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = exception::get(&mut tx, tenant.id, &plan, date).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| exception::get(conn, tenant.id, &plan, date))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -55,13 +59,13 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &exception::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
         if let Some(code) = &code
             && plan::get(&tx, tenant.id, code).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let page = exception::list(&mut tx, tenant.id, code, &listing.list).await?;
+        let page = exception::list(&tx, tenant.id, code, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListPlanExceptionsResponse {
             next_page_token: listing.token(page.next),
@@ -90,7 +94,7 @@ impl PlanningApi {
             Some((code, date)) => {
                 hold(&mut tx, tenant.id, Held::ContactPlan(&code)).await?;
                 if change.looks() {
-                    let current = exception::get(&mut tx, tenant.id, &code, date).await?;
+                    let current = exception::get(&tx, tenant.id, &code, date).await?;
                     let (called, current) = (wanted.name.clone(), current.map(to_wire));
                     wanted = change.settle(&called, current, wanted, request.allow_missing)?;
                 }
@@ -121,7 +125,7 @@ impl PlanningApi {
             return Ok(done);
         }
         hold(&mut tx, tenant.id, Held::ContactPlan(&plan)).await?;
-        if let Some(current) = exception::get(&mut tx, tenant.id, &plan, date).await? {
+        if let Some(current) = exception::get(&tx, tenant.id, &plan, date).await? {
             change.check(&request.name, &to_wire(current))?;
         }
         exception::delete(&mut tx, tenant.id, &plan, date).await?;

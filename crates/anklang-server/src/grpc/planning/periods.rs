@@ -26,9 +26,13 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [customer, id] = form::ids("name", &request.name, COLLECTIONS)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = period::get(&mut tx, tenant.id, &customer, &id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| period::get(conn, tenant.id, &customer, &id))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -43,13 +47,13 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &period::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
         if let Some(number) = &number
-            && customer::get(&mut tx, tenant.id, number).await?.is_none()
+            && customer::get(&tx, tenant.id, number).await?.is_none()
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let page = period::list(&mut tx, tenant.id, number, &listing.list).await?;
+        let page = period::list(&tx, tenant.id, number, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListInactivePeriodsResponse {
             next_page_token: listing.token(page.next),
@@ -78,7 +82,7 @@ impl PlanningApi {
             && change.looks()
         {
             hold(&mut tx, tenant.id, Held::Customer(customer)).await?;
-            let current = period::get(&mut tx, tenant.id, customer, id).await?;
+            let current = period::get(&tx, tenant.id, customer, id).await?;
             let called = wanted.name.clone();
             let current = current.map(to_wire);
             wanted = change.settle(&called, current, wanted, request.allow_missing)?;
@@ -109,7 +113,7 @@ impl PlanningApi {
             return Ok(done);
         }
         hold(&mut tx, tenant.id, Held::Customer(&customer)).await?;
-        if let Some(current) = period::get(&mut tx, tenant.id, &customer, &id).await? {
+        if let Some(current) = period::get(&tx, tenant.id, &customer, &id).await? {
             change.check(&request.name, &to_wire(current))?;
         }
         period::delete(&mut tx, tenant.id, &customer, &id).await?;

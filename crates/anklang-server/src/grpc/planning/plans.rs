@@ -42,9 +42,13 @@ impl PlanningApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [code] = form::ids("name", &request.name, [COLLECTION])?;
-        let tx = self.app.store.begin(tenant.id).await?;
-        let found = plan::get(&tx, tenant.id, &code).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| plan::get(conn, tenant.id, &code))
+            .await?;
         let found = found.ok_or(ApiError::NotFound(request.name))?;
         Ok(to_wire(&found)?)
     }
@@ -59,9 +63,13 @@ impl PlanningApi {
         let (keys, of) = (&self.app.keys, &plan::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = plan::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| plan::list(conn, tenant.id, &listing.list))
+            .await?;
         let plans: Result<Vec<_>, _> = page.rows.iter().map(to_wire).collect();
         Ok(pb::ListContactPlansResponse {
             contact_plans: plans?,
@@ -80,14 +88,15 @@ impl PlanningApi {
         let mut wanted = request
             .contact_plan
             .ok_or_else(|| ApiError::field("contact_plan", "is required"))?;
-        form::identify(&mut wanted.code, &wanted.name, COLLECTION);
+        let known = form::identify(&mut wanted.code, &wanted.name, COLLECTION);
         let mut tx = self.app.store.begin(tenant.id).await?;
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        let code = wanted.code.clone();
-        hold(&mut tx, tenant.id, Held::ContactPlan(&code)).await?;
-        if change.looks() && !code.is_empty() {
+        if let Some(code) = &known {
+            hold(&mut tx, tenant.id, Held::ContactPlan(code)).await?;
+        }
+        if let Some(code) = known.filter(|_| change.looks()) {
             let current = plan::get(&tx, tenant.id, &code).await?;
             let current = current.as_ref().map(to_wire).transpose()?;
             let called = std::mem::take(&mut wanted.name);

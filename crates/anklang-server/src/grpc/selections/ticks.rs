@@ -37,7 +37,7 @@ impl SelectionsApi {
         }
         // What the lists must name hangs on what the selection finds.
         let saved = match id {
-            Some(id) => Some(selection::get(&mut tx, tenant.id, SelectionId(id)).await?),
+            Some(id) => Some(selection::get(&tx, tenant.id, SelectionId(id)).await?),
             None => None,
         };
         let subject = saved.as_ref().map_or(Subject::Contract, |s| s.subject);
@@ -72,7 +72,7 @@ impl SelectionsApi {
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let id = SelectionId(form::complete(violations, id)?);
         let mut tx = store.begin(tenant.id).await?;
-        let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
+        let subject = selection::get(&tx, tenant.id, id).await?.subject;
         let page = selection::ticks(&mut tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;
         let ticks = page.rows.into_iter().map(|row| pb::SelectionTick {

@@ -47,7 +47,7 @@ impl SelectionsApi {
         if change.looks() {
             change.check(&request.name, &held(&mut tx, &tenant, from).await?)?;
         }
-        let from = selection::get(&mut tx, tenant.id, from).await?;
+        let from = selection::get(&tx, tenant.id, from).await?;
         let prepared = prepare_saved(&mut tx, &tenant, &from).await?;
         let name = match &*request.display_name {
             "" => &from.name,
@@ -114,7 +114,7 @@ impl SelectionsApi {
         let listing = Listing::read(&self.keys, &caller, of, &request, &mut violations);
         let id = SelectionId(form::complete(violations, id)?);
         let mut tx = store.begin(tenant.id).await?;
-        let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
+        let subject = selection::get(&tx, tenant.id, id).await?.subject;
         let page = selection::versions(&mut tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;
         let rows = page.rows.iter();
@@ -132,7 +132,7 @@ impl SelectionsApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let (id, number) = version_name(&request.into_inner().name)?;
         let mut tx = store.begin(tenant.id).await?;
-        let subject = selection::get(&mut tx, tenant.id, id).await?.subject;
+        let subject = selection::get(&tx, tenant.id, id).await?.subject;
         let version = selection::version(&mut tx, tenant.id, id, number).await?;
         tx.commit().await?;
         Ok(version_to_wire(id, subject, &version))
@@ -158,7 +158,7 @@ impl SelectionsApi {
             let name = name::format(&[("selections", &id.to_string())]);
             change.check(&name, &held(&mut tx, &tenant, id).await?)?;
         }
-        let mut wanted = selection::get(&mut tx, tenant.id, id).await?;
+        let mut wanted = selection::get(&tx, tenant.id, id).await?;
         let version = selection::version(&mut tx, tenant.id, id, number).await?;
         wanted.criteria = version.criteria;
         let prepared = prepare_saved(&mut tx, &tenant, &wanted).await?;

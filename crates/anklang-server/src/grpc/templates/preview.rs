@@ -53,7 +53,7 @@ impl TemplatesApi {
             Some(pb::preview_template_request::Content::Document(d)) => {
                 pb::template::Content::Document(d)
             }
-            None => find(&mut tx, &tenant, &wanted.template)
+            None => find(&tx, &tenant, &wanted.template)
                 .await?
                 .and_then(|template| template.content)
                 .ok_or(ApiError::NotFound(request.name))?,

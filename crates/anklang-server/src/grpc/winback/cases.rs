@@ -106,9 +106,11 @@ impl WinbackCasesApi {
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
         let today = tenant.day(Utc::now());
-        let mut tx = store.begin(tenant.id).await?;
-        let page = case::list(&mut tx, tenant.id, tile, today, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| case::list(conn, tenant.id, tile, today, &listing.list))
+            .await?;
         Ok(pb::ListWinbackCasesResponse {
             next_page_token: listing.token(page.next),
             winback_cases: (page.rows.into_iter())
@@ -129,11 +131,11 @@ impl WinbackCasesApi {
         let (keys, of) = (&self.app.keys, &event::LISTABLE);
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
-        let mut tx = store.begin(tenant.id).await?;
-        if case::get(&mut tx, tenant.id, id).await?.is_none() {
+        let tx = store.begin(tenant.id).await?;
+        if case::get(&tx, tenant.id, id).await?.is_none() {
             return Err(ApiError::NotFound(case::resource(id)));
         }
-        let page = event::list(&mut tx, tenant.id, id, &listing.list).await?;
+        let page = event::list(&tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListWinbackCaseEventsResponse {
             next_page_token: listing.token(page.next),

@@ -41,7 +41,7 @@ impl WinbackApi {
         if let Some(before) = change.before(&mut tx).await? {
             return Ok(before);
         }
-        let settings = settings::get(&mut tx, tenant.id).await?.settings;
+        let settings = settings::get(&tx, tenant.id).await?.settings;
         let as_of = request.as_of_date.as_ref();
         let (as_of, _) = as_of_date(as_of, &tenant, &settings, &mut violations);
         violations.finish(())?;
@@ -73,9 +73,13 @@ impl WinbackApi {
         let mut violations = Violations::new();
         let id = violations.check("name", name::parse_uuid(&request.name, COLLECTION));
         let id = OperationId(form::complete(violations, id)?);
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = detection::get(&mut tx, tenant.id, id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| detection::get(conn, tenant.id, id))
+            .await?;
         Ok(to_wire(&found))
     }
 
@@ -89,9 +93,13 @@ impl WinbackApi {
         let (keys, of) = (&self.app.keys, &detection::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = detection::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| detection::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListWinbackDetectionsResponse {
             winback_detections: page.rows.iter().map(to_wire).collect(),
             next_page_token: listing.token(page.next),
@@ -108,7 +116,7 @@ impl WinbackApi {
         let number = violations.check("customer", name::parse(&request.customer, ["customers"]));
         // All of it as of one moment.
         let mut tx = self.app.store.begin_snapshot(tenant.id).await?;
-        let version = settings::get(&mut tx, tenant.id).await?;
+        let version = settings::get(&tx, tenant.id).await?;
         let settings = &version.settings;
         let as_of = request.as_of_date.as_ref();
         let (as_of, periods) = as_of_date(as_of, &tenant, settings, &mut violations);
@@ -166,9 +174,12 @@ fn as_of_date(
 /// What a detection that is over found.
 pub async fn response(app: &App, operation: &Operation) -> ApiResult<pb::WinbackDetection> {
     let tenant = operation.tenant();
-    let mut tx = app.store.begin(tenant).await?;
-    let found = detection::get(&mut tx, tenant, operation.id()).await?;
-    tx.commit().await?;
+    let found = app
+        .store
+        .read(tenant)
+        .await?
+        .ask(|conn| detection::get(conn, tenant, operation.id()))
+        .await?;
     Ok(to_wire(&found))
 }
 

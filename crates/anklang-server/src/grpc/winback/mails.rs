@@ -131,7 +131,7 @@ impl WinbackMailsApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        let settings = settings::get(&mut tx, tenant.id).await?.settings;
+        let settings = settings::get(&tx, tenant.id).await?.settings;
         let least = settings.control_percent;
         let percent = request.control_percent.unwrap_or(least);
         if !(least..=MOST_CONTROL_PERCENT).contains(&percent) {
@@ -207,9 +207,13 @@ impl WinbackMailsApi {
         let (keys, of) = (&self.app.keys, &mailing::MAILINGS);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = mailing::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| mailing::list(conn, tenant.id, &listing.list))
+            .await?;
         Ok(pb::ListWinbackMailingsResponse {
             next_page_token: listing.token(page.next),
             winback_mailings: page.rows.into_iter().map(mailing_to_wire).collect(),
@@ -233,7 +237,7 @@ impl WinbackMailsApi {
         }
         let id = form::complete(violations, id)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = mailing::get(&mut tx, tenant.id, id).await?;
+        let found = mailing::get(&tx, tenant.id, id).await?;
         let mailing = found.ok_or_else(|| ApiError::NotFound(request.name.clone()))?;
         let first = mailing.drawn_on.ok_or_else(|| ApiError::Precondition {
             reason: ErrorReason::Precondition,

@@ -43,9 +43,13 @@ impl WinbackApi {
         request: Request<pb::GetWinbackSettingsRequest>,
     ) -> ApiResult<pb::WinbackSettings> {
         let tenant = caller(&self.app.store, &request).await?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = settings::get(&mut tx, tenant.id).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| settings::get(conn, tenant.id))
+            .await?;
         Ok(tagged(to_wire(&found)))
     }
 
@@ -67,7 +71,7 @@ impl WinbackApi {
         // Before the account that they name, as whoever deletes that.
         hold(&mut tx, tenant.id, Held::WinbackSettings).await?;
         if change.looks() {
-            let current = tagged(to_wire(&settings::get(&mut tx, tenant.id).await?));
+            let current = tagged(to_wire(&settings::get(&tx, tenant.id).await?));
             let called = std::mem::take(&mut wanted.name);
             wanted = change.settle(NAME, Some(current), wanted, false)?;
             wanted.name = called;
@@ -108,9 +112,13 @@ impl WinbackApi {
         let (keys, of) = (&self.app.keys, &settings::LISTABLE);
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let page = settings::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| settings::list(conn, tenant.id, &listing.list))
+            .await?;
         let versions = page.rows.iter().map(|row| pb::WinbackSettingsVersion {
             version: row.version,
             winback_settings: Some(to_wire(row)),

@@ -96,9 +96,13 @@ impl WinbackTemplatesApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [brand] = form::ids("name", &request.name, ["winbackSenders"])?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = template::sender(&mut tx, tenant.id, &brand).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| template::sender(conn, tenant.id, &brand))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -123,7 +127,7 @@ impl WinbackTemplatesApi {
             return form::complete(violations, None);
         };
         hold(&mut tx, tenant.id, Held::Brand(&brand)).await?;
-        let current = template::sender(&mut tx, tenant.id, &brand).await?;
+        let current = template::sender(&tx, tenant.id, &brand).await?;
         let name = given.name.clone();
         let wanted = change.settle(&name, current.map(to_wire), given, request.allow_missing)?;
         let sender = self.read(&mut tx, &tenant, &brand, &wanted, &mut violations);
@@ -195,7 +199,7 @@ impl WinbackTemplatesApi {
         };
         let ([number], wanted) = form::complete(violations, number.zip(wanted))?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        if customer::get(&mut tx, tenant.id, &number).await?.is_none() {
+        if customer::get(&tx, tenant.id, &number).await?.is_none() {
             return Err(ApiError::NotFound(request.customer));
         }
         let brand = brand.as_ref().map(|[code]| &code[..]);

@@ -35,9 +35,13 @@ impl WinbackTemplatesApi {
         let tenant = caller(&self.app.store, &request).await?;
         let request = request.into_inner();
         let [brand, code] = form::ids("name", &request.name, COLLECTIONS)?;
-        let mut tx = self.app.store.begin(tenant.id).await?;
-        let found = voucher::get(&mut tx, tenant.id, &brand, &code).await?;
-        tx.commit().await?;
+        let found = self
+            .app
+            .store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| voucher::get(conn, tenant.id, &brand, &code))
+            .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
     }
 
@@ -55,13 +59,13 @@ impl WinbackTemplatesApi {
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         violations.finish(())?;
         let brand = brand.filter(|b| b != "-");
-        let mut tx = self.app.store.begin(tenant.id).await?;
+        let tx = self.app.store.begin(tenant.id).await?;
         if let Some(code) = &brand
-            && !brand_exists(&mut tx, tenant.id, code).await?
+            && !brand_exists(&tx, tenant.id, code).await?
         {
             return Err(ApiError::NotFound(request.parent));
         }
-        let page = voucher::list(&mut tx, tenant.id, brand, &listing.list).await?;
+        let page = voucher::list(&tx, tenant.id, brand, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListVoucherPoolsResponse {
             next_page_token: listing.token(page.next),
@@ -89,7 +93,7 @@ impl WinbackTemplatesApi {
             return form::complete(violations, None);
         };
         hold(&mut tx, tenant.id, Held::Brand(&brand)).await?;
-        let current = voucher::get(&mut tx, tenant.id, &brand, &code).await?;
+        let current = voucher::get(&tx, tenant.id, &brand, &code).await?;
         let name = given.name.clone();
         let wanted = change.settle(&name, current.map(to_wire), given, request.allow_missing)?;
         if !is_id(&code) {
@@ -136,7 +140,7 @@ impl WinbackTemplatesApi {
         if let Some(done) = change.before(&mut tx).await? {
             return Ok(done);
         }
-        let pool = voucher::get(&mut tx, tenant.id, &brand, &code).await?;
+        let pool = voucher::get(&tx, tenant.id, &brand, &code).await?;
         let pool = pool.ok_or(ApiError::NotFound(request.name))?;
         let (mut left, mut tries) = (count, 0);
         while left > 0 {
@@ -151,7 +155,7 @@ impl WinbackTemplatesApi {
                 return Err(ApiError::field("length", why));
             }
         }
-        let pool = voucher::get(&mut tx, tenant.id, &brand, &code).await?;
+        let pool = voucher::get(&tx, tenant.id, &brand, &code).await?;
         let response = pb::GenerateVouchersResponse {
             voucher_pool: pool.map(to_wire),
         };
@@ -171,7 +175,7 @@ impl WinbackTemplatesApi {
         let listing = Listing::read(keys, &tenant, of, &request, &mut violations);
         let [brand, code] = form::complete(violations, key)?;
         let mut tx = self.app.store.begin(tenant.id).await?;
-        let pool = voucher::get(&mut tx, tenant.id, &brand, &code).await?;
+        let pool = voucher::get(&tx, tenant.id, &brand, &code).await?;
         let pool = pool.ok_or(ApiError::NotFound(request.parent))?;
         let page = voucher::vouchers(&mut tx, tenant.id, pool.id, &listing.list).await?;
         tx.commit().await?;

@@ -233,11 +233,11 @@ impl WorkListApi {
         let (keys, of) = (&self.app.keys, &attempt::LISTABLE);
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
-        let mut tx = store.begin(tenant.id).await?;
-        if contact::get(&mut tx, tenant.id, id).await?.is_none() {
+        let tx = store.begin(tenant.id).await?;
+        if contact::get(&tx, tenant.id, id).await?.is_none() {
             return Err(ApiError::NotFound(resource(id)));
         }
-        let page = attempt::list(&mut tx, tenant.id, id, &listing.list).await?;
+        let page = attempt::list(&tx, tenant.id, id, &listing.list).await?;
         tx.commit().await?;
         Ok(pb::ListContactAttemptsResponse {
             next_page_token: listing.token(page.next),

@@ -57,7 +57,7 @@ impl WorkListApi {
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         let id = form::complete(violations, id)?;
         let mut tx = store.begin(tenant.id).await?;
-        let contact = contact::get(&mut tx, tenant.id, id).await?;
+        let contact = contact::get(&tx, tenant.id, id).await?;
         let contact = contact.ok_or_else(|| ApiError::NotFound(resource(id)))?;
         let found = match asked {
             Some(date) => Some((date, pb::DeliveryDateSource::Request)),
@@ -94,7 +94,7 @@ impl WorkListApi {
         // Before it may be looked at whose it is.
         let is_there = match &wanted.order.to {
             To::Existing(number) if tx.is_bound() => {
-                order::get(&mut tx, tenant.id, number).await?.is_some()
+                order::get(&tx, tenant.id, number).await?.is_some()
             }
             _ => true,
         };

@@ -22,9 +22,11 @@ impl WorkListApi {
         let (tenant, store) = (&caller.tenant, &caller.store);
         let name = request.into_inner().name;
         let [id] = form::ids("name", &name, ["contactOutcomes"])?;
-        let tx = store.begin(tenant.id).await?;
-        let found = outcome::get(&tx, tenant.id, &id).await?;
-        tx.commit().await?;
+        let found = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| outcome::get(conn, tenant.id, &id))
+            .await?;
         to_wire(found.ok_or(ApiError::NotFound(name))?)
     }
 
@@ -39,9 +41,11 @@ impl WorkListApi {
         let (keys, of) = (&self.app.keys, &outcome::LISTABLE);
         let listing = Listing::read(keys, &caller, of, &request, &mut violations);
         violations.finish(())?;
-        let mut tx = store.begin(tenant.id).await?;
-        let page = outcome::list(&mut tx, tenant.id, &listing.list).await?;
-        tx.commit().await?;
+        let page = store
+            .read(tenant.id)
+            .await?
+            .ask(|conn| outcome::list(conn, tenant.id, &listing.list))
+            .await?;
         let outcomes: ApiResult<Vec<_>> = page.rows.into_iter().map(to_wire).collect();
         Ok(pb::ListContactOutcomesResponse {
             next_page_token: listing.token(page.next),

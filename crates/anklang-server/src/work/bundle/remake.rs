@@ -46,7 +46,7 @@ pub async fn remake(
     let Some(stale) = rows::next_stale(&mut tx, tenant, request).await? else {
         return Ok(Remade::All);
     };
-    let outbound = rows::get(&mut tx, tenant, stale.outbound_id).await?;
+    let outbound = rows::get(&tx, tenant, stale.outbound_id).await?;
     tx.commit().await?;
     let outbound = outbound.ok_or_else(|| StoreError::Missing("the outbound".into()))?;
     if stale.is_making {

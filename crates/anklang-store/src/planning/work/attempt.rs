@@ -66,7 +66,7 @@ pub static LISTABLE: Listable = Listable {
 
 /// A page of a contact's attempts, the first one first if not otherwise wanted.
 pub async fn list(
-    conn: &mut Conn,
+    conn: &Conn,
     tenant: TenantId,
     contact: Uuid,
     list: &List,

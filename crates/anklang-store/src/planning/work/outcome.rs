@@ -75,7 +75,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of outcomes, by id if not otherwise wanted.
-pub async fn list(conn: &mut Conn, tenant: TenantId, list: &List) -> Result<Page<ContactOutcome>> {
+pub async fn list(conn: &Conn, tenant: TenantId, list: &List) -> Result<Page<ContactOutcome>> {
     let base = Statement::numbered(
         "SELECT id, name, class, created_at, updated_at FROM contact_outcome WHERE tenant_id = $1",
         &[bound::<SqlUuid, _>(tenant.0)],

@@ -63,12 +63,7 @@ pub static LISTABLE: Listable = Listable {
 };
 
 /// A page of a case's history, the newest first if not otherwise wanted.
-pub async fn list(
-    conn: &mut Conn,
-    tenant: TenantId,
-    case: Uuid,
-    list: &List,
-) -> Result<Page<Event>> {
+pub async fn list(conn: &Conn, tenant: TenantId, case: Uuid, list: &List) -> Result<Page<Event>> {
     let base = Statement::numbered(
         "SELECT id, kind, from_state, to_state, actor, detail, created_at
          FROM winback_case_event WHERE tenant_id = $1 AND case_id = $2",

@@ -1,8 +1,12 @@
 //! Tokens of issuers: which are taken, and which are not, whatever they try.
 
+use std::time::Duration;
+
 use anklang_testkit::receiver::Receiver;
 use chrono::Utc;
 use serde_json::{Value, json};
+use tokio::time::sleep;
+use tonic::Code;
 
 use super::issuer::Issuer;
 use super::keys::{Key, base64, hs256, unsigned};
@@ -83,6 +87,34 @@ async fn tokens_of_whom_is_trusted_are_taken() {
         assert_eq!(listed, ["linden"], "{what}");
     }
     assert_eq!(issuer.asked_for_keys(), 1, "keys are remembered");
+}
+
+#[tokio::test]
+async fn a_token_that_was_good_is_refused_once_it_is_over() {
+    let key = Key::p256("p256");
+    let issuer = Issuer::publishing(&[&key]).await;
+    let (_server, raw) = guarded("", &issuer.trusted("idp", "leeway_seconds = 0")).await;
+    let until = Utc::now().timestamp() + 3;
+    let short = key.sign(&but(&issuer.claims(&["auditor"]), json!({"exp": until})));
+    let other = key.sign(&but(
+        &issuer.claims(&["auditor"]),
+        json!({"anklang_tenants": ["other"]}),
+    ));
+    for _ in 0..3 {
+        let listed = list(&raw.bearing(&short), Some("linden")).await;
+        assert_eq!(listed.unwrap(), ["linden"]);
+        // What is known of one token says nothing of another.
+        let refused = list(&raw.bearing(&other), Some("linden")).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    }
+    while Utc::now().timestamp() <= until {
+        sleep(Duration::from_millis(100)).await;
+    }
+    let refused = list(&raw.bearing(&short), Some("linden"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(refused.message(), "the token has expired");
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ impl WinbackCasesApi {
         let (first, last) = form::complete(violations, days)?;
         // The planner shall see the values: a day is not a year.
         let mut tx = store.begin_read(tenant.id).await?;
-        let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
+        let currency = settings::get(&tx, tenant.id).await?.settings.currency;
         // Who is bound sees no accounts, and which of these are hidden by others: no costs are known.
         let prices = match tx.is_bound() {
             true => Vec::new(),

@@ -68,8 +68,8 @@ impl Export {
     /// The next part and what is left after it. The first has the headings and is never left out.
     async fn next(mut self) -> ApiResult<Option<(pb::ExportWinbackCasesResponse, Option<Self>)>> {
         let (tenant, list) = (self.tenant.id, &self.listing.list);
-        let mut tx = self.store.begin_read(tenant).await?;
-        let page = case::list(&mut tx, tenant, self.tile, self.today, list).await?;
+        let tx = self.store.begin_read(tenant).await?;
+        let page = case::list(&tx, tenant, self.tile, self.today, list).await?;
         tx.commit().await?;
         if page.rows.is_empty() && !self.begins {
             return Ok(None);

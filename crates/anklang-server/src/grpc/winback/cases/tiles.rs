@@ -41,7 +41,7 @@ impl WinbackCasesApi {
             since_day: tenant.day(since),
         };
         let mut tx = store.begin_read(tenant.id).await?;
-        let currency = settings::get(&mut tx, tenant.id).await?.settings.currency;
+        let currency = settings::get(&tx, tenant.id).await?.settings.currency;
         let groups = tiles::groups(&mut tx, tenant.id, at, &currency).await?;
         tx.commit().await?;
         let (waiting_count, _) = sums(&groups, "waiting", |group| i64::from(group.is_there));

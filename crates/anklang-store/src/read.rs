@@ -1,0 +1,108 @@
+//! Reads of a single question, whose transaction is hardly felt: it begins in the same round trip in which the question
+//! is asked, and ends when whoever asked has long had the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use diesel_async::pooled_connection::deadpool::Object;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures::future::try_join;
+use tokio::time::timeout;
+
+use crate::StoreError;
+use crate::connections::{ANSWER, WAIT_FOR_CONNECTION};
+use crate::login::Login;
+use crate::share::Place;
+use crate::tx::{Conn, undo};
+
+/// A transaction that reads alone and asks one question; see [`crate::Store::read`].
+pub struct Read {
+    conn: Option<Object<AsyncPgConnection>>,
+    login: Arc<Login>,
+    begin: String,
+    is_begun: AtomicBool,
+    is_answered: AtomicBool,
+    /// Of a call: given back with the connection.
+    place: Option<Place>,
+}
+
+impl Read {
+    /// One on that connection, which `begin` begins.
+    pub(crate) fn new(
+        conn: Object<AsyncPgConnection>,
+        login: Arc<Login>,
+        begin: String,
+        place: Option<Place>,
+    ) -> Self {
+        Read {
+            conn: Some(conn),
+            login,
+            begin,
+            is_begun: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+            place,
+        }
+    }
+
+    /// What the question finds. Its first statement is sent right behind what begins the transaction, and the database
+    /// takes one after the other. When that fails, what was found meanwhile is not given: it would be what another role
+    /// sees.
+    pub async fn ask<'a, T, E, Q>(
+        &'a self,
+        question: impl FnOnce(&'a Conn) -> Q,
+    ) -> std::result::Result<T, E>
+    where
+        Q: Future<Output = std::result::Result<T, E>>,
+        E: From<StoreError>,
+    {
+        let conn: &Conn = self.conn.as_ref().expect("held until drop");
+        if self.is_begun.swap(true, Ordering::Relaxed) {
+            let fault = "a second question of a read".to_owned();
+            return Err(StoreError::Stored(fault).into());
+        }
+        let begin = async {
+            let mut conn = conn;
+            let begun = timeout(WAIT_FOR_CONNECTION, conn.batch_execute(&self.begin)).await;
+            begun
+                .map_err(|_| StoreError::Pool("no transaction begins".into()))?
+                .map_err(StoreError::from)?;
+            Ok(())
+        };
+        let ((), found) = try_join(begin, question(conn)).await?;
+        self.is_answered.store(true, Ordering::Relaxed);
+        Ok(found)
+    }
+}
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        if !*self.is_begun.get_mut() {
+            return;
+        }
+        let Some(conn) = self.conn.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            drop(Object::take(conn));
+            return;
+        };
+        let (login, place) = (Arc::clone(&self.login), self.place.take());
+        let is_answered = *self.is_answered.get_mut();
+        runtime.spawn(async move {
+            if is_answered {
+                end(conn).await;
+            } else {
+                undo(conn, login).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+/// Ends a transaction that has only read. A connection of which that is not certain is closed.
+async fn end(mut conn: Object<AsyncPgConnection>) {
+    match timeout(ANSWER, conn.batch_execute("COMMIT")).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::debug!(%error, "the end of a read"),
+        Err(_) => tracing::debug!("the database does not end a read"),
+    }
+    drop(Object::take(conn));
+}
