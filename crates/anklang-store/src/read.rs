@@ -20,6 +20,8 @@ pub struct Read {
     conn: Option<Object<AsyncPgConnection>>,
     login: Arc<Login>,
     begin: String,
+    /// How far it is: each comes after the one before.
+    is_asked: AtomicBool,
     is_begun: AtomicBool,
     is_answered: AtomicBool,
     /// Of a call: given back with the connection.
@@ -38,6 +40,7 @@ impl Read {
             conn: Some(conn),
             login,
             begin,
+            is_asked: AtomicBool::new(false),
             is_begun: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
             place,
@@ -46,7 +49,7 @@ impl Read {
 
     /// What the question finds. Its first statement is sent right behind what begins the transaction, and the database
     /// takes one after the other. When that fails, what was found meanwhile is not given: it would be what another role
-    /// sees.
+    /// sees. A pooler may have the beginning wait for a connection; till then nothing is asked.
     pub async fn ask<'a, T, E, Q>(
         &'a self,
         question: impl FnOnce(&'a Conn) -> Q,
@@ -56,7 +59,7 @@ impl Read {
         E: From<StoreError>,
     {
         let conn: &Conn = self.conn.as_ref().expect("held until drop");
-        if self.is_begun.swap(true, Ordering::Relaxed) {
+        if self.is_asked.swap(true, Ordering::Relaxed) {
             let fault = "a second question of a read".to_owned();
             return Err(StoreError::Stored(fault).into());
         }
@@ -66,9 +69,15 @@ impl Read {
             begun
                 .map_err(|_| StoreError::Pool("no transaction begins".into()))?
                 .map_err(StoreError::from)?;
+            self.is_begun.store(true, Ordering::Relaxed);
             Ok(())
         };
-        let ((), found) = try_join(begin, question(conn)).await?;
+        let found = if self.login.keeps_server() {
+            try_join(begin, question(conn)).await?.1
+        } else {
+            begin.await?;
+            question(conn).await?
+        };
         self.is_answered.store(true, Ordering::Relaxed);
         Ok(found)
     }
@@ -76,7 +85,7 @@ impl Read {
 
 impl Drop for Read {
     fn drop(&mut self) {
-        if !*self.is_begun.get_mut() {
+        if !*self.is_asked.get_mut() {
             return;
         }
         let Some(conn) = self.conn.take() else { return };
@@ -84,6 +93,12 @@ impl Drop for Read {
             drop(Object::take(conn));
             return;
         };
+        let is_begun = *self.is_begun.get_mut();
+        if !is_begun && !self.login.keeps_server() {
+            // It may get into a transaction yet, which would keep a pooler's connection from others.
+            drop(Object::take(conn));
+            return;
+        }
         let (login, place) = (Arc::clone(&self.login), self.place.take());
         let is_answered = *self.is_answered.get_mut();
         runtime.spawn(async move {
