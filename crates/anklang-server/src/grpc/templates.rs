@@ -258,6 +258,8 @@ fn compile(
                 format!("{prefix}{field}"),
                 format!("must have {min} to {max} characters, has {length}"),
             );
+        } else if text.contains('\0') {
+            violations.add(format!("{prefix}{field}"), "must not hold NUL");
         }
     };
     let compiled = match content {

@@ -99,7 +99,7 @@ async fn what_the_database_cannot_hold_is_refused_wherever_it_stands() {
     let server = TestServer::start().await.unwrap();
     let world = populate(&server).await;
     let raw = Raw::connect(server.addr).await;
-    let (mut looked_at, mut seen) = (0, 0);
+    let (mut looked_at, mut seen, mut faults) = (0, 0, Vec::new());
     for (method, request) in changes(&world) {
         let input = raw::input(method);
         // The resource that is written, if there is one with an etag.
@@ -123,12 +123,10 @@ async fn what_the_database_cannot_hold_is_refused_wherever_it_stands() {
             }
             *at = json!("\0");
             let status = raw.call(Some("linden"), method, &request).await;
-            let status = status.expect_err(&format!("{method} takes NUL as {path}"));
-            assert_eq!(
-                status.code(),
-                Code::InvalidArgument,
-                "{method}, {path}: {status:?}"
-            );
+            let code = status.err().map(|status| status.code());
+            if code != Some(Code::InvalidArgument) {
+                faults.push(format!("{method}, {path}: {code:?}"));
+            }
             looked_at += 1;
             let Some(tagged) = &tagged else { continue };
             request[tagged.json_name()]["etag"] = json!("stale");
@@ -141,6 +139,7 @@ async fn what_the_database_cannot_hold_is_refused_wherever_it_stands() {
             seen += 1;
         }
     }
+    assert_eq!(faults, Vec::<String>::new());
     assert!(looked_at > 150 && seen > 80, "{looked_at}, {seen}");
 }
 

@@ -31,6 +31,8 @@ pub(super) fn read_resolution(
 ) -> Option<Resolution> {
     if note.chars().count() > MAX_NOTE {
         violations.add("note", format!("must have at most {MAX_NOTE} characters"));
+    } else if note.contains('\0') {
+        violations.add("note", "must not hold NUL");
     }
     match resolution {
         pb::MessageResolution::Sent => Some(Resolution::Sent),
