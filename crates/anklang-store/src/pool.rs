@@ -111,7 +111,8 @@ impl Store {
     }
 
     /// A transaction as [`Store::begin`] gives one, to ask a single question and no more: it costs one round trip
-    /// instead of three.
+    /// instead of three. Nothing may be changed or locked in it: that would be refused as by a server that can only be
+    /// read, and taken for a failover.
     pub async fn read(&self, tenant: TenantId) -> Result<Read> {
         let settings = self.as_tenant(tenant, "auto")?;
         let place = self.main.place(Some(tenant)).await?;

@@ -115,24 +115,25 @@ pub(crate) async fn undo(mut conn: Object<AsyncPgConnection>, login: Arc<Login>)
     let running = conn.cancel_token();
     {
         let mut undoing = pin!(rollback(&mut conn));
-        if let Ok(undone) = timeout(MOMENT, &mut undoing).await {
-            if let Err(error) = undone {
-                tracing::debug!(%error, "rollback");
-            }
-            return;
-        }
-        match timeout(ANSWER, login.cancel(&running)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "ending a statement"),
-            Err(_) => tracing::warn!("the database takes no request to end a statement"),
-        }
-        match timeout(ANSWER, undoing).await {
-            Ok(Ok(())) => {}
+        match timeout(MOMENT, &mut undoing).await {
+            Ok(Ok(())) => return,
             Ok(Err(error)) => tracing::debug!(%error, "rollback"),
-            Err(_) => tracing::warn!("the database does not end a statement"),
+            Err(_) => {
+                match timeout(ANSWER, login.cancel(&running)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::warn!(%error, "ending a statement"),
+                    Err(_) => tracing::warn!("the database takes no request to end a statement"),
+                }
+                match timeout(ANSWER, undoing).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "rollback"),
+                    Err(_) => tracing::warn!("the database does not end a statement"),
+                }
+            }
         }
     }
-    // The request may still be under way, and must not meet the statement of somebody else.
+    // It may be inside of its transaction yet; or the request is still under way, and must not meet the statement of
+    // somebody else.
     drop(Object::take(conn));
 }
 

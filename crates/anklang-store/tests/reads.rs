@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anklang_domain::TenantId;
 use anklang_local::cluster::{Cluster, Options};
@@ -34,39 +34,55 @@ async fn who(store: &Store, tenant: TenantId) -> String {
     read.ask(|conn| word(conn, WHO)).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_question_is_asked_in_a_transaction_of_its_own() {
+async fn open() -> (
+    Store,
+    TenantId,
+    TenantId,
+    String,
+    Cluster,
+    tempfile::TempDir,
+) {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let cluster = Cluster::start(Options::test(folder.path().join("db")))
         .await
         .unwrap();
     cluster.ensure_database("reads").await.unwrap();
-    let store = Store::new(&cluster.url("reads"), 4).unwrap();
+    let url = cluster.url("reads");
+    let store = Store::new(&url, 4).unwrap();
     migrate::up(&store).await.unwrap();
     let zone = chrono_tz::Tz::Europe__Berlin;
-    let one = tenant::upsert(&store, "one", "One", zone).await.unwrap().id;
-    let two = tenant::upsert(&store, "two", "Two", zone).await.unwrap().id;
+    let one = tenant::upsert(&store, "one", "One", zone).await.unwrap();
+    let two = tenant::upsert(&store, "two", "Two", zone).await.unwrap();
+    (store, one.id, two.id, url, cluster, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_question_is_asked_in_a_transaction_of_its_own() {
+    let (store, one, two, url, _cluster, _folder) = open().await;
 
     // On new connections and on old ones, one tenant's behind the other's.
-    let mut asked = tokio::task::JoinSet::new();
-    for n in 0..400 {
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..16 {
         let (store, tenant) = (store.clone(), if n % 2 == 0 { one } else { two });
-        asked.spawn(async move {
-            assert_eq!(
-                who(&store, tenant).await,
-                format!("anklang_app {tenant} on")
-            );
+        asking.spawn(async move {
+            for _ in 0..25 {
+                assert_eq!(
+                    who(&store, tenant).await,
+                    format!("anklang_app {tenant} on")
+                );
+            }
         });
     }
-    while let Some(done) = asked.join_next().await {
+    while let Some(done) = asking.join_next().await {
         done.unwrap();
     }
 
-    // What changes something is none.
+    // One question, which changes nothing.
     let read = store.read(one).await.unwrap();
-    let change = "WITH made AS (INSERT INTO audit_entry DEFAULT VALUES RETURNING 1) SELECT 'made' AS word FROM made";
-    read.ask(|conn| word(conn, change)).await.unwrap_err();
+    let change = "SELECT id::text AS word FROM customer FOR UPDATE";
+    let refused = read.ask(|conn| word(conn, change)).await.unwrap_err();
+    assert!(refused.to_string().contains("read-only"), "{refused}");
     let again = read.ask(|conn| word(conn, WHO)).await;
     assert!(matches!(again, Err(StoreError::Stored(_))), "{again:?}");
     drop(read);
@@ -85,14 +101,44 @@ async fn each_question_is_asked_in_a_transaction_of_its_own() {
             format!("anklang_app {tenant} on")
         );
     }
-    let left = "SELECT count(*)::text AS word FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < now() - interval '1 second'";
-    let tx = store.begin_worker().await.unwrap();
-    for _ in 0..100 {
-        if word(&tx, left).await.unwrap() == "0" {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    // As who sees all of them.
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'
+                AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let until = Instant::now() + Duration::from_secs(8);
+    while client.query_one(left, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        // The database itself would end them after ten.
+        assert!(Instant::now() < until, "a transaction is left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(word(&tx, left).await.unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_found_outside_of_the_transaction_is_not_given() {
+    let (store, one, _two, url, _cluster, _folder) = open().await;
+    assert_eq!(who(&store, one).await, format!("anklang_app {one} on"));
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    // What begins transactions fails.
+    client
+        .batch_execute("ALTER ROLE anklang_app RENAME TO gone")
+        .await
+        .unwrap();
+    let read = store.read(one).await.unwrap();
+    read.ask(|conn| word(conn, "SELECT current_user::text AS word"))
+        .await
+        .unwrap_err();
+    drop(read);
+    client
+        .batch_execute("ALTER ROLE gone RENAME TO anklang_app")
+        .await
+        .unwrap();
+    for _ in 0..8 {
+        assert_eq!(who(&store, one).await, format!("anklang_app {one} on"));
+    }
 }
