@@ -133,6 +133,10 @@ async fn what_is_found_outside_of_the_transaction_is_not_given() {
     read.ask(|conn| word(conn, "SELECT current_user::text AS word"))
         .await
         .unwrap_err();
+    // Also what was found before that is known.
+    let read = store.read(one).await.unwrap();
+    let found = read.ask(async |_| Ok::<_, StoreError>("found")).await;
+    assert!(matches!(found, Err(StoreError::Query(_))), "{found:?}");
     drop(read);
     client
         .batch_execute("ALTER ROLE gone RENAME TO anklang_app")
