@@ -9,7 +9,7 @@ use crate::{Violations, message::AmbiguousPolicy};
 /// The most messages that are claimed together, and what is usual.
 pub const MAX_BATCH: i32 = 1_000;
 /// See [`MAX_BATCH`].
-pub const USUAL_BATCH: i32 = 50;
+pub const USUAL_BATCH: i32 = 64;
 /// The most calls at the same time, and what is usual.
 pub const MAX_CALLS: i32 = 64;
 /// See [`MAX_CALLS`].

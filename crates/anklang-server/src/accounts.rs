@@ -29,6 +29,7 @@ use rust_decimal::Decimal;
 use tokio::sync::Notify;
 
 use crate::config::AccountConfig;
+use crate::work::dispatch::Group;
 use live::Live;
 use plugins::Plugins;
 
@@ -139,6 +140,8 @@ pub struct Account {
     looks_up: Arc<AtomicBool>,
     /// Wakes the sender of a tenant's account: something is due.
     pub due: Notify,
+    /// How many messages are handed over together.
+    pub group: Group,
     tenants: Vec<String>,
     asked: Mutex<Option<Instant>>,
 }
@@ -164,6 +167,7 @@ impl Account {
             instance,
             looks_up,
             due: Notify::new(),
+            group: Group::default(),
             tenants,
             asked: Mutex::default(),
         }

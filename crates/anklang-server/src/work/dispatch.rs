@@ -3,10 +3,11 @@
 //! account of the configuration file looks itself for what is due, that of a tenant's account is woken
 //! (`work/accounts.rs`), and ends when the account has changed.
 //!
-//! A few messages at a time are marked in the ledger just before they are handed over, and their
-//! outcomes recorded before the next few. So a crash before that mark costs nothing, and after it
+//! A few messages at a time (`group.rs` says how many) are marked in the ledger just before they are handed over, and
+//! their outcomes recorded before the next few. So a crash before that mark costs nothing, and after it
 //! just those few are ambiguous, which the account's policy decides on.
 
+mod group;
 mod leases;
 mod make;
 
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub use group::Group;
 pub(super) use leases::Leases;
 
 use super::{App, moves};
@@ -39,10 +41,6 @@ const FIRST_RECORD_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_RECORD_WAIT: Duration = Duration::from_secs(5);
 /// So many tries, about ten minutes; then the lease has run out anyhow, or the database refuses.
 const RECORD_TRIES: u32 = 120;
-
-/// So many messages of a call are handed over together. After a crash nobody knows of at most
-/// these; the rest of the batch was not handed over.
-const IN_DOUBT: usize = 8;
 
 /// How often messages are looked for that lost their sender, at most.
 pub(super) const RESCUE_EVERY: Duration = Duration::from_millis(500);
@@ -254,8 +252,9 @@ fn next_in_time(
 ) -> Vec<Ready> {
     // Without sending hours it does not matter.
     let now = batch.clock.map_or_else(Utc::now, |clock| clock.now());
-    let mut next = Vec::with_capacity(IN_DOUBT);
-    while next.len() < IN_DOUBT
+    let group = account.group.size();
+    let mut next = Vec::with_capacity(group);
+    while next.len() < group
         && let Some(candidate) = ready.pop_front()
     {
         match opens_again(account, &candidate.claimed, now) {
@@ -315,6 +314,7 @@ async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
     let begun = Instant::now();
     let outcomes = match account.instance.send(request).instrument(span).await {
         Ok(outcomes) => {
+            account.group.took(claimed.len(), begun.elapsed());
             meters::handed_over(account.label(), begun);
             outcomes.into_iter().map(read_outcome).collect()
         }
