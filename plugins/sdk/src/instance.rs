@@ -113,8 +113,8 @@ impl<C: Channel> Instance<C> {
     }
 }
 
-/// So many ids are named in a span.
-const NAMED: usize = 8;
+/// So many ids are named in a span: all that are handed over together.
+const NAMED: usize = 64;
 
 /// The ids of the first messages with commas between.
 fn named<'a>(ids: impl Iterator<Item = &'a str>) -> String {

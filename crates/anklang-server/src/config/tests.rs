@@ -157,7 +157,7 @@ fn files_and_variables_override_defaults() {
         serde_json::json!({"host": "localhost", "port": 25})
     );
     assert_eq!(relay.ambiguous, Some(AmbiguousPolicy::Hold));
-    assert_eq!((relay.batch, relay.calls), (50, 4));
+    assert_eq!((relay.batch, relay.calls), (64, 4));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::work::App;
 
 /// The most fields of a line, and messages of a span.
 const MAX_FIELDS: usize = 16;
-const MAX_MESSAGES: usize = 8;
+const MAX_MESSAGES: usize = 64;
 
 /// The field and the attribute that name messages.
 const MESSAGE: &str = "message_id";
@@ -142,6 +142,6 @@ mod tests {
         let said = format!("erika@post.example,{one},0301234");
         assert_eq!(ids(&said), [one]);
         assert_eq!(ids(""), Vec::<String>::new());
-        assert_eq!(ids(&vec![one; 20].join(",")).len(), MAX_MESSAGES);
+        assert_eq!(ids(&vec![one; 100].join(",")).len(), MAX_MESSAGES);
     }
 }

@@ -23,6 +23,7 @@ use anklang_store::message::{self, Batch, Claimed, Ended, Terms, Whose};
 use anklang_store::{StoreError, pace};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
+use prost::Message as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -252,9 +253,8 @@ fn next_in_time(
 ) -> Vec<Ready> {
     // Without sending hours it does not matter.
     let now = batch.clock.map_or_else(Utc::now, |clock| clock.now());
-    let group = account.group.size();
-    let mut next = Vec::with_capacity(group);
-    while next.len() < group
+    let (mut next, mut bytes) = (Vec::new(), 0);
+    while account.group.takes(next.len(), bytes)
         && let Some(candidate) = ready.pop_front()
     {
         match opens_again(account, &candidate.claimed, now) {
@@ -267,7 +267,10 @@ fn next_in_time(
                 },
                 detail: "the sending hours are over".into(),
             }),
-            None => next.push(candidate),
+            None => {
+                bytes += candidate.message.encoded_len();
+                next.push(candidate);
+            }
         }
     }
     next
@@ -314,12 +317,15 @@ async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
     let begun = Instant::now();
     let outcomes = match account.instance.send(request).instrument(span).await {
         Ok(outcomes) => {
-            account.group.took(claimed.len(), begun.elapsed());
             meters::handed_over(account.label(), begun);
             outcomes.into_iter().map(read_outcome).collect()
         }
         Err(refused) => not_submitted(&refused, claimed.len()),
     };
+    let is_settled =
+        |(outcome, _): &_| matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent);
+    let time = outcomes.iter().all(is_settled).then(|| begun.elapsed());
+    account.group.learn(claimed.len(), time);
     let over = claimed.into_iter().zip(outcomes);
     over.map(|(claimed, (outcome, detail))| Over {
         claimed,

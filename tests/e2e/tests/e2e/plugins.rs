@@ -35,7 +35,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let of = |name: &str| folder.path().join(name).display().to_string();
         let probe = format!(
-            "[channel_accounts.probe]\nplugin = 'testing'\nbatch = 12\ncalls = 2\n\
+            "[channel_accounts.probe]\nplugin = 'testing'\nbatch = 8\ncalls = 2\n\
              [channel_accounts.probe.process]\nrestart_milliseconds = 1\n{process}\n\
              [channel_accounts.probe.config]\naccount = 'probe'\nrecord = '{}'\nspoiled = '{}'\n\
              {config}\n",

@@ -140,7 +140,7 @@ fn config(
         pin: None,
         hosting: Hosting::default(),
         ambiguous: None,
-        batch: 50,
+        batch: 64,
         calls: 4,
         rate: None,
         window: None,

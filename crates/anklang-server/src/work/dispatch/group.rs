@@ -7,12 +7,14 @@ use std::time::Duration;
 const LEAST: usize = 8;
 /// So many at most.
 const MOST: usize = 64;
-/// Otherwise as many as the channel takes in this time.
+/// More than the least only as many as the channel takes in this time.
 const TIME: Duration = Duration::from_millis(50);
+/// More than the least only while they are no larger together, in bytes.
+const LARGEST: usize = 8 << 20;
 
-/// How many messages of an account are handed over together: few where the channel is slow, so that a crash leaves few
-/// in doubt, and more where it is fast, so that the ledger keeps up. At least 8, at most 64, and between these as many
-/// as the channel took in 50 ms when it was last asked to.
+/// How many messages of an account are handed over together: few where the channel is slow or in trouble, so that a
+/// crash leaves few in doubt, and more where it is fast, so that the ledger keeps up. At least 8, at most 64, and
+/// between these as many as the channel took in 50 ms before, and no more than 8 MiB.
 pub struct Group(AtomicUsize);
 
 impl Default for Group {
@@ -22,25 +24,27 @@ impl Default for Group {
 }
 
 impl Group {
-    /// So many now.
-    pub fn size(&self) -> usize {
-        self.0.load(Relaxed)
+    /// Whether one more goes with so many messages of so many bytes.
+    pub fn takes(&self, messages: usize, bytes: usize) -> bool {
+        messages < LEAST || (messages < self.0.load(Relaxed) && bytes < LARGEST)
     }
 
-    /// Learns how long the channel took for so many.
-    pub fn took(&self, messages: usize, time: Duration) {
-        self.0.store(after(self.size(), messages, time), Relaxed);
+    /// Learns how long the channel took for so many; `None` when it did not take all, or nobody knows.
+    pub fn learn(&self, messages: usize, time: Option<Duration>) {
+        let size = self.0.load(Relaxed);
+        let next = time.map_or(LEAST, |time| after(size, messages, time));
+        self.0.store(next, Relaxed);
     }
 }
 
-/// What a group of `size` becomes. It at most doubles, and after a full one alone: of few messages most of the time is
-/// the way there and back.
+/// What a size becomes. It at most doubles. Fewer messages than that change it only when they took too long by
+/// themselves: for a few most of the time is the way there and back.
 fn after(size: usize, messages: usize, time: Duration) -> usize {
+    if messages < size && time <= TIME {
+        return size;
+    }
     let fits = messages as u128 * TIME.as_micros() / time.as_micros().max(1);
-    let most = match messages < size {
-        true => size,
-        false => (2 * size).min(MOST),
-    };
+    let most = (2 * size).min(MOST);
     usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
 }
 
@@ -50,36 +54,54 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn size(group: &Group) -> usize {
+        (0..).find(|n| !group.takes(*n, 0)).expect("an end")
+    }
+
+    fn grown() -> Group {
+        let group = Group::default();
+        for _ in 0..3 {
+            group.learn(size(&group), Some(Duration::ZERO));
+        }
+        assert_eq!(size(&group), MOST);
+        group
+    }
+
     #[test]
     fn a_fast_channel_gets_more_and_more_at_once_up_to_the_most() {
         let group = Group::default();
         let mut sizes = Vec::new();
         for _ in 0..5 {
-            sizes.push(group.size());
-            group.took(group.size(), 5 * MS);
+            sizes.push(size(&group));
+            group.learn(size(&group), Some(5 * MS));
         }
         assert_eq!(sizes, [8, 16, 32, 64, 64]);
     }
 
     #[test]
-    fn what_takes_long_comes_in_small_groups_at_once() {
-        let group = Group::default();
-        for _ in 0..3 {
-            group.took(group.size(), Duration::ZERO);
-        }
-        assert_eq!(group.size(), 64);
-        group.took(64, 100 * MS);
-        assert_eq!(group.size(), 32);
-        group.took(1, 2_000 * MS);
-        assert_eq!(group.size(), 8);
+    fn what_takes_long_or_fails_comes_in_small_groups_at_once() {
+        let group = grown();
+        group.learn(64, Some(100 * MS));
+        assert_eq!(size(&group), 32);
+        group.learn(1, Some(2_000 * MS));
+        assert_eq!(size(&group), 8);
+        let group = grown();
+        group.learn(64, None);
+        assert_eq!(size(&group), 8);
     }
 
     #[test]
-    fn the_last_few_of_a_queue_do_not_make_it_larger() {
+    fn the_last_few_of_a_queue_do_not_change_it() {
         assert_eq!(after(8, 3, MS), 8);
         assert_eq!(after(32, 31, MS), 32);
-        // Those are not shrunk by, either, unless they were slow.
-        assert_eq!(after(32, 31, 40 * MS), 32);
-        assert_eq!(after(32, 2, 10 * MS), 10);
+        assert_eq!(after(32, 2, 10 * MS), 32);
+    }
+
+    #[test]
+    fn of_large_messages_there_are_always_the_least_and_no_more() {
+        let group = grown();
+        assert!(group.takes(LEAST - 1, 100 * LARGEST));
+        assert!(!group.takes(LEAST, LARGEST));
+        assert!(group.takes(LEAST, LARGEST - 1));
     }
 }
