@@ -100,8 +100,9 @@ def admitted(cluster, chart, version):
     make_namespace(cluster, "sales")
     for name in ["migrations", "default"]:
         cluster.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}, "sales")
-    high = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1}
-    cluster.apply(high)
+    for value, name in enumerate(["high", "higher"], 1):
+        priority = {"kind": "PriorityClass", "metadata": {"name": name}, "value": value}
+        cluster.apply({"apiVersion": "scheduling.k8s.io/v1", **priority})
     seen, faults, rows = set(), [], list(pairs(list(AXES.values())))
     pods = cluster.path("v1", "Pod", "sales")
     for row in rows:
