@@ -25,7 +25,7 @@ async fn an_account_is_made_used_and_taken_away() {
         (&made.name[..], &made.channel[..], &made.display_name[..]),
         ("channelAccounts/relay", "mail", "relay")
     );
-    assert_eq!((made.batch, made.calls, made.read_only), (50, 4, false));
+    assert_eq!((made.batch, made.calls, made.read_only), (64, 4, false));
     assert_eq!(made.ambiguous_policy(), pb::AmbiguousPolicy::Resend);
     until_state(&client, "relay", pb::ChannelAccountState::Open).await;
     let open = get(&client, "relay").await.unwrap();
