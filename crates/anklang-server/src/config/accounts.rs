@@ -157,7 +157,8 @@ impl Reader {
             pin,
             hosting,
             ambiguous,
-            batch: i64::try_from(batch.unwrap_or(64)).ok()?,
+            batch: i64::try_from(batch.unwrap_or(limits::USUAL_BATCH.unsigned_abs().into()))
+                .ok()?,
             calls: usize::try_from(calls.unwrap_or(4)).ok()?,
             rate,
             window,

@@ -19,10 +19,10 @@ use uuid::Uuid;
 use super::spans::{context, is_sampled};
 use crate::accounts::Account;
 use crate::work::App;
+use crate::work::dispatch::Group;
 
-/// The most fields of a line, and messages of a span.
+/// The most fields of a line.
 const MAX_FIELDS: usize = 16;
-const MAX_MESSAGES: usize = 64;
 
 /// The field and the attribute that name messages.
 const MESSAGE: &str = "message_id";
@@ -114,7 +114,7 @@ fn id(said: &str) -> Option<String> {
 
 /// The ids in a list with commas.
 fn ids(said: &str) -> Vec<String> {
-    said.split(',').filter_map(id).take(MAX_MESSAGES).collect()
+    said.split(',').filter_map(id).take(Group::MOST).collect()
 }
 
 /// The name of some work.
@@ -142,6 +142,6 @@ mod tests {
         let said = format!("erika@post.example,{one},0301234");
         assert_eq!(ids(&said), [one]);
         assert_eq!(ids(""), Vec::<String>::new());
-        assert_eq!(ids(&vec![one; 100].join(",")).len(), MAX_MESSAGES);
+        assert_eq!(ids(&vec![one; 100].join(",")).len(), Group::MOST);
     }
 }

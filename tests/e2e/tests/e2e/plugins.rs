@@ -35,7 +35,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let of = |name: &str| folder.path().join(name).display().to_string();
         let probe = format!(
-            "[channel_accounts.probe]\nplugin = 'testing'\nbatch = 8\ncalls = 2\n\
+            "[channel_accounts.probe]\nplugin = 'testing'\nbatch = 12\ncalls = 2\n\
              [channel_accounts.probe.process]\nrestart_milliseconds = 1\n{process}\n\
              [channel_accounts.probe.config]\naccount = 'probe'\nrecord = '{}'\nspoiled = '{}'\n\
              {config}\n",
@@ -130,9 +130,10 @@ impl World {
     }
 }
 
-/// One message says something else than the others.
+/// One message says something else than the others, which take so long that no more than eight are handed over
+/// together.
 fn to_one(command: &str) -> String {
-    format!("{{% if customer.number == '0007' %}}{command}{{% else %}}x{{% endif %}}")
+    format!("{{% if customer.number == '0007' %}}{command}{{% else %}}delay:60{{% endif %}}")
 }
 
 /// The message that does.

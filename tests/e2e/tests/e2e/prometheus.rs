@@ -27,7 +27,7 @@ const ON_OCCASION: [&str; 7] = [
     "anklang_tls_certificate_expires_seconds",
     "anklang_tls_handshakes_total",
 ];
-const CUSTOMERS: usize = 20;
+const CUSTOMERS: usize = 24;
 
 /// What a server answers to HTTP: its head and its body.
 async fn http(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
@@ -163,10 +163,10 @@ async fn a_scrape_tells_what_was_done_and_of_nobody() {
     let launch = |part: &str| format!("rpc_server_duration_milliseconds_{part}");
     assert_eq!(found.value(&launch("count"), &launches), Some(1.0));
     assert!(found.value(&launch("sum"), &launches).unwrap() > 0.0);
-    // At most eight messages are handed over at once at first, and then at most twice as many.
+    // At most eight messages are handed over at once at first, then at most twice as many, and one is left.
     let handed_over = "anklang_channel_send_duration_seconds_count";
     let handed_over = found.value(handed_over, &[("account", "mail")]).unwrap();
-    assert!((2.0..=all as f64).contains(&handed_over), "{handed_over}");
+    assert!((3.0..=all as f64).contains(&handed_over), "{handed_over}");
     for (name, labels, value) in [
         (
             "anklang_message_outcomes_total",

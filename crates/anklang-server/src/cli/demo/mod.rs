@@ -140,7 +140,7 @@ fn config(
         pin: None,
         hosting: Hosting::default(),
         ambiguous: None,
-        batch: 64,
+        batch: anklang_domain::account::USUAL_BATCH.into(),
         calls: 4,
         rate: None,
         window: None,

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 /// So many always are: each group costs a transaction.
 const LEAST: usize = 8;
-/// So many at most.
-const MOST: usize = 64;
 /// More than the least only as many as the channel takes in this time.
 const TIME: Duration = Duration::from_millis(50);
-/// More than the least only while they are no larger together, in bytes.
+/// One more than the least only behind fewer bytes.
 const LARGEST: usize = 8 << 20;
 
 /// How many messages of an account are handed over together: few where the channel is slow or in trouble, so that a
 /// crash leaves few in doubt, and more where it is fast, so that the ledger keeps up. At least 8, at most 64, and
-/// between these as many as the channel took in 50 ms before, and no more than 8 MiB.
+/// between these as many as the channel takes in 50 ms at the speed that it had last, and no further one behind 8 MiB.
 pub struct Group(AtomicUsize);
 
 impl Default for Group {
@@ -24,6 +22,9 @@ impl Default for Group {
 }
 
 impl Group {
+    /// So many at most.
+    pub const MOST: usize = 64;
+
     /// Whether one more goes with so many messages of so many bytes.
     pub fn takes(&self, messages: usize, bytes: usize) -> bool {
         messages < LEAST || (messages < self.0.load(Relaxed) && bytes < LARGEST)
@@ -44,7 +45,7 @@ fn after(size: usize, messages: usize, time: Duration) -> usize {
         return size;
     }
     let fits = messages as u128 * TIME.as_micros() / time.as_micros().max(1);
-    let most = (2 * size).min(MOST);
+    let most = (2 * size).min(Group::MOST);
     usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
 }
 
@@ -63,7 +64,7 @@ mod tests {
         for _ in 0..3 {
             group.learn(size(&group), Some(Duration::ZERO));
         }
-        assert_eq!(size(&group), MOST);
+        assert_eq!(size(&group), Group::MOST);
         group
     }
 
