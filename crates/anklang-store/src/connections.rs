@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::login::Login;
-use crate::read::Read;
+use crate::read::Asking;
 use crate::share::{Place, Share};
 use crate::tx::Tx;
 use crate::{Result, StoreError};
@@ -150,15 +150,15 @@ impl Connections {
         Ok(Tx::new(conn, Arc::clone(&self.login), is_bound, place))
     }
 
-    /// A read, which begins when it asks; the same for the rest.
-    pub(crate) async fn read(
+    /// What begins a read, which does so when it asks, and what it asks on; the same for the rest.
+    pub(crate) async fn asking(
         &self,
         how: &str,
         settings: &str,
         place: Option<Place>,
-    ) -> Result<Read> {
+    ) -> Result<(String, Asking)> {
         let (conn, sql) = self.beginning(how, settings).await?;
-        Ok(Read::new(conn, Arc::clone(&self.login), sql, place))
+        Ok((sql, Asking::new(conn, Arc::clone(&self.login), place)))
     }
 
     /// A connection, and what begins a transaction on it.

@@ -13,7 +13,7 @@ use crate::begin::{SNAPSHOT, as_tenant, as_worker};
 use crate::call::Call;
 use crate::connections::{self, Bulk, BulkConnection, BulkManager, Connections, Probe};
 use crate::login::Login;
-use crate::read::Read;
+use crate::read::{Asking, Read};
 use crate::replica::{Reads, Replica, ReplicaConfig};
 use crate::telemetry::PoolUse;
 use crate::tenant::Known;
@@ -113,10 +113,15 @@ impl Store {
     /// A transaction as [`Store::begin`] gives one, to ask a single question and no more: it costs one round trip
     /// instead of three. Nothing may be changed or locked in it: that would be refused as by a server that can only be
     /// read, and taken for a failover.
-    pub async fn read(&self, tenant: TenantId) -> Result<Read> {
+    pub fn read(&self, tenant: TenantId) -> Read<'_> {
+        Read::new(self, tenant)
+    }
+
+    /// What begins a read's transaction, and what it is asked on.
+    pub(crate) async fn asking(&self, tenant: TenantId) -> Result<(String, Asking)> {
         let settings = self.as_tenant(tenant, "auto")?;
         let place = self.main.place(Some(tenant)).await?;
-        self.main.read("BEGIN READ ONLY", &settings, place).await
+        self.main.asking("BEGIN READ ONLY", &settings, place).await
     }
 
     /// As [`Store::begin`], for statements over many rows by their keys: they are planned without

@@ -1,49 +1,35 @@
 //! Reads of a single question, whose transaction is hardly felt: it begins in the same round trip in which the question
 //! is asked, and ends when whoever asked has long had the answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use anklang_domain::TenantId;
 use diesel_async::pooled_connection::deadpool::Object;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures::future::try_join;
 use tokio::time::timeout;
 
-use crate::StoreError;
 use crate::connections::{ANSWER, WAIT_FOR_CONNECTION};
 use crate::login::Login;
 use crate::share::Place;
 use crate::tx::{Conn, undo};
+use crate::{Store, StoreError};
 
-/// A transaction that reads alone and asks one question; see [`crate::Store::read`].
-pub struct Read {
-    conn: Option<Object<AsyncPgConnection>>,
-    login: Arc<Login>,
-    begin: String,
-    /// How far it is: each comes after the one before.
-    is_asked: AtomicBool,
-    is_begun: AtomicBool,
-    is_answered: AtomicBool,
-    /// Of a call: given back with the connection.
-    place: Option<Place>,
+/// A transaction that reads alone and asks one question; see [`Store::read`].
+pub struct Read<'s> {
+    store: &'s Store,
+    tenant: TenantId,
+    asking: OnceLock<Asking>,
 }
 
-impl Read {
-    /// One on that connection, which `begin` begins.
-    pub(crate) fn new(
-        conn: Object<AsyncPgConnection>,
-        login: Arc<Login>,
-        begin: String,
-        place: Option<Place>,
-    ) -> Self {
+impl<'s> Read<'s> {
+    /// One of a tenant, which takes nothing yet.
+    pub(crate) fn new(store: &'s Store, tenant: TenantId) -> Self {
         Read {
-            conn: Some(conn),
-            login,
-            begin,
-            is_asked: AtomicBool::new(false),
-            is_begun: AtomicBool::new(false),
-            is_answered: AtomicBool::new(false),
-            place,
+            store,
+            tenant,
+            asking: OnceLock::new(),
         }
     }
 
@@ -58,34 +44,64 @@ impl Read {
         Q: Future<Output = std::result::Result<T, E>>,
         E: From<StoreError>,
     {
-        let conn: &Conn = self.conn.as_ref().expect("held until drop");
-        if self.is_asked.swap(true, Ordering::Relaxed) {
-            let fault = "a second question of a read".to_owned();
-            return Err(StoreError::Stored(fault).into());
+        let (sql, asking) = self.store.asking(self.tenant).await?;
+        if self.asking.set(asking).is_err() {
+            return Err(StoreError::Stored("a second question of a read".to_owned()).into());
         }
+        let asking = self.asking.get().expect("just set");
+        let conn: &Conn = asking.conn.as_ref().expect("held until drop");
+        asking.is_sent.store(true, Ordering::Relaxed);
         let begin = async {
             let mut conn = conn;
-            let begun = timeout(WAIT_FOR_CONNECTION, conn.batch_execute(&self.begin)).await;
+            let begun = timeout(WAIT_FOR_CONNECTION, conn.batch_execute(&sql)).await;
             begun
                 .map_err(|_| StoreError::Pool("no transaction begins".into()))?
                 .map_err(StoreError::from)?;
-            self.is_begun.store(true, Ordering::Relaxed);
+            asking.is_begun.store(true, Ordering::Relaxed);
             Ok(())
         };
-        let found = if self.login.keeps_server() {
+        let found = if asking.login.keeps_server() {
             try_join(begin, question(conn)).await?.1
         } else {
             begin.await?;
             question(conn).await?
         };
-        self.is_answered.store(true, Ordering::Relaxed);
+        asking.is_answered.store(true, Ordering::Relaxed);
         Ok(found)
     }
 }
 
-impl Drop for Read {
+/// The connection of a read, and how far it is: each comes after the one before.
+pub(crate) struct Asking {
+    conn: Option<Object<AsyncPgConnection>>,
+    login: Arc<Login>,
+    is_sent: AtomicBool,
+    is_begun: AtomicBool,
+    is_answered: AtomicBool,
+    /// Of a call: given back with the connection.
+    place: Option<Place>,
+}
+
+impl Asking {
+    pub(crate) fn new(
+        conn: Object<AsyncPgConnection>,
+        login: Arc<Login>,
+        place: Option<Place>,
+    ) -> Self {
+        Asking {
+            conn: Some(conn),
+            login,
+            is_sent: AtomicBool::new(false),
+            is_begun: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+            place,
+        }
+    }
+}
+
+impl Drop for Asking {
     fn drop(&mut self) {
-        if !*self.is_asked.get_mut() {
+        if !*self.is_sent.get_mut() {
             return;
         }
         let Some(conn) = self.conn.take() else { return };

@@ -68,7 +68,6 @@ impl AuditApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| audit::list(conn, tenant.id, resource, &listing.list))
             .await?;
         Ok(pb::ListAuditEntriesResponse {

@@ -63,7 +63,6 @@ impl BrandsApi {
         let [code] = form::ids("name", &request.name, ["brands"])?;
         let brand = store
             .read(tenant.id)
-            .await?
             .ask(|conn| brand::get(conn, tenant.id, &code))
             .await?;
         brand.map(to_proto).ok_or(ApiError::NotFound(request.name))
@@ -82,7 +81,6 @@ impl BrandsApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| brand::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListBrandsResponse {

@@ -190,7 +190,6 @@ impl CampaignsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| find(conn, tenant.id, id))
             .await?;
         Ok(campaign_to_wire(&found))
@@ -210,7 +209,6 @@ impl CampaignsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| campaign::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListCampaignsResponse {

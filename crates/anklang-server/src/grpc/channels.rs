@@ -292,7 +292,6 @@ impl ChannelsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| store::get(conn, tenant.id, id))
             .await?;
         if let Some(own) = own {

@@ -59,7 +59,6 @@ impl OffersApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| offer::number_range(conn, tenant.id))
             .await?;
         Ok(range_to_wire(range))

@@ -74,7 +74,6 @@ impl ContractsApi {
         let [number] = form::ids("name", &request.name, ["contracts"])?;
         let contract = store
             .read(tenant.id)
-            .await?
             .ask(|conn| contract::get(conn, tenant.id, &number))
             .await?;
         contract
@@ -96,7 +95,6 @@ impl ContractsApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| contract::list(conn, tenant.id, customer, &listing.list))
             .await?;
         Ok(pb::ListContractsResponse {

@@ -93,7 +93,6 @@ impl CustomersApi {
         let [number] = form::ids("name", &request.name, ["customers"])?;
         let customer = store
             .read(tenant.id)
-            .await?
             .ask(|conn| customer::get(conn, tenant.id, &number))
             .await?;
         customer
@@ -114,7 +113,6 @@ impl CustomersApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| customer::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListCustomersResponse {
@@ -171,7 +169,6 @@ impl CustomersApi {
         let [number] = form::complete(violations, parent)?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| customer::events(conn, tenant.id, &number, &listing.list))
             .await?;
         let page = page.ok_or(ApiError::NotFound(request.parent))?;
@@ -218,7 +215,6 @@ impl CustomersApi {
         let found = self
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| suppression::get(conn, tenant.id, &row.channel, &row.address))
             .await?;
         found.map(suppression_to_proto).ok_or_else(not_suppressed)

@@ -66,7 +66,6 @@ impl DeliveriesApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| delivery::get(conn, tenant.id, webhook, event))
             .await?;
         let found = found.ok_or(ApiError::NotFound(name))?;

@@ -44,7 +44,6 @@ impl InboundApi {
             .map_err(|e| ApiError::field("name", e.to_string()))?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| inbound::get(conn, tenant.id, InboundMessageId(id)))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(name))
@@ -63,7 +62,6 @@ impl InboundApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| inbound::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListInboundMessagesResponse {

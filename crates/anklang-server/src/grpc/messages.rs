@@ -98,7 +98,6 @@ impl MessagesApi {
             .map_err(|e| ApiError::field("name", e.to_string()))?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| load(conn, tenant, MessageId(id)))
             .await?;
         found.ok_or(ApiError::NotFound(name))
@@ -147,7 +146,6 @@ impl MessagesApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| budget::get(conn, tenant.id))
             .await?;
         Ok(budget_to_wire(budget))
@@ -196,7 +194,6 @@ impl MessagesApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| message::list(conn, tenant.id, &filter, &listing.list))
             .await?;
         Ok(pb::ListMessagesResponse {

@@ -94,7 +94,6 @@ impl OperationsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| operation::list(conn, tenant.id, &listing.list))
             .await?;
         let mut operations = Vec::with_capacity(page.rows.len());
@@ -123,7 +122,6 @@ impl OperationsApi {
             .app
             .store
             .read(tenant)
-            .await?
             .ask(|conn| operation::get(conn, tenant, id))
             .await?;
         let found = found.ok_or_else(|| ApiError::NotFound(format!("operations/{id}")))?;

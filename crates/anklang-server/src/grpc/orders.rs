@@ -89,7 +89,6 @@ impl OrdersApi {
         let [number] = form::ids("name", &request.name, ["orders"])?;
         let order = store
             .read(tenant.id)
-            .await?
             .ask(|conn| order::find(conn, tenant.id, &number))
             .await?;
         order.map(to_proto).ok_or(ApiError::NotFound(request.name))
@@ -109,7 +108,6 @@ impl OrdersApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| order::list(conn, tenant.id, customer, &listing.list))
             .await?;
         Ok(pb::ListOrdersResponse {

@@ -64,7 +64,6 @@ impl OrgUnitsApi {
         let [code] = form::ids("name", &request.name, ["orgUnits"])?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| org_unit::get(conn, tenant.id, &code))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
@@ -83,7 +82,6 @@ impl OrgUnitsApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| org_unit::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListOrgUnitsResponse {

@@ -125,7 +125,6 @@ impl PresetsApi {
         let [code] = form::ids("name", &request.into_inner().name, ["presets"])?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| selection::preset(conn, tenant.id, &code))
             .await?;
         Ok(to_wire(&found))
@@ -144,7 +143,6 @@ impl PresetsApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| selection::presets(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListPresetsResponse {

@@ -171,7 +171,6 @@ impl PrivacyApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| rows::list(conn, tenant.id, &listing.list))
             .await?;
         let requests: ApiResult<Vec<_>> = page.rows.into_iter().map(to_wire).collect();
@@ -188,7 +187,6 @@ impl PrivacyApi {
             .app
             .store
             .read(tenant)
-            .await?
             .ask(|conn| rows::get(conn, tenant, id))
             .await?;
         row.ok_or_else(|| ApiError::NotFound(name.to_owned()))

@@ -90,7 +90,6 @@ impl ProductsApi {
         let [number] = form::ids("name", &request.name, ["products"])?;
         let product = store
             .read(tenant.id)
-            .await?
             .ask(|conn| product::get(conn, tenant.id, &number))
             .await?;
         product
@@ -111,7 +110,6 @@ impl ProductsApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| product::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListProductsResponse {
@@ -161,7 +159,6 @@ impl ProductsApi {
         let [number, code] = form::ids("name", &request.name, ["products", "versions"])?;
         let version = store
             .read(tenant.id)
-            .await?
             .ask(|conn| product::get_version(conn, tenant.id, &number, &code))
             .await?;
         version

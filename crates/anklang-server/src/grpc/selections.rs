@@ -228,7 +228,6 @@ impl SelectionsApi {
         let id = selection_id(&request.into_inner().name, "name")?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| selection::get(conn, tenant.id, id))
             .await?;
         Ok(to_wire(&found))
@@ -418,7 +417,6 @@ impl SelectionsApi {
         let root = Entity::from(subject.ok_or_else(unexplained)?);
         let attributes = store
             .read(tenant.id)
-            .await?
             .ask(|conn| Attributes::load(conn, tenant.id))
             .await?;
         Ok(pb::ListSelectionFieldsResponse {

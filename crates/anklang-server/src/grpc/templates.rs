@@ -145,7 +145,6 @@ impl TemplatesApi {
         let name = Name::parse(&wanted).map_err(|reason| ApiError::field("name", reason))?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| find(conn, tenant, &name))
             .await?;
         found.ok_or(ApiError::NotFound(wanted))

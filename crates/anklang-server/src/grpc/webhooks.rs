@@ -116,7 +116,6 @@ impl WebhooksApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| load(conn, &tenant, id))
             .await?;
         Ok(self.to_wire(&found))
@@ -136,7 +135,6 @@ impl WebhooksApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| store::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListWebhooksResponse {

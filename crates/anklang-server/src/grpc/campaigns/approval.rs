@@ -75,8 +75,11 @@ impl CampaignsApi {
         request: Request<pb::GetApprovalPolicyRequest>,
     ) -> ApiResult<pb::ApprovalPolicy> {
         let tenant = caller(&self.app.store, &request).await?;
-        let (read, by) = (self.app.store.read(tenant.id).await?, who());
-        read.ask(|conn| policy_of(conn, tenant.id, &by)).await
+        let (store, by) = (&self.app.store, who());
+        store
+            .read(tenant.id)
+            .ask(|conn| policy_of(conn, tenant.id, &by))
+            .await
     }
 
     async fn update_policy(

@@ -25,7 +25,6 @@ impl CampaignsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| find_phase(conn, tenant.id, campaign, number))
             .await?;
         Ok(phase)

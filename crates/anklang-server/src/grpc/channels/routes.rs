@@ -80,7 +80,6 @@ impl ChannelsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| store::get(conn, tenant.id, &id))
             .await?;
         found.as_ref().map(to_wire).ok_or(ApiError::NotFound(name))
@@ -100,7 +99,6 @@ impl ChannelsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| store::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListChannelRoutesResponse {

@@ -128,7 +128,6 @@ impl MessagesApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| load_all(conn, &tenant, &ids))
             .await?;
         Ok(pb::LookupMessagesResponse {

@@ -29,7 +29,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| calendar::get(conn, tenant.id, &id))
             .await?;
         Ok(to_wire(&found.ok_or(ApiError::NotFound(request.name))?)?)
@@ -49,7 +48,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| calendar::list(conn, tenant.id, &listing.list))
             .await?;
         let calendars: Result<Vec<_>, _> = page.rows.iter().map(to_wire).collect();

@@ -23,7 +23,6 @@ impl PlanningApi {
         let id = id.map_err(|e| ApiError::field("name", e.to_string()))?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| contact::get(conn, tenant.id, id))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))
@@ -42,7 +41,6 @@ impl PlanningApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| contact::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListPlannedContactsResponse {

@@ -60,7 +60,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| entry::get(conn, tenant.id, &key))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))

@@ -42,7 +42,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| exception::get(conn, tenant.id, &plan, date))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))

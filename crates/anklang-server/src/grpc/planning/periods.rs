@@ -30,7 +30,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| period::get(conn, tenant.id, &customer, &id))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))

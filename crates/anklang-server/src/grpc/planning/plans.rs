@@ -46,7 +46,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| plan::get(conn, tenant.id, &code))
             .await?;
         let found = found.ok_or(ApiError::NotFound(request.name))?;
@@ -67,7 +66,6 @@ impl PlanningApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| plan::list(conn, tenant.id, &listing.list))
             .await?;
         let plans: Result<Vec<_>, _> = page.rows.iter().map(to_wire).collect();

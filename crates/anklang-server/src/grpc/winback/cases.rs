@@ -108,7 +108,6 @@ impl WinbackCasesApi {
         let today = tenant.day(Utc::now());
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| case::list(conn, tenant.id, tile, today, &listing.list))
             .await?;
         Ok(pb::ListWinbackCasesResponse {

@@ -77,7 +77,6 @@ impl WinbackApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| detection::get(conn, tenant.id, id))
             .await?;
         Ok(to_wire(&found))
@@ -97,7 +96,6 @@ impl WinbackApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| detection::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListWinbackDetectionsResponse {
@@ -177,7 +175,6 @@ pub async fn response(app: &App, operation: &Operation) -> ApiResult<pb::Winback
     let found = app
         .store
         .read(tenant)
-        .await?
         .ask(|conn| detection::get(conn, tenant, operation.id()))
         .await?;
     Ok(to_wire(&found))

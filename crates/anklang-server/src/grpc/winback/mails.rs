@@ -211,7 +211,6 @@ impl WinbackMailsApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| mailing::list(conn, tenant.id, &listing.list))
             .await?;
         Ok(pb::ListWinbackMailingsResponse {

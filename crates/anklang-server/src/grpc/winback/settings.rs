@@ -47,7 +47,6 @@ impl WinbackApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| settings::get(conn, tenant.id))
             .await?;
         Ok(tagged(to_wire(&found)))
@@ -116,7 +115,6 @@ impl WinbackApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| settings::list(conn, tenant.id, &listing.list))
             .await?;
         let versions = page.rows.iter().map(|row| pb::WinbackSettingsVersion {

@@ -100,7 +100,6 @@ impl WinbackTemplatesApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| template::sender(conn, tenant.id, &brand))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))

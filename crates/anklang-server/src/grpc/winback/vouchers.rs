@@ -39,7 +39,6 @@ impl WinbackTemplatesApi {
             .app
             .store
             .read(tenant.id)
-            .await?
             .ask(|conn| voucher::get(conn, tenant.id, &brand, &code))
             .await?;
         found.map(to_wire).ok_or(ApiError::NotFound(request.name))

@@ -24,7 +24,6 @@ impl WorkListApi {
         let [id] = form::ids("name", &name, ["contactOutcomes"])?;
         let found = store
             .read(tenant.id)
-            .await?
             .ask(|conn| outcome::get(conn, tenant.id, &id))
             .await?;
         to_wire(found.ok_or(ApiError::NotFound(name))?)
@@ -43,7 +42,6 @@ impl WorkListApi {
         violations.finish(())?;
         let page = store
             .read(tenant.id)
-            .await?
             .ask(|conn| outcome::list(conn, tenant.id, &listing.list))
             .await?;
         let outcomes: ApiResult<Vec<_>> = page.rows.into_iter().map(to_wire).collect();
