@@ -62,7 +62,7 @@ pub struct Settings {
     pub revision: Option<i64>,
     /// What becomes of ambiguous messages.
     pub policy: AmbiguousPolicy,
-    /// Messages in one call.
+    /// Messages that are claimed together, and the most in one call.
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,

@@ -44,13 +44,14 @@ impl<'s> Read<'s> {
         Q: Future<Output = std::result::Result<T, E>>,
         E: From<StoreError>,
     {
-        let (sql, asking) = self.store.asking(self.tenant).await?;
-        if self.asking.set(asking).is_err() {
-            return Err(StoreError::Stored("a second question of a read".to_owned()).into());
+        let second = || StoreError::Stored("a second question of a read".to_owned());
+        if self.asking.get().is_some() {
+            return Err(second().into());
         }
+        let (sql, asking) = self.store.asking(self.tenant).await?;
+        self.asking.set(asking).map_err(|_| second())?;
         let asking = self.asking.get().expect("just set");
         let conn: &Conn = asking.conn.as_ref().expect("held until drop");
-        asking.is_sent.store(true, Ordering::Relaxed);
         let begin = async {
             let mut conn = conn;
             let begun = timeout(WAIT_FOR_CONNECTION, conn.batch_execute(&sql)).await;
@@ -75,7 +76,6 @@ impl<'s> Read<'s> {
 pub(crate) struct Asking {
     conn: Option<Object<AsyncPgConnection>>,
     login: Arc<Login>,
-    is_sent: AtomicBool,
     is_begun: AtomicBool,
     is_answered: AtomicBool,
     /// Of a call: given back with the connection.
@@ -91,7 +91,6 @@ impl Asking {
         Asking {
             conn: Some(conn),
             login,
-            is_sent: AtomicBool::new(false),
             is_begun: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
             place,
@@ -101,9 +100,6 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if !*self.is_sent.get_mut() {
-            return;
-        }
         let Some(conn) = self.conn.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             drop(Object::take(conn));

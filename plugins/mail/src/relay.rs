@@ -1,8 +1,8 @@
 //! A mail server that takes mails for others: SMTP submission over a small pool of connections,
 //! and the mailbox in which answers arrive.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anklang_plugin_sdk::{
@@ -112,8 +112,8 @@ impl Relay {
     }
 
     /// Spreads the mails over as many connections as are free, and fills in their outcomes.
-    /// Returns the outcome of those that were not begun: no connection could be had, or the
-    /// deadline was over.
+    /// Returns the outcome of those that were not begun: no connection could be had, the server
+    /// wants nothing for now, or the deadline was over.
     async fn deliver(
         &self,
         mails: &[(usize, Mail)],
@@ -136,10 +136,11 @@ impl Relay {
             Err(_) => return late,
         };
         let further = self.pool.further_workers(mails.len() - 1);
-        let next = AtomicUsize::new(0);
+        let (next, rest) = (AtomicUsize::new(0), OnceLock::new());
         let workers = std::iter::once(first).chain(further);
-        let done = join_all(workers.map(|worker| work(worker, mails, &next, deadline))).await;
-        let mut left = late;
+        let done = workers.map(|worker| work(worker, mails, &next, &rest, deadline));
+        let done = join_all(done).await;
+        let mut left = rest.into_inner().unwrap_or(late);
         for (settled, failed) in done {
             for (index, outcome) in settled {
                 outcomes[index] = Some(outcome);
@@ -162,15 +163,17 @@ impl Relay {
 }
 
 /// Delivers mails, each worker the next one that nobody has, until there are none, the deadline
-/// is over or the connection is lost for good.
+/// is over, the connection is lost for good, or the server has asked one of them for a `rest`.
 async fn work(
     mut worker: Worker<'_>,
     mails: &[(usize, Mail)],
     next: &AtomicUsize,
+    rest: &OnceLock<Outcome>,
     deadline: Instant,
 ) -> (Vec<(usize, Outcome)>, Option<Outcome>) {
     let mut settled = Vec::new();
-    while next.load(Ordering::Relaxed) < mails.len() && Instant::now() < deadline {
+    let goes_on = || rest.get().is_none() && Instant::now() < deadline;
+    while next.load(Ordering::Relaxed) < mails.len() && goes_on() {
         // A mail is only taken with a connection at hand: without one, others may have it.
         if let Err(failed) = worker.connect().await {
             return (settled, Some(failed));
@@ -178,7 +181,11 @@ async fn work(
         let Some((index, mail)) = mails.get(next.fetch_add(1, Ordering::Relaxed)) else {
             break;
         };
-        settled.push((*index, worker.deliver(mail).await));
+        let outcome = worker.deliver(mail).await;
+        if outcome.rests_account() {
+            rest.get_or_init(|| outcome.clone());
+        }
+        settled.push((*index, outcome));
     }
     worker.finish().await;
     (settled, None)

@@ -60,6 +60,11 @@ impl v1::Outcome {
         .into()
     }
 
+    /// Whether the whole account is to rest: no other message of the call need be tried.
+    pub fn rests_account(&self) -> bool {
+        matches!(&self.kind, Some(Kind::Throttled(throttled)) if throttled.scope == "account")
+    }
+
     /// Nobody can say whether the message was taken.
     pub fn ambiguous(detail: impl Into<String>) -> Self {
         Kind::Ambiguous(v1::Ambiguous {

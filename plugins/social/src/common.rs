@@ -192,11 +192,9 @@ pub(crate) fn beforehand(outcome: Outcome) -> Outcome {
 
 /// Whether an outcome says something of the account, so that others need not be tried.
 pub(crate) fn concerns_account(outcome: &Outcome) -> bool {
-    match &outcome.kind {
-        Some(Kind::Throttled(throttled)) => throttled.scope == "account",
-        Some(Kind::Transient(transient)) => matches!(&*transient.code, "CONFIG" | "CONNECT"),
-        _ => false,
-    }
+    let failed = |code: &str| matches!(code, "CONFIG" | "CONNECT");
+    outcome.rests_account()
+        || matches!(&outcome.kind, Some(Kind::Transient(transient)) if failed(&transient.code))
 }
 
 /// Removes from what a network said our secrets and the text of the message, which some repeat,

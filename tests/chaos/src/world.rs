@@ -218,6 +218,12 @@ pub fn slow(random: &mut ChaCha8Rng) -> Faults {
     Faults::none().with(Matching::All, slow)
 }
 
+/// One that takes many mails in no time.
+pub fn brisk(random: &mut ChaCha8Rng) -> Faults {
+    let brisk = Fault::Slow(Duration::from_millis(random.random_range(0..5)));
+    Faults::none().with(Matching::All, brisk)
+}
+
 /// A receiver as it is when all is well.
 pub fn taken(random: &mut ChaCha8Rng) -> impl FnMut(&Call) -> Reply + Send + use<> {
     let reply = Reply {

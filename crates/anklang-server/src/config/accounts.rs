@@ -24,7 +24,7 @@ pub struct AccountConfig {
     pub hosting: Hosting,
     /// What becomes of ambiguous messages; the plugin's default when `None`.
     pub ambiguous: Option<AmbiguousPolicy>,
-    /// Messages in one call.
+    /// Messages that are claimed together, and the most in one call.
     pub batch: i64,
     /// Calls at the same time.
     pub calls: usize,

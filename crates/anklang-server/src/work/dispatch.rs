@@ -322,9 +322,7 @@ async fn submit(account: &Account, ready: Vec<Ready>) -> Vec<Over> {
         }
         Err(refused) => not_submitted(&refused, claimed.len()),
     };
-    let is_settled =
-        |(outcome, _): &_| matches!(outcome, Outcome::Accepted { .. } | Outcome::Permanent);
-    let time = outcomes.iter().all(is_settled).then(|| begun.elapsed());
+    let time = group::is_well(&outcomes).then(|| begun.elapsed());
     account.group.learn(claimed.len(), time);
     let over = claimed.into_iter().zip(outcomes);
     over.map(|(claimed, (outcome, detail))| Over {
@@ -343,8 +341,8 @@ fn opens_again(account: &Account, claimed: &Claimed, now: DateTime<Utc>) -> Opti
 
 /// Records what is over and marks the next messages; gives those that are still ours.
 ///
-/// Patiently: what is sent and not recorded would be in doubt, and perhaps be sent again. When the
-/// lease is lost meanwhile, only what was taken counts.
+/// Patiently: what is sent and not recorded would be in doubt, and perhaps be sent again; so would what is marked, when
+/// the answer to that is lost, and never handed over. When the lease is lost meanwhile, only what was taken counts.
 async fn step(
     app: &App,
     account: &Account,
@@ -357,9 +355,8 @@ async fn step(
     let (mut wait, mut tries) = (FIRST_RECORD_WAIT, 1);
     let stepped = loop {
         match message::step(&app.store, batch, &ended, &next, lease(app)).await {
-            // What is only marked is left to the lease: nothing was handed over.
-            Err(error) if tries < RECORD_TRIES && !ended.is_empty() => {
-                tracing::warn!(%error, tries, "recording outcomes; trying again");
+            Err(error) if tries < RECORD_TRIES => {
+                tracing::warn!(%error, tries, "recording and marking messages; trying again");
             }
             result => break result?,
         }

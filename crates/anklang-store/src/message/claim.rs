@@ -149,10 +149,12 @@ pub async fn due_tenants(store: &Store, account: &str) -> Result<Vec<TenantId>> 
 
 /// Whether a sender that has opened a revision of an account may hand its messages over: the newest
 /// one of a tenant's account that is not paused, or, without a revision, one of the configuration
-/// file.
+/// file; and its channel has not asked to be left alone meanwhile.
 pub(super) fn may_send(account: &str, revision: &str) -> String {
     format!(
-        "CASE WHEN {revision}::bigint IS NULL
+        "NOT EXISTS (SELECT FROM account_pace r
+                     WHERE r.tenant_id = $1 AND r.account = {account} AND r.held_until > now())
+         AND CASE WHEN {revision}::bigint IS NULL
               THEN NOT EXISTS (SELECT FROM channel_account a
                                WHERE a.tenant_id = $1 AND a.id = {account})
               ELSE EXISTS (SELECT FROM channel_account a

@@ -39,7 +39,7 @@ pub struct Stepped {
 }
 
 /// Records outcomes, and marks the next messages as about to be handed to the channel, in one
-/// transaction: so each group of a batch costs one. Doing it twice changes nothing.
+/// transaction: so each group of a batch behind its first costs one. Doing it twice changes nothing.
 ///
 /// Of outcomes only those still under the same lease and attempt move; but that a channel has taken a
 /// message counts whenever it is told, unless the message is on its way again. Messages are marked that are
@@ -91,7 +91,7 @@ async fn mark(
              RETURNING m.id, m.attempt, m.state),
          noted AS (
              UPDATE message_attempt a SET ended_at = now(), outcome = 'not_submitted',
-                 detail = 'barred or paused before hand-over'
+                 detail = 'barred, paused or resting before hand-over'
              FROM moved
              WHERE a.tenant_id = $1 AND a.message_id = moved.id AND a.attempt = moved.attempt
                AND moved.state = 'queued')

@@ -19,6 +19,7 @@ mod callback;
 pub(crate) mod config;
 
 use std::error::Error as _;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
@@ -92,6 +93,8 @@ impl Gateway {
 
     pub(crate) async fn send(&self, batch: Vec<Message>) -> Vec<Outcome> {
         let deadline = Instant::now() + self.settings.begin_within;
+        // The rest that the gateway asked for: further messages get the same without a try.
+        let rest = &OnceLock::new();
         let all = batch.iter().map(|message| async move {
             let Settings {
                 sender,
@@ -104,10 +107,17 @@ impl Gateway {
                 Ok(letter) => letter,
                 Err(refused) => return refused,
             };
-            match timeout_at(deadline, self.places.acquire()).await {
-                Ok(_place) => self.hand_over(&letter).await,
-                Err(_) => Outcome::throttled(RETRY_LATE, "the gateway is slow"),
+            let Ok(_place) = timeout_at(deadline, self.places.acquire()).await else {
+                return Outcome::throttled(RETRY_LATE, "the gateway is slow");
+            };
+            if let Some(rest) = rest.get() {
+                return Outcome::clone(rest);
             }
+            let outcome = self.hand_over(&letter).await;
+            if outcome.rests_account() {
+                rest.get_or_init(|| outcome.clone());
+            }
+            outcome
         });
         join_all(all).await
     }

@@ -184,6 +184,105 @@ async fn mails_that_may_be_resent_all_arrive_though_the_server_is_killed() {
 }
 
 #[tokio::test]
+async fn of_a_fast_mail_server_a_large_group_is_in_doubt_and_nothing_else() {
+    const MEMBERS: usize = 1_000;
+    let options = Options {
+        ambiguous: "hold",
+        lease_seconds: 1,
+        account: "calls = 1".into(),
+        ..Default::default()
+    };
+    let mut server = TestServer::start_with(options).await.unwrap();
+    let first = tenant(&server, MEMBERS).await;
+    let operation = begin(&first, SLIP).await;
+    let group = "SELECT count(*) FROM message WHERE state = 'sending' AND submitted_at IS NOT NULL";
+    let size = async || {
+        let counted = server.database.one(group).await.unwrap();
+        counted.parse::<usize>().unwrap()
+    };
+    let large = async { while size().await <= 8 {} };
+    let seen = tokio::time::timeout(Duration::from_secs(120), large).await;
+    seen.expect("no group was larger than eight");
+    // The group that is being handed over stays where it is: its next mails get no answer.
+    let silent = Fault::HangAfterDot(Duration::from_secs(600));
+    let silent = Faults::none().with(Matching::All, silent);
+    server.sink.set_faults(silent);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let in_hand = size().await;
+    assert!((1..=64).contains(&in_hand), "{in_hand} were handed over");
+    server.kill();
+    server.sink.set_faults(Faults::none());
+    server.restart().await.unwrap();
+
+    let client = client(&server).await;
+    let campaign = launched(&over(&client, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
+    until_over(&client, &campaign).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    assert_eq!(ambiguous(&client, &campaign).await.len(), in_hand);
+    assert_eq!(books.in_state(MessageState::Sent).len(), MEMBERS - in_hand);
+    assert!(books.arrived.values().all(|mails| mails.len() == 1));
+}
+
+/// What was claimed is not yet marked as handed over when the database ends the connection which marks it.
+#[tokio::test]
+async fn a_mark_that_is_cut_off_is_made_again() {
+    const MEMBERS: usize = 5;
+    let mut server = TestServer::start_with(Options {
+        ambiguous: "hold",
+        no_dispatch: true,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let first = tenant(&server, MEMBERS).await;
+    let operation = begin(&first, SLIP).await;
+    let campaign = launched(&over(&first, &operation.name).await)
+        .campaign
+        .unwrap()
+        .name;
+    // Contents wait for the brand, and the mark for the messages.
+    let (mut contents, mut marks) = (
+        server.database.connect().await.unwrap(),
+        server.database.connect().await.unwrap(),
+    );
+    let before_content = contents.transaction().await.unwrap();
+    let lock = "LOCK TABLE brand IN ACCESS EXCLUSIVE MODE";
+    before_content.batch_execute(lock).await.unwrap();
+    let config = server.config_file();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("enabled = false", "enabled = true")).unwrap();
+    server.restart().await.unwrap();
+    let claimed = "SELECT count(*) FROM message WHERE state = 'sending'";
+    until("a claim", async || {
+        server.database.one(claimed).await.unwrap() == "5"
+    })
+    .await;
+    let before_mark = marks.transaction().await.unwrap();
+    let lock = "LOCK TABLE message IN ACCESS EXCLUSIVE MODE";
+    before_mark.batch_execute(lock).await.unwrap();
+    before_content.commit().await.unwrap();
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event_type = 'Lock'
+                 AND query LIKE '%before hand-over%'";
+    until("a mark", async || {
+        server.database.one(cut).await.unwrap() != "0"
+    })
+    .await;
+    before_mark.commit().await.unwrap();
+
+    let client = client(&server).await;
+    until_figures(&client, &campaign, |m| m.sent == 5).await;
+    let books = balanced(&server, &client, &campaign, MEMBERS).await;
+    for message in books.ledger.values() {
+        assert_eq!(message.attempt_count, 1, "{message:?}");
+        assert_eq!(attempts(message, AttemptOutcome::Accepted), 1);
+    }
+}
+
+#[tokio::test]
 async fn two_servers_share_the_work() {
     const MEMBERS: usize = 1_000;
     let server = server("resend").await;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use anklang_domain::message::Outcome;
+
 /// So many always are: each group costs a transaction.
 const LEAST: usize = 8;
 /// More than the least only as many as the channel takes in this time.
@@ -30,7 +32,7 @@ impl Group {
         messages < LEAST || (messages < self.0.load(Relaxed) && bytes < LARGEST)
     }
 
-    /// Learns how long the channel took for so many; `None` when it did not take all, or nobody knows.
+    /// Learns how long the channel took for so many; `None` when it did not do well.
     pub fn learn(&self, messages: usize, time: Option<Duration>) {
         let size = self.0.load(Relaxed);
         let next = time.map_or(LEAST, |time| after(size, messages, time));
@@ -49,8 +51,23 @@ fn after(size: usize, messages: usize, time: Duration) -> usize {
     usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
 }
 
+/// Whether the channel does well: it knew what became of each message, asked for no rest, and took or refused one.
+/// What a recipient's side refuses for now says nothing of it.
+pub fn is_well(outcomes: &[(Outcome, String)]) -> bool {
+    let troubled = |(outcome, _): &_| {
+        matches!(
+            outcome,
+            Outcome::Ambiguous | Outcome::Throttled { .. } | Outcome::NotSubmitted
+        )
+    };
+    let failed = |(outcome, _): &_| matches!(outcome, Outcome::Transient);
+    !outcomes.iter().any(troubled) && !outcomes.iter().all(failed)
+}
+
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
@@ -89,6 +106,30 @@ mod tests {
         let group = grown();
         group.learn(64, None);
         assert_eq!(size(&group), 8);
+    }
+
+    #[test]
+    fn what_single_recipients_are_refused_for_now_is_no_trouble() {
+        let all = |outcomes: &[Outcome]| {
+            let outcomes: Vec<_> = outcomes
+                .iter()
+                .map(|o| (o.clone(), String::new()))
+                .collect();
+            is_well(&outcomes)
+        };
+        let accepted = Outcome::Accepted {
+            provider_message_id: String::new(),
+        };
+        let throttled = Outcome::Throttled {
+            retry_after: TimeDelta::seconds(1),
+            whole_account: false,
+        };
+        assert!(all(&[accepted.clone(), Outcome::Permanent]));
+        assert!(all(&[accepted.clone(), Outcome::Transient]));
+        assert!(!all(&[Outcome::Transient, Outcome::Transient]));
+        for trouble in [Outcome::Ambiguous, throttled, Outcome::NotSubmitted] {
+            assert!(!all(&[accepted.clone(), trouble]));
+        }
     }
 
     #[test]
