@@ -33,8 +33,10 @@ permissions! {
     MasterWrite = "master.write",
     /// To see and try selections and presets.
     SelectionsRead = "selections.read",
-    /// To change them.
+    /// To change selections.
     SelectionsWrite = "selections.write",
+    /// To change presets, which everybody begins with.
+    PresetsWrite = "presets.write",
     /// To see and try templates of letters and mails, those of winback, and vouchers.
     TemplatesRead = "templates.read",
     /// To change them, and to make vouchers.
@@ -260,11 +262,12 @@ mod tests {
     const MANAGERS: [Role; 2] = [Role::Central, Role::Service];
 
     /// Who may do what, in full.
-    const TABLE: [(&str, &[Role]); 31] = [
+    const TABLE: [(&str, &[Role]); 32] = [
         ("master.read", &ANYONE),
         ("master.write", &MANAGERS),
         ("selections.read", &ANYONE),
         ("selections.write", &WORKERS),
+        ("presets.write", &MANAGERS),
         ("templates.read", &ANYONE),
         ("templates.write", &MANAGERS),
         ("campaigns.read", &NO_AGENCY),

@@ -248,7 +248,8 @@ pub async fn wind_up(
 
 /// Starts planned phases of all tenants: their day has come for the tenant, nobody holds them, and
 /// the phases that they come after, and all that are parallel with those, are over. From then on
-/// their operations are due; they launch as of this day. Returns how many.
+/// their operations are due; they launch as of this day. One that starts later than planned keeps its length: its last
+/// day moves by as many days, and the last day of its offers stays. Returns how many.
 pub async fn start_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
     let started = diesel::sql_query(
@@ -270,7 +271,8 @@ pub async fn start_due(store: &Store) -> Result<usize> {
                      AND (before.state NOT IN ('completed', 'cancelled') OR before.winding_up))
              FOR UPDATE OF p SKIP LOCKED),
          started AS (
-             UPDATE phase p SET state = 'launching', started_at = now()
+             UPDATE phase p SET state = 'launching', started_at = now(),
+                 end_date = p.end_date + greatest(due.today - p.start_date, 0)
              FROM due WHERE p.tenant_id = due.tenant_id AND p.id = due.id
              RETURNING p.tenant_id, p.operation_id, due.today, p.offer_valid_until)
          UPDATE operation o SET run_at = now(), step = '',

@@ -1,5 +1,7 @@
 //! Phases of a campaign: in sequence and in parallel, planned, paused, cancelled, rescheduled.
 
+use std::time::Duration;
+
 use anklang_proto::anklang::campaigns::v1 as pb;
 use anklang_proto::anklang::offers::v1 as offers;
 use anklang_proto::google::longrunning as lro;
@@ -270,6 +272,29 @@ async fn a_phase_that_starts_too_late_fails_and_keeps_others_waiting() {
     let begun = phase(&client, &listed[1].name).await;
     assert_eq!(cancelled.state(), PhaseState::Cancelled);
     assert!(begun.start_time.is_some());
+}
+
+#[tokio::test]
+async fn a_phase_that_starts_late_keeps_its_length() {
+    let server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let (campaign, operation) = planned(&client, &utility, 3).await;
+    let next = ask(&client, further(&utility, &campaign, after_previous())).await;
+    let next = metadata(&next.unwrap()).resource;
+    // It was to last ten days, and to be over five days ago.
+    let sql = format!(
+        "UPDATE phase SET start_date = '{0}'::date - 15, end_date = '{0}'::date - 5 WHERE number = 1",
+        utility.today
+    );
+    run_sql(&server, &sql).await;
+    let members = launched(&client.finished(&operation).await.unwrap()).members;
+    until_sent(&client, &campaign, usize::try_from(members).unwrap()).await;
+    // Both are looked at again and again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let listed = phases(&client, &campaign).await;
+    assert_eq!(listed[0].state(), PhaseState::Active);
+    assert_eq!(listed[0].planned_end_date, utility.day(10));
+    assert_eq!(phase(&client, &next).await.state(), PhaseState::Planned);
 }
 
 #[tokio::test]
