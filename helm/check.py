@@ -38,6 +38,7 @@ OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA"
 LEAST = {
     "database": {"secretName": "anklang-database"},
     "documents": {"size": "10Gi"},
+    "tls": {"plainText": True},
     "config": {"auth": {"anybody": True}},
 }
 
@@ -171,7 +172,7 @@ AXES = {
     ],
     "tls": [
         {},
-        {"tls": {"secretName": "tls"}},
+        {"tls": {"secretName": "tls", "plainText": False}},
         {
             "tls": {"secretName": "tls", "serverName": "a.example.com", "caKey": "", "clientSecretName": "probe"},
             "config": {
@@ -298,6 +299,8 @@ WRONG = [
     ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
     ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),
     ({"config": {"database": {"tls_key": "/tls.key"}}}, "tls_key"),
+    ({"tls": {"plainText": False}}, "tls.secretName, or set tls.plainText to true"),
+    ({"tls": {"plainText": "yes"}}, "plainText"),
     ({"tls": {"secretName": "tls", "caKey": "../ca.crt"}}, "caKey"),
     ({"tls": {"secretName": "tls", "serverName": "a b"}}, "serverName"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
@@ -786,6 +789,15 @@ def described(chart):
     holds("anklang-plugin-testing" not in dockerfile, "the plugin for tests is in the image")
 
 
+def example(chart):
+    """The smallest values of production in README.md are enough, without what is not for production."""
+    readme = (CHART / "README.md").read_text()
+    told = re.search(r"^A smallest `values.yaml` of production:\n\n```yaml\n(.*?)^```", readme, re.M | re.S)
+    values = yaml.safe_load(told[1])
+    chart.render(values)
+    holds(values["tls"]["secretName"] and values["config"]["auth"]["mode"] == "token", "README.md: production")
+
+
 def notes(chart):
     """What `helm install` says; `helm template` leaves it out, so it goes into a ConfigMap here."""
     with tempfile.TemporaryDirectory() as folder:
@@ -801,7 +813,7 @@ data:
 """
         (copied / "templates/notes.yaml").write_text(holder)
         for values, words in [
-            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
+            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "tls.plainText"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
             (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
@@ -825,6 +837,7 @@ def main():
     crds = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     chart = Chart(helm, crds)
     described(chart)
+    example(chart)
     notes(chart)
     linted = chart.run(["lint"], LEAST, "--strict")
     holds(linted.returncode == 0, linted.stdout + linted.stderr)

@@ -117,6 +117,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (dig "server" "tls" "" .Values.config) (not .Values.tls.secretName) -}}
 {{- fail "tls.secretName: is missing, but config.server.tls is not" -}}
 {{- end -}}
+{{- if not (or .Values.tls.secretName .Values.tls.plainText) -}}
+{{- fail "tls: name a Secret in tls.secretName, or set tls.plainText to true: what lies before the servers has to encrypt then" -}}
+{{- end -}}
 {{- if and (dig "auth" "certificates" "" .Values.config) (not (dig "server" "tls" "client_ca" "" .Values.config)) -}}
 {{- fail "config.server.tls.client_ca: is missing, but config.auth.certificates is not" -}}
 {{- end -}}
