@@ -74,6 +74,15 @@ ISSUER = {
 IMPORTER = {"spiffe_id": "spiffe://example.org/ns/crm/sa/importer", "tenants": ["acme"], "roles": ["service"]}
 DESK = {"subject": "CN=desk,O=Acme", "tenants": ["*"], "roles": ["clerk"], "worker": "anna"}
 
+EDGE = {"name": "edge", "namespace": "infra"}
+
+
+def gateways(*routes):
+    """Values for both routes, each with its parents and hostnames."""
+    routes = [{"enabled": True, "parentRefs": parents, "hostnames": hosts} for parents, hosts in routes]
+    return {"gateway": dict(zip(["grpc", "public"], routes))}
+
+
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
     "mode": [{"mode": "roles"}, {"mode": "combined"}],
@@ -144,10 +153,8 @@ AXES = {
     "reach": [
         {},
         {
-            "gateway": {
-                "grpc": {"enabled": True, "parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"]},
-                "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
-            },
+            # Not the same hostnames: a wildcard is one label at least.
+            **gateways(([EDGE], ["*.a.example.com", "b.example.com"]), ([EDGE], ["a.example.com", "*.b.example.com"])),
             "service": {"port": 80, "annotations": {"a": "b"}},
             "config": {
                 "auth": {
@@ -163,6 +170,11 @@ AXES = {
                 {"name": "tokens", "secretName": "tokens"},
             ],
         },
+        # All hostnames, but not the same listeners.
+        gateways(
+            ([{**EDGE, "port": 443}, {"name": "edge", "sectionName": "grpc"}], []),
+            ([{**EDGE, "port": 80}, {"name": "edge", "sectionName": "web"}, {**EDGE, "namespace": "other"}], []),
+        ),
         {
             "ingress": {
                 "grpc": {"enabled": True, "host": "a.example.com", "className": "nginx", "tlsSecretName": "tls"},
@@ -357,6 +369,24 @@ WRONG = [
     ({"worker": {"autoscaling": {"enabled": True, "cpu": 0}}}, "worker.autoscaling"),
     ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas"),
     ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
+    *(
+        (gateways(*routes), "gateway.grpc and gateway.public")
+        for routes in [
+            (([EDGE], []), ([EDGE], [])),
+            (([EDGE], ["a.example.com"]), ([EDGE], [])),
+            (([EDGE], []), ([EDGE], ["a.example.com"])),
+            (([EDGE], ["b.example.com", "a.example.com"]), ([EDGE], ["c.example.com", "a.example.com"])),
+            (([EDGE], ["*.example.com"]), ([EDGE], ["b.a.example.com"])),
+            (([EDGE], ["a.example.com"]), ([EDGE], ["*.example.com"])),
+            (([EDGE], ["*.a.example.com"]), ([EDGE], ["*.example.com"])),
+            (([EDGE], ["*.example.com"]), ([EDGE], ["*.a.example.com"])),
+            # Without a name of the listener all of them are meant, without a namespace the release's.
+            (([{**EDGE, "sectionName": "https"}], []), ([EDGE], [])),
+            (([{**EDGE, "sectionName": "https", "port": 443}], []), ([{**EDGE, "port": 443}], [])),
+            (([{"name": "edge"}], []), ([{"name": "edge", "namespace": "default", "kind": "Gateway"}], [])),
+            (([{"name": "inner"}, EDGE], []), ([{"name": "outer"}, EDGE], [])),
+        ]
+    ),
     ({"ingress": {"public": {"enabled": True}}}, "ingress.public.host"),
     ({"telemetry": {"endpoint": "collector:4318"}}, "endpoint"),
     ({"config": {"telemetry": {"prometheus_listen": "0.0.0.0:1"}}}, "prometheus_listen"),
