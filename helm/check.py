@@ -249,7 +249,7 @@ AXES = {
             "prometheusRule": {
                 "enabled": True,
                 "matchers": 'cluster="one", job="anklang"',
-                "thresholds": {"oldestDueSeconds": 60, "failedCallsPercent": 0.5, "refusedCalls": 0},
+                "thresholds": {"oldestDueSeconds": 60, "oldestDueOfTenantsSeconds": 86400, "failedCallsPercent": 0.5, "refusedCalls": 0},
                 "alertLabels": {"severity": "page"},
             },
         },
@@ -667,6 +667,10 @@ class Chart:
                 same(rule["expr"].count("{" + job), rule["expr"].count("{"), f"{rule['alert']}: series of others")
                 holds(rule["labels"]["severity"] and rule["annotations"]["summary"], rule["alert"])
             same(len({r["alert"] for r in group["rules"]}), len(group["rules"]), "names of alerts")
+            # What one account of a tenant sends must not hide that another's messages wait.
+            (alone,) = [r["expr"] for r in group["rules"] if 'account="tenants"' in r["expr"]]
+            limit = values["prometheusRule"]["thresholds"]["oldestDueOfTenantsSeconds"]
+            holds(alone.endswith(f"> {limit}") and "unless" not in alone, "the age of tenants' messages alone")
             of_replica = [r["expr"] for r in group["rules"] if r["alert"] == "AnklangReplicaNotUsed"]
             same(len(of_replica), int(values["database"].get("replicaSecretKey", "") != ""), "alert of a replica")
             for expression in of_replica:
