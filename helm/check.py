@@ -648,12 +648,14 @@ class Chart:
             same(ports.get("metrics"), port if on else None, "the port of metrics")
         services = [s for s in kinds["Service"] if s["spec"]["ports"][0]["name"] == "metrics"]
         same(len(services), int(on), "Services of metrics")
-        open_ = [
-            rule["ports"][0]["port"]
+        let_in = [
+            rule["from"]
             for policy in kinds.get("NetworkPolicy", [])
             for rule in policy["spec"].get("ingress", [])
+            if rule["ports"][0]["port"] == port
         ]
-        same(port in open_, on and values["networkPolicy"]["enabled"], "who scrapes is let in")
+        wanted = [values["metrics"]["from"] or [{"namespaceSelector": {}}]]
+        same(let_in, wanted if on and values["networkPolicy"]["enabled"] else [], "who may scrape")
         for monitor in kinds.get("ServiceMonitor", []):
             wanted = monitor["spec"]["selector"]["matchLabels"].items()
             found = [s for s in kinds["Service"] if wanted <= s["metadata"]["labels"].items()]
@@ -849,6 +851,7 @@ data:
         for values, words in [
             (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "tls.plainText"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
+            (merged(LEAST, {"metrics": {"enabled": True}}), ["Pods of all namespaces", "metrics.from"]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
             (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
             (merged(LEAST, {"migrations": {"secretName": "owner"}}), ["granted the roles anklang_app"]),
