@@ -38,6 +38,7 @@ OTHER_VARIABLES |= {f"ANKLANG_{name}" for name in ["SERVER", "SERVER_NAME", "CA"
 LEAST = {
     "database": {"secretName": "anklang-database"},
     "documents": {"size": "10Gi"},
+    "tls": {"plainText": True},
     "config": {"auth": {"anybody": True}},
 }
 
@@ -72,6 +73,15 @@ ISSUER = {
 
 IMPORTER = {"spiffe_id": "spiffe://example.org/ns/crm/sa/importer", "tenants": ["acme"], "roles": ["service"]}
 DESK = {"subject": "CN=desk,O=Acme", "tenants": ["*"], "roles": ["clerk"], "worker": "anna"}
+
+EDGE = {"name": "edge", "namespace": "infra"}
+
+
+def gateways(*routes):
+    """Values for both routes, each with its parents and hostnames."""
+    routes = [{"enabled": True, "parentRefs": parents, "hostnames": hosts} for parents, hosts in routes]
+    return {"gateway": dict(zip(["grpc", "public"], routes))}
+
 
 # What each part of the values may be; combinations are made so that each two occur together.
 AXES = {
@@ -143,10 +153,8 @@ AXES = {
     "reach": [
         {},
         {
-            "gateway": {
-                "grpc": {"enabled": True, "parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"]},
-                "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
-            },
+            # Not the same hostnames: a wildcard is one label at least.
+            **gateways(([EDGE], ["*.a.example.com", "b.example.com"]), ([EDGE], ["a.example.com", "*.b.example.com"])),
             "service": {"port": 80, "annotations": {"a": "b"}},
             "config": {
                 "auth": {
@@ -162,6 +170,11 @@ AXES = {
                 {"name": "tokens", "secretName": "tokens"},
             ],
         },
+        # All hostnames, but not the same listeners.
+        gateways(
+            ([{**EDGE, "port": 443}, {"name": "edge", "sectionName": "grpc"}], []),
+            ([{**EDGE, "port": 80}, {"name": "edge", "sectionName": "web"}, {**EDGE, "namespace": "other"}], []),
+        ),
         {
             "ingress": {
                 "grpc": {"enabled": True, "host": "a.example.com", "className": "nginx", "tlsSecretName": "tls"},
@@ -171,7 +184,7 @@ AXES = {
     ],
     "tls": [
         {},
-        {"tls": {"secretName": "tls"}},
+        {"tls": {"secretName": "tls", "plainText": False}},
         {
             "tls": {"secretName": "tls", "serverName": "a.example.com", "caKey": "", "clientSecretName": "probe"},
             "config": {
@@ -236,7 +249,7 @@ AXES = {
             "prometheusRule": {
                 "enabled": True,
                 "matchers": 'cluster="one", job="anklang"',
-                "thresholds": {"oldestDueSeconds": 60, "failedCallsPercent": 0.5, "refusedCalls": 0},
+                "thresholds": {"oldestDueSeconds": 60, "oldestDueOfTenantsSeconds": 86400, "failedCallsPercent": 0.5, "refusedCalls": 0},
                 "alertLabels": {"severity": "page"},
             },
         },
@@ -298,6 +311,8 @@ WRONG = [
     ({"config": {"server": {"tls": {"client_ca": "/ca.crt"}}}}, "tls.secretName"),
     ({"config": {"database": {"tls_ca": "/ca.crt"}}}, "tls_ca"),
     ({"config": {"database": {"tls_key": "/tls.key"}}}, "tls_key"),
+    ({"tls": {"plainText": False}}, "tls.secretName, or set tls.plainText to true"),
+    ({"tls": {"plainText": "yes"}}, "plainText"),
     ({"tls": {"secretName": "tls", "caKey": "../ca.crt"}}, "caKey"),
     ({"tls": {"secretName": "tls", "serverName": "a b"}}, "serverName"),
     ({"config": {"keys": {"sealing": ["a:b"]}}}, "sealing"),
@@ -354,6 +369,24 @@ WRONG = [
     ({"worker": {"autoscaling": {"enabled": True, "cpu": 0}}}, "worker.autoscaling"),
     ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "minReplicas"),
     ({"gateway": {"grpc": {"enabled": True}}}, "gateway.grpc.parentRefs"),
+    *(
+        (gateways(*routes), "gateway.grpc and gateway.public")
+        for routes in [
+            (([EDGE], []), ([EDGE], [])),
+            (([EDGE], ["a.example.com"]), ([EDGE], [])),
+            (([EDGE], []), ([EDGE], ["a.example.com"])),
+            (([EDGE], ["b.example.com", "a.example.com"]), ([EDGE], ["c.example.com", "a.example.com"])),
+            (([EDGE], ["*.example.com"]), ([EDGE], ["b.a.example.com"])),
+            (([EDGE], ["a.example.com"]), ([EDGE], ["*.example.com"])),
+            (([EDGE], ["*.a.example.com"]), ([EDGE], ["*.example.com"])),
+            (([EDGE], ["*.example.com"]), ([EDGE], ["*.a.example.com"])),
+            # Without a name of the listener all of them are meant, without a namespace the release's.
+            (([{**EDGE, "sectionName": "https"}], []), ([EDGE], [])),
+            (([{**EDGE, "sectionName": "https", "port": 443}], []), ([{**EDGE, "port": 443}], [])),
+            (([{"name": "edge"}], []), ([{"name": "edge", "namespace": "default", "kind": "Gateway"}], [])),
+            (([{"name": "inner"}, EDGE], []), ([{"name": "outer"}, EDGE], [])),
+        ]
+    ),
     ({"ingress": {"public": {"enabled": True}}}, "ingress.public.host"),
     ({"telemetry": {"endpoint": "collector:4318"}}, "endpoint"),
     ({"config": {"telemetry": {"prometheus_listen": "0.0.0.0:1"}}}, "prometheus_listen"),
@@ -615,12 +648,14 @@ class Chart:
             same(ports.get("metrics"), port if on else None, "the port of metrics")
         services = [s for s in kinds["Service"] if s["spec"]["ports"][0]["name"] == "metrics"]
         same(len(services), int(on), "Services of metrics")
-        open_ = [
-            rule["ports"][0]["port"]
+        let_in = [
+            rule["from"]
             for policy in kinds.get("NetworkPolicy", [])
             for rule in policy["spec"].get("ingress", [])
+            if rule["ports"][0]["port"] == port
         ]
-        same(port in open_, on and values["networkPolicy"]["enabled"], "who scrapes is let in")
+        wanted = [values["metrics"]["from"] or [{"namespaceSelector": {}}]]
+        same(let_in, wanted if on and values["networkPolicy"]["enabled"] else [], "who may scrape")
         for monitor in kinds.get("ServiceMonitor", []):
             wanted = monitor["spec"]["selector"]["matchLabels"].items()
             found = [s for s in kinds["Service"] if wanted <= s["metadata"]["labels"].items()]
@@ -634,6 +669,10 @@ class Chart:
                 same(rule["expr"].count("{" + job), rule["expr"].count("{"), f"{rule['alert']}: series of others")
                 holds(rule["labels"]["severity"] and rule["annotations"]["summary"], rule["alert"])
             same(len({r["alert"] for r in group["rules"]}), len(group["rules"]), "names of alerts")
+            # What one account of a tenant sends must not hide that another's messages wait.
+            (alone,) = [r["expr"] for r in group["rules"] if 'account="tenants"' in r["expr"]]
+            limit = values["prometheusRule"]["thresholds"]["oldestDueOfTenantsSeconds"]
+            holds(alone.endswith(f"> {limit}") and "unless" not in alone, "the age of tenants' messages alone")
             of_replica = [r["expr"] for r in group["rules"] if r["alert"] == "AnklangReplicaNotUsed"]
             same(len(of_replica), int(values["database"].get("replicaSecretKey", "") != ""), "alert of a replica")
             for expression in of_replica:
@@ -786,6 +825,15 @@ def described(chart):
     holds("anklang-plugin-testing" not in dockerfile, "the plugin for tests is in the image")
 
 
+def example(chart):
+    """The smallest values of production in README.md are enough, without what is not for production."""
+    readme = (CHART / "README.md").read_text()
+    told = re.search(r"^A smallest `values.yaml` of production:\n\n```yaml\n(.*?)^```", readme, re.M | re.S)
+    values = yaml.safe_load(told[1])
+    chart.render(values)
+    holds(values["tls"]["secretName"] and values["config"]["auth"]["mode"] == "token", "README.md: production")
+
+
 def notes(chart):
     """What `helm install` says; `helm template` leaves it out, so it goes into a ConfigMap here."""
     with tempfile.TemporaryDirectory() as folder:
@@ -801,8 +849,9 @@ data:
 """
         (copied / "templates/notes.yaml").write_text(holder)
         for values, words in [
-            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "plain text"]),
+            (LEAST, ["outreach-anklang-headless.sales:50051", "anklang/client", "sealing.secretName", "-api --", "tls.plainText"]),
             (merged(LEAST, {"tls": {"secretName": "tls"}}), ["They speak TLS."]),
+            (merged(LEAST, {"metrics": {"enabled": True}}), ["Pods of all namespaces", "metrics.from"]),
             (merged(LEAST, {"mode": "combined", "service": {"port": 80}}), [".sales:80 ", "-combined --"]),
             (LEAST, ["Callers are not authenticated", "config.auth.anybody"]),
             (merged(LEAST, {"migrations": {"secretName": "owner"}}), ["granted the roles anklang_app"]),
@@ -825,6 +874,7 @@ def main():
     crds = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
     chart = Chart(helm, crds)
     described(chart)
+    example(chart)
     notes(chart)
     linted = chart.run(["lint"], LEAST, "--strict")
     holds(linted.returncode == 0, linted.stdout + linted.stderr)

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 import yaml
-from check import AXES, CRM, FAST, ISSUER, LEAST, MAIL, PIN, Chart, holds, merged, pairs, same
+from check import AXES, CRM, EDGE, FAST, ISSUER, LEAST, MAIL, PIN, Chart, holds, merged, pairs, same
 from cluster import MERGE, PATIENCE, Cluster, Refused, say, wait
 from release import DEFAULTS, NAME, RELEASE, Release, make_namespace
 
@@ -53,8 +53,8 @@ FULL = {
     "dashboards": {"enabled": True},
     "service": {"port": 443},
     "gateway": {
-        "grpc": {"enabled": True, "parentRefs": [{"name": "edge"}], "hostnames": ["a.example.com"]},
-        "public": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "infra"}]},
+        "grpc": {"enabled": True, "parentRefs": [EDGE], "hostnames": ["a.example.com"]},
+        "public": {"enabled": True, "parentRefs": [EDGE], "hostnames": ["post.example.com"]},
     },
     "ingress": {
         "grpc": {"enabled": True, "host": "a.example.com", "className": "nginx", "tlsSecretName": "tls"},

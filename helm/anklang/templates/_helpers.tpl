@@ -117,6 +117,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (dig "server" "tls" "" .Values.config) (not .Values.tls.secretName) -}}
 {{- fail "tls.secretName: is missing, but config.server.tls is not" -}}
 {{- end -}}
+{{- if not (or .Values.tls.secretName .Values.tls.plainText) -}}
+{{- fail "tls: name a Secret in tls.secretName, or set tls.plainText to true: what lies before the servers has to encrypt then" -}}
+{{- end -}}
 {{- if and (dig "auth" "certificates" "" .Values.config) (not (dig "server" "tls" "client_ca" "" .Values.config)) -}}
 {{- fail "config.server.tls.client_ca: is missing, but config.auth.certificates is not" -}}
 {{- end -}}
@@ -147,6 +150,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "ingress.%s.host: is missing" .) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.gateway -}}
+{{- if and .grpc.enabled .public.enabled (include "anklang.hostsMeet" .) -}}
+{{- range $grpc := .grpc.parentRefs -}}
+{{- range $public := $.Values.gateway.public.parentRefs -}}
+{{- if include "anklang.parentsMeet" (dict "namespace" $.Release.Namespace "both" (list $grpc $public)) -}}
+{{- fail (printf "gateway.grpc and gateway.public: %s accepts only one of both routes, as they share a listener and hostnames: let gateway.grpc.hostnames and gateway.public.hostnames differ, or their parentRefs name different listeners (sectionName)" $grpc.name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $component := (include "anklang.components" . | fromJson).list -}}
 {{- with $component.settings.autoscaling -}}
 {{- if and .enabled (not .cpu) (not .external) -}}
@@ -157,6 +171,38 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{/* "true" when both routes of `gateway` have a hostname in common; none are all. */}}
+{{- define "anklang.hostsMeet" -}}
+{{- $meet := false -}}
+{{- range $one := default (list "*") .grpc.hostnames -}}
+{{- range $other := default (list "*") $.public.hostnames -}}
+{{- range $pair := list (list $one $other) (list $other $one) -}}
+{{- $wide := first $pair -}}
+{{- $covered := and (hasPrefix "*" $wide) (hasSuffix (trimPrefix "*" $wide) (last $pair)) -}}
+{{- $meet = or $meet $covered (eq $one $other) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- ternary "true" "" $meet -}}
+{{- end }}
+
+{{/* "true" when two parentRefs have a listener in common, as far as they say. */}}
+{{- define "anklang.parentsMeet" -}}
+{{- $meet := true -}}
+{{- $one := first .both -}}
+{{- $other := last .both -}}
+{{- range $key, $default := dict "group" "gateway.networking.k8s.io" "kind" "Gateway" "namespace" .namespace "name" "" -}}
+{{- $meet = and $meet (eq (get $one $key | default $default) (get $other $key | default $default)) -}}
+{{- end -}}
+{{- range $key := list "sectionName" "port" -}}
+{{- /* Without it all listeners of the parent are meant. */ -}}
+{{- if and (get $one $key) (get $other $key) -}}
+{{- $meet = and $meet (eq (get $one $key | toString) (get $other $key | toString)) -}}
+{{- end -}}
+{{- end -}}
+{{- ternary "true" "" $meet -}}
 {{- end }}
 
 {{/* The Deployments, as JSON: name of the component, its roles, its settings over the defaults. */}}
