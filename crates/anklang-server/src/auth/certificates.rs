@@ -62,8 +62,8 @@ impl Certificates {
         let why = match found {
             Some((Some(until), Some(_))) if until <= now => "the caller's certificate has expired",
             Some((until, Some(principal))) => {
-                let listed = None;
-                return Ok((principal, Validity { until, listed }));
+                let credential = None;
+                return Ok((principal, Validity { until, credential }));
             }
             Some((_, None)) => {
                 "the caller's certificate is mapped to nobody, and the metadata key authorization is \

@@ -85,6 +85,31 @@ async fn a_stream_ends_when_its_jwt_expires() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_the_key_that_signed_its_jwt_is_withdrawn() {
+    let (stolen, kept) = (Key::ed25519("2026"), Key::p256("2027"));
+    let issuer = Issuer::publishing(&[&stolen, &kept]).await;
+    let (server, _) = guarded("", &issuer.trusted("idp", "refresh_seconds = 1")).await;
+    // They would not expire for an hour.
+    let claims = issuer.claims(&["auditor"]);
+    let mut forged = watch(&server, &stolen.sign(&claims)).await;
+    let mut lasting = watch(&server, &kept.sign(&claims)).await;
+    // Neither an issuer that is away nor keys that are published again withdraw one.
+    let asked = issuer.asked_where();
+    issuer.answers(503.into());
+    until("it is away", async || issuer.asked_where() > asked + 1).await;
+    let asked = issuer.asked_for_keys();
+    issuer.publishes(&[&kept, &stolen]);
+    until("it is back", async || issuer.asked_for_keys() > asked + 1).await;
+    goes_on(&mut forged).await;
+    issuer.publishes(&[&kept]);
+    ends(&mut forged, "a key that its issuer does not have any more").await;
+    goes_on(&mut lasting).await;
+    // Another key under its name.
+    issuer.publishes(&[&Key::p256("2027")]);
+    ends(&mut lasting, "a key that its issuer does not have any more").await;
+}
+
+#[tokio::test]
 async fn a_stream_ends_when_its_static_token_expires() {
     let (short, long) = (new_token(), new_token());
     let lasting = knows("long", &long, &["linden"], &["auditor"]);
