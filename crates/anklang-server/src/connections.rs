@@ -10,6 +10,8 @@
 //!   those whose other side is gone are found by pings.
 //! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY). When
 //!   nobody waits for that any more, it ends at once, and its calls with it.
+//! - A connection whose caller's certificate no authority accepts any more takes no more calls; those that are there
+//!   have `LEAVE`, and then end with it.
 //! - What was left in a connection by answers that are over ends it after a while: nothing else takes that back.
 //! - Who asks for metrics, on their port, has a few connections of a short life, beside those of callers.
 
@@ -40,7 +42,7 @@ use tower::Layer;
 
 use crate::config::ConnectionsConfig;
 use crate::telemetry::meters;
-use crate::tls::{Peer, Shown};
+use crate::tls::{Peer, Port};
 use begun::until_begun;
 
 /// So long a connection by HTTP/1.1 waits for the next request: longer than proxies usually keep theirs (60 s), so
@@ -59,6 +61,9 @@ const SPARE: usize = 256;
 /// How long those take calls, and how long they last.
 const SPARE_AGE: Duration = Duration::from_secs(1);
 const SPARE_TIME: Duration = Duration::from_secs(5);
+
+/// How long calls may go on over a connection whose certificate is withdrawn.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// The most connections for metrics.
 const SCRAPERS: usize = 64;
@@ -111,7 +116,7 @@ pub async fn serve<L>(
     besides: usize,
     stop: CancellationToken,
 ) where
-    L: Listener<Io: Shown, Addr: Debug>,
+    L: Port<Addr: Debug>,
 {
     let builder = builder(&config);
     let places = Arc::new(Semaphore::new(places(config.connections, besides)));
@@ -137,9 +142,11 @@ pub async fn serve<L>(
         };
         let opened = Open::new(place);
         let line = Line::default();
+        let peer = listener.peer(&io);
         let connection = Connection {
             builder: builder.clone(),
-            calls: calls(router, io.peer(), &line),
+            calls: calls(router, &peer, &line),
+            peer,
             line,
             begin: config.header_time,
             age,
@@ -171,9 +178,11 @@ pub async fn serve_metrics(mut listener: TcpListener, router: Router, config: Co
             continue;
         }
         let line = Line::default();
+        let peer = listener.peer(&io);
         let connection = Connection {
             builder: builder.clone(),
-            calls: calls(&router, io.peer(), &line),
+            calls: calls(&router, &peer, &line),
+            peer,
             line,
             begin: config.header_time,
             age: Some(SCRAPER_AGE),
@@ -185,8 +194,8 @@ pub async fn serve_metrics(mut listener: TcpListener, router: Router, config: Co
 }
 
 /// What answers over a connection.
-fn calls(router: &Router, peer: Peer, line: &Line) -> Calls {
-    let calls = Extension(ConnectInfo(peer)).layer(router.clone());
+fn calls(router: &Router, peer: &Peer, line: &Line) -> Calls {
+    let calls = Extension(ConnectInfo(peer.clone())).layer(router.clone());
     Extension(line.clone()).layer(calls)
 }
 
@@ -277,6 +286,7 @@ impl Drop for Open {
 struct Connection {
     builder: Builder<TokioExecutor>,
     calls: Calls,
+    peer: Peer,
     line: Line,
     /// How long it may take to begin.
     begin: Duration,
@@ -296,6 +306,7 @@ impl Connection {
         let Connection {
             builder,
             calls,
+            peer,
             line,
             begin,
             age,
@@ -316,7 +327,12 @@ impl Connection {
                 () = sleep(age.unwrap_or_default()), if age.is_some() => {}
                 () = stop.cancelled() => {}
                 () = line.closing() => {}
+                () = peer.withdrawn() => {}
             }
+        });
+        let mut is_distrusted = pin!(async {
+            peer.distrusted().await;
+            sleep(LEAVE).await;
         });
         let mut is_overdue = pin!(line.overdue());
         let mut is_over = pin!(sleep(time.unwrap_or_default()));
@@ -336,6 +352,10 @@ impl Connection {
                 }
                 () = &mut is_overdue => {
                     meters::connection_refused("untaken");
+                    return;
+                }
+                () = &mut is_distrusted => {
+                    tracing::debug!("a connection whose certificate no authority accepts any more ends");
                     return;
                 }
                 () = &mut shall_end, if !ends => {

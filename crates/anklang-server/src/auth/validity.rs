@@ -16,6 +16,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::jwt::Good;
 use super::tokens::Listed;
 use crate::grpc::error::ApiError;
+use crate::tls::Peer;
+
+/// Why a certificate that is withdrawn counts no more.
+pub const DISTRUSTED: &str =
+    "the authorities that sign callers' certificates accept the caller's no more";
 
 /// What ends that a caller is known. Nothing does, by default.
 #[derive(Default)]
@@ -32,6 +37,8 @@ pub enum Credential {
     Token(Listed),
     /// A JWT: its issuer has to keep the key that signed it.
     Jwt(Arc<Good>),
+    /// A certificate: an authority has to accept it.
+    Certificate(Peer),
 }
 
 impl Credential {
@@ -45,6 +52,10 @@ impl Credential {
             Credential::Jwt(good) => {
                 good.withdrawn().await;
                 "the token is signed with a key that its issuer does not have any more"
+            }
+            Credential::Certificate(peer) => {
+                peer.withdrawn().await;
+                DISTRUSTED
             }
         }
     }

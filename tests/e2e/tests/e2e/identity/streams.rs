@@ -9,7 +9,7 @@ use anklang_testkit::{Client, TestServer};
 use chrono::{SubsecRound, TimeDelta, Utc};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::issuer::Issuer;
 use super::keys::Key;
@@ -49,8 +49,8 @@ pub async fn goes_on(watched: &mut Watched) {
     }
 }
 
-/// Reads on to the end, which the token or certificate is to blame for.
-pub async fn ends(watched: &mut Watched, why: &str) {
+/// Reads on to the end, which is no good one.
+pub async fn end(watched: &mut Watched) -> Status {
     let end = timeout(Duration::from_secs(60), async {
         loop {
             match watched.stream.message().await {
@@ -59,7 +59,12 @@ pub async fn ends(watched: &mut Watched, why: &str) {
             };
         }
     });
-    let status = end.await.expect("it ends");
+    end.await.expect("it ends")
+}
+
+/// The same, and the token or certificate is to blame for it.
+pub async fn ends(watched: &mut Watched, why: &str) {
+    let status = end(watched).await;
     nobody(&status, "");
     assert!(status.message().contains(why), "{status:?}");
 }
