@@ -10,7 +10,10 @@
 //!   those whose other side is gone are found by pings.
 //! - A connection that is old, or whose server stops, takes no more calls and ends with its last one (GOAWAY). When
 //!   nobody waits for that any more, it ends at once, and its calls with it.
+//! - A connection whose caller's certificate no authority accepts any more takes no more calls; those that are there
+//!   have `LEAVE`, and then end with it.
 //! - What was left in a connection by answers that are over ends it after a while: nothing else takes that back.
+//! - Who asks for metrics, on their port, has a few connections of a short life, beside those of callers.
 
 use std::fmt::Debug;
 use std::future::pending;
@@ -28,7 +31,9 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +42,7 @@ use tower::Layer;
 
 use crate::config::ConnectionsConfig;
 use crate::telemetry::meters;
-use crate::tls::{Peer, Shown};
+use crate::tls::{Peer, Port};
 use begun::until_begun;
 
 /// So long a connection by HTTP/1.1 waits for the next request: longer than proxies usually keep theirs (60 s), so
@@ -56,6 +61,16 @@ const SPARE: usize = 256;
 /// How long those take calls, and how long they last.
 const SPARE_AGE: Duration = Duration::from_secs(1);
 const SPARE_TIME: Duration = Duration::from_secs(5);
+
+/// How long calls may go on over a connection whose certificate is withdrawn.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// The most connections for metrics.
+const SCRAPERS: usize = 64;
+
+/// How long those take requests, and how long they last: whoever scrapes more rarely connects anew.
+const SCRAPER_AGE: Duration = Duration::from_secs(60);
+const SCRAPER_TIME: Duration = Duration::from_secs(120);
 
 /// The most of an answer that HTTP/2 keeps of each stream while the network does not take it.
 const SEND_BUFFER: usize = 64 * 1_024;
@@ -87,19 +102,24 @@ pub fn handshakes() -> usize {
     open_files().map_or(HANDSHAKES, |files| (files / 8).min(HANDSHAKES))
 }
 
+/// So many connections for metrics at the same time, each an open file.
+pub fn scrapers() -> usize {
+    open_files().map_or(SCRAPERS, scraping)
+}
+
 /// Serves whoever connects until `stop`, and then those who are there until their calls have ended. Dropped, it ends
-/// them all. The listener has so many handshakes besides.
+/// them all. Handshakes and other ports have so many files besides.
 pub async fn serve<L>(
     mut listener: L,
     rooms: Rooms,
     config: ConnectionsConfig,
-    handshakes: usize,
+    besides: usize,
     stop: CancellationToken,
 ) where
-    L: Listener<Io: Shown, Addr: Debug>,
+    L: Port<Addr: Debug>,
 {
     let builder = builder(&config);
-    let places = Arc::new(Semaphore::new(places(config.connections, handshakes)));
+    let places = Arc::new(Semaphore::new(places(config.connections, besides)));
     let spare = Arc::new(Semaphore::new(open_files().map_or(SPARE, spare)));
     let open = TaskTracker::new();
     let left = CancellationToken::new();
@@ -122,11 +142,11 @@ pub async fn serve<L>(
         };
         let opened = Open::new(place);
         let line = Line::default();
-        let calls = Extension(ConnectInfo(io.peer())).layer(router.clone());
-        let calls = Extension(line.clone()).layer(calls);
+        let peer = listener.peer(&io);
         let connection = Connection {
             builder: builder.clone(),
-            calls,
+            calls: calls(router, &peer, &line),
+            peer,
             line,
             begin: config.header_time,
             age,
@@ -142,6 +162,41 @@ pub async fn serve<L>(
     drop(listener);
     open.close();
     open.wait().await;
+}
+
+/// Serves whoever asks for metrics, a few at the same time: others are closed when they come. Dropped, it ends them
+/// all.
+pub async fn serve_metrics(mut listener: TcpListener, router: Router, config: ConnectionsConfig) {
+    // Without TLS nobody scrapes by HTTP/2.
+    let builder = builder(&config).http1_only();
+    let mut open = JoinSet::new();
+    loop {
+        let (io, addr) = Listener::accept(&mut listener).await;
+        while open.try_join_next().is_some() {}
+        if open.len() >= scrapers() {
+            tracing::debug!(?addr, "as many connections for metrics are open as may be");
+            continue;
+        }
+        let line = Line::default();
+        let peer = listener.peer(&io);
+        let connection = Connection {
+            builder: builder.clone(),
+            calls: calls(&router, &peer, &line),
+            peer,
+            line,
+            begin: config.header_time,
+            age: Some(SCRAPER_AGE),
+            time: Some(SCRAPER_TIME),
+            stop: CancellationToken::new(),
+        };
+        open.spawn(connection.drive(io));
+    }
+}
+
+/// What answers over a connection.
+fn calls(router: &Router, peer: &Peer, line: &Line) -> Calls {
+    let calls = Extension(ConnectInfo(peer.clone())).layer(router.clone());
+    Extension(line.clone()).layer(calls)
 }
 
 fn builder(config: &ConnectionsConfig) -> Builder<TokioExecutor> {
@@ -164,12 +219,12 @@ fn builder(config: &ConnectionsConfig) -> Builder<TokioExecutor> {
     builder
 }
 
-/// As many as are wanted, and as the process may have files open for besides so many handshakes.
-fn places(wanted: usize, handshakes: usize) -> usize {
+/// As many as are wanted, and as the process may have files open for besides so many others.
+fn places(wanted: usize, besides: usize) -> usize {
     let Some(files) = open_files() else {
         return wanted;
     };
-    let fit = fitting(files, handshakes);
+    let fit = fitting(files, besides);
     if fit < wanted {
         tracing::warn!(
             connections = fit,
@@ -180,15 +235,20 @@ fn places(wanted: usize, handshakes: usize) -> usize {
     wanted.min(fit)
 }
 
-/// So many connections fit into so many files.
-fn fitting(files: usize, handshakes: usize) -> usize {
+/// So many connections fit into so many files, of which handshakes and other ports have some.
+fn fitting(files: usize, besides: usize) -> usize {
     let callers = files.saturating_sub(OTHER_FILES).max(files / 2);
-    callers.saturating_sub(handshakes + spare(files)).max(1)
+    callers.saturating_sub(besides + spare(files)).max(1)
 }
 
 /// So many beyond those of so many files.
 fn spare(files: usize) -> usize {
     (files / 16).clamp(1, SPARE)
+}
+
+/// So many for metrics of so many files.
+fn scraping(files: usize) -> usize {
+    (files / 16).clamp(1, SCRAPERS)
 }
 
 /// So many files the process may have open; `None` when there is no limit.
@@ -226,6 +286,7 @@ impl Drop for Open {
 struct Connection {
     builder: Builder<TokioExecutor>,
     calls: Calls,
+    peer: Peer,
     line: Line,
     /// How long it may take to begin.
     begin: Duration,
@@ -245,6 +306,7 @@ impl Connection {
         let Connection {
             builder,
             calls,
+            peer,
             line,
             begin,
             age,
@@ -265,7 +327,12 @@ impl Connection {
                 () = sleep(age.unwrap_or_default()), if age.is_some() => {}
                 () = stop.cancelled() => {}
                 () = line.closing() => {}
+                () = peer.withdrawn() => {}
             }
+        });
+        let mut is_distrusted = pin!(async {
+            peer.distrusted().await;
+            sleep(LEAVE).await;
         });
         let mut is_overdue = pin!(line.overdue());
         let mut is_over = pin!(sleep(time.unwrap_or_default()));
@@ -287,6 +354,10 @@ impl Connection {
                     meters::connection_refused("untaken");
                     return;
                 }
+                () = &mut is_distrusted => {
+                    tracing::debug!("a connection whose certificate no authority accepts any more ends");
+                    return;
+                }
                 () = &mut shall_end, if !ends => {
                     ends = true;
                     connection.as_mut().graceful_shutdown();
@@ -304,7 +375,7 @@ pub use line::{Answer, Line};
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpStream;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -322,12 +393,12 @@ mod tests {
     #[test]
     fn files_are_left_for_all_else_while_many_shake_hands() {
         for files in [64, 256, 1_024, 2_048, 1_048_576] {
-            let handshakes = (files / 8).min(HANDSHAKES);
-            let callers = fitting(files, handshakes) + handshakes + spare(files);
+            let besides = (files / 8).min(HANDSHAKES) + scraping(files);
+            let callers = fitting(files, besides) + besides + spare(files);
             let left = files.saturating_sub(callers);
             assert!(left >= OTHER_FILES.min(files / 4), "{files}: {left}");
         }
-        assert_eq!(fitting(1_024, 128), 1_024 - 512 - 128 - 64);
+        assert_eq!(fitting(1_024, 128 + 64), 1_024 - 512 - 128 - 64 - 64);
     }
 
     #[tokio::test]

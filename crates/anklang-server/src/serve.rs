@@ -207,14 +207,17 @@ async fn serve(app: App, listener: TcpListener, ending: CancellationToken) -> an
         }
     });
     let config = app.config.incoming.clone();
+    let scraped = app.config.telemetry.prometheus_listen;
+    let scrapers = scraped.map_or(0, |_| connections::scrapers());
     let mut serving = match &app.tls {
         Some(tls) => {
             workers.spawn(reload::follow(tls.clone(), stop.clone()));
             let handshakes = connections::handshakes();
             let listener = tls.listen(listener, config.header_time, handshakes);
-            connections::serve(listener, rooms, config, handshakes, stop.clone()).boxed()
+            let besides = handshakes + scrapers;
+            connections::serve(listener, rooms, config, besides, stop.clone()).boxed()
         }
-        None => connections::serve(listener, rooms, config, 0, stop.clone()).boxed(),
+        None => connections::serve(listener, rooms, config, scrapers, stop.clone()).boxed(),
     };
     let told = async {
         ending.cancelled().await;

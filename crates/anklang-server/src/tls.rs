@@ -1,10 +1,11 @@
 //! TLS on the server's port. Guarantees:
 //!
 //! - A certificate, its key and the authorities of callers are exchanged together, and only when they fit;
-//!   connections that are there go on, new ones get the new certificate (see [`Reload`]).
+//!   connections that are there go on, new ones get the new certificate (see [`Reload`]). Those of callers whose
+//!   certificate the new authorities do not accept end soon ([`Peer::distrusted`]).
 //! - A caller who is slow or silent keeps no other one waiting (see [`TlsListener`]).
-//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, it was good then, and has not run
-//!   out since.
+//! - Who is known by a certificate ([`Peer`]) has shown it for this connection, it was good then, has not run out
+//!   since, and an authority that signs callers' certificates now accepts it.
 
 mod files;
 mod listener;
@@ -19,13 +20,14 @@ use anklang_domain::Violations;
 use axum::serve::Listener;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 pub use listener::TlsListener;
-pub use peer::{Names, Peer, Shown};
+pub use peer::{Names, Peer, Port};
 pub(crate) use peer::{is_spiffe_id, subject};
 
 use crate::config::{Config, TlsConfig};
@@ -33,12 +35,17 @@ use crate::reload::{self, Reload};
 use crate::telemetry::meters;
 use files::Files;
 
+/// What checks callers' certificates.
+type Verifier = Arc<dyn ClientCertVerifier>;
+
 /// What the port speaks TLS with. Cheap to clone.
 #[derive(Clone)]
 pub struct Tls {
     settings: Arc<TlsConfig>,
     files: Arc<Files>,
     current: watch::Sender<Arc<ServerConfig>>,
+    /// What `current` checks callers' certificates with, exchanged after it and only with the authorities.
+    verifier: watch::Sender<Verifier>,
 }
 
 impl Tls {
@@ -60,12 +67,13 @@ impl Tls {
             return violations.finish(None);
         };
         let files = Files::read(settings)?;
-        let current = files.server_config(settings)?;
+        let (current, verifier) = files.server_config(settings)?;
         tell_end(&files.certificate);
         Ok(Some(Tls {
             settings: Arc::new(settings.clone()),
             files: Arc::new(files),
             current: watch::Sender::new(Arc::new(current)),
+            verifier: watch::Sender::new(verifier),
         }))
     }
 
@@ -74,7 +82,8 @@ impl Tls {
     where
         L: Listener<Addr: Debug + 'static>,
     {
-        TlsListener::new(listener, self.current.subscribe(), patience, at_once)
+        let (current, verifier) = (self.current.subscribe(), self.verifier.subscribe());
+        TlsListener::new(listener, current, verifier, patience, at_once)
     }
 }
 
@@ -96,12 +105,16 @@ impl Reload for Tls {
             let current = files.server_config(&settings)?;
             Ok(Some((files, current)))
         });
-        let Some((files, current)) = looked.await? else {
+        let Some((files, (current, verifier))) = looked.await? else {
             return Ok(false);
         };
         tell_end(&files.certificate);
+        let are_others = files.client_ca != self.files.client_ca;
         self.files = Arc::new(files);
         self.current.send_replace(Arc::new(current));
+        if are_others {
+            self.verifier.send_replace(verifier);
+        }
         Ok(true)
     }
 }

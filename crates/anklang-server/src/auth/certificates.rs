@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use axum::extract::ConnectInfo;
 
-use super::validity::Validity;
+use super::validity::{Credential, DISTRUSTED, Validity};
 use super::{Known, Principal};
 use crate::config::{CertificateConfig, CertificateName};
 use crate::grpc::error::ApiError;
@@ -57,15 +57,20 @@ impl Certificates {
         connection: Option<&ConnectInfo<Peer>>,
         now: SystemTime,
     ) -> Result<Known, ApiError> {
-        let names = connection.and_then(|ConnectInfo(peer)| peer.names());
-        let found = names.map(|names| (names.until, self.find(names)));
+        let found = connection.and_then(|ConnectInfo(peer)| {
+            let names = peer.names()?;
+            Some((peer, names.until, self.find(names)))
+        });
         let why = match found {
-            Some((Some(until), Some(_))) if until <= now => "the caller's certificate has expired",
-            Some((until, Some(principal))) => {
-                let listed = None;
-                return Ok((principal, Validity { until, listed }));
+            Some((_, Some(until), Some(_))) if until <= now => {
+                "the caller's certificate has expired"
             }
-            Some((_, None)) => {
+            Some((peer, _, Some(_))) if peer.is_withdrawn() => DISTRUSTED,
+            Some((peer, until, Some(principal))) => {
+                let credential = Some(Credential::Certificate(peer.clone()));
+                return Ok((principal, Validity { until, credential }));
+            }
+            Some((_, _, None)) => {
                 "the caller's certificate is mapped to nobody, and the metadata key authorization is \
                  missing"
             }

@@ -3,9 +3,10 @@
 //! They are fetched anew every `refresh_seconds`, and when a token names a key that is not known: by one
 //! call, which others wait for, and for that reason every ten seconds at most. That the issuer has no such key
 //! says only what was fetched since the call came; till then nobody can tell. While the issuer does not answer,
-//! those that are known stay good for a day.
+//! those that are known stay good for a day. A key that is fetched again is the same [`Key`] as before, so that tokens
+//! and streams stay good with it; one that is not among them any more is withdrawn.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 use url::{Host, Url};
 
@@ -46,6 +47,12 @@ type Client = Pooled<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 struct Known {
     keys: Vec<Arc<Key>>,
     since: Instant,
+}
+
+impl Known {
+    fn has(&self, key: &Arc<Key>) -> bool {
+        self.keys.iter().any(|own| Arc::ptr_eq(own, key))
+    }
 }
 
 /// Fetches so far.
@@ -87,7 +94,7 @@ pub struct Jwks {
     config: IssuerConfig,
     client: Client,
     opened: Instant,
-    known: RwLock<Option<Known>>,
+    known: watch::Sender<Option<Known>>,
     /// Held while fetching.
     fetches: Mutex<Fetches>,
 }
@@ -112,7 +119,7 @@ impl Jwks {
             config,
             client,
             opened: Instant::now(),
-            known: RwLock::default(),
+            known: watch::Sender::new(None),
             fetches: Mutex::default(),
         })
     }
@@ -120,7 +127,7 @@ impl Jwks {
     /// The issuer's id, and how long ago its keys were fetched last: or, when they never were, since when they
     /// could have been.
     pub fn age(&self) -> (String, Duration) {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.borrow();
         let since = known.as_ref().map_or(self.opened, |known| known.since);
         (self.config.id.clone(), since.elapsed())
     }
@@ -183,7 +190,7 @@ impl Jwks {
     }
 
     fn look(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.borrow();
         let Some(known) = known.as_ref().filter(|k| k.since.elapsed() < LONGEST) else {
             return Found::Nothing;
         };
@@ -194,12 +201,18 @@ impl Jwks {
         Found::Keys(fitting.cloned().collect())
     }
 
-    /// Whether this very key is still among those that are known. Keys that were fetched again are others.
+    /// Whether this key is still among those that are known.
     pub fn has(&self, key: &Arc<Key>) -> bool {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().is_some_and(|known| {
-            known.since.elapsed() < LONGEST && known.keys.iter().any(|own| Arc::ptr_eq(own, key))
-        })
+        let known = self.known.borrow();
+        let known = known.as_ref();
+        known.is_some_and(|known| known.since.elapsed() < LONGEST && known.has(key))
+    }
+
+    /// Waits until keys were fetched among which this one is not. That the issuer does not answer withdraws nothing.
+    pub async fn withdrawn(&self, key: &Arc<Key>) {
+        let is_gone = |known: &Option<Known>| known.as_ref().is_some_and(|known| !known.has(key));
+        // It is never closed: this holds the other end.
+        let _ = self.known.subscribe().wait_for(is_gone).await;
     }
 
     /// Fetches them again and again.
@@ -233,11 +246,18 @@ impl Jwks {
             }
         }
         fetches.failed = failed;
-        if let Ok(keys) = fetched {
+        if let Ok(mut keys) = fetched {
             fetches.good = Some(begun);
             let since = Instant::now();
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            *known = Some(Known { keys, since });
+            self.known.send_modify(|known| {
+                let before = known.take().map_or_else(Vec::new, |known| known.keys);
+                for key in &mut keys {
+                    if let Some(same) = before.iter().find(|own| own.is_same(key)) {
+                        *key = Arc::clone(same);
+                    }
+                }
+                *known = Some(Known { keys, since });
+            });
         }
     }
 

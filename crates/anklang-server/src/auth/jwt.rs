@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::jwks::Jwks;
 use super::key::Key;
-use super::validity::Validity;
+use super::validity::{Credential, Validity};
 use super::{Known, Principal, Tenants};
 use crate::config::IssuerConfig;
 use crate::grpc::error::ApiError;
@@ -35,9 +35,8 @@ pub struct Issuers {
     good: Cache<[u8; 32], Arc<Good>>,
 }
 
-/// Whose a token is. It stays good as long as its issuer has the very key that it was checked with, which is not so
-/// once the keys were fetched again, and until it expires.
-struct Good {
+/// Whose a token is. It stays good as long as its issuer has the key that it was checked with, and until it expires.
+pub struct Good {
     issuer: Arc<Jwks>,
     key: Arc<Key>,
     principal: Arc<Principal>,
@@ -47,6 +46,11 @@ struct Good {
 impl Good {
     fn is_still(&self) -> bool {
         self.until.is_none_or(|until| SystemTime::now() < until) && self.issuer.has(&self.key)
+    }
+
+    /// Waits until its issuer has withdrawn the key.
+    pub async fn withdrawn(&self) {
+        self.issuer.withdrawn(&self.key).await;
     }
 }
 
@@ -91,11 +95,12 @@ impl Issuers {
                 good
             }
         };
+        let principal = Arc::clone(&good.principal);
         let validity = Validity {
             until: good.until,
-            listed: None,
+            credential: Some(Credential::Jwt(good)),
         };
-        Ok((Arc::clone(&good.principal), validity))
+        Ok((principal, validity))
     }
 }
 

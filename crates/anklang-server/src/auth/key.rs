@@ -11,6 +11,8 @@ pub struct Key {
     id: Option<String>,
     /// What it may have signed with.
     algorithms: Vec<Algorithm>,
+    /// The key as it is published.
+    parameters: AlgorithmParameters,
     /// The key itself.
     pub key: DecodingKey,
 }
@@ -31,6 +33,7 @@ impl Key {
         Some(Key {
             id: common.key_id.clone(),
             algorithms,
+            parameters: jwk.algorithm.clone(),
             key: DecodingKey::from_jwk(jwk).ok()?,
         })
     }
@@ -38,6 +41,13 @@ impl Key {
     /// Whether a token of this head may be signed by it; one that names no key may be by any.
     pub fn fits(&self, id: Option<&str>, algorithm: Algorithm) -> bool {
         self.is(id) && self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether the other one is the same key, under the same name and for the same.
+    pub fn is_same(&self, other: &Key) -> bool {
+        self.id == other.id
+            && self.algorithms == other.algorithms
+            && self.parameters == other.parameters
     }
 
     /// Whether the token names it, or none.
@@ -118,6 +128,17 @@ mod tests {
             assert!(curve(kty, crv).is_empty(), "{crv}");
         }
         assert!(algorithms(json!({"kty": "oct", "k": "c2VjcmV0"})).is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_published_again_is_the_same() {
+        let of = |kid: &str, x: &str| {
+            let key = json!({"kid": kid, "kty": "OKP", "crv": "Ed25519", "x": x});
+            read(key).expect("a key")
+        };
+        let key = of("a", "AAAA");
+        assert!(key.is_same(&of("a", "AAAA")));
+        assert!(!key.is_same(&of("b", "AAAA")) && !key.is_same(&of("a", "AAAB")));
     }
 
     #[test]

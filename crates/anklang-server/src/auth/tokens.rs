@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::validity::Validity;
+use super::validity::{Credential, Validity};
 use super::{Known, Principal};
 use crate::config::{TokenConfig, TokensFile};
 use crate::grpc::error::ApiError;
@@ -123,10 +123,10 @@ impl Tokens {
         let principal = Arc::clone(&token.principal);
         let validity = Validity {
             until: expires.map(SystemTime::from),
-            listed: Some(Listed {
+            credential: Some(Credential::Token(Listed {
                 token,
                 known: self.known.clone(),
-            }),
+            })),
         };
         Ok((principal, validity))
     }

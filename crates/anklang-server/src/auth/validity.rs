@@ -1,5 +1,5 @@
 //! How long who calls is known, and answers that end with it: a stream does not outlive its token, nor the
-//! certificate by which its caller is known.
+//! certificate by which its caller is known, nor that these are trusted.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -13,16 +13,52 @@ use http_body::{Frame, SizeHint};
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::jwt::Good;
 use super::tokens::Listed;
 use crate::grpc::error::ApiError;
+use crate::tls::Peer;
+
+/// Why a certificate that is withdrawn counts no more.
+pub const DISTRUSTED: &str =
+    "the authorities that sign callers' certificates accept the caller's no more";
 
 /// What ends that a caller is known. Nothing does, by default.
 #[derive(Default)]
 pub struct Validity {
     /// From when on the token, or the certificate, counts no more.
     pub until: Option<SystemTime>,
-    /// A token that has to stay as it is.
-    pub listed: Option<Listed>,
+    /// What the caller is known by.
+    pub credential: Option<Credential>,
+}
+
+/// What a caller is known by, and what may be withdrawn before its time.
+pub enum Credential {
+    /// A static token: it has to stay as it is.
+    Token(Listed),
+    /// A JWT: its issuer has to keep the key that signed it.
+    Jwt(Arc<Good>),
+    /// A certificate: an authority has to accept it.
+    Certificate(Peer),
+}
+
+impl Credential {
+    /// Waits until it is withdrawn, and says how.
+    async fn withdrawn(self) -> &'static str {
+        match self {
+            Credential::Token(listed) => {
+                listed.changed().await;
+                "the token is not what it was any more: it was taken out or changed"
+            }
+            Credential::Jwt(good) => {
+                good.withdrawn().await;
+                "the token is signed with a key that its issuer does not have any more"
+            }
+            Credential::Certificate(peer) => {
+                peer.withdrawn().await;
+                DISTRUSTED
+            }
+        }
+    }
 }
 
 /// Comes when a caller is known no more, with the reason.
@@ -31,8 +67,8 @@ pub type Over = Pin<Box<dyn Future<Output = ApiError> + Send>>;
 impl Validity {
     /// When it is over, if ever.
     pub fn over(self) -> Option<Over> {
-        let Validity { until, listed } = self;
-        if until.is_none() && listed.is_none() {
+        let Validity { until, credential } = self;
+        if until.is_none() && credential.is_none() {
             return None;
         }
         let expired = async move {
@@ -46,16 +82,16 @@ impl Validity {
                 None => pending().await,
             }
         };
-        let revoked = async move {
-            match listed {
-                Some(listed) => listed.changed().await,
+        let withdrawn = async move {
+            match credential {
+                Some(credential) => credential.withdrawn().await,
                 None => pending().await,
             }
         };
         Some(Box::pin(async move {
             let why = tokio::select! {
                 () = expired => "the token or certificate has expired",
-                () = revoked => "the token is not what it was any more: it was taken out or changed",
+                why = withdrawn => why,
             };
             ApiError::Unauthenticated(why.to_owned())
         }))
@@ -187,7 +223,7 @@ mod tests {
         let until = Some(SystemTime::now() - Duration::from_secs(1));
         let over = Validity {
             until,
-            listed: None,
+            credential: None,
         };
         let answer = Answer::new(Body::from("more and more"), call(), over.over());
         until_let_go(&answer.body).await;
@@ -203,7 +239,7 @@ mod tests {
         let until = Some(SystemTime::now() + Duration::from_secs(3_600));
         let mut over = Validity {
             until,
-            listed: None,
+            credential: None,
         }
         .over()
         .expect("it ends");

@@ -192,7 +192,7 @@ async fn serve(args: ConfigArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let telemetry = match Telemetry::start(&config.telemetry) {
+    let telemetry = match Telemetry::start(&config.telemetry, &config.incoming) {
         Ok(telemetry) => telemetry,
         Err(error) => {
             log_to_stderr(&config.log_filter, config.log_json);

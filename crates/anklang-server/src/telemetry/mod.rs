@@ -45,7 +45,7 @@ use uuid::Uuid;
 pub use logs::{init as init_logs, log_panics};
 
 use self::prometheus::Endpoint;
-use crate::config::TelemetryConfig;
+use crate::config::{ConnectionsConfig, TelemetryConfig};
 
 /// Target of the spans and events that are exported, and not logged.
 pub const TARGET: &str = "anklang::telemetry";
@@ -79,8 +79,12 @@ fn is_measured(config: &TelemetryConfig) -> bool {
 }
 
 impl Telemetry {
-    /// Begins to export where that is wanted. Before anything is measured or traced.
-    pub fn start(config: &TelemetryConfig) -> anyhow::Result<Telemetry> {
+    /// Begins to export where that is wanted. Before anything is measured or traced. Scrapers' connections begin as
+    /// `incoming` says.
+    pub fn start(
+        config: &TelemetryConfig,
+        incoming: &ConnectionsConfig,
+    ) -> anyhow::Result<Telemetry> {
         let endpoint = endpoint(config);
         let given = std::env::var(ENDPOINT_VARIABLE).is_ok_and(|text| !text.is_empty());
         if endpoint.is_none() && given {
@@ -104,7 +108,7 @@ impl Telemetry {
         }
         let mut scraped = None;
         if let Some(listen) = config.prometheus_listen {
-            let (reader, endpoint) = prometheus::start(listen)?;
+            let (reader, endpoint) = prometheus::start(listen, incoming.clone())?;
             metrics = metrics.with_reader(reader);
             scraped = Some(endpoint);
         }

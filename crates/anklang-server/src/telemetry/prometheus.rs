@@ -1,7 +1,7 @@
 //! The metrics for Prometheus: `GET /metrics` on a port of its own, and nothing else there.
 //!
 //! Plain text, and nobody is asked who they are: nothing personal is in it, and the port is for scrapers
-//! inside of the cluster. Names are those of OpenTelemetry as Prometheus writes them: underscores, the unit
+//! inside of the cluster. Whoever else reaches it takes no more than a few connections, for a short time. Names are those of OpenTelemetry as Prometheus writes them: underscores, the unit
 //! and `_total` behind (helm/metrics.txt has them all).
 
 use std::net::{SocketAddr, TcpListener};
@@ -17,6 +17,9 @@ use opentelemetry_prometheus::PrometheusExporter;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+
+use crate::config::ConnectionsConfig;
+use crate::connections;
 
 /// One scrape after the other: each reads all that there is.
 type Scraping = Arc<Mutex<Registry>>;
@@ -34,7 +37,10 @@ impl Drop for Endpoint {
 }
 
 /// Listens, in the current runtime; gives what reads the metrics for it.
-pub(super) fn start(listen: SocketAddr) -> anyhow::Result<(PrometheusExporter, Endpoint)> {
+pub(super) fn start(
+    listen: SocketAddr,
+    incoming: ConnectionsConfig,
+) -> anyhow::Result<(PrometheusExporter, Endpoint)> {
     let at = || format!("telemetry.prometheus_listen: listening on {listen}");
     let registry = Registry::new();
     let exporter = opentelemetry_prometheus::exporter()
@@ -50,11 +56,7 @@ pub(super) fn start(listen: SocketAddr) -> anyhow::Result<(PrometheusExporter, E
     let router = Router::new()
         .route("/metrics", get(scrape))
         .with_state(Arc::new(Mutex::new(registry)));
-    let serving = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "metrics are not served any more");
-        }
-    });
+    let serving = tokio::spawn(connections::serve_metrics(listener, router, incoming));
     Ok((exporter, Endpoint { addr, serving }))
 }
 

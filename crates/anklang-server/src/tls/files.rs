@@ -7,11 +7,10 @@ use anklang_domain::Violations;
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{Error, ServerConfig};
 
-use super::{authorities, certificates};
+use super::{Verifier, authorities, certificates};
 use crate::config::TlsConfig;
 
 const CERTIFICATE: &str = "server.tls.certificate";
@@ -48,8 +47,11 @@ impl Files {
         }
     }
 
-    /// What they mean for TLS, or all that is wrong with them.
-    pub(super) fn server_config(&self, settings: &TlsConfig) -> Result<ServerConfig, Violations> {
+    /// What they mean for TLS, and for callers' certificates, or all that is wrong with them.
+    pub(super) fn server_config(
+        &self,
+        settings: &TlsConfig,
+    ) -> Result<(ServerConfig, Verifier), Violations> {
         let mut violations = Violations::new();
         let chain = violations.check(CERTIFICATE, certificates(&self.certificate));
         let key = PrivateKeyDer::from_pem_slice(&self.key)
@@ -64,7 +66,7 @@ impl Files {
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
                 builder
-                    .with_client_cert_verifier(verifier)
+                    .with_client_cert_verifier(Arc::clone(&verifier))
                     .with_single_cert(chain, key)
             });
         let (field, reason) = match made {
@@ -74,7 +76,7 @@ impl Files {
                     // Resumed, a session would bring a certificate that has run out since.
                     config.session_storage = Arc::new(NoServerSessionStorage {});
                 }
-                return Ok(config);
+                return Ok((config, verifier));
             }
             Err(Error::InvalidCertificate(error)) => (CERTIFICATE, format!("is none: {error}")),
             Err(Error::InconsistentKeys(_)) => (KEY, format!("is not the key of {CERTIFICATE}")),
@@ -85,7 +87,7 @@ impl Files {
     }
 
     /// What is asked of callers' certificates. Whoever shows one shows a good one, required or not.
-    fn verifier(&self, settings: &TlsConfig) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    fn verifier(&self, settings: &TlsConfig) -> Result<Verifier, String> {
         let Some(pem) = &self.client_ca else {
             return Ok(WebPkiClientVerifier::no_client_auth());
         };

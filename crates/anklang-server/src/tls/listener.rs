@@ -13,12 +13,15 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::{Peer, Port, Verifier};
 use crate::telemetry::meters;
 
 /// Connections of another listener, each when its handshake is done. Handshakes run in tasks of their own.
 pub struct TlsListener<L: Listener> {
     inner: L,
     current: watch::Receiver<Arc<ServerConfig>>,
+    /// As it was when this began to listen: who clones it sees what was exchanged since.
+    verifier: watch::Receiver<Verifier>,
     /// How long a handshake may take.
     patience: Duration,
     /// So many at the same time. When there are more, the oldest is given up: whoever comes later would else wait
@@ -37,12 +40,14 @@ impl<L: Listener<Addr: Debug + 'static>> TlsListener<L> {
     pub(super) fn new(
         inner: L,
         current: watch::Receiver<Arc<ServerConfig>>,
+        verifier: watch::Receiver<Verifier>,
         patience: Duration,
         at_once: usize,
     ) -> Self {
         TlsListener {
             inner,
             current,
+            verifier,
             patience,
             at_once: at_once.max(1),
             handshakes: JoinSet::new(),
@@ -107,5 +112,12 @@ impl<L: Listener<Addr: Debug + 'static>> Listener for TlsListener<L> {
 
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         self.inner.local_addr()
+    }
+}
+
+impl<L: Listener<Addr: Debug + 'static>> Port for TlsListener<L> {
+    fn peer(&self, io: &TlsStream<L::Io>) -> Peer {
+        let (_, session) = io.get_ref();
+        Peer::of(session.peer_certificates(), &self.verifier)
     }
 }

@@ -1,24 +1,44 @@
 //! Whom a connection is with: what the certificate says that a caller has shown.
 
 use std::fmt::Write;
+use std::future::pending;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use axum::serve::{Listener, TapIo};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::name::Name;
 
+use super::Verifier;
+
 /// The scheme of SPIFFE IDs, with what follows it.
 const SPIFFE: &str = "spiffe://";
 
 /// Who is at the other end of a connection. Read once for each connection, cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Peer(Option<Arc<Names>>);
+pub struct Peer(Option<Arc<Shown>>);
+
+/// What was shown when the connection began.
+#[derive(Debug)]
+struct Shown {
+    names: Names,
+    /// The certificate, and those between it and its authority.
+    chain: Vec<CertificateDer<'static>>,
+    at: UnixTime,
+    /// What checks certificates now.
+    verifier: watch::Receiver<Verifier>,
+    /// Once that does not accept it.
+    withdrawn: CancellationToken,
+}
 
 /// What a certificate says about whose it is.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,41 +52,109 @@ pub struct Names {
 }
 
 impl Peer {
-    /// What the certificate says that was shown and verified; `None` without one.
-    pub fn names(&self) -> Option<&Names> {
-        self.0.as_deref()
+    /// Who has shown these certificates, which were verified: rustls has refused what no authority of
+    /// `server.tls.client_ca` has signed.
+    pub(super) fn of(
+        chain: Option<&[CertificateDer<'static>]>,
+        verifier: &watch::Receiver<Verifier>,
+    ) -> Self {
+        let shown = chain.and_then(|chain| {
+            let own = chain.first()?;
+            Some(Arc::new(Shown {
+                names: Names::read(own).unwrap_or_default(),
+                chain: chain.to_vec(),
+                at: UnixTime::now(),
+                verifier: verifier.clone(),
+                withdrawn: CancellationToken::new(),
+            }))
+        });
+        Peer(shown)
     }
 
-    #[cfg(test)]
-    pub(crate) fn without_certificate() -> Self {
+    /// Who has shown no certificate.
+    pub fn without_certificate() -> Self {
         Peer(None)
+    }
+
+    /// What the certificate says that was shown and verified; `None` without one.
+    pub fn names(&self) -> Option<&Names> {
+        self.0.as_ref().map(|shown| &shown.names)
+    }
+
+    /// Waits until the authorities were exchanged for others that do not accept the certificate, and withdraws it.
+    /// Whoever serves the connection waits for that.
+    pub async fn distrusted(&self) {
+        let Some(shown) = &self.0 else {
+            return pending().await;
+        };
+        let mut verifier = shown.verifier.clone();
+        while verifier.changed().await.is_ok() {
+            let now = Arc::clone(&verifier.borrow());
+            if !shown.is_accepted_by(&*now) {
+                shown.withdrawn.cancel();
+                return;
+            }
+        }
+        // Nobody exchanges them any more.
+        pending().await
+    }
+
+    /// Whether the certificate is withdrawn.
+    pub fn is_withdrawn(&self) -> bool {
+        let shown = self.0.as_ref();
+        shown.is_some_and(|shown| shown.withdrawn.is_cancelled())
+    }
+
+    /// Waits until it is.
+    pub async fn withdrawn(&self) {
+        match &self.0 {
+            Some(shown) => shown.withdrawn.cancelled().await,
+            None => pending().await,
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn showing(names: Names) -> Self {
-        Peer(Some(Arc::new(names)))
+        let (_, verifier) = watch::channel(rustls::server::WebPkiClientVerifier::no_client_auth());
+        Peer(Some(Arc::new(Shown {
+            names,
+            chain: Vec::new(),
+            at: UnixTime::now(),
+            verifier,
+            withdrawn: CancellationToken::new(),
+        })))
     }
 }
 
-/// A connection over which somebody may have shown a certificate.
-pub trait Shown {
-    /// Whom it is with.
-    fn peer(&self) -> Peer;
-}
-
-impl Shown for TcpStream {
-    /// In plain text nobody shows a certificate.
-    fn peer(&self) -> Peer {
-        Peer(None)
+impl Shown {
+    /// Whether it would have been let in. When certificates run out is another matter.
+    fn is_accepted_by(&self, verifier: &dyn ClientCertVerifier) -> bool {
+        self.chain.split_first().is_some_and(|(own, between)| {
+            let verified = verifier.verify_client_cert(own, between, self.at);
+            verified.is_ok()
+        })
     }
 }
 
-impl<T> Shown for TlsStream<T> {
-    fn peer(&self) -> Peer {
-        // rustls has refused what no authority of `server.tls.client_ca` has signed.
-        let (_, session) = self.get_ref();
-        let own = session.peer_certificates().and_then(|chain| chain.first());
-        Peer(own.map(|der| Arc::new(Names::read(der).unwrap_or_default())))
+/// What takes connections, over which somebody may have shown a certificate.
+pub trait Port: Listener {
+    /// Whom one is with.
+    fn peer(&self, io: &Self::Io) -> Peer;
+}
+
+/// In plain text nobody shows a certificate.
+impl Port for TcpListener {
+    fn peer(&self, _: &TcpStream) -> Peer {
+        Peer::without_certificate()
+    }
+}
+
+impl<F> Port for TapIo<TcpListener, F>
+where
+    F: FnMut(&mut TcpStream) + Send + 'static,
+{
+    fn peer(&self, _: &TcpStream) -> Peer {
+        Peer::without_certificate()
     }
 }
 

@@ -55,11 +55,12 @@ fn tls(made: &Made) -> Tls {
         key: made.key.clone().into(),
         client_ca: None,
     };
-    let current = files.server_config(&settings(false)).expect("they fit");
+    let (current, verifier) = files.server_config(&settings(false)).expect("they fit");
     Tls {
         settings: Arc::new(settings(false)),
         files: Arc::new(files),
         current: watch::Sender::new(Arc::new(current)),
+        verifier: watch::Sender::new(verifier),
     }
 }
 
@@ -278,7 +279,7 @@ async fn where_certificates_are_asked_for_no_session_is_resumed() {
             key: mine.key.clone().into(),
             client_ca,
         };
-        let config = files.server_config(&settings(false)).expect("they fit");
+        let (config, _) = files.server_config(&settings(false)).expect("they fit");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let trusted = authorities(mine.authority.as_bytes()).expect("an authority");
         let client = crate::outside::client_tls(trusted).expect("a client");

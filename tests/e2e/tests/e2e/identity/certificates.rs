@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anklang_testkit::{Client, Options, TestServer, violations};
 use rcgen::{CertificateParams, DistinguishedName, DnType, SanType, date_time_ymd};
 use serde_json::json;
+use tonic::transport::Channel;
 
-use super::streams::{ends, goes_on, watch_as};
+use super::streams::{end, ends, goes_on, watch_as};
 use super::{LIST, brand, denied, knows, lacking, list, new_token, nobody, update};
 use crate::raw::Raw;
 use crate::server::{USAGE, names, refused as not_started};
 use crate::tls::certificates::{Authority, Mount, Signed};
 use crate::tls::{answers, endpoint};
+use crate::utility::until;
 
 const IMPORTER: &str = "spiffe://example.org/ns/crm/sa/importer";
 /// A call after which one sees whose it was.
@@ -49,7 +51,7 @@ struct Guarded {
     authority: Authority,
     /// Signs those of callers.
     callers: Authority,
-    _mount: Mount,
+    mount: Mount,
 }
 
 impl Guarded {
@@ -71,7 +73,7 @@ impl Guarded {
             server,
             authority,
             callers,
-            _mount: mount,
+            mount,
         };
         let own = guarded.showing(&[], "own").await;
         for tenant in ["linden", "other"] {
@@ -390,6 +392,64 @@ async fn a_certificate_that_runs_out_ends_streams_and_calls_of_its_connection() 
     assert!(status.message().contains("has expired"), "{status:?}");
     goes_on(&mut lasting).await;
     assert_eq!(list(&berta, None).await.unwrap(), ["linden"]);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_taken_out_ends_streams_and_calls_of_those_it_has_signed() {
+    let token = new_token();
+    let trusts = [
+        mapped("anna", "subject = 'CN=anna,O=Acme'", &["linden"], "auditor"),
+        mapped(
+            "berta",
+            "subject = 'CN=berta,O=Acme'",
+            &["linden"],
+            "auditor",
+        ),
+        knows("crm", &token, &["linden"], &["auditor"]),
+        // Connections last.
+        "[server.limits]\nconnection_age_seconds = 0\n".to_owned(),
+    ];
+    let mut guarded = Guarded::start(&trusts.concat()).await;
+    let others = Authority::new();
+    let [anna, berta] = [(&guarded.callers, "anna"), (&others, "berta")]
+        .map(|(authority, person)| authority.sign_as(saying(&[], person)));
+    let [anna, berta] =
+        [&anna, &berta].map(|shown| endpoint(guarded.server.addr, &guarded.authority, Some(shown)));
+    let signed = guarded.authority.sign();
+    let both = format!("{}{}", guarded.callers.pem, others.pem);
+    guarded.mount.swap(&signed.certificate, &signed.key, &both);
+    until("both authorities count", async || {
+        answers(berta.clone()).await
+    })
+    .await;
+    let watch = async |channel: &Channel, token: Option<&str>| {
+        let client = Client::over(channel.clone(), Some("linden"), token);
+        watch_as(client.unwrap()).await
+    };
+    let (annas, bertas) = (
+        anna.connect().await.unwrap(),
+        berta.connect().await.unwrap(),
+    );
+    let mut ending = watch(&annas, None).await;
+    let mut by_token = watch(&annas, Some(&token)).await;
+    let mut lasting = watch(&bertas, None).await;
+    let (annas, bertas) = (Raw::over(annas), Raw::over(bertas));
+    assert_eq!(list(&annas, None).await.unwrap(), ["linden"]);
+
+    // A new certificate of the server's own is no news to callers.
+    let signed = guarded.authority.sign();
+    guarded.mount.swap(&signed.certificate, &signed.key, &both);
+    goes_on(&mut ending).await;
+    guarded
+        .mount
+        .swap(&signed.certificate, &signed.key, &others.pem);
+    ends(&mut ending, "accept the caller's no more").await;
+    list(&annas, None).await.unwrap_err();
+    assert!(!answers(anna).await);
+    // The connection ends, whoever is known over it.
+    end(&mut by_token).await;
+    goes_on(&mut lasting).await;
+    assert_eq!(list(&bertas, None).await.unwrap(), ["linden"]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use anklang_testkit::{Client, TestServer};
 use chrono::{SubsecRound, TimeDelta, Utc};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::issuer::Issuer;
 use super::keys::Key;
@@ -49,8 +49,8 @@ pub async fn goes_on(watched: &mut Watched) {
     }
 }
 
-/// Reads on to the end, which the token or certificate is to blame for.
-pub async fn ends(watched: &mut Watched, why: &str) {
+/// Reads on to the end, which is no good one.
+pub async fn end(watched: &mut Watched) -> Status {
     let end = timeout(Duration::from_secs(60), async {
         loop {
             match watched.stream.message().await {
@@ -59,7 +59,12 @@ pub async fn ends(watched: &mut Watched, why: &str) {
             };
         }
     });
-    let status = end.await.expect("it ends");
+    end.await.expect("it ends")
+}
+
+/// The same, and the token or certificate is to blame for it.
+pub async fn ends(watched: &mut Watched, why: &str) {
+    let status = end(watched).await;
     nobody(&status, "");
     assert!(status.message().contains(why), "{status:?}");
 }
@@ -82,6 +87,31 @@ async fn a_stream_ends_when_its_jwt_expires() {
     // Not before its time, the difference of clocks included.
     assert!(Utc::now().timestamp() > expires);
     goes_on(&mut lasting).await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_key_that_signed_its_jwt_is_withdrawn() {
+    let (stolen, kept) = (Key::ed25519("2026"), Key::p256("2027"));
+    let issuer = Issuer::publishing(&[&stolen, &kept]).await;
+    let (server, _) = guarded("", &issuer.trusted("idp", "refresh_seconds = 1")).await;
+    // They would not expire for an hour.
+    let claims = issuer.claims(&["auditor"]);
+    let mut forged = watch(&server, &stolen.sign(&claims)).await;
+    let mut lasting = watch(&server, &kept.sign(&claims)).await;
+    // Neither an issuer that is away nor keys that are published again withdraw one.
+    let asked = issuer.asked_where();
+    issuer.answers(503.into());
+    until("it is away", async || issuer.asked_where() > asked + 1).await;
+    let asked = issuer.asked_for_keys();
+    issuer.publishes(&[&kept, &stolen]);
+    until("it is back", async || issuer.asked_for_keys() > asked + 1).await;
+    goes_on(&mut forged).await;
+    issuer.publishes(&[&kept]);
+    ends(&mut forged, "a key that its issuer does not have any more").await;
+    goes_on(&mut lasting).await;
+    // Another key under its name.
+    issuer.publishes(&[&Key::p256("2027")]);
+    ends(&mut lasting, "a key that its issuer does not have any more").await;
 }
 
 #[tokio::test]

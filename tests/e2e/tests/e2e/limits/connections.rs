@@ -27,7 +27,7 @@ use crate::server::sleeping_operation;
 use crate::utility::until;
 
 /// Whether the other side ends a connection within some time.
-async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
+pub async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
     let mut said = Vec::new();
     timeout(within, stream.read_to_end(&mut said)).await.is_ok()
 }

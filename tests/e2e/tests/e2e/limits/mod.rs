@@ -8,6 +8,7 @@ mod files;
 mod floods;
 mod idle;
 mod places;
+mod scrapes;
 mod spare;
 
 use std::time::Duration;
