@@ -576,7 +576,7 @@ class Chart:
             same(template["metadata"]["labels"].get("anklang/api") == "true", "api" in own, where)
             drain = int(variables["ANKLANG_SERVER__DRAIN_SECONDS"])
             grace = int(variables["ANKLANG_SERVER__SHUTDOWN_GRACE_SECONDS"])
-            # Plugins and telemetry get five seconds each after the grace period.
+            # Plugins, telemetry and threads get five seconds each after the grace period.
             holds(template["spec"]["terminationGracePeriodSeconds"] >= drain + grace + 15, f"{where}: grace")
             for probe in [container[f"{name}Probe"] for name in ["startup", "liveness", "readiness"]]:
                 if values["tls"]["secretName"]:

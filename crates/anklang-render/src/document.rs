@@ -33,10 +33,13 @@
 //! becomes [`RenderError::Engine`]. What Typst cannot do is stop after a time or
 //! an amount of memory: nested loops, recursion that branches, or
 //! `range(1000000000)` run as long and grow as large as they are written, and a
-//! thread cannot be killed. Because every template is rendered when it is
-//! compiled, such a template shows itself there: whoever accepts templates from
-//! people it does not trust compiles them in a process with a limit of time and
-//! memory first.
+//! thread cannot be killed. Every template is rendered with samples when it is
+//! compiled, and one that is written so shows itself there. One that loops over
+//! its data does not: `range` of a contract's quantity ends with the samples, and
+//! not with every contract. Whoever renders sets the time: it waits for its thread
+//! no longer than that, and begins no others with that template. The memory of a
+//! document stays unbounded: whoever accepts templates from people it does not
+//! trust gives the process a limit of memory.
 //! Every distinct path that a template tries to import takes one of 65,535 file
 //! ids for the life of the process, so templates with literal paths other than
 //! the modules above are refused before they run.

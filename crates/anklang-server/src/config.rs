@@ -96,7 +96,7 @@ pub struct Config {
     pub connections: usize,
     /// Whether to migrate at the start.
     pub migrate: bool,
-    /// Where documents lie, and how they are bundled.
+    /// Where documents lie, how long one may take, and how they are bundled.
     pub documents: DocumentsConfig,
     /// Threads that render.
     pub render_threads: usize,

@@ -1,8 +1,8 @@
 //! From an offer's data and the newest template of its brand and language to a PDF or a mail; of messages of
 //! planned contacts and notices the same. Of mails of winback the template (`winback`).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anklang_domain::TenantId;
@@ -16,7 +16,8 @@ use anklang_store::winback::template::of_key;
 use anklang_store::{Conn, StoreError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use uuid::Uuid;
 
 use crate::winback;
@@ -57,6 +58,8 @@ pub struct Templates {
     documents: Arc<Mutex<HashMap<TemplateId, Arc<DocumentTemplate>>>>,
     messages: Arc<Mutex<HashMap<TemplateId, Arc<MessageTemplate>>>>,
     rendering: Arc<Semaphore>,
+    letter_time: Duration,
+    runaways: Arc<Mutex<HashSet<TemplateId>>>,
     trying: Arc<Semaphore>,
 }
 
@@ -75,6 +78,17 @@ pub enum Untried {
     TooLong,
     /// It panicked.
     Broken,
+}
+
+/// Why a letter was not rendered to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrendered {
+    /// It took too long, or one before it by the same version of its template did.
+    #[error("the letter takes longer than {} s: its template does not come to an end with this offer's data", .0.as_secs())]
+    TooLong(Duration),
+    /// It panicked.
+    #[error("rendering failed: {0}")]
+    Broken(#[from] JoinError),
 }
 
 /// Why content cannot be made.
@@ -137,20 +151,69 @@ impl Newest {
 }
 
 impl Templates {
-    /// For so many threads that render.
-    pub fn new(render_threads: usize) -> Self {
+    /// For so many threads that render, each letter for at most so long.
+    pub fn new(render_threads: usize, letter_time: Duration) -> Self {
         Self {
             documents: Arc::default(),
             messages: Arc::default(),
             rendering: Arc::new(Semaphore::new(render_threads)),
+            letter_time,
+            runaways: Arc::default(),
             trying: Arc::new(Semaphore::new(TRIED_AT_ONCE)),
         }
     }
 
-    /// Waits for a turn to render; it lasts until it is dropped.
-    pub async fn turn_to_render(&self) -> Option<OwnedSemaphorePermit> {
+    /// Renders a letter by this version of a template when it is its turn, in a thread of its own, and waits no
+    /// longer than letters may take. The thread of one without end goes on. So that a version takes no more threads
+    /// than there are turns, none of its letters is begun any more.
+    pub async fn render<T: Send + 'static>(
+        &self,
+        id: &TemplateId,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unrendered> {
         // Never closed.
-        Arc::clone(&self.rendering).acquire_owned().await.ok()
+        let turn = Arc::clone(&self.rendering).acquire_owned().await.ok();
+        if self.runaways().contains(id) {
+            return Err(Unrendered::TooLong(self.letter_time));
+        }
+        let (templates, id) = (self.clone(), id.clone());
+        // A task of its own, for the turn comes back also when nobody waits for the letter any more, and not before
+        // its thread has ended or its time is over.
+        let watched = tokio::spawn(async move {
+            let rendering = tokio::task::spawn_blocking(work);
+            let ended = tokio::time::timeout(templates.letter_time, rendering).await;
+            if ended.is_err() {
+                templates.runs_away(id);
+            }
+            // Only now: whose turn is next knows of it.
+            drop(turn);
+            match ended {
+                Ok(rendered) => rendered.map_err(Unrendered::Broken),
+                Err(_) => Err(Unrendered::TooLong(templates.letter_time)),
+            }
+        });
+        watched.await?
+    }
+
+    fn runaways(&self) -> MutexGuard<'_, HashSet<TemplateId>> {
+        self.runaways
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Remembers a version of a template that does not come to an end, until the server starts anew.
+    fn runs_away(&self, id: TemplateId) {
+        if self.runaways().insert(id.clone()) {
+            tracing::warn!(
+                tenant = %id.tenant,
+                brand = %id.brand,
+                template = %id.key,
+                language = %id.language,
+                version = id.version,
+                seconds = self.letter_time.as_secs(),
+                "a letter takes too long: no more are made by this version of its template"
+            );
+        }
     }
 
     /// Does work with a template that nobody knows yet, in a thread of its own and not longer than
@@ -181,17 +244,16 @@ impl Templates {
         &self,
         newest: &Newest,
         content: &Content,
-    ) -> Result<(TemplateId, Arc<DocumentTemplate>), ContentError> {
+    ) -> Result<Arc<DocumentTemplate>, ContentError> {
         let (id, own) = newest.pick(content.brand_id, &content.language);
-        let compiled = compiled(&self.documents, &id, || {
+        compiled(&self.documents, &id, || {
             let source = match own {
                 Some(t) => &t.typst_source[..],
                 None if id.key == OFFER_LETTER => shipped::OFFER_LETTER_DE,
                 None => return Err(ContentError::NoTemplate(id.key.clone())),
             };
             DocumentTemplate::compile(source).map_err(|e| ContentError::Template(join(&e)))
-        })?;
-        Ok((id, compiled))
+        })
     }
 
     /// The compiled message template of a brand for a customer's language, and the provider's id of it
@@ -402,4 +464,70 @@ fn country_name(code: &str) -> String {
 fn joined(parts: &[&str], separator: &str) -> String {
     let parts: Vec<&str> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
     parts.join(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn letter(version: i32) -> TemplateId {
+        TemplateId {
+            tenant: TenantId(Uuid::from_u128(1)),
+            brand: Uuid::from_u128(2),
+            key: OFFER_LETTER.to_owned(),
+            language: FALLBACK_LANGUAGE.to_owned(),
+            version,
+        }
+    }
+
+    /// One thread that renders, for a second.
+    fn one_turn() -> Templates {
+        Templates::new(1, Duration::from_secs(1))
+    }
+
+    #[tokio::test]
+    async fn a_letter_without_end_is_given_up_and_its_version_not_begun_again() {
+        let templates = one_turn();
+        let (end, until_the_end) = mpsc::channel::<()>();
+        let endless = move || until_the_end.recv().is_ok();
+        let given_up = templates.render(&letter(1), endless).await;
+        assert!(matches!(given_up, Err(Unrendered::TooLong(_))));
+        // Its thread goes on, and others have the only turn.
+        let again = templates.render(&letter(1), || 1).await;
+        let words = again.expect_err("it is known").to_string();
+        assert!(
+            words.starts_with("the letter takes longer than 1 s"),
+            "{words}"
+        );
+        let mended = templates.render(&letter(2), || 2).await;
+        assert!(matches!(mended, Ok(2)));
+        drop(end);
+    }
+
+    #[tokio::test]
+    async fn a_letter_for_which_nobody_waits_keeps_its_turn_no_longer_than_others() {
+        let templates = one_turn();
+        let (end, until_the_end) = mpsc::channel::<()>();
+        let endless = move || until_the_end.recv().is_ok();
+        let version = letter(1);
+        let rendering = templates.render(&version, endless);
+        let nobody = tokio::time::timeout(Duration::from_millis(10), rendering).await;
+        assert!(nobody.is_err());
+        let next = templates.render(&letter(2), || 2).await;
+        assert!(matches!(next, Ok(2)));
+        let again = templates.render(&version, || 1).await;
+        assert!(matches!(again, Err(Unrendered::TooLong(_))));
+        drop(end);
+    }
+
+    #[tokio::test]
+    async fn a_letter_that_breaks_gives_its_turn_back() {
+        let templates = one_turn();
+        let broken: Result<(), _> = templates.render(&letter(1), || panic!("broken")).await;
+        assert!(matches!(broken, Err(Unrendered::Broken(_))));
+        let again = templates.render(&letter(1), || 1).await;
+        assert!(matches!(again, Ok(1)));
+    }
 }

@@ -111,7 +111,7 @@ pub async fn open(config: Config) -> Result<App, StartError> {
         auth,
         documents,
         accounts,
-        templates: Templates::new(config.render_threads),
+        templates: Templates::new(config.render_threads, config.documents.letter_time),
         outside,
         keys,
         tls,

@@ -13,6 +13,7 @@ pub mod token;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anklang_store::telemetry::without_values;
 use anklang_store::{Store, migrate, tenant};
@@ -27,6 +28,9 @@ use crate::telemetry::{self, Telemetry};
 
 /// Wrong command line or configuration (EX_USAGE of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
+
+/// What threads that compute get at the end: one with a letter without end cannot be stopped, and is left.
+const LAST_THREADS: Duration = Duration::from_secs(5);
 
 /// Anklang decides whom to contact, why, when, through which channel and with what offer, does it,
 /// and proves what came of it.
@@ -124,7 +128,11 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli.command));
+            runtime.shutdown_timeout(LAST_THREADS);
+            result
+        }
         Err(error) => Err(error.into()),
     };
     result.unwrap_or_else(|error| {

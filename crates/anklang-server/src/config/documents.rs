@@ -1,18 +1,21 @@
 //! The section `documents`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::Reader;
 
-/// Where documents lie, and how they are bundled.
+/// Where documents lie, how long one may take, and how they are bundled.
 #[derive(Debug, Clone)]
 pub struct DocumentsConfig {
     /// Where they lie.
     pub store: StoreConfig,
     /// At most so many letters in one print file.
     pub letters_per_print_file: usize,
+    /// How long one letter may take.
+    pub letter_time: Duration,
 }
 
 /// A kind of document store.
@@ -48,6 +51,7 @@ impl Reader {
         let kind = self.text("documents.store");
         let folder = self.text("documents.folder");
         let letters = self.whole("documents.letters_per_print_file", 1..=100_000);
+        let letter_time = self.whole("documents.letter_seconds", 1..=600);
         let is_s3 = kind.as_deref() == Some("s3");
         let s3 = self.s3(is_s3);
         let store = match &kind?[..] {
@@ -69,6 +73,7 @@ impl Reader {
         Some(DocumentsConfig {
             store,
             letters_per_print_file: usize::try_from(letters?).ok()?,
+            letter_time: Duration::from_secs(letter_time?),
         })
     }
 

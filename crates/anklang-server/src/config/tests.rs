@@ -210,6 +210,7 @@ fn all_faults_are_reported_at_once() {
         [documents]
         store = 's3'
         letters_per_print_file = 0
+        letter_seconds = 0
         [documents.s3]
         endpoint = 'minio:9000'
         prefix = '/a//b'
@@ -277,6 +278,7 @@ fn all_faults_are_reported_at_once() {
         "handover.attempts",
         "handover.allow_networks[1]",
         "documents.letters_per_print_file",
+        "documents.letter_seconds",
         "documents.s3.endpoint",
         "documents.s3.bucket",
         "documents.s3.prefix",
@@ -309,7 +311,7 @@ fn all_faults_are_reported_at_once() {
     ] {
         assert!(fields.contains(&field), "{field} in {fields:?}");
     }
-    assert_eq!(fields.len(), 64, "{found:?}");
+    assert_eq!(fields.len(), 65, "{found:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::operations::Interrupted;
 use super::{App, bundle, moves};
-use crate::content::{self, Newest, TemplateId};
+use crate::content::{self, Newest};
 use crate::documents::DocumentError;
 use crate::telemetry::meters;
 
@@ -547,29 +547,28 @@ struct Rendered {
     bytes: Vec<u8>,
 }
 
-/// Renders the document of one offer.
+/// Renders the document of one offer, for no longer than letters may take.
 async fn render_document(
     app: &App,
     newest: Arc<Newest>,
     content: Content,
 ) -> Result<Rendered, String> {
-    let templates = app.templates.clone();
     let offer_id = content.offer_id;
-    let turn = app.templates.turn_to_render().await;
-    let rendering = tokio::task::spawn_blocking(move || {
-        let (id, template) = templates
+    let data = content::offer_data(&content).map_err(|e| e.to_string())?;
+    let number = data.offer.number.clone();
+    let (id, _) = newest.pick(content.brand_id, &content.language);
+    let templates = app.templates.clone();
+    let rendering = app.templates.render(&id, move || {
+        let template = templates
             .document(&newest, &content)
             .map_err(|e| e.to_string())?;
-        let data = content::offer_data(&content).map_err(|e| e.to_string())?;
-        let pdf = template
+        template
             .render(&data)
-            .map_err(|e| format!("offer {}: {e}", data.offer.number))?;
-        drop(turn);
-        Ok::<(TemplateId, anklang_render::Pdf), String>((id, pdf))
+            .map_err(|e| format!("offer {}: {e}", data.offer.number))
     });
-    let (id, pdf) = rendering
+    let pdf = rendering
         .await
-        .unwrap_or_else(|panic| Err(format!("offer {offer_id}: rendering failed: {panic}")))?;
+        .unwrap_or_else(|unrendered| Err(format!("offer {number}: {unrendered}")))?;
     let document = NewDocument {
         offer_id,
         sha256: pdf.sha256,

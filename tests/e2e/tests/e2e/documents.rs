@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anklang_proto::anklang::campaigns::v1 as campaigns;
 use anklang_proto::anklang::documents::v1 as pb;
@@ -15,6 +16,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::{Code, Status};
 
+use crate::campaigns::metadata;
 use crate::hold::Hold;
 use crate::refused;
 use crate::story::pdf_text;
@@ -449,6 +451,24 @@ async fn a_letter_that_no_font_can_show_is_sent_all_the_same_and_says_so() {
     assert!(text.contains("Sehr geehrte"), "{text}");
 }
 
+/// Saves the letter of a brand.
+async fn save_letter(client: &Client, brand: &str, source: &str) {
+    let request = templates::UpdateTemplateRequest {
+        template: Some(templates::Template {
+            name: format!("brands/{brand}/templates/offer_letter.de"),
+            content: Some(templates::template::Content::Document(
+                templates::DocumentContent {
+                    typst_source: source.into(),
+                },
+            )),
+            ..Default::default()
+        }),
+        allow_missing: true,
+        ..Default::default()
+    };
+    client.templates().update_template(request).await.unwrap();
+}
+
 /// A letter that fails for contracts whose number ends in an even digit.
 async fn save_picky_letter(client: &Client) {
     for brand in ["linden", "nordlicht"] {
@@ -456,20 +476,7 @@ async fn save_picky_letter(client: &Client) {
         let source = "#let n = sys.inputs.contract.number\n\
             #assert(n.starts-with(\"V-\") or n.ends-with(regex(\"[13579]\")), message: \"even\")\n\
             #sys.inputs.offer.number";
-        let request = templates::UpdateTemplateRequest {
-            template: Some(templates::Template {
-                name: format!("brands/{brand}/templates/offer_letter.de"),
-                content: Some(templates::template::Content::Document(
-                    templates::DocumentContent {
-                        typst_source: source.into(),
-                    },
-                )),
-                ..Default::default()
-            }),
-            allow_missing: true,
-            ..Default::default()
-        };
-        client.templates().update_template(request).await.unwrap();
+        save_letter(client, brand, source).await;
     }
 }
 
@@ -518,6 +525,74 @@ async fn a_single_offer_without_a_document_is_withdrawn_and_says_why() {
         "{offer:?}"
     );
     assert!(offer.withdraw_time.is_some());
+}
+
+#[tokio::test]
+async fn a_letter_without_end_holds_up_nothing() {
+    let mut server = TestServer::start_with(Options {
+        documents: "threads = 1\nletter_seconds = 10".into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let (client, utility) = with_utility(&server, &[(Case::Plain, 3)]).await;
+    // Of the brand of one contract alone. It takes the MWh to the power of four: nothing with the samples.
+    let endless = "#let mwh = range(int(sys.inputs.offer.annual_quantity_kwh / 1000))\n\
+        #for a in mwh { for b in mwh { for c in mwh { for d in mwh {} } } }\n\
+        #sys.inputs.offer.number";
+    save_letter(&client, "nordlicht", endless).await;
+    let large = &utility.contracts[1];
+    assert_eq!(large.brand.code, "nordlicht");
+    let owner = server.database.connect().await.unwrap();
+    let sql = "UPDATE contract SET annual_quantity_kwh = 3000000 WHERE number = $1";
+    assert_eq!(owner.execute(sql, &[&large.number]).await.unwrap(), 1);
+
+    let operation = client
+        .campaigns()
+        .launch_campaign(utility.launch())
+        .await
+        .unwrap()
+        .into_inner();
+    let operation = client.finished(&operation).await.unwrap();
+    let done = launched(&operation);
+    assert_eq!((done.members, done.failed_documents), (3, 1));
+    let errors = metadata(&operation).last_errors;
+    let offers = offers_of(&client, &done.campaign.unwrap().name).await;
+    for contract in &utility.contracts {
+        let offer = &offers[&contract.name()];
+        if contract.number == large.number {
+            assert_eq!(offer.state(), offers::OfferState::Withdrawn);
+            let why = format!("offer {}: the letter takes longer than 10 s", offer.number);
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(&why),
+                "{errors:?}"
+            );
+        } else {
+            // The only turn to render came back.
+            assert_eq!(offer.state(), offers::OfferState::Open);
+            assert!(offer.document.is_some(), "{offer:?}");
+        }
+    }
+
+    // That version is not tried again, the next one is.
+    let asked = Instant::now();
+    let single = client.offers().create_offer(utility.switch(large)).await;
+    let (_, why) = refused::precondition(&single.unwrap_err(), "PRECONDITION");
+    assert!(why.contains("the letter takes longer than 10 s"), "{why}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "it was tried");
+    save_letter(&client, "nordlicht", "#sys.inputs.offer.number").await;
+    let done = launch(&client, utility.launch()).await;
+    assert_eq!((done.members, done.failed_documents), (3, 0));
+
+    let asked = Instant::now();
+    let status = server.terminate().await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(
+        asked.elapsed() < Duration::from_secs(18),
+        "it used up its grace"
+    );
+    let log = server.log();
+    assert_eq!(log.matches("a letter takes too long").count(), 1, "{log}");
 }
 
 #[tokio::test]
