@@ -9,7 +9,7 @@ use anklang_domain::{CampaignId, OperationId, forecast};
 use anklang_store::approval::Together;
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
-use anklang_store::tenant::Tenant;
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::{Conn, StoreError, approval, channel_account, channel_route, dry_run};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -120,9 +120,10 @@ async fn find_audience(
     }
     let of = AudienceOf::DryRun(held.operation.id());
     let freeze = plan.launch.freeze(of);
-    let now = launched_at(plan.launch.today, tenant.time_zone);
     let mut tx = app.store.begin(tenant.id).await?;
-    let finding = steps::freeze(&mut tx, tenant, &freeze, now);
+    let (now, _) = tenant::clock(&mut tx, tenant.id).await?;
+    let launched = launched_at(plan.launch.today, tenant.time_zone, now);
+    let finding = steps::freeze(&mut tx, tenant, &freeze, launched);
     let size = keep_lease(app, held, finding)
         .await
         .map_err(criteria_do_not_hold)?;
@@ -246,7 +247,7 @@ struct Sending {
 async fn sending(
     conn: &mut Conn,
     tenant: &Tenant,
-    launched: DateTime<Utc>,
+    (now, launched): (DateTime<Utc>, DateTime<Utc>),
     members: i64,
     through: &[(Settings, f64)],
 ) -> Result<Sending, StoreError> {
@@ -258,7 +259,7 @@ async fn sending(
         let zone = tenant.time_zone;
         let end = |start, count, each| forecast::end(start, count, each, account.window, zone);
         // What waits already goes first, from now on.
-        let free = interval.and_then(|each| end(Utc::now(), backlog, each));
+        let free = interval.and_then(|each| end(now, backlog, each));
         let start = free.map_or(launched, |free| free.max(launched));
         if count > 0 {
             ends.push(interval.and_then(|each| end(start, count, each)));
@@ -318,8 +319,9 @@ async fn outcome(
     let size = steps::audience_size(conn, tenant.id, AudienceOf::DryRun(id)).await?;
     let left_out = dry_run::left_out(conn, tenant.id, id).await?;
     let offers = dry_run::offers(conn, tenant.id, id).await?;
-    let launched = launched_at(plan.launch.today, tenant.time_zone);
-    let sending = sending(conn, tenant, launched, size.members, through).await?;
+    let (now, _) = tenant::clock(conn, tenant.id).await?;
+    let launched = launched_at(plan.launch.today, tenant.time_zone, now);
+    let sending = sending(conn, tenant, (now, launched), size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let policy = approval::policy_for(conn, tenant.id, &plan.by).await?;
     let together = Together {
@@ -351,8 +353,8 @@ async fn outcome(
 }
 
 /// When a launch on that day begins: now if it is today, else with the day.
-fn launched_at(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    start_of_day(day, zone).max(Utc::now())
+fn launched_at(day: NaiveDate, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+    start_of_day(day, zone).max(now)
 }
 
 #[cfg(test)]
@@ -362,9 +364,9 @@ mod tests {
     #[test]
     fn a_launch_begins_with_its_day_or_now() {
         let day = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).expect("a day");
-        let at = |day, zone| launched_at(day, zone).to_rfc3339();
-        let berlin = chrono_tz::Europe::Berlin;
-        assert_eq!(at(day(2035, 7, 1), berlin), "2035-06-30T22:00:00+00:00");
-        assert!(launched_at(day(2026, 1, 1), berlin) <= Utc::now());
+        let now = "2026-01-01T12:00:00Z".parse().expect("a time");
+        let at = |day| launched_at(day, chrono_tz::Europe::Berlin, now).to_rfc3339();
+        assert_eq!(at(day(2035, 7, 1)), "2035-06-30T22:00:00+00:00");
+        assert_eq!(at(day(2026, 1, 1)), "2026-01-01T12:00:00+00:00");
     }
 }
