@@ -27,6 +27,9 @@ use crate::telemetry::meters;
 /// Kind of the operation.
 pub const KIND: &str = "DryRunLaunch";
 
+/// Letters that one thread makes in a second: two made 105 for a launch (`tests/load/RESULTS.md`).
+const LETTERS_PER_SECOND: i64 = 50;
+
 /// What the worker needs to know; stored with the operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DryRun {
@@ -142,7 +145,7 @@ async fn figures(
     let id = held.operation.id();
     let mut tx = app.store.begin_work(tenant.id).await?;
     let through = through(app, &mut tx, tenant, plan).await?;
-    let counting = outcome(&mut tx, tenant, plan, id, &through);
+    let counting = outcome(app, &mut tx, tenant, plan, id, &through);
     let outcome = keep_lease(app, held, counting).await?;
     let total = outcome.candidates;
     operation::advance(&mut tx, held, progress("finished", total, total, 0)).await?;
@@ -243,11 +246,18 @@ struct Sending {
     cost: Option<(Decimal, String)>,
 }
 
-/// Adds the parts of all accounts up: each sends its own at its own pace.
+/// How long a launch makes its letters, before it queues any message, with so many threads.
+fn making(letters: i64, threads: usize) -> TimeDelta {
+    let threads = i64::try_from(threads).unwrap_or(1).max(1);
+    TimeDelta::seconds(letters / (LETTERS_PER_SECOND * threads))
+}
+
+/// Adds the parts of all accounts up: each sends its own at its own pace, when it is `now` and messages are
+/// `queued`.
 async fn sending(
     conn: &mut Conn,
     tenant: &Tenant,
-    (now, launched): (DateTime<Utc>, DateTime<Utc>),
+    (now, queued): (DateTime<Utc>, DateTime<Utc>),
     members: i64,
     through: &[(Settings, f64)],
 ) -> Result<Sending, StoreError> {
@@ -260,7 +270,7 @@ async fn sending(
         let end = |start, count, each| forecast::end(start, count, each, account.window, zone);
         // What waits already goes first, from now on.
         let free = interval.and_then(|each| end(now, backlog, each));
-        let start = free.map_or(launched, |free| free.max(launched));
+        let start = free.map_or(queued, |free| free.max(queued));
         if count > 0 {
             ends.push(interval.and_then(|each| end(start, count, each)));
         }
@@ -310,6 +320,7 @@ fn sum(costs: Vec<Option<(Decimal, String)>>) -> Option<(Decimal, String)> {
 }
 
 async fn outcome(
+    app: &App,
     conn: &mut Conn,
     tenant: &Tenant,
     plan: &DryRun,
@@ -321,7 +332,12 @@ async fn outcome(
     let offers = dry_run::offers(conn, tenant.id, id).await?;
     let (now, _) = tenant::clock(conn, tenant.id).await?;
     let launched = launched_at(plan.launch.today, tenant.time_zone, now);
-    let sending = sending(conn, tenant, (now, launched), size.members, through).await?;
+    let documents = match plan.launch.document_template.is_empty() {
+        true => 0,
+        false => size.members,
+    };
+    let queued = launched + making(documents, app.config.render_threads);
+    let sending = sending(conn, tenant, (now, queued), size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let policy = approval::policy_for(conn, tenant.id, &plan.by).await?;
     let together = Together {
@@ -338,11 +354,7 @@ async fn outcome(
         left_out: left_out.into_iter().map(|l| (l.exclusion, l.n)).collect(),
         annual_amount: (offers.amount, offers.currency),
         superseded: if supersedes { offers.open } else { 0 },
-        documents: if plan.launch.document_template.is_empty() {
-            0
-        } else {
-            size.members
-        },
+        documents,
         cost: sending.cost,
         messages_before: sending.before,
         send_start: sending.start.unwrap_or(launched),
@@ -368,5 +380,11 @@ mod tests {
         let at = |day| launched_at(day, chrono_tz::Europe::Berlin, now).to_rfc3339();
         assert_eq!(at(day(2035, 7, 1)), "2035-06-30T22:00:00+00:00");
         assert_eq!(at(day(2026, 1, 1)), "2026-01-01T12:00:00+00:00");
+    }
+
+    #[test]
+    fn a_million_letters_take_hours() {
+        assert_eq!(making(1_000_000, 4), TimeDelta::seconds(5_000));
+        assert_eq!(making(49, 1), TimeDelta::zero());
     }
 }
