@@ -75,6 +75,9 @@ pub struct Operation {
     /// Somebody wants it to stop.
     #[diesel(sql_type = Bool)]
     pub cancel_requested: bool,
+    /// A worker has it, or had it and died; else it waits, also for its next try.
+    #[diesel(sql_type = Bool)]
+    pub is_held: bool,
     /// How often it was leased: the fence.
     #[diesel(sql_type = Integer)]
     pub attempt: i32,
@@ -103,11 +106,11 @@ impl Operation {
         OperationId(self.id)
     }
 
-    /// When this step will be done if it goes on as it did. The same until the operation moves.
+    /// When this step will be done if it goes on as it did; `None` while it waits. The same until the operation
+    /// moves.
     pub fn expected_end(&self) -> Option<DateTime<Utc>> {
-        let is_running = self.state == "running";
         let rest = (self.total - self.done).max(0);
-        is_running
+        self.is_held
             .then(|| expected_end(self.updated_at, rest, self.rate))
             .flatten()
     }
@@ -132,8 +135,8 @@ fn expected_end(now: DateTime<Utc>, rest: i64, rate: f64) -> Option<DateTime<Utc
 
 const COLUMNS: &str = "tenant_id, id, kind, resource, request, state, step, done, total, failed,
     coalesce(done / nullif(extract(epoch FROM updated_at - step_started_at), 0), 0)::float8 AS rate,
-    last_errors, response, error_reason, error_message, cancel_requested, attempt, failures,
-    traceparent, created_at, updated_at";
+    last_errors, response, error_reason, error_message, cancel_requested,
+    lease_until IS NOT NULL AS is_held, attempt, failures, traceparent, created_at, updated_at";
 
 /// A new operation.
 #[derive(Debug, Clone)]

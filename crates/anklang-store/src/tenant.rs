@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anklang_domain::{TenantId, Violations};
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use diesel::sql_types::{Text, Uuid as SqlUuid};
+use diesel::sql_types::{Date, Text, Timestamptz, Uuid as SqlUuid};
 use diesel::{OptionalExtension, QueryableByName};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use crate::sql::Fix;
-use crate::{Result, Store};
+use crate::{Conn, Result, Store};
 
 /// One company using the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,26 @@ impl Tenant {
     pub fn day(&self, time: DateTime<Utc>) -> NaiveDate {
         time.with_timezone(&self.time_zone).date_naive()
     }
+}
+
+#[derive(QueryableByName)]
+struct Clock {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+    #[diesel(sql_type = Date)]
+    today: NaiveDate,
+}
+
+/// The moment by the database's clock, and its day in the tenant's time zone.
+pub async fn clock(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<Utc>, NaiveDate)> {
+    let clock: Clock = diesel::sql_query(
+        "SELECT c.now, (c.now AT TIME ZONE t.time_zone)::date AS today
+         FROM tenant t CROSS JOIN (SELECT clock_timestamp() AS now) c WHERE t.id = $1",
+    )
+    .bind::<SqlUuid, _>(tenant.0)
+    .get_result(conn)
+    .await?;
+    Ok((clock.now, clock.today))
 }
 
 /// So long a tenant is known without asking the database: every call names one, and they hardly ever

@@ -2,7 +2,8 @@
 //!
 //! A handler reads its request with [`Listing::read`], gives [`Listing::list`] to the store, and
 //! makes the answer's token with [`Listing::token`]. A new List request is one more line at
-//! [`ListRequest`], and its noun's [`Listable`] in the store.
+//! [`ListRequest`], and its noun's [`Listable`] in the store. Exports that are no lists seal their cursors
+//! with [`Places`], as lists do their tokens.
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use anklang_store::listing::{Key, List, Listable};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use prost::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Whose;
 use crate::seal::Keys;
@@ -135,18 +138,58 @@ impl ListRequest for lro::ListOperationsRequest {
     }
 }
 
-/// A list that was asked for.
-pub struct Listing {
-    /// What to load.
-    pub list: List,
+/// Seals places in what is read part by part, so that a caller goes on where it was. A token is bound to the
+/// tenant, the caller's org units, the call and the request.
+pub struct Places {
     keys: Arc<Keys>,
     /// What its tokens are for.
     purpose: Vec<u8>,
 }
 
+impl Places {
+    /// Those of a request, from which what may differ between its parts was taken out.
+    pub fn of<R: Message + prost::Name>(
+        keys: &Arc<Keys>,
+        whose: &Whose<'_>,
+        request: &R,
+    ) -> Places {
+        let mut purpose = whose.tenant.0.as_bytes().to_vec();
+        purpose.extend(whose.prefix());
+        purpose.extend(R::full_name().as_bytes());
+        purpose.push(0);
+        purpose.extend(request.encode_to_vec());
+        Places {
+            keys: Arc::clone(keys),
+            purpose,
+        }
+    }
+
+    /// The token of a place.
+    pub fn token(&self, place: &impl Serialize) -> String {
+        let content = serde_json::to_vec(place).unwrap_or_default();
+        let sealed = self.keys.seal(&self.purpose, &content);
+        BASE64_URL_SAFE_NO_PAD.encode(sealed.expect("a server has a key"))
+    }
+
+    /// The place of a token; `None` for one that is not of this request.
+    pub fn read<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        serde_json::from_slice(&self.keys.open(&self.purpose, &sealed).ok()?).ok()
+    }
+}
+
+/// A list that was asked for.
+pub struct Listing {
+    /// What to load.
+    pub list: List,
+    places: Places,
+}
+
 impl Listing {
-    /// Reads what a request wants of a list. A token is bound to the tenant, the caller's org units, the
-    /// call and all of the request but the page size.
+    /// Reads what a request wants of a list. Its tokens are bound to all of the request but the page size.
     pub fn read<'w, R: ListRequest>(
         keys: &Arc<Keys>,
         whose: impl Into<Whose<'w>>,
@@ -162,11 +205,7 @@ impl Listing {
         let size = if size == 0 { DEFAULT_SIZE } else { size };
         let size = usize::try_from(size).unwrap_or(0);
         let whose = whose.into();
-        let mut purpose = whose.tenant.0.as_bytes().to_vec();
-        purpose.extend(whose.prefix());
-        purpose.extend(R::full_name().as_bytes());
-        purpose.push(0);
-        purpose.extend(request.encode_to_vec());
+        let places = Places::of(keys, &whose, &request);
 
         let before = violations.iter().count();
         let mut list = of.read(request.filter(), request.order_by(), size, violations);
@@ -176,35 +215,18 @@ impl Listing {
         let is_readable = violations.iter().count() == before;
         // A token is of another list when its filter cannot be read, which is said already.
         if !token.is_empty() && is_readable {
-            let after = open(keys, &token, &purpose);
+            let after: Option<Key> = places.read(&token);
             if !after.is_some_and(|after| list.after(after)) {
                 violations.add(R::TOKEN, "is no token of this list with these filters");
             }
         }
-        Listing {
-            list,
-            keys: Arc::clone(keys),
-            purpose,
-        }
+        Listing { list, places }
     }
 
     /// The token of the page behind this key; empty for none.
     pub fn token(&self, next: Option<Key>) -> String {
-        let Some(key) = next else {
-            return String::new();
-        };
-        let content = serde_json::to_vec(&key).unwrap_or_default();
-        let sealed = self.keys.seal(&self.purpose, &content);
-        BASE64_URL_SAFE_NO_PAD.encode(sealed.expect("a server has a key"))
+        next.map(|key| self.places.token(&key)).unwrap_or_default()
     }
-}
-
-fn open(keys: &Keys, token: &str, purpose: &[u8]) -> Option<Key> {
-    if token.len() > MAX_TOKEN {
-        return None;
-    }
-    let sealed = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-    serde_json::from_slice(&keys.open(purpose, &sealed).ok()?).ok()
 }
 
 #[cfg(test)]

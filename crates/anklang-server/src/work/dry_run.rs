@@ -9,7 +9,7 @@ use anklang_domain::{CampaignId, OperationId, forecast};
 use anklang_store::approval::Together;
 use anklang_store::launch::{self as steps, AudienceOf};
 use anklang_store::operation::{self, End, Leased};
-use anklang_store::tenant::Tenant;
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::{Conn, StoreError, approval, channel_account, channel_route, dry_run};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -26,6 +26,9 @@ use crate::telemetry::meters;
 
 /// Kind of the operation.
 pub const KIND: &str = "DryRunLaunch";
+
+/// Letters that one thread makes in a second: two made 105 for a launch (`tests/load/RESULTS.md`).
+const LETTERS_PER_SECOND: i64 = 50;
 
 /// What the worker needs to know; stored with the operation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -120,9 +123,10 @@ async fn find_audience(
     }
     let of = AudienceOf::DryRun(held.operation.id());
     let freeze = plan.launch.freeze(of);
-    let now = launched_at(plan.launch.today, tenant.time_zone);
     let mut tx = app.store.begin(tenant.id).await?;
-    let finding = steps::freeze(&mut tx, tenant, &freeze, now);
+    let (now, _) = tenant::clock(&mut tx, tenant.id).await?;
+    let launched = launched_at(plan.launch.today, tenant.time_zone, now);
+    let finding = steps::freeze(&mut tx, tenant, &freeze, launched);
     let size = keep_lease(app, held, finding)
         .await
         .map_err(criteria_do_not_hold)?;
@@ -141,7 +145,7 @@ async fn figures(
     let id = held.operation.id();
     let mut tx = app.store.begin_work(tenant.id).await?;
     let through = through(app, &mut tx, tenant, plan).await?;
-    let counting = outcome(&mut tx, tenant, plan, id, &through);
+    let counting = outcome(app, &mut tx, tenant, plan, id, &through);
     let outcome = keep_lease(app, held, counting).await?;
     let total = outcome.candidates;
     operation::advance(&mut tx, held, progress("finished", total, total, 0)).await?;
@@ -242,11 +246,18 @@ struct Sending {
     cost: Option<(Decimal, String)>,
 }
 
-/// Adds the parts of all accounts up: each sends its own at its own pace.
+/// How long a launch makes its letters, before it queues any message, with so many threads.
+fn making(letters: i64, threads: usize) -> TimeDelta {
+    let threads = i64::try_from(threads).unwrap_or(1).max(1);
+    TimeDelta::seconds(letters / (LETTERS_PER_SECOND * threads))
+}
+
+/// Adds the parts of all accounts up: each sends its own at its own pace, when it is `now` and messages are
+/// `queued`.
 async fn sending(
     conn: &mut Conn,
     tenant: &Tenant,
-    launched: DateTime<Utc>,
+    (now, queued): (DateTime<Utc>, DateTime<Utc>),
     members: i64,
     through: &[(Settings, f64)],
 ) -> Result<Sending, StoreError> {
@@ -258,8 +269,8 @@ async fn sending(
         let zone = tenant.time_zone;
         let end = |start, count, each| forecast::end(start, count, each, account.window, zone);
         // What waits already goes first, from now on.
-        let free = interval.and_then(|each| end(Utc::now(), backlog, each));
-        let start = free.map_or(launched, |free| free.max(launched));
+        let free = interval.and_then(|each| end(now, backlog, each));
+        let start = free.map_or(queued, |free| free.max(queued));
         if count > 0 {
             ends.push(interval.and_then(|each| end(start, count, each)));
         }
@@ -309,6 +320,7 @@ fn sum(costs: Vec<Option<(Decimal, String)>>) -> Option<(Decimal, String)> {
 }
 
 async fn outcome(
+    app: &App,
     conn: &mut Conn,
     tenant: &Tenant,
     plan: &DryRun,
@@ -318,8 +330,14 @@ async fn outcome(
     let size = steps::audience_size(conn, tenant.id, AudienceOf::DryRun(id)).await?;
     let left_out = dry_run::left_out(conn, tenant.id, id).await?;
     let offers = dry_run::offers(conn, tenant.id, id).await?;
-    let launched = launched_at(plan.launch.today, tenant.time_zone);
-    let sending = sending(conn, tenant, launched, size.members, through).await?;
+    let (now, _) = tenant::clock(conn, tenant.id).await?;
+    let launched = launched_at(plan.launch.today, tenant.time_zone, now);
+    let documents = match plan.launch.document_template.is_empty() {
+        true => 0,
+        false => size.members,
+    };
+    let queued = launched + making(documents, app.config.render_threads);
+    let sending = sending(conn, tenant, (now, queued), size.members, through).await?;
     let supersedes = plan.launch.open_offers == OpenOffers::Supersede;
     let policy = approval::policy_for(conn, tenant.id, &plan.by).await?;
     let together = Together {
@@ -336,11 +354,7 @@ async fn outcome(
         left_out: left_out.into_iter().map(|l| (l.exclusion, l.n)).collect(),
         annual_amount: (offers.amount, offers.currency),
         superseded: if supersedes { offers.open } else { 0 },
-        documents: if plan.launch.document_template.is_empty() {
-            0
-        } else {
-            size.members
-        },
+        documents,
         cost: sending.cost,
         messages_before: sending.before,
         send_start: sending.start.unwrap_or(launched),
@@ -351,8 +365,8 @@ async fn outcome(
 }
 
 /// When a launch on that day begins: now if it is today, else with the day.
-fn launched_at(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
-    start_of_day(day, zone).max(Utc::now())
+fn launched_at(day: NaiveDate, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
+    start_of_day(day, zone).max(now)
 }
 
 #[cfg(test)]
@@ -362,9 +376,15 @@ mod tests {
     #[test]
     fn a_launch_begins_with_its_day_or_now() {
         let day = |y, m, d| NaiveDate::from_ymd_opt(y, m, d).expect("a day");
-        let at = |day, zone| launched_at(day, zone).to_rfc3339();
-        let berlin = chrono_tz::Europe::Berlin;
-        assert_eq!(at(day(2035, 7, 1), berlin), "2035-06-30T22:00:00+00:00");
-        assert!(launched_at(day(2026, 1, 1), berlin) <= Utc::now());
+        let now = "2026-01-01T12:00:00Z".parse().expect("a time");
+        let at = |day| launched_at(day, chrono_tz::Europe::Berlin, now).to_rfc3339();
+        assert_eq!(at(day(2035, 7, 1)), "2035-06-30T22:00:00+00:00");
+        assert_eq!(at(day(2026, 1, 1)), "2026-01-01T12:00:00+00:00");
+    }
+
+    #[test]
+    fn a_million_letters_take_hours() {
+        assert_eq!(making(1_000_000, 4), TimeDelta::seconds(5_000));
+        assert_eq!(making(49, 1), TimeDelta::zero());
     }
 }

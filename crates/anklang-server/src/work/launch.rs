@@ -19,9 +19,9 @@ use anklang_store::offer::{self, Content, ContentOf, NewDocument, Source, Terms}
 use anklang_store::operation::{self, End, Leased, Operation, Progress};
 use anklang_store::planning::calls;
 use anklang_store::privacy::file;
-use anklang_store::tenant::Tenant;
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::{Conn, StoreError, approval, channel_route};
-use chrono::{NaiveDate, TimeDelta, Utc};
+use chrono::{NaiveDate, TimeDelta};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -244,7 +244,8 @@ impl Launch<'_> {
         // One statement over perhaps a million contracts takes longer than a lease.
         let (store, tenant) = (self.app.store.clone(), self.tenant.clone());
         let mut tx = store.begin(tenant.id).await?;
-        let freezing = steps::freeze(&mut tx, &tenant, &freeze, Utc::now());
+        let (now, _) = tenant::clock(&mut tx, tenant.id).await?;
+        let freezing = steps::freeze(&mut tx, &tenant, &freeze, now);
         let size = keep_lease(self.app, self.held, freezing)
             .await
             .map_err(criteria_do_not_hold)?;

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 use anklang_domain::planning::{Calendar, Calls, Weekdays, end_of};
 use anklang_domain::{PhaseId, TenantId};
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 use diesel::sql_types::{
     Array, BigInt, Bool, Date, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{calendar, plan};
 use crate::offer::ANOTHER_ACCEPTED;
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use crate::{Conn, Result, StoreError};
 
 /// Outbounds by phone of the tenant `$1` whose contacts are not handed out: of what is paused or
@@ -123,7 +123,8 @@ pub async fn plan_contacts(conn: &mut Conn, tenant: &Tenant, part: Part) -> Resu
         None => (tenant.time_zone, any_day()),
     };
     let offers_end = end_of(part.last_day, tenant.time_zone);
-    let times = calls.times(part.launched, offers_end, &calendar, zone, Utc::now());
+    let (now, _) = tenant::clock(conn, tenant.id).await?;
+    let times = calls.times(part.launched, offers_end, &calendar, zone, now);
     // Nobody answers or takes back an offer meanwhile: it would not find the contact to be called off.
     diesel::sql_query(
         "SELECT 1 FROM offer

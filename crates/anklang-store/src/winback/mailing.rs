@@ -25,7 +25,7 @@ use super::template;
 use crate::call::Call;
 use crate::listing::{Field, Kind, List, Listable, Page, Part, PartType, Sort};
 use crate::selection::{self, Prepared, Selection, Statement, bound};
-use crate::tenant::Tenant;
+use crate::tenant::{self, Tenant};
 use crate::{Conn, Result, StoreError};
 
 /// A mailing.
@@ -311,14 +311,6 @@ impl Wanted<'_> {
     }
 }
 
-#[derive(QueryableByName)]
-struct Clock {
-    #[diesel(sql_type = Timestamptz)]
-    now: DateTime<Utc>,
-    #[diesel(sql_type = Date)]
-    today: NaiveDate,
-}
-
 /// Lets the draws of a tenant's mailings take turns until the end of the transaction; gives the moment at
 /// which it is this one's, and its day.
 pub async fn begin_draw(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<Utc>, NaiveDate)> {
@@ -328,19 +320,7 @@ pub async fn begin_draw(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<U
     .bind::<SqlUuid, _>(tenant.0)
     .execute(conn)
     .await?;
-    clock(conn, tenant).await
-}
-
-/// The moment by the database's clock, and its day in the tenant's time zone.
-pub async fn clock(conn: &mut Conn, tenant: TenantId) -> Result<(DateTime<Utc>, NaiveDate)> {
-    let clock: Clock = diesel::sql_query(
-        "SELECT c.now, (c.now AT TIME ZONE t.time_zone)::date AS today
-         FROM tenant t CROSS JOIN (SELECT clock_timestamp() AS now) c WHERE t.id = $1",
-    )
-    .bind::<SqlUuid, _>(tenant.0)
-    .get_result(conn)
-    .await?;
-    Ok((clock.now, clock.today))
+    tenant::clock(conn, tenant).await
 }
 
 /// What would become of the cases of a mailing: `mailed` are all who could be, those who are left alone

@@ -1,13 +1,18 @@
 //! A server's clock that is wrong: what cannot be undone goes by the database's.
 
+use anklang_proto::anklang::campaigns::v1 as campaigns;
+use anklang_proto::anklang::messages::v1 as messages;
 use anklang_proto::anklang::offers::v1 as pb;
 use anklang_testkit::{Client, TestServer};
+use campaigns::{ExclusionReason, ReactionKind};
 use chrono::{Timelike, Utc};
 use pb::OfferState;
 use uuid::Uuid;
 
+use crate::dry_runs::dry_run;
+use crate::followups::follow_up;
 use crate::phases::run_sql;
-use crate::utility::{Case, FEW, until, with_utility};
+use crate::utility::{Case, FEW, launch, until, until_sent, with_utility};
 
 /// From the server's next start on its clock is so much ahead of the database's, which is put back.
 pub async fn put_back_the_database(server: &TestServer, interval: &str) {
@@ -151,4 +156,52 @@ async fn get(client: &Client, name: &str) -> pb::Offer {
     let request = pb::GetOfferRequest { name: name.into() };
     let found = client.offers().get_offer(request).await;
     found.unwrap().into_inner()
+}
+
+/// How long ago somebody was written to decides who is reminded, and whose contact budget is used up.
+#[tokio::test]
+async fn audiences_are_frozen_by_the_databases_clock() {
+    let mut server = TestServer::start().await.unwrap();
+    let (client, utility) = with_utility(&server, FEW).await;
+    let budget = messages::UpdateContactBudgetRequest {
+        contact_budget: Some(messages::ContactBudget {
+            max_contacts: 1,
+            window_days: 1,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    client
+        .messages()
+        .update_contact_budget(budget)
+        .await
+        .unwrap();
+    let first = launch(&client, utility.launch()).await;
+    let (campaign, phase) = (first.campaign.unwrap().name, first.phase.unwrap().name);
+    until_sent(&client, &campaign, 4).await;
+    server.kill();
+    // By the server's clock two days ago and three; by the database's half a day and one and a half.
+    let earlier = "UPDATE message SET sent_at = sent_at
+                       - make_interval(days => 2 + (member_seq % 2)::integer)";
+    run_sql(&server, earlier).await;
+    put_back_the_database(&server, "36 hours").await;
+    server.restart().await.unwrap();
+
+    let client = Client::connect(server.addr, "linden").await.unwrap();
+    let dry = |launch| campaigns::DryRunLaunchRequest {
+        launch: Some(launch),
+        ..Default::default()
+    };
+    let (_, all) = dry_run(&client, dry(utility.launch())).await;
+    let capped = all.exclusions.iter();
+    let mut capped = capped.filter(|e| e.reason() == ExclusionReason::FrequencyCap);
+    assert_eq!((all.members, capped.next().map(|e| e.count)), (2, Some(2)));
+    let begins = all.send_start_time.unwrap().seconds;
+    assert!(Utc::now().timestamp() - begins > 35 * 3_600, "{begins}");
+
+    let silent = follow_up(&utility, &campaign, &phase, ReactionKind::NoAnswer, 1, &[]);
+    let (_, foreseen) = dry_run(&client, dry(silent.clone())).await;
+    assert_eq!((foreseen.candidates, foreseen.members), (2, 2));
+    let reminded = launch(&client, silent).await;
+    assert_eq!((reminded.candidates, reminded.members), (2, 2));
 }

@@ -252,6 +252,32 @@ async fn what_it_costs_and_how_long_it_takes() {
     assert!((100..=120).contains(&waits.num_minutes()), "{waits}");
 }
 
+/// Nothing is sent before all letters are made, 50 a second by a thread.
+#[tokio::test]
+async fn letters_take_their_time() {
+    let server = TestServer::start_with(Options {
+        documents: "threads = 1".into(),
+        ..Default::default()
+    })
+    .await
+    .unwrap();
+    let (client, utility) = with_utility(&server, &[(Case::Plain, 100)]).await;
+    let mut request = pb::DryRunLaunchRequest {
+        as_of_date: utility.day(1),
+        ..of(utility.launch())
+    };
+    for (without_document, documents, begins) in [(false, 100, "00:00:02"), (true, 0, "00:00:00")] {
+        let outbound = request.launch.as_mut().unwrap().outbound.as_mut();
+        outbound.unwrap().without_document = without_document;
+        let (_, told) = dry_run(&client, request.clone()).await;
+        let start = time(told.send_start_time).with_timezone(&Berlin);
+        assert_eq!(
+            (told.documents, &start.time().to_string()[..]),
+            (documents, begins)
+        );
+    }
+}
+
 #[tokio::test]
 async fn every_fault_of_a_dry_run_is_named() {
     let server = TestServer::start().await.unwrap();

@@ -9,9 +9,11 @@ use anklang_testkit::{Client, Options, TestServer};
 use prost::Message;
 use tonic::{Code, Request, Status, Streaming};
 
+use crate::campaigns::get_operation;
 use crate::hold::Hold;
+use crate::phases::run_sql;
 use crate::refused;
-use crate::utility::{Case, FEW, Utility, launched, with_utility};
+use crate::utility::{Case, FEW, Utility, launched, until, with_utility};
 
 type Progress = Streaming<operations::WatchOperationResponse>;
 
@@ -95,6 +97,57 @@ async fn a_watched_operation_is_told_from_its_beginning_to_its_end() {
     let told = next(&mut progress).await.unwrap();
     assert_eq!((told.done, told.metadata), (true, last.metadata));
     assert_eq!(next(&mut progress).await, None);
+}
+
+/// But not while it waits for its next try.
+#[tokio::test]
+async fn a_launch_under_way_says_when_it_will_be_done() {
+    let options = Options {
+        no_dispatch: true,
+        ..Options::default()
+    };
+    let server = TestServer::start_with(options).await.unwrap();
+    let (client, utility) = with_utility(&server, &[(Case::Plain, 250)]).await;
+    // Held at the end of all its letters but the first 200, and then refused.
+    let last = "NEW.step = 'documents' AND OLD.done > 0 AND NEW.done > OLD.done";
+    let hold = Hold::updates(&server, "operation", last).await;
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'not yet'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON operation
+             FOR EACH ROW WHEN ({last}) EXECUTE FUNCTION refuse()"
+    );
+    run_sql(&server, &refuse).await;
+    let operation = start(&client, utility.launch()).await;
+    hold.reached().await;
+    let look = async || metadata(&get_operation(&client, &operation.name).await.unwrap());
+    let told = look().await;
+    assert_eq!(
+        (&told.phase[..], told.done, told.total),
+        ("documents", 200, 250)
+    );
+    assert!(told.rate_per_second > 0.0, "{told:?}");
+    let seconds = |time: Option<prost_types::Timestamp>| {
+        let time = time.unwrap();
+        time.seconds as f64 + f64::from(time.nanos) / 1e9
+    };
+    let left = seconds(told.eta) - seconds(told.update_time);
+    assert!(
+        (left - 50.0 / told.rate_per_second).abs() < 0.01,
+        "{told:?}"
+    );
+
+    hold.release().await;
+    until("it waits for its next try", async || {
+        let told = look().await;
+        assert_eq!((&told.phase[..], told.done), ("documents", 200));
+        !told.last_errors.is_empty() && told.eta.is_none()
+    })
+    .await;
+    run_sql(&server, "DROP TRIGGER refuse ON operation").await;
+    let over = client.finished(&operation).await.unwrap();
+    assert_eq!(launched(&over).members, 250);
+    assert_eq!(metadata(&over).eta, None);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use anklang_proto::google::longrunning as lro;
 use anklang_store::call::Call;
 use anklang_store::dry_run::{self, Candidate, NewDryRun};
 use anklang_store::operation::{self, NewOperation, Operation};
-use chrono::Utc;
+use anklang_store::tenant;
 use tonic::{Request, Response, Status};
 
 use super::launch::check_templates;
@@ -53,7 +53,7 @@ impl CampaignsApi {
             return Ok(before);
         }
 
-        let today = tenant.day(Utc::now());
+        let (_, today) = tenant::clock(&mut tx, tenant.id).await?;
         let planned = launch.schedule.as_ref();
         let planned = planned.and_then(|s| s.planned_start_date.as_ref());
         let as_of = match (&request.as_of_date, planned) {

@@ -15,9 +15,9 @@ use anklang_proto::google::longrunning as lro;
 use anklang_store::campaign::{self, NewAudience, NewOutbound, NewPhase};
 use anklang_store::hold::{Held, hold};
 use anklang_store::operation::{self, NewOperation, Operation};
-use anklang_store::tenant::Tenant;
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::{Conn, phase, template};
-use chrono::{NaiveDate, Utc};
+use chrono::NaiveDate;
 use tonic::Request;
 use uuid::Uuid;
 
@@ -123,7 +123,7 @@ impl CampaignsApi {
         if let Some(before) = change.before::<lro::Operation>(&mut tx).await? {
             return Ok(before);
         }
-        let today = tenant.day(Utc::now());
+        let (_, today) = tenant::clock(&mut tx, tenant.id).await?;
         let wanted = read_launch(&request, today, &mut violations);
         let resolved = self
             .resolve(&mut tx, &tenant, &wanted, today, &mut violations)

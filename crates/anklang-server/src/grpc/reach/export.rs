@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::{ReachApi, campaign_id, must_exist};
 use crate::grpc::campaigns::phase_resource;
+use crate::grpc::listing::Places;
 use crate::grpc::planning::contacts;
-use crate::grpc::{ApiError, ApiResult, caller, parts};
+use crate::grpc::{ApiError, ApiResult, Whose, caller, parts};
 
 /// Candidates of a response; about 700 KB.
 const LINES: i64 = 2_000;
@@ -44,6 +45,8 @@ struct Export {
     campaign: CampaignId,
     /// Phase and place of the last line; `None` before the header.
     after: Option<(i32, i64)>,
+    /// What seals its cursors.
+    places: Places,
 }
 
 impl ReachApi {
@@ -53,12 +56,17 @@ impl ReachApi {
         request: Request<pb::ExportReachRequest>,
     ) -> ApiResult<BoxStream<'static, Result<pb::ExportReachResponse, Status>>> {
         let tenant = caller(&self.app.store, &request).await?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
         let mut violations = Violations::new();
         let id = campaign_id(&request.campaign, &mut violations);
-        let after = match &request.cursor[..] {
+        let cursor = std::mem::take(&mut request.cursor);
+        let places = Places::of(&self.app.keys, &Whose::from(&tenant), &request);
+        let after: Option<(i32, i64)> = match &cursor[..] {
             "" => None,
-            text => violations.check("cursor", read_cursor(text)),
+            text => {
+                let place = places.read(text).ok_or("is no cursor of this export");
+                violations.check("cursor", place)
+            }
         };
         violations.finish(())?;
         let campaign = id.unwrap_or(CampaignId(Uuid::nil()));
@@ -70,6 +78,7 @@ impl ReachApi {
             tenant: tenant.id,
             campaign,
             after,
+            places,
         };
         let lines = stream::try_unfold(Some(export), |export| async {
             match export {
@@ -109,20 +118,13 @@ impl Export {
             .map_err(|e| ApiError::Internal(e.to_string()))?;
         let part = pb::ExportReachResponse {
             csv: csv.into(),
-            cursor: format!("{phase}.{seq}"),
+            cursor: self.places.token(&(phase, seq)),
         };
         self.after = Some((phase, seq));
         // A page that is not full is the last one.
         let full = i64::try_from(lines.len()).unwrap_or(0) == LINES;
         Ok(Some((part, full.then_some(self))))
     }
-}
-
-fn read_cursor(text: &str) -> Result<(i32, i64), &'static str> {
-    text.split_once('.')
-        .and_then(|(phase, seq)| Some((phase.parse().ok()?, seq.parse().ok()?)))
-        .filter(|(phase, seq)| *phase >= 0 && *seq >= 0)
-        .ok_or("is no cursor of an export")
 }
 
 fn record(campaign: CampaignId, line: &Line) -> [String; 16] {

@@ -9,7 +9,7 @@ use anklang_proto::google::r#type::Money;
 use anklang_store::approval::Together;
 use anklang_store::call::Call;
 use anklang_store::operation::Operation;
-use anklang_store::tenant::Tenant;
+use anklang_store::tenant::{self, Tenant};
 use anklang_store::units::{self, Subject};
 use anklang_store::winback::mail::{self, Order, Queued, Refusal};
 use anklang_store::winback::mailing::{self, Ended, Mailing, NewMailing, Revenue, Wanted};
@@ -138,7 +138,7 @@ impl WinbackMailsApi {
             let why = format!("must be {least} to {MOST_CONTROL_PERCENT} percent");
             violations.add("control_percent", why);
         }
-        let (now, today) = mailing::clock(&mut tx, tenant.id).await?;
+        let (now, today) = tenant::clock(&mut tx, tenant.id).await?;
         let selection = match selection {
             Some(id) => {
                 let found = winback::selected(&mut tx, &tenant, id, now).await?;
