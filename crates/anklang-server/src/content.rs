@@ -83,9 +83,14 @@ pub enum Untried {
 /// Why a letter was not rendered to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Unrendered {
-    /// It took too long, or one before it by the same version of its template did.
+    /// It took too long.
     #[error("the letter takes longer than {} s: its template does not come to an end with this offer's data", .0.as_secs())]
     TooLong(Duration),
+    /// It was not begun: another one of the same version of its template still takes too long.
+    #[error(
+        "another letter of this version of the template does not come to an end, so this one was not begun"
+    )]
+    NotBegun,
     /// It panicked.
     #[error("rendering failed: {0}")]
     Broken(#[from] JoinError),
@@ -165,7 +170,7 @@ impl Templates {
 
     /// Renders a letter by this version of a template when it is its turn, in a thread of its own, and waits no
     /// longer than letters may take. The thread of one without end goes on. So that a version takes no more threads
-    /// than there are turns, none of its letters is begun any more.
+    /// than there are turns, none of its letters is begun as long as it does.
     pub async fn render<T: Send + 'static>(
         &self,
         id: &TemplateId,
@@ -174,23 +179,26 @@ impl Templates {
         // Never closed.
         let turn = Arc::clone(&self.rendering).acquire_owned().await.ok();
         if self.runaways().contains(id) {
-            return Err(Unrendered::TooLong(self.letter_time));
+            return Err(Unrendered::NotBegun);
         }
         let (templates, id) = (self.clone(), id.clone());
         // A task of its own, for the turn comes back also when nobody waits for the letter any more, and not before
         // its thread has ended or its time is over.
         let watched = tokio::spawn(async move {
-            let rendering = tokio::task::spawn_blocking(work);
-            let ended = tokio::time::timeout(templates.letter_time, rendering).await;
-            if ended.is_err() {
-                templates.runs_away(id);
+            let mut rendering = tokio::task::spawn_blocking(work);
+            let time = templates.letter_time;
+            if let Ok(rendered) = tokio::time::timeout(time, &mut rendering).await {
+                return rendered.map_err(Unrendered::Broken);
             }
+            templates.runs_away(&id);
             // Only now: whose turn is next knows of it.
             drop(turn);
-            match ended {
-                Ok(rendered) => rendered.map_err(Unrendered::Broken),
-                Err(_) => Err(Unrendered::TooLong(templates.letter_time)),
-            }
+            // It was slow, or the server stood still, when it comes to its end after all.
+            tokio::spawn(async move {
+                let _ = rendering.await;
+                templates.runaways().remove(&id);
+            });
+            Err(Unrendered::TooLong(time))
         });
         watched.await?
     }
@@ -201,8 +209,8 @@ impl Templates {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Remembers a version of a template that does not come to an end, until the server starts anew.
-    fn runs_away(&self, id: TemplateId) {
+    /// Remembers a version of a template that does not come to an end.
+    fn runs_away(&self, id: &TemplateId) {
         if self.runaways().insert(id.clone()) {
             tracing::warn!(
                 tenant = %id.tenant,
@@ -211,7 +219,7 @@ impl Templates {
                 language = %id.language,
                 version = id.version,
                 seconds = self.letter_time.as_secs(),
-                "a letter takes too long: no more are made by this version of its template"
+                "a letter takes too long: while it does, no more are made by this version of its template"
             );
         }
     }
@@ -497,13 +505,15 @@ mod tests {
         // Its thread goes on, and others have the only turn.
         let again = templates.render(&letter(1), || 1).await;
         let words = again.expect_err("it is known").to_string();
-        assert!(
-            words.starts_with("the letter takes longer than 1 s"),
-            "{words}"
-        );
+        assert!(words.ends_with("was not begun"), "{words}");
         let mended = templates.render(&letter(2), || 2).await;
         assert!(matches!(mended, Ok(2)));
+        // It was slow, and not without end.
         drop(end);
+        while templates.runaways().contains(&letter(1)) {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(templates.render(&letter(1), || 1).await, Ok(1)));
     }
 
     #[tokio::test]
@@ -518,7 +528,7 @@ mod tests {
         let next = templates.render(&letter(2), || 2).await;
         assert!(matches!(next, Ok(2)));
         let again = templates.render(&version, || 1).await;
-        assert!(matches!(again, Err(Unrendered::TooLong(_))));
+        assert!(matches!(again, Err(Unrendered::NotBegun)));
         drop(end);
     }
 

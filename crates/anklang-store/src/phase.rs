@@ -248,8 +248,7 @@ pub async fn wind_up(
 
 /// Starts planned phases of all tenants: their day has come for the tenant, nobody holds them, and
 /// the phases that they come after, and all that are parallel with those, are over. From then on
-/// their operations are due; they launch as of this day. One that starts later than planned keeps its length: its last
-/// day moves by as many days, and the last day of its offers stays. Returns how many.
+/// their operations are due; they launch as of this day. Returns how many.
 pub async fn start_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
     let started = diesel::sql_query(
@@ -271,8 +270,7 @@ pub async fn start_due(store: &Store) -> Result<usize> {
                      AND (before.state NOT IN ('completed', 'cancelled') OR before.winding_up))
              FOR UPDATE OF p SKIP LOCKED),
          started AS (
-             UPDATE phase p SET state = 'launching', started_at = now(),
-                 end_date = p.end_date + greatest(due.today - p.start_date, 0)
+             UPDATE phase p SET state = 'launching', started_at = now()
              FROM due WHERE p.tenant_id = due.tenant_id AND p.id = due.id
              RETURNING p.tenant_id, p.operation_id, due.today, p.offer_valid_until)
          UPDATE operation o SET run_at = now(), step = '',
@@ -287,7 +285,7 @@ pub async fn start_due(store: &Store) -> Result<usize> {
 }
 
 /// Completes active phases of all tenants: no message waits or is being sent, nobody is to be called,
-/// and every offer has come to its end or the last planned day is over. Each phase is looked at by itself, up to its first
+/// and every offer has come to its end or the last planned day is over, unless it began after that. Each phase is looked at by itself, up to its first
 /// such message and offer, whatever the planner thinks of their number. Returns how many.
 pub async fn complete_due(store: &Store) -> Result<usize> {
     let mut tx = store.begin_worker().await?;
@@ -298,7 +296,8 @@ pub async fn complete_due(store: &Store) -> Result<usize> {
            AND (SELECT count(*) = 0 FROM (
                     SELECT FROM message m WHERE m.tenant_id = p.tenant_id AND m.phase_id = p.id
                       AND m.state IN ('queued', 'sending') LIMIT 1) unsent){ALL_OVER}
-           AND (p.end_date < (now() AT TIME ZONE t.time_zone)::date
+           AND ((p.end_date < (now() AT TIME ZONE t.time_zone)::date
+                 AND p.end_date >= (p.started_at AT TIME ZONE t.time_zone)::date)
                 OR (SELECT count(*) = 0 FROM (
                         SELECT FROM offer o WHERE o.tenant_id = p.tenant_id AND o.phase_id = p.id
                           AND o.state IN ('draft', 'open')

@@ -15,7 +15,6 @@
 //! `README.md` beside this crate documents the configuration and the outcomes for operators.
 
 mod bounces;
-mod busy;
 mod config;
 mod dkim;
 mod mailjet;

@@ -7,11 +7,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anklang_plugin_sdk::Outcome;
+use anklang_plugin_sdk::{Busy, Outcome};
 use futures::future::join_all;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::busy::Busy;
 use crate::config::Settings;
 use crate::mime::Mail;
 use crate::smtp::{Connection, Verdict};

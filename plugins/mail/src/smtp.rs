@@ -26,7 +26,7 @@ use std::future::Future;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use anklang_plugin_sdk::{Outcome, Reason};
+use anklang_plugin_sdk::{Busy, Outcome, Reason};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::Mechanism;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
@@ -38,7 +38,6 @@ use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::busy::Busy;
 use crate::config::{Notify, Security, Settings};
 use crate::mime::Mail;
 

@@ -37,6 +37,7 @@
     reason = "the C interface ends here; authors see safe Rust"
 )]
 
+mod busy;
 mod calls;
 mod channel;
 mod entry;
@@ -51,6 +52,7 @@ pub use anklang_plugin_proto::v1::{
     NotFound, Outcome, Party, ProviderTemplate, TextContent, delivery_event, health_reply,
     log_event::Level, lookup_result, message::Content, outcome, permanent::Reason,
 };
+pub use busy::Busy;
 pub use channel::{Channel, OpenError};
 pub use entry::WORKER_THREADS;
 pub use host::{Host, HostClosed, events_from};

@@ -11,7 +11,6 @@ use crate::text::{Segmented, Unsendable, segmented};
 #[derive(Debug)]
 pub(crate) struct Letter<'m> {
     pub(crate) message_id: &'m str,
-    pub(crate) attempt: u32,
     pub(crate) source: Source,
     /// Digits of a number in E.164, without `+`.
     pub(crate) destination: &'m str,
@@ -59,7 +58,6 @@ impl<'m> Letter<'m> {
             })?;
         Ok(Self {
             message_id: &message.message_id,
-            attempt: message.attempt,
             source,
             destination,
             text,

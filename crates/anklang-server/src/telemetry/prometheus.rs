@@ -1,8 +1,9 @@
 //! The metrics for Prometheus: `GET /metrics` on a port of its own, and nothing else there.
 //!
 //! Plain text, and nobody is asked who they are: nothing personal is in it, and the port is for scrapers
-//! inside of the cluster. Whoever else reaches it takes no more than a few connections, for a short time. Names are those of OpenTelemetry as Prometheus writes them: underscores, the unit
-//! and `_total` behind (helm/metrics.txt has them all).
+//! inside of the cluster. Whoever else reaches it takes no more than a few connections, for a short time.
+//! Names are those of OpenTelemetry as Prometheus writes them: underscores, the unit and `_total` behind
+//! (helm/metrics.txt has them all).
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

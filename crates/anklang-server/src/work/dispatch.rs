@@ -223,16 +223,19 @@ async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(
     let (ready, mut over) = make::make_content(app, account, batch).await?;
     let mut ready = VecDeque::from(ready);
     loop {
-        let mut next = next_in_time(account, batch, &mut ready, &mut over);
+        let next = next_group(account, &mut ready);
+        let mut next = in_time(account, batch, next, &mut over);
         if over.is_empty() && next.is_empty() {
             return Ok(());
         }
         let ours = step(app, account, batch, std::mem::take(&mut over), &next).await?;
         next.retain(|ready| ours.contains(&ready.claimed.id));
+        // Marking may have taken long: their sending hours are looked at again.
+        let next = in_time(account, batch, next, &mut over);
         if next.is_empty() {
             continue;
         }
-        over = submit(account, next).await;
+        over.extend(submit(account, next).await);
         look_after(app, account, batch, &over);
         if hold_account(app, account, batch, &over).await {
             over.extend(ready.drain(..).map(|Ready { claimed, .. }| Over {
@@ -244,36 +247,38 @@ async fn hand_over(app: &App, account: &Arc<Account>, batch: &Batch) -> Result<(
     }
 }
 
-/// Takes the next few messages. Those whose sending hours ended since they were claimed are over.
-fn next_in_time(
-    account: &Account,
-    batch: &Batch,
-    ready: &mut VecDeque<Ready>,
-    over: &mut Vec<Over>,
-) -> Vec<Ready> {
-    // Without sending hours it does not matter.
-    let now = batch.clock.map_or_else(Utc::now, |clock| clock.now());
+/// Takes the next few messages.
+fn next_group(account: &Account, ready: &mut VecDeque<Ready>) -> Vec<Ready> {
     let (mut next, mut bytes) = (Vec::new(), 0);
     while account.group.takes(next.len(), bytes)
-        && let Some(candidate) = ready.pop_front()
+        && let Some(taken) = ready.pop_front()
     {
-        match opens_again(account, &candidate.claimed, now) {
+        bytes += taken.message.encoded_len();
+        next.push(taken);
+    }
+    next
+}
+
+/// Those whose sending hours have not ended since they were claimed. The others are over.
+fn in_time(account: &Account, batch: &Batch, next: Vec<Ready>, over: &mut Vec<Over>) -> Vec<Ready> {
+    // Without sending hours it does not matter.
+    let now = batch.clock.map_or_else(Utc::now, |clock| clock.now());
+    let mut in_time = Vec::new();
+    for ready in next {
+        match opens_again(account, &ready.claimed, now) {
             // Not before they begin again: else it would be claimed at once, and be late again.
             Some(opens) => over.push(Over {
-                claimed: candidate.claimed,
+                claimed: ready.claimed,
                 outcome: Outcome::Throttled {
                     retry_after: opens - now,
                     whole_account: false,
                 },
                 detail: "the sending hours are over".into(),
             }),
-            None => {
-                bytes += candidate.message.encoded_len();
-                next.push(candidate);
-            }
+            None => in_time.push(ready),
         }
     }
-    next
+    in_time
 }
 
 /// Holds the account for the batch's tenant when its channel asked for it; says whether it did.
@@ -355,7 +360,8 @@ async fn step(
     let (mut wait, mut tries) = (FIRST_RECORD_WAIT, 1);
     let stepped = loop {
         match message::step(&app.store, batch, &ended, &next, lease(app)).await {
-            Err(error) if tries < RECORD_TRIES => {
+            // What no trying again helps, and hands nothing over, is left to the lease.
+            Err(error) if tries < RECORD_TRIES && (!ended.is_empty() || error.is_transient()) => {
                 tracing::warn!(%error, tries, "recording and marking messages; trying again");
             }
             result => break result?,

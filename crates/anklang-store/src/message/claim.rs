@@ -307,8 +307,6 @@ async fn move_due(
                      ORDER BY m.next_attempt_at LIMIT $3) first) due
              WHERE due.n > 0 AND p.paused IS NOT TRUE AND c.paused IS NOT TRUE
                AND p.unapproved IS NOT TRUE
-               AND NOT EXISTS (SELECT FROM account_pace WHERE tenant_id = $1 AND account = $2
-                                 AND held_until > now())
                AND {may_send}
              ORDER BY place LIMIT $3),
          fair AS MATERIALIZED (

@@ -23,7 +23,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use anklang_plugin_sdk::{
-    CallbackReply, CallbackRequest, HealthReply, Message, OpenError, Outcome, Reason,
+    Busy, CallbackReply, CallbackRequest, HealthReply, Message, OpenError, Outcome, Reason,
     health_reply::Status,
 };
 use bytes::Bytes;
@@ -55,8 +55,6 @@ const RETRY_LATE: Duration = Duration::from_secs(5);
 const ACCOUNT_RESTS: Duration = Duration::from_secs(10);
 /// The longest rest that the gateway may ask for.
 const LONGEST_REST: Duration = Duration::from_secs(300);
-/// A message that is told to come later at this attempt and after is to blame itself.
-const BLAMED_AFTER: u32 = 5;
 /// Patience of a health check.
 const PROBE: Duration = Duration::from_secs(5);
 /// Delivered, failed, rejected: the reports that end something.
@@ -67,6 +65,8 @@ pub(crate) struct Gateway {
     settings: Settings,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     places: Semaphore,
+    /// Messages that were told to come later.
+    busy: Busy,
 }
 
 impl Gateway {
@@ -86,6 +86,7 @@ impl Gateway {
             .build(connector);
         Ok(Self {
             places: Semaphore::new(settings.connections),
+            busy: Busy::default(),
             settings,
             client,
         })
@@ -148,7 +149,8 @@ impl Gateway {
         match answered.await {
             Ok(Ok((status, headers, body))) => {
                 let text = shortened(&String::from_utf8_lossy(&body));
-                judged(status, &headers, &text, letter)
+                let told = asks_for_rest(status) && !self.busy.blames(letter.message_id);
+                judged(status, &headers, &text, letter, told)
             }
             Ok(Err(outcome)) => outcome,
             Err(_) => Outcome::ambiguous(format!("no answer within {patience:?}")),
@@ -245,8 +247,19 @@ impl Gateway {
     }
 }
 
-/// What the gateway's answer means, see the module's documentation.
-fn judged(status: StatusCode, headers: &HeaderMap, text: &str, letter: &Letter<'_>) -> Outcome {
+/// Whether the gateway wants nothing for now.
+fn asks_for_rest(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 503)
+}
+
+/// What the gateway's answer means, see the module's documentation: `rests` when it lets the account rest.
+fn judged(
+    status: StatusCode,
+    headers: &HeaderMap,
+    text: &str,
+    letter: &Letter<'_>,
+    rests: bool,
+) -> Outcome {
     let code = status.as_u16();
     match code {
         200..300 => match code_of(text) {
@@ -265,7 +278,7 @@ fn judged(status: StatusCode, headers: &HeaderMap, text: &str, letter: &Letter<'
         401 | 403 | 404 | 405 | 407 => {
             Outcome::transient("CONFIG", format!("the gateway answers {code}"))
         }
-        429 | 503 if letter.attempt < BLAMED_AFTER => {
+        _ if rests => {
             let asked = headers
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok());
@@ -308,10 +321,9 @@ mod tests {
     use crate::address::Source;
     use crate::text::segmented;
 
-    fn judge(status: u16, text: &str, attempt: u32) -> String {
+    fn judge(status: u16, text: &str, is_to_blame: bool) -> String {
         let letter = Letter {
             message_id: "ours",
-            attempt,
             source: Source::read("80888").expect("a sender"),
             destination: "491711234567",
             text: segmented(&"a".repeat(161), false, 9).expect("sendable"),
@@ -319,7 +331,15 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("900"));
         let status = StatusCode::from_u16(status).expect("a status");
-        match judged(status, &headers, text, &letter).kind {
+        match judged(
+            status,
+            &headers,
+            text,
+            &letter,
+            asks_for_rest(status) && !is_to_blame,
+        )
+        .kind
+        {
             Some(Kind::Accepted(accepted)) => format!("accepted {}", accepted.parts),
             Some(Kind::Permanent(p)) => format!("{} {}", p.reason().as_str_name(), p.code),
             Some(Kind::Transient(t)) => format!("transient {}", t.code),
@@ -364,8 +384,8 @@ mod tests {
             (500, "Sending failed.", "transient 500"),
             (302, "", "ambiguous"),
         ] {
-            assert_eq!(judge(status, text, 1), expected, "{status} {text}");
+            assert_eq!(judge(status, text, false), expected, "{status} {text}");
         }
-        assert_eq!(judge(503, "", 5), "transient 503");
+        assert_eq!(judge(503, "", true), "transient 503");
     }
 }

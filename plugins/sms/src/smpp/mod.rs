@@ -29,7 +29,9 @@ use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anklang_plugin_sdk::{HealthReply, Host, Message, OpenError, Outcome, health_reply::Status};
+use anklang_plugin_sdk::{
+    Busy, HealthReply, Host, Message, OpenError, Outcome, health_reply::Status,
+};
 use bytes::Bytes;
 use futures::future::join_all;
 use rusmpp::CommandStatus;
@@ -66,6 +68,8 @@ pub(crate) struct Account {
     reference: AtomicU8,
     /// Until when the account rests because it was too fast.
     rests_until: Mutex<Instant>,
+    /// Messages that were too fast.
+    busy: Busy,
 }
 
 /// The outcome of a text whose segment has no answer.
@@ -111,6 +115,7 @@ impl Account {
             translator: tokio::spawn(translator.run()),
             reference: AtomicU8::new(rand::random()),
             rests_until: Mutex::new(Instant::now()),
+            busy: Busy::default(),
         })
     }
 
@@ -187,7 +192,7 @@ impl Account {
                 _ => Instant::now() + self.settings.begin_within,
             };
             let frame = |sequence| submission.frame(&self.settings, sequence);
-            let submitted = self.submit(session, frame, ticket, letter.attempt, taken, begin_by);
+            let submitted = self.submit(session, frame, ticket, letter.message_id, taken, begin_by);
             if let Err(outcome) = submitted.await {
                 return outcome;
             }
@@ -203,7 +208,7 @@ impl Account {
         session: &Session,
         frame: impl Fn(u32) -> Bytes,
         ticket: Ticket,
-        attempt: u32,
+        message_id: &str,
         taken: usize,
         begin_by: Instant,
     ) -> Result<(), Outcome> {
@@ -237,11 +242,16 @@ impl Account {
             };
             drop(place);
             let too_fast = !answer.is_nack && refusal(answer.status) == Refusal::TooFast;
-            if too_fast && (taken > 0 || attempt < status::BLAMED_AFTER) {
+            let is_to_blame = too_fast && taken == 0 && self.busy.blames(message_id);
+            if too_fast && !is_to_blame {
                 self.rest();
             }
             if taken == 0 {
-                return Err(status::outcome(&answer, attempt, self.settings.throttled));
+                return Err(status::outcome(
+                    &answer,
+                    is_to_blame,
+                    self.settings.throttled,
+                ));
             }
             again += 1;
             if !too_fast || again > AGAIN {

@@ -10,10 +10,6 @@ use rusmpp::CommandStatus;
 
 use super::pdu::{Answer, status_name};
 
-/// A message that is told to be too fast at this attempt and later is to blame itself: it must not
-/// hold the account up for ever.
-pub(crate) const BLAMED_AFTER: u32 = 5;
-
 /// What a refusal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -46,14 +42,14 @@ pub(crate) fn refusal(status: CommandStatus) -> Refusal {
     }
 }
 
-/// The outcome of a message that was refused as a whole.
-pub(crate) fn outcome(answer: &Answer, attempt: u32, rest: Duration) -> Outcome {
+/// The outcome of a message that was refused as a whole, perhaps being to blame for that itself.
+pub(crate) fn outcome(answer: &Answer, is_to_blame: bool, rest: Duration) -> Outcome {
     let name = status_name(answer.status);
     if answer.is_nack {
         return Outcome::transient(name, "the centre could not read the request");
     }
     match refusal(answer.status) {
-        Refusal::TooFast if attempt < BLAMED_AFTER => Outcome::throttled(rest, "account"),
+        Refusal::TooFast if !is_to_blame => Outcome::throttled(rest, "account"),
         Refusal::ForGood(reason) => Outcome::permanent(reason, name, "refused by the centre"),
         Refusal::Account => Outcome::transient("CONFIG", format!("the centre answers {name}")),
         Refusal::TooFast | Refusal::ForNow => Outcome::transient(name, "refused by the centre"),
@@ -66,13 +62,13 @@ mod tests {
 
     use super::*;
 
-    fn kind(status: u32, attempt: u32) -> String {
+    fn kind(status: u32, is_to_blame: bool) -> String {
         let answer = Answer {
             status: CommandStatus::from(status),
             message_id: String::new(),
             is_nack: false,
         };
-        match outcome(&answer, attempt, Duration::from_secs(5)).kind {
+        match outcome(&answer, is_to_blame, Duration::from_secs(5)).kind {
             Some(Kind::Throttled(throttled)) => format!("throttled {}", throttled.scope),
             Some(Kind::Permanent(p)) => format!("{} {}", p.reason().as_str_name(), p.code),
             Some(Kind::Transient(t)) => format!("transient {}", t.code),
@@ -94,13 +90,13 @@ mod tests {
             (0x04, "transient CONFIG"),
             (0x400, "transient 0x00000400"),
         ] {
-            assert_eq!(kind(status, 1), expected);
+            assert_eq!(kind(status, false), expected);
         }
     }
 
     #[test]
     fn who_is_always_too_fast_holds_nobody_up() {
-        assert_eq!(kind(0x58, 4), "throttled account");
-        assert_eq!(kind(0x58, 5), "transient ESME_RTHROTTLED");
+        assert_eq!(kind(0x58, false), "throttled account");
+        assert_eq!(kind(0x58, true), "transient ESME_RTHROTTLED");
     }
 }

@@ -185,6 +185,10 @@ async fn audiences_are_frozen_by_the_databases_clock() {
                        - make_interval(days => 2 + (member_seq % 2)::integer)";
     run_sql(&server, earlier).await;
     put_back_the_database(&server, "36 hours").await;
+    // A default goes by the clock as it was when the column was made.
+    let due = "ALTER TABLE operation
+               ALTER run_at SET DEFAULT pg_catalog.now() - interval '36 hours'";
+    run_sql(&server, due).await;
     server.restart().await.unwrap();
 
     let client = Client::connect(server.addr, "linden").await.unwrap();

@@ -266,7 +266,7 @@ async fn a_mark_that_is_cut_off_is_made_again() {
     before_content.commit().await.unwrap();
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE datname = current_database() AND wait_event_type = 'Lock'
-                 AND query LIKE '%before hand-over%'";
+                 AND query LIKE '%WITH mine AS MATERIALIZED%m.notice IS NOT NULL%'";
     until("a mark", async || {
         server.database.one(cut).await.unwrap() != "0"
     })

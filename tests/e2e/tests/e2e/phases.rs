@@ -275,7 +275,7 @@ async fn a_phase_that_starts_too_late_fails_and_keeps_others_waiting() {
 }
 
 #[tokio::test]
-async fn a_phase_that_starts_late_keeps_its_length() {
+async fn a_phase_that_starts_after_its_planned_end_is_not_over_at_once() {
     let server = TestServer::start().await.unwrap();
     let (client, utility) = with_utility(&server, FEW).await;
     let (campaign, operation) = planned(&client, &utility, 3).await;
@@ -293,7 +293,7 @@ async fn a_phase_that_starts_late_keeps_its_length() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let listed = phases(&client, &campaign).await;
     assert_eq!(listed[0].state(), PhaseState::Active);
-    assert_eq!(listed[0].planned_end_date, utility.day(10));
+    assert_eq!(listed[0].planned_end_date, utility.day(-5));
     assert_eq!(phase(&client, &next).await.state(), PhaseState::Planned);
 }
 

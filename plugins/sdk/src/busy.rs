@@ -1,28 +1,29 @@
-//! How often a mail was answered with 421: "not now, for none of your mails".
+//! How often a message was told "not now, for none of your messages".
 //!
-//! Such an answer lets the whole account rest. A mail that gets it again and again may be to blame
-//! itself, and must not hold up the others for ever. Counted is what the server said to this mail,
-//! not how often it was tried: attempts that never reached the server say nothing of the mail.
-//! Memory is bounded: of many mails the one whose answer is longest ago is forgotten.
+//! Such an answer lets the whole account rest. A message that gets it again and again may be to blame
+//! itself, and must not hold up the others for ever. Counted is what the other side said to this message,
+//! not how often it was tried: attempts that never reached it say nothing of the message.
+//! Memory is bounded: of many messages the one whose answer is longest ago is forgotten.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// With this answer and later ones the mail itself is to blame.
+/// With this answer and later ones the message itself is to blame.
 const BLAMED_AFTER: u32 = 5;
-/// Mails that are remembered.
+/// Messages that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// See the module's documentation.
-#[derive(Default)]
-pub(crate) struct Busy {
+/// Counts how often each message was told that the account is to rest, and says when the message itself is to blame:
+/// at the fifth time. Of 1,024 messages at most.
+#[derive(Debug, Default)]
+pub struct Busy {
     /// By the time of the last answer, the latest at the end.
     counts: Mutex<VecDeque<(String, u32)>>,
 }
 
 impl Busy {
-    /// The mail was answered with 421; whether it is to blame itself.
-    pub(crate) fn blames(&self, id: &str) -> bool {
+    /// The message was told so once more; whether it is to blame itself.
+    pub fn blames(&self, id: &str) -> bool {
         // No code that can panic runs under the lock.
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let known = counts.iter().position(|(known, _)| known == id);
