@@ -461,7 +461,10 @@ async fn a_phase_ends_with_its_last_planned_day() {
     };
     let status = reschedule(&client, longer).await.unwrap_err();
     refused::names(&status, &["planned_start_date"]);
-    let sql = format!("UPDATE phase SET end_date = '{}'::date - 1", utility.today);
+    let sql = format!(
+        "UPDATE phase SET end_date = '{}'::date - 1, started_at = started_at - interval '2 days'",
+        utility.today
+    );
     run_sql(&server, &sql).await;
     until_state(&client, &name, PhaseState::Completed).await;
     // Who comes late is still welcome.
